@@ -1,0 +1,148 @@
+//! Answer of `GET /v1/status`, which every node gives in every state.
+
+use crate::{DecimalId, Hex128, LeaderRef};
+use serde::{Deserialize, Serialize};
+
+/// The life of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// The directory has not been read to its end.
+    Opening,
+    /// Proved empty: waits for `init`, or to be spoken to by a leader.
+    Blank,
+    /// Receives the log, does not vote.
+    Learner,
+    /// Votes.
+    Voter,
+    /// Removed from the cluster; serves no client.
+    Removed,
+    /// The data cannot be trusted: no vote, no acknowledgement, no read.
+    Quarantined,
+}
+
+/// What the kv db is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KvState {
+    /// There is none yet.
+    Absent,
+    /// sled is being scanned and compared with its stored hash.
+    Proving,
+    /// Being rebuilt from the newest snapshot and the log.
+    Rebuilding,
+    /// A leader's snapshot is being installed.
+    Installing,
+    /// Serving.
+    Ready,
+}
+
+/// The hash that compares members at an equal applied index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateHash {
+    /// The applied index of the hash.
+    pub applied: u64,
+    /// Sum over every revision record ever applied.
+    pub log_hash: Hex128,
+}
+
+/// What the leader knows of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The member.
+    pub id: DecimalId,
+    /// Its name.
+    pub name: String,
+    /// Answered this leader within the last election timeout.
+    pub active: bool,
+    /// Active, replicating, and at most 1000 entries behind.
+    pub caught_up: bool,
+    /// Highest index known to be on its disk.
+    pub matched: u64,
+    /// The applied index that it last reported.
+    pub applied: u64,
+    /// Index of the newest membership change that is applied durably there.
+    pub durable_conf_index: u64,
+    /// Free bytes on its data volume, as last reported; 0 when unknown.
+    pub free_bytes: u64,
+}
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub name: String,
+    /// Program version.
+    pub version: String,
+    /// Where the node is in its life.
+    pub state: NodeState,
+    /// Why, in Opening, Removed and Quarantined; what is being done, with progress.
+    pub reason: Option<String>,
+    /// Id of the data directory; null while Opening.
+    pub incarnation: Option<Hex128>,
+    /// Null while the node belongs to no cluster.
+    pub cluster_id: Option<Hex128>,
+    /// Null while the node belongs to no cluster.
+    pub genesis: Option<Hex128>,
+    /// Raised by forced recovery only.
+    pub generation: u64,
+    /// Null while the node belongs to no cluster.
+    pub member_id: Option<DecimalId>,
+    /// The leader, when known.
+    pub leader: Option<LeaderRef>,
+    /// The leader's id, when known.
+    pub leader_id: Option<DecimalId>,
+    /// Raft term.
+    pub term: u64,
+    /// Commit index.
+    pub commit: u64,
+    /// Applied index.
+    pub applied: u64,
+    /// Last index in the log.
+    pub last_index: u64,
+    /// First index in the log.
+    pub first_index: u64,
+    /// Index of the newest snapshot file.
+    pub snapshot_index: u64,
+    /// Index of the last applied membership change.
+    pub conf_index: u64,
+    /// Index of the last membership change applied durably.
+    pub durable_conf_index: u64,
+    /// Whether the node may take over leadership: its kv db is proved.
+    pub can_lead: bool,
+    /// Whether the cluster has had the voters that `init` asked for.
+    pub formed: bool,
+    /// What the kv db is doing.
+    pub kv: KvState,
+    /// Revision of the store.
+    pub revision: u64,
+    /// Revisions at or below it cannot be read.
+    pub compacted_revision: u64,
+    /// Bytes of the kv db on disk, in-memory key index included.
+    pub db_bytes: u64,
+    /// Free bytes on the data volume.
+    pub free_bytes: u64,
+    /// The state hash at the present applied index.
+    pub state_hash: Option<StateHash>,
+    /// State hashes at the last applied indexes that are multiples of 1024, ascending; at most 64.
+    pub state_hashes: Vec<StateHash>,
+    /// What the leader knows of the members; empty elsewhere.
+    pub peers: Vec<Peer>,
+    /// Milliseconds since this node last heard of a leader; 0 on the leader.
+    pub leader_contact_ms: Option<u64>,
+    /// As advertised.
+    pub peer_url: String,
+    /// As advertised.
+    pub client_url: String,
+    /// As advertised.
+    pub admin_url: String,
+}
+
+/// Answer of `GET /version` on the client and admin ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Program version.
+    pub version: String,
+    /// Where this node's admin API is.
+    pub admin_url: String,
+}

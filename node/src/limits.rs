@@ -1,0 +1,104 @@
+//! Every limit that bounds a queue, body, batch, retry or wait, with its unit in its name.
+//!
+//! What a user may tune is a flag in [`crate::config`]; what nobody should tune stands here with its reason.
+
+/// Largest key: 4 KiB. A key lives in the in-memory index of every member.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// Largest request body on the client port, hence the largest value: 1.5 MiB, etcd's default.
+pub const BODY_BYTES_MAX: usize = 1536 * 1024;
+/// Largest request body on the admin port: these are small JSON objects.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most keys in one page of a range.
+pub const PAGE_KEYS_MAX: usize = 10_000;
+/// Most bytes of keys and values in one page of a range; a page always holds at least one key.
+pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest request line plus headers: 16 KiB.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Proposals that may wait in the propose queue; one more is answered 429 and not proposed.
+pub const PROPOSE_QUEUE_MAX: usize = 4096;
+/// Bytes of proposals that may wait in the propose queue.
+pub const PROPOSE_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Reads that may wait for a ReadIndex answer.
+pub const READ_QUEUE_MAX: usize = 16 * 1024;
+/// Raft messages of peers that may wait for the raft thread; one more is dropped, which raft repairs.
+pub const PEER_QUEUE_MAX: usize = 4096;
+/// Bytes of raft messages of peers that may wait for the raft thread.
+pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Unstable bytes at which the driver stops stepping proposals and MsgAppend (rule N2).
+pub const UNSTABLE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest log batch: it never spans segments.
+pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest MsgAppend.
+pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+/// Appends in flight to one peer.
+pub const INFLIGHT_MESSAGES_MAX: usize = 64;
+/// Bytes in flight to one peer.
+pub const INFLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Uncommitted bytes a leader accepts; raft refuses proposals beyond.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of committed entries handed out in one Ready.
+pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of entries that the apply queue may hold; beyond, it holds index ranges that are read again from the log.
+pub const APPLY_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Newest bytes of entries kept in memory by the log (rule N17).
+pub const LOG_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A log segment: zero-filled once, then recycled.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Zero-filled segments kept ready.
+pub const SPARE_SEGMENTS: usize = 2;
+/// A snapshot is cut when the log since the last one exceeds this and the snapshot's own size.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Snapshot files kept.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// Entries by which a caught-up member may be behind (rule O6).
+pub const CAUGHT_UP_ENTRIES: u64 = 1000;
+
+/// One raft tick.
+pub const TICK_MS: u64 = 50;
+/// Ticks between heartbeats.
+pub const HEARTBEAT_TICKS: usize = 2;
+/// Ticks of the check-quorum window and of the vote lease.
+pub const ELECTION_TICKS: usize = 14;
+/// Shortest randomized election timeout, in ticks; above [`ELECTION_TICKS`] so that the vote lease has ended (rule N23).
+pub const MIN_ELECTION_TICKS: usize = 15;
+/// Randomized election timeouts end below this, in ticks.
+pub const MAX_ELECTION_TICKS: usize = 28;
+
+/// A client's write is answered `outcome: unknown` after this.
+pub const WRITE_TIMEOUT_MS: u64 = 5_000;
+/// A linearizable read is answered 504 after this.
+pub const READ_TIMEOUT_MS: u64 = 5_000;
+/// A membership change is answered `outcome: unknown` after this.
+pub const CHANGE_TIMEOUT_MS: u64 = 15_000;
+/// A leadership transfer that was not taken over by then has failed.
+pub const TRANSFER_TIMEOUT_MS: u64 = 2_000;
+
+/// Largest payload of a peer frame.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Frames that may wait for one peer; one more is dropped.
+pub const PEER_OUT_FRAMES_MAX: usize = 1024;
+/// Bytes of frames that may wait for one peer.
+pub const PEER_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Sequence numbers of forwarded requests remembered per origin, to refuse doubles (rule N5).
+pub const FORWARD_WINDOW: usize = 16 * 1024;
+
+/// Records a compaction removes in one step.
+pub const COMPACTION_STEP_RECORDS: usize = 1000;
+/// Values are stored in chunks of this size: sled moves larger ones to slow side files.
+pub const VALUE_CHUNK_BYTES: usize = 4 * 1024;
+/// State hashes kept, at applied indexes that are multiples of [`HASH_EVERY`].
+pub const HASHES_KEPT: usize = 64;
+/// Distance of kept state hashes in applied indexes.
+pub const HASH_EVERY: u64 = 1024;
+/// sled must open in this time, or its directory is set aside.
+pub const SLED_OPEN_TIMEOUT_MS: u64 = 60_000;
+/// sled's page cache.
+pub const SLED_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Default of `--quota`: 8 GiB.
+pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
+/// Free space under which puts are refused: at least 256 MiB ...
+pub const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// ... or this part of the volume, in percent, if larger.
+pub const FREE_PERCENT_MIN: u64 = 5;
