@@ -16,11 +16,15 @@
 
 pub mod config;
 pub mod disk;
+pub mod driver;
 pub mod kvstore;
 pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod node;
+pub mod open;
+pub mod refusal;
 pub mod snapshot;
+pub mod storage;
 pub mod transport;
 pub mod types;

@@ -1,0 +1,1 @@
+//! raft::Storage over the log.
