@@ -50,6 +50,8 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const SPARE_SEGMENTS: usize = 2;
 /// A snapshot is cut when the log since the last one exceeds this and the snapshot's own size.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// An offered snapshot whose body was not taken whole by then has failed.
+pub const SNAPSHOT_OFFER_TIMEOUT_MS: u64 = 30_000;
 /// Snapshot files kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Entries by which a caught-up member may be behind (rule O6).

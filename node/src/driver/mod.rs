@@ -1,15 +1,47 @@
 //! The brain of a member: raft plus everything that must be decided around it. PURE.
+//!
+//! Enters: [`Event`]s, one at a time. Leaves: [`Effect`]s, in the order in which they must be started. It reads no
+//! clock (time is [`Event::Tick`]), draws no randomness, does no IO but reads of old log entries, spawns nothing.
+//! One seed and one list of events give one list of effects, bit by bit.
+//!
+//! ```text
+//!   step(Event) ──► queues ──► raft ──► Ready ──► Effects      (ready.rs: the numbered order of rule N9)
+//!                   proposals.rs, reads.rs, change.rs, snapshots.rs, apply_queue.rs, peers.rs
+//! ```
 
+mod apply_queue;
+mod change;
 mod event;
+mod hello;
+mod message;
+mod peers;
+mod proposals;
+mod propose;
+mod reads;
+mod ready;
+mod snapshots;
+mod status;
 
 pub use event::{Answer, Effect, Event};
+pub use status::{DriverStatus, PeerStatus, Role};
 
+use crate::limits;
 use crate::log::Log;
 use crate::membership::Membership;
+use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
-use crate::transport::{Hello, HelloVerdict, Report};
-use crate::types::{Index, MemberId, MemberIdentity, Term};
-use raft::prelude::HardState;
+use crate::storage::Storage;
+use crate::types::{Index, MemberId, MemberIdentity, RequestId, Term};
+use apply_queue::ApplyQueue;
+use change::{PendingChange, PendingTransfer};
+use peers::Peers;
+use proposals::Proposals;
+use raft::prelude::{HardState, Message};
+use raft::{Config, RawNode, ReadOnlyOption};
+use reads::Reads;
+use ready::{Durable, Syncing};
+use snapshots::Snapshots;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Settings of a driver.
@@ -41,100 +73,231 @@ pub struct Start {
     pub snapshots: Vec<SnapshotMeta>,
 }
 
-/// Role, for people and invariants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Follows, or waits for a leader.
-    Follower,
-    /// Asks for votes (also pre-votes).
-    Candidate,
-    /// Leads.
-    Leader,
-}
-
-/// What the driver shows of itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DriverStatus {
-    /// Ours.
-    pub id: MemberId,
-    /// Role in raft.
-    pub role: Role,
-    /// Raft term (maybe not durable yet).
-    pub term: Term,
-    /// 0 when unknown.
-    pub leader: MemberId,
-    /// Commit index.
-    pub commit: Index,
-    /// Applied, as reported by the apply thread.
-    pub applied: Index,
-    /// Last index in the log, maybe not durable yet.
-    pub last_index: Index,
-    /// First index in the log.
-    pub first_index: Index,
-    /// Last index that is durable here.
-    pub durable_index: Index,
-    /// Term and vote that are durable here.
-    pub durable_term: Term,
-    /// Newest snapshot.
-    pub snapshot_index: Index,
-    /// Newest conf change whose application is durable.
-    pub durable_conf_index: Index,
-    /// Whether we may lead (kv db proved).
-    pub can_lead: bool,
-    /// We applied our own removal.
-    pub removed: bool,
-    /// Proposals that wait.
-    pub proposals_waiting: usize,
-    /// Ticks since a leader was heard of; `None` if never.
-    pub leader_contact_ticks: Option<u64>,
-    /// Membership.
-    pub membership: Arc<Membership>,
-    /// On the leader: every other member.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// What the leader knows of a member.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PeerStatus {
-    /// Who.
-    pub id: MemberId,
-    /// Rule O6's word.
-    pub active: bool,
-    /// Rule O6's word.
-    pub caught_up: bool,
-    /// Highest index known durable there.
-    pub matched: Index,
-    /// Its last report.
-    pub report: Report,
-}
-
 /// The driver.
-pub struct Driver {}
+pub struct Driver {
+    identity: MemberIdentity,
+    config: DriverConfig,
+    node: RawNode<Storage>,
+    membership: Arc<Membership>,
+    durable: Durable,
+    /// The batch that is being made durable; at most one (rule N2).
+    syncing: Option<Syncing>,
+    next_batch: u64,
+    /// MsgAppend and MsgSnapshot that wait for the batch being synced (rule N9).
+    deferred: VecDeque<Message>,
+    deferred_bytes: usize,
+    /// Bytes stepped into raft that no batch has taken yet.
+    unstable_bytes: usize,
+    apply: ApplyQueue,
+    proposals: Proposals,
+    reads: Reads,
+    change: Option<PendingChange>,
+    transfer: Option<PendingTransfer>,
+    snapshots: Snapshots,
+    peers: Peers,
+    /// The kv db is proved: we may campaign, cut and lead.
+    can_lead: bool,
+    /// Index and term of our own removal, once applied or proved by a peer.
+    removed: Option<(Index, Term)>,
+    /// Stopped for good: quarantined, gone or closed.
+    halted: bool,
+    closing: bool,
+    no_space: Option<String>,
+    now_tick: u64,
+    leader_heard_at: Option<u64>,
+    /// (term, leader) at the last look, to notice changes.
+    seen_leader: (Term, MemberId),
+    effects: Vec<Effect>,
+}
 
-#[allow(unused_variables)]
 impl Driver {
-    /// Builds raft on what opening found.
+    /// Builds raft on what opening found. The error is a sentence for people.
     pub fn new(config: DriverConfig, start: Start, logger: &slog::Logger) -> Result<Driver, String> {
-        todo!()
+        let Start { identity, log, hard_state, applied, membership, snapshots } = start;
+        let (first, last, commit) = (log.first_index(), log.last_index(), hard_state.commit);
+        if !(first - 1 <= applied && applied <= commit && commit <= last) {
+            return Err(format!(
+                "first index {first}, applied {applied}, commit {commit}, last index {last}: not in order"
+            ));
+        }
+        let durable =
+            Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index: membership.conf_index };
+        let mut storage = Storage::new(log, hard_state, membership.conf_state());
+        storage.added_at = membership.added_at.clone();
+        storage.newest = snapshots.first().cloned();
+        let node = RawNode::new(&raft_config(identity.member_id, applied, &config), storage, logger)
+            .map_err(|e| format!("raft does not start: {e}"))?;
+        let seen_leader = (node.raft.term, node.raft.leader_id);
+        let removed = membership.removed.get(&identity.member_id).map(|removed| (removed.index, removed.term));
+        let reads = Reads::new(identity.member_id, config.nonce);
+        let membership = Arc::new(membership);
+        Ok(Driver {
+            identity,
+            config,
+            node,
+            effects: vec![Effect::Members(membership.clone())],
+            membership,
+            durable,
+            syncing: None,
+            next_batch: 1,
+            deferred: VecDeque::new(),
+            deferred_bytes: 0,
+            unstable_bytes: 0,
+            apply: ApplyQueue::new(applied),
+            proposals: Proposals::default(),
+            reads,
+            change: None,
+            transfer: None,
+            snapshots: Snapshots::new(snapshots),
+            peers: Peers::default(),
+            can_lead: false,
+            removed,
+            halted: false,
+            closing: false,
+            no_space: None,
+            now_tick: 0,
+            leader_heard_at: None,
+            seen_leader,
+        })
     }
+
     /// Takes one event in. Cheap; call [`Driver::effects`] after a batch of them.
     pub fn step(&mut self, event: Event) {
-        todo!()
+        if self.halted {
+            return self.refuse_halted(event);
+        }
+        match event {
+            Event::Tick => self.tick(),
+            Event::Message(message) => self.message(*message),
+            Event::Propose { request, data, grows } => self.propose(request, data, grows),
+            Event::Forwarded { from, forward, grows } => self.forwarded(from, forward, grows),
+            Event::ForwardReply { from, reply } => self.forward_reply(from, reply),
+            Event::ForwardDropped { request } => self.forward_dropped(request),
+            Event::Read { read } => self.reads.add(read),
+            Event::Change { request, call, if_match } => self.change(request, call, if_match),
+            Event::Transfer { request, to } => self.transfer(request, to),
+            Event::Persisted { batch } => self.persisted(batch),
+            Event::Applied { index, generation } => self.applied(index, generation),
+            Event::KvReady => self.kv_ready(),
+            Event::CutDone { meta } => self.cut_done(meta.map(|meta| *meta)),
+            Event::Fetched { meta, whole } => self.fetched(&meta, whole),
+            Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
+            Event::Unreachable { to } => self.node.report_unreachable(to),
+            Event::Report { from, report } => self.peers.reported(from, report),
+            Event::Removed(record) => self.told_removed(&record),
+            Event::Space { short } => self.no_space = short,
+            Event::SpareMade { name } => self.node.mut_store().log.spare_made(&name),
+            Event::Close => self.closing = true,
+        }
     }
+
     /// Takes Readies as far as rule N9 allows and returns everything to do, in order.
     pub fn effects(&mut self) -> Vec<Effect> {
-        todo!()
+        if !self.halted {
+            self.pump();
+        }
+        std::mem::take(&mut self.effects)
     }
-    /// Answers a peer's hello (rules N4, N19, N20).
-    pub fn check_hello(&self, hello: &Hello) -> Result<(), HelloVerdict> {
-        todo!()
-    }
-    /// What we are and know.
-    pub fn status(&self) -> DriverStatus {
-        todo!()
-    }
+
     /// Our log, for invariants and the reads of a simulator.
     pub fn log(&self) -> &Log {
-        todo!()
+        &self.node.store().log
+    }
+
+    /// The membership as of the last conf change handed out.
+    pub fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.emit(Effect::Answer { request, answer });
+    }
+
+    fn refuse(&mut self, request: RequestId, refusal: Refusal) {
+        self.answer(request, Answer::Refused(refusal));
+    }
+
+    fn is_leader(&self) -> bool {
+        self.role() == Role::Leader
+    }
+
+    /// Whether a campaign of ours would be won at once, so that nothing may make us campaign while a batch is not
+    /// durable (rule N6).
+    fn is_only_voter(&self) -> bool {
+        self.node.raft.prs().is_singleton() && self.node.raft.promotable()
+    }
+
+    fn tick(&mut self) {
+        self.now_tick += 1;
+        if !self.holds_tick() {
+            self.node.tick();
+        }
+        self.reads.tick(limits::ELECTION_TICKS);
+        self.tick_transfer();
+        self.tick_snapshots();
+        self.leave_joint_if_stuck();
+    }
+
+    /// Rule N23: without a proved kv db no tick may start an election; rule N6: nor may one do so for an only voter
+    /// while a batch is not durable. The vote lease has ended by then, since the shortest timeout is above it.
+    fn holds_tick(&self) -> bool {
+        let raft = &self.node.raft;
+        let held = !self.can_lead || (self.is_only_voter() && self.syncing.is_some());
+        held && !self.is_leader() && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
+    }
+
+    fn kv_ready(&mut self) {
+        self.can_lead = true;
+        let idle = self.syncing.is_none() && !self.is_leader();
+        if idle && self.is_only_voter() && self.removed.is_none() {
+            // Nobody else can lead: waiting for a timeout would help no one. An error leaves it to the next tick.
+            if let Err(e) = self.node.campaign() {
+                self.emit(Effect::Quarantine { why: format!("the only voter cannot campaign: {e}") });
+            }
+        }
+    }
+
+    fn refuse_halted(&mut self, event: Event) {
+        let why = Refusal::Stopping;
+        match event {
+            Event::Propose { request, .. } | Event::Change { request, .. } | Event::Transfer { request, .. } => {
+                self.refuse(request, why);
+            }
+            Event::Read { read } => self.emit(Effect::ReadFailed { reads: vec![read], why }),
+            _ => {}
+        }
+    }
+
+    fn halt(&mut self, last_effect: Effect) {
+        self.halted = true;
+        for request in self.proposals.fail_all() {
+            self.refuse(request, Refusal::Unknown("this node stopped serving".to_string()));
+        }
+        let reads = self.reads.fail_all();
+        self.emit(Effect::ReadFailed { reads, why: Refusal::Stopping });
+        self.emit(last_effect);
+    }
+}
+
+fn raft_config(id: MemberId, applied: Index, config: &DriverConfig) -> Config {
+    Config {
+        id,
+        applied,
+        election_tick: limits::ELECTION_TICKS,
+        heartbeat_tick: limits::HEARTBEAT_TICKS,
+        min_election_tick: config.election_ticks_min,
+        max_election_tick: config.election_ticks_max,
+        max_size_per_msg: limits::MESSAGE_BYTES_MAX,
+        max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
+        max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,
+        max_committed_size_per_ready: limits::COMMITTED_BYTES_PER_READY_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        read_only_option: ReadOnlyOption::Safe,
+        ..Config::default()
     }
 }

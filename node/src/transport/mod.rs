@@ -33,6 +33,8 @@ pub struct Hello {
     pub to: MemberId,
     /// Which data directory is meant.
     pub to_incarnation: Hex128,
+    /// Random per start of the sender's process: tells the first hello of a run from later ones (rule N20).
+    pub boot: u64,
     /// The sender's durable term.
     pub term: Term,
     /// The sender's durable last index.

@@ -1,0 +1,405 @@
+//! Membership changes and leadership transfers: one at a time, in log order, never without a quorum
+//! (rules N3, N4, N10, O6). PURE.
+
+use super::proposals::Waiting;
+use super::{Answer, Driver, Effect};
+use crate::limits;
+use crate::membership::{Change, Membership, Refused};
+use crate::node::{ChangeDone, MembershipCall};
+use crate::refusal::Refusal;
+use crate::transport::RemovedRecord;
+use crate::types::{Index, MemberId, RequestId, Term};
+use protobuf::Message as _;
+use raft::prelude::{ConfChangeV2, Entry, EntryType};
+use std::sync::Arc;
+
+/// A change of ours that is appended and not handed out, or joint and not left.
+#[derive(Debug)]
+pub struct PendingChange {
+    /// Whose call it is.
+    pub request: RequestId,
+    /// Where its entry stands.
+    pub index: Index,
+    term: Term,
+    id: MemberId,
+    joint: bool,
+}
+
+/// Why leadership is being moved.
+#[derive(Debug, PartialEq, Eq)]
+enum Purpose {
+    /// It was asked for.
+    Transfer,
+    /// The leader was asked to remove itself (rule N10).
+    BeforeRemoval,
+}
+
+/// A transfer in flight.
+#[derive(Debug)]
+pub struct PendingTransfer {
+    request: RequestId,
+    to: MemberId,
+    since_tick: u64,
+    purpose: Purpose,
+}
+
+impl Driver {
+    pub(super) fn change(&mut self, request: RequestId, call: MembershipCall, if_match: Index) {
+        self.proposals.waiting.push_back(Waiting::Change { request, call, if_match });
+    }
+
+    pub(super) fn step_change(&mut self, request: RequestId, call: &MembershipCall, if_match: Index) {
+        match self.try_change(request, call, if_match) {
+            Ok(Some(done)) => self.answer(request, Answer::Changed(done)),
+            Ok(None) => {}
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    /// `Ok(None)`: it is appended, or leadership is being moved first; the answer comes later.
+    fn try_change(
+        &mut self,
+        request: RequestId,
+        call: &MembershipCall,
+        if_match: Index,
+    ) -> Result<Option<ChangeDone>, Refusal> {
+        if !self.is_leader() {
+            return Err(Refusal::NotLeader);
+        }
+        let current = self.membership.conf_index;
+        if let MembershipCall::Add(add) = call
+            && let Some((id, _)) = self.membership.members.iter().find(|(_, m)| m.incarnation == add.incarnation)
+        {
+            return Ok(Some(ChangeDone { id: *id, conf_index: current }));
+        }
+        if if_match != current {
+            return Err(Refusal::MembersMoved { expected: if_match, current });
+        }
+        // Rule N10: the commit of the last change is durable here before the next one is appended.
+        let raft = &self.node.raft;
+        let pending = raft.has_pending_conf() || self.change.is_some() || self.durable.conf_index < current;
+        if pending || self.membership.is_joint() || !raft.commit_to_current_term() {
+            return Err(Refusal::ChangePending);
+        }
+        let change = self.as_change(call);
+        let conf_change = self.membership.decide(&change).map_err(refusal_of)?;
+        self.check_quorum_kept(&change)?;
+        if change == (Change::Remove { id: self.identity.member_id }) {
+            return self.start_transfer(request, None, Purpose::BeforeRemoval).map(|()| None);
+        }
+        self.append_change(request, &change, &conf_change)?;
+        Ok(None)
+    }
+
+    fn as_change(&self, call: &MembershipCall) -> Change {
+        match call {
+            MembershipCall::Add(add) => Change::AddLearner {
+                id: self.membership.next_member_id,
+                name: add.name.clone(),
+                peer_url: add.peer_url.clone(),
+                incarnation: add.incarnation,
+            },
+            MembershipCall::Promote { id, replaces } => Change::Promote { id: *id, replaces: *replaces },
+            MembershipCall::Remove { id } => Change::Remove { id: *id },
+        }
+    }
+
+    /// Rule O6: every half of the resulting configuration keeps a quorum of active, caught-up voters.
+    fn check_quorum_kept(&self, change: &Change) -> Result<(), Refusal> {
+        let mut after = self.membership.voters.clone();
+        match change {
+            Change::AddLearner { .. } => return Ok(()),
+            Change::Promote { id, replaces } => {
+                if !self.is_healthy(*id) {
+                    let behind = self.node.raft.raft_log.last_index().saturating_sub(self.peer_status(*id).matched);
+                    let why =
+                        format!("learner {id} is not caught up: it does not answer, or is {behind} entries behind");
+                    return Err(Refusal::WouldLoseQuorum(why));
+                }
+                after.insert(*id);
+                if let Some(old) = replaces {
+                    after.remove(old);
+                    self.check_majority(&self.membership.voters)?;
+                }
+            }
+            Change::Remove { id } => {
+                if !after.remove(id) {
+                    return Ok(());
+                }
+            }
+        }
+        self.check_majority(&after)
+    }
+
+    fn check_majority(&self, voters: &std::collections::BTreeSet<MemberId>) -> Result<(), Refusal> {
+        let (healthy, missing): (Vec<MemberId>, Vec<MemberId>) = voters.iter().partition(|id| self.is_healthy(**id));
+        if healthy.len() > voters.len() / 2 {
+            return Ok(());
+        }
+        Err(Refusal::WouldLoseQuorum(format!(
+            "of the voters {voters:?} that would have to agree, {missing:?} do not answer or are not caught up"
+        )))
+    }
+
+    fn is_healthy(&self, id: MemberId) -> bool {
+        id == self.identity.member_id || self.peer_status(id).caught_up
+    }
+
+    fn append_change(&mut self, request: RequestId, change: &Change, to_raft: &ConfChangeV2) -> Result<(), Refusal> {
+        let mut context = request.encode().to_vec();
+        serde_json::to_writer(&mut context, change).expect("a change is plain data");
+        let data = to_raft.write_to_bytes().expect("a conf change of ours encodes");
+        let mut entry = Entry { context: context.into(), data: data.into(), ..Entry::default() };
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        self.step_proposal(vec![entry]).map_err(Refusal::Dropped)?;
+        let raft = &self.node.raft;
+        let index = raft.raft_log.last_index();
+        // raft turns a change that it won't take into an empty entry, without an error (rule N3).
+        if raft.pending_conf_index != index {
+            return Err(Refusal::ChangePending);
+        }
+        let id = match change {
+            Change::AddLearner { id, .. } | Change::Promote { id, .. } | Change::Remove { id } => *id,
+        };
+        self.change = Some(PendingChange { request, index, term: raft.term, id, joint: false });
+        Ok(())
+    }
+
+    /// A committed entry is handed out: a conf change is decided from the membership state alone and applied to raft.
+    pub(super) fn change_handed_out(&mut self, entry: &Entry) {
+        let result = match entry.get_entry_type() {
+            EntryType::EntryNormal => Ok(()),
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                let result = self.apply_change(entry);
+                self.apply.membership(entry.index, self.membership.clone());
+                result
+            }
+        };
+        self.settle_change(entry, result);
+    }
+
+    fn apply_change(&mut self, entry: &Entry) -> Result<(), Refused> {
+        let (change, to_raft) = self.decode_change(entry)?;
+        let conf_state = match self.node.apply_conf_change(&to_raft) {
+            Ok(conf_state) => conf_state,
+            Err(e) => {
+                let why = format!("conf change {} does not fit the configuration: {e}", entry.index);
+                let effect = if self.can_lead { Effect::Quarantine { why } } else { Effect::DistrustKv { why } };
+                self.halt(effect);
+                return Err(Refused::NoChange);
+            }
+        };
+        let next = self.membership.applied(change.as_ref(), &conf_state, entry.index, entry.term);
+        self.switch_membership(next);
+        Ok(())
+    }
+
+    /// What the entry asks for, if the membership state allows it; every member decides alike.
+    fn decode_change(&self, entry: &Entry) -> Result<(Option<Change>, ConfChangeV2), Refused> {
+        let to_raft = ConfChangeV2::parse_from_bytes(&entry.data).map_err(|_| Refused::NoChange)?;
+        if entry.context.is_empty() {
+            // raft's own entry that leaves a joint configuration has no context.
+            let leaves = to_raft.changes.is_empty() && self.membership.is_joint();
+            return if leaves { Ok((None, to_raft)) } else { Err(Refused::NoChange) };
+        }
+        let json = entry.context.get(RequestId::BYTES..).ok_or(Refused::NoChange)?;
+        let change: Change = serde_json::from_slice(json).map_err(|_| Refused::NoChange)?;
+        let decided = self.membership.decide(&change)?;
+        Ok((Some(change), decided))
+    }
+
+    fn switch_membership(&mut self, next: Membership) {
+        let own = self.identity.member_id;
+        let newly_removed: Vec<MemberId> =
+            next.removed.keys().copied().filter(|id| !self.membership.removed.contains_key(id)).collect();
+        self.membership = Arc::new(next);
+        self.node.mut_store().added_at = self.membership.added_at.clone();
+        let membership = self.membership.clone();
+        self.peers.retain(|id| membership.members.contains_key(&id));
+        self.emit(Effect::Members(membership));
+        for to in newly_removed {
+            if to == own {
+                self.own_removal_applied();
+            } else if let Some(record) = self.removed_record(to) {
+                self.emit(Effect::TellRemoved { to, record: Box::new(record) });
+            }
+        }
+    }
+
+    /// Rule N10: a leader that applied its own removal steps down before anything else is stepped, and lives on in
+    /// voice: it answers votes and appends until its removal is known to be safe.
+    fn own_removal_applied(&mut self) {
+        let removed = &self.membership.removed[&self.identity.member_id];
+        self.removed = Some((removed.index, removed.term));
+        for request in self.proposals.fail_all() {
+            self.refuse(request, Refusal::Unknown("this member was removed".to_string()));
+        }
+        let reads = self.reads.fail_all();
+        self.emit(Effect::ReadFailed { reads, why: Refusal::Removed });
+        if self.is_leader() {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
+            self.notice_leader();
+        }
+    }
+
+    fn settle_change(&mut self, entry: &Entry, result: Result<(), Refused>) {
+        let is_joint = self.membership.is_joint();
+        let conf_index = self.membership.conf_index;
+        let Some(pending) = &mut self.change else { return };
+        let (request, id) = (pending.request, pending.id);
+        let answer = if entry.index == pending.index && entry.term != pending.term {
+            Answer::Refused(Refusal::Dropped("another leader's entry took its place".to_string()))
+        } else if let (true, Err(refused)) = (entry.index == pending.index, result) {
+            Answer::Refused(refusal_of(refused))
+        } else if entry.index < pending.index {
+            return;
+        } else if is_joint {
+            pending.joint = true;
+            return;
+        } else if entry.index > pending.index && !pending.joint {
+            return;
+        } else {
+            Answer::Changed(ChangeDone { id, conf_index })
+        };
+        self.change = None;
+        self.answer(request, answer);
+    }
+
+    /// raft-rs 0.7 never leaves a joint state by itself if the leader stepped down before it applied the entry.
+    pub(super) fn leave_joint_if_stuck(&mut self) {
+        let raft = &self.node.raft;
+        let stuck = self.membership.is_joint() && !raft.has_pending_conf() && raft.commit_to_current_term();
+        if stuck && self.is_leader() && self.syncing.is_none() && raft.lead_transferee.is_none() {
+            let mut entry = Entry::default();
+            entry.set_entry_type(EntryType::EntryConfChangeV2);
+            // Refused only when a change is pending after all: the next tick looks again.
+            let _refused = self.step_proposal(vec![entry]);
+        }
+    }
+
+    /// The proof of a removal that we applied.
+    pub(super) fn removed_record(&self, id: MemberId) -> Option<RemovedRecord> {
+        let removed = self.membership.removed.get(&id)?.clone();
+        let own = &self.identity;
+        Some(RemovedRecord {
+            cluster_id: own.cluster_id,
+            genesis: own.genesis,
+            generation: own.generation,
+            member_id: id,
+            removed,
+        })
+    }
+
+    /// A peer has applied our removal: it is safe to stop (rules N4, N10), if it is really we who are meant.
+    pub(super) fn told_removed(&mut self, record: &RemovedRecord) {
+        let own = &self.identity;
+        let meant = record.cluster_id == own.cluster_id
+            && record.genesis == own.genesis
+            && record.generation == own.generation
+            && record.member_id == own.member_id
+            && record.removed.incarnation == own.incarnation;
+        if meant {
+            self.halt(Effect::Gone { index: record.removed.index, term: record.removed.term });
+        }
+    }
+
+    pub(super) fn transfer(&mut self, request: RequestId, to: Option<MemberId>) {
+        if to == Some(self.identity.member_id) && self.is_leader() {
+            return self.answer(request, Answer::Transferred(self.identity.member_id));
+        }
+        if let Err(refusal) = self.start_transfer(request, to, Purpose::Transfer) {
+            self.refuse(request, refusal);
+        }
+    }
+
+    fn start_transfer(&mut self, request: RequestId, to: Option<MemberId>, purpose: Purpose) -> Result<(), Refusal> {
+        if !self.is_leader() {
+            return Err(Refusal::NotLeader);
+        }
+        if self.transfer.is_some() {
+            return Err(Refusal::TransferFailed("another transfer is in flight".to_string()));
+        }
+        let to = match to {
+            Some(to) if !self.membership.members.contains_key(&to) => return Err(Refusal::MemberNotFound(to)),
+            Some(to) if self.can_take_over(to) => to,
+            Some(to) => {
+                let why = format!("member {to} is no voter, is not caught up, or is opening its data");
+                return Err(Refusal::TransferFailed(why));
+            }
+            None => self.best_successor().ok_or_else(|| {
+                let why = "no other voter is caught up and has its data open".to_string();
+                if purpose == Purpose::Transfer { Refusal::TransferFailed(why) } else { Refusal::LeaderRemoval(why) }
+            })?,
+        };
+        self.node.transfer_leader(to);
+        self.transfer = Some(PendingTransfer { request, to, since_tick: self.now_tick, purpose });
+        Ok(())
+    }
+
+    fn can_take_over(&self, id: MemberId) -> bool {
+        let peer = self.peer_status(id);
+        self.membership.voters.contains(&id) && peer.caught_up && peer.report.can_lead
+    }
+
+    fn best_successor(&self) -> Option<MemberId> {
+        let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
+        others.filter(|id| self.can_take_over(*id)).max_by_key(|id| self.peer_status(*id).matched)
+    }
+
+    pub(super) fn transfer_noticed(&mut self, leader: MemberId) {
+        if leader == 0 || leader == self.identity.member_id {
+            return;
+        }
+        let Some(done) = self.transfer.take() else { return };
+        let answer = match done.purpose {
+            Purpose::BeforeRemoval => Answer::Refused(Refusal::NotLeader),
+            Purpose::Transfer if leader == done.to => Answer::Transferred(leader),
+            Purpose::Transfer => Answer::Refused(Refusal::TransferFailed(format!("member {leader} leads instead"))),
+        };
+        self.answer(done.request, answer);
+    }
+
+    pub(super) fn tick_transfer(&mut self) {
+        let timeout_ticks = limits::TRANSFER_TIMEOUT_MS / limits::TICK_MS;
+        let now_tick = self.now_tick;
+        if let Some(late) = self.transfer.take_if(|transfer| now_tick - transfer.since_tick > timeout_ticks) {
+            let why = format!("member {} did not take over within {} ms", late.to, limits::TRANSFER_TIMEOUT_MS);
+            let refusal = match late.purpose {
+                Purpose::Transfer => Refusal::TransferFailed(why),
+                Purpose::BeforeRemoval => Refusal::LeaderRemoval(why),
+            };
+            self.refuse(late.request, refusal);
+        }
+    }
+}
+
+fn refusal_of(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Joint => Refusal::ChangePending,
+        Refused::NotAMember(id) => Refusal::MemberNotFound(id),
+        Refused::WrongId(_)
+        | Refused::KnownIncarnation(_)
+        | Refused::NameTaken(_)
+        | Refused::NotALearner(_)
+        | Refused::NotAVoter(_)
+        | Refused::LastVoter(_)
+        | Refused::NoChange => Refusal::ChangeRefused(refused.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_change_travels_as_json_behind_the_request_id() {
+        let change = Change::Promote { id: 4, replaces: Some(2) };
+        let mut context = RequestId { origin: 1, nonce: 2, seq: 3 }.encode().to_vec();
+        serde_json::to_writer(&mut context, &change).expect("plain data");
+        let bytes = Bytes::from(context);
+        let back: Change = serde_json::from_slice(&bytes[RequestId::BYTES..]).expect("what was written");
+        assert_eq!(back, change);
+    }
+}

@@ -1,0 +1,82 @@
+//! Whether a peer's hello and ours belong together (rules N4, N19, N20). PURE.
+
+use super::Driver;
+use crate::transport::{Hello, HelloVerdict};
+
+/// Version of the peer protocol.
+pub const HELLO_FORMAT: u32 = 1;
+
+impl Driver {
+    /// Answers a peer's hello, and remembers which run of its process it came from.
+    pub fn check_hello(&mut self, hello: &Hello) -> Result<(), HelloVerdict> {
+        let own = &self.identity;
+        let differs = |what: &str, theirs: String, ours: String| {
+            Err(HelloVerdict::Differs(format!("{what}: yours is {theirs}, this node's is {ours}")))
+        };
+        if hello.format != HELLO_FORMAT {
+            return differs("peer protocol", hello.format.to_string(), HELLO_FORMAT.to_string());
+        }
+        if hello.cluster_id != own.cluster_id {
+            return differs("cluster_id", hello.cluster_id.to_string(), own.cluster_id.to_string());
+        }
+        if hello.genesis != own.genesis {
+            return differs("genesis", hello.genesis.to_string(), own.genesis.to_string());
+        }
+        if hello.generation != own.generation {
+            return differs("generation", hello.generation.to_string(), own.generation.to_string());
+        }
+        if (hello.to, hello.to_incarnation) != (own.member_id, own.incarnation) {
+            let meant = format!("member {} at incarnation {}", hello.to, hello.to_incarnation);
+            return differs("receiver", meant, format!("member {} at {}", own.member_id, own.incarnation));
+        }
+        self.check_sender(hello)
+    }
+
+    fn check_sender(&mut self, hello: &Hello) -> Result<(), HelloVerdict> {
+        if let Some(removed) = self.membership.removed.get(&hello.from)
+            && removed.incarnation == hello.from_incarnation
+            && let Some(record) = self.removed_record(hello.from)
+        {
+            return Err(HelloVerdict::Gone(Box::new(record)));
+        }
+        // An id in neither set is unknown: we may lag, and its vote requests must be answered (rule N4).
+        if let Some(member) = self.membership.members.get(&hello.from)
+            && member.incarnation != hello.from_incarnation
+        {
+            return Err(HelloVerdict::Differs(format!(
+                "member {} has incarnation {}, not {}",
+                hello.from, member.incarnation, hello.from_incarnation
+            )));
+        }
+        if !self.peers.knows_boot(hello.from, hello.boot) {
+            self.check_not_rolled_back(hello)?;
+            self.peers.remember_boot(hello.from, hello.boot);
+        }
+        Ok(())
+    }
+
+    /// Only the first hello of a process run is compared: a later one may have been overtaken by newer
+    /// acknowledgements on the other stream, which would accuse a healthy member.
+    fn check_not_rolled_back(&self, hello: &Hello) -> Result<(), HelloVerdict> {
+        let acked_term = self.peers.acked_term(hello.from);
+        if hello.term < acked_term {
+            return Err(HelloVerdict::RolledBack(format!(
+                "member {} acknowledged term {acked_term} to this node, but its disk says {}",
+                hello.from, hello.term
+            )));
+        }
+        let matched = self.node.raft.prs().get(hello.from).map_or(0, |progress| progress.matched);
+        if self.is_leader() && hello.term == self.node.raft.term && hello.last_index < matched {
+            return Err(HelloVerdict::RolledBack(format!(
+                "member {} acknowledged index {matched} in term {}, but its log ends at {}",
+                hello.from, hello.term, hello.last_index
+            )));
+        }
+        Ok(())
+    }
+
+    /// Term and last index that are durable here, for our own hello.
+    pub fn durable_position(&self) -> (u64, u64) {
+        (self.durable.term, self.durable.index)
+    }
+}

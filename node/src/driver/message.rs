@@ -1,0 +1,103 @@
+//! Messages of peers on their way into raft, and the guards in front of it (rules N9, N12, N20, N23). PURE.
+
+use super::{Driver, Effect};
+use crate::limits;
+use raft::ProgressState;
+use raft::prelude::{Message, MessageType};
+
+impl Driver {
+    pub(super) fn message(&mut self, message: Message) {
+        if message.to != self.identity.member_id {
+            return;
+        }
+        match message.get_msg_type() {
+            // Carries no term: a late or doubled one would append twice (rule N5).
+            MessageType::MsgPropose => {}
+            MessageType::MsgTimeoutNow => {
+                let may_campaign = self.can_lead && self.removed.is_none();
+                if may_campaign && !(self.is_only_voter() && self.syncing.is_some()) {
+                    self.step_raft(message);
+                }
+            }
+            MessageType::MsgHeartbeat => self.heartbeat(message),
+            MessageType::MsgAppend => self.defer(message),
+            MessageType::MsgSnapshot => self.snapshot_offered(message),
+            _ => self.step_raft(message),
+        }
+    }
+
+    /// A leader that counts on entries which we do not have was told of them by us: we lost them (rule N20).
+    fn heartbeat(&mut self, message: Message) {
+        let (last_index, term) = (self.node.raft.raft_log.last_index(), self.node.raft.term);
+        if message.term >= term && message.commit > last_index {
+            let why = format!(
+                "member {} leads term {} and counts on index {}, which this member acknowledged, but its log ends at \
+                 {last_index}: the data directory was rolled back",
+                message.from, message.term, message.commit
+            );
+            return self.halt(Effect::Quarantine { why });
+        }
+        self.step_raft(message);
+    }
+
+    /// Steps an append or snapshot when no batch is being synced, keeps it otherwise; beyond the bound it is dropped,
+    /// which raft repairs.
+    pub(super) fn defer(&mut self, message: Message) {
+        if self.deferred.is_empty() && self.syncing.is_none() && self.may_step_entries() {
+            return self.step_entries(message);
+        }
+        let bytes = bytes_of(&message);
+        let full = self.deferred.len() >= limits::INFLIGHT_MESSAGES_MAX
+            || self.deferred_bytes + bytes > limits::INFLIGHT_BYTES_MAX;
+        if !full || self.deferred.is_empty() {
+            self.deferred_bytes += bytes;
+            self.deferred.push_back(message);
+        }
+    }
+
+    pub(super) fn step_deferred(&mut self) {
+        while self.may_step_entries()
+            && let Some(message) = self.deferred.pop_front()
+        {
+            self.deferred_bytes -= bytes_of(&message);
+            self.step_entries(message);
+        }
+    }
+
+    fn step_entries(&mut self, message: Message) {
+        self.unstable_bytes += bytes_of(&message);
+        self.step_raft(message);
+    }
+
+    pub(super) fn step_raft(&mut self, message: Message) {
+        let kind = message.get_msg_type();
+        let own_term = self.node.raft.term;
+        if self.is_leader() {
+            self.peers.received(&message, own_term, self.now_tick);
+        }
+        let from_leader = matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
+        if from_leader && message.term >= own_term {
+            self.leader_heard_at = Some(self.now_tick);
+        }
+        let from = message.from;
+        // Refusals (an unknown peer's answer, a dropped transfer) need no action: raft has said all there is to say.
+        let _refused = self.node.step(message);
+        if kind == MessageType::MsgAppendResponse && self.is_leader() {
+            self.mend_next_index(from);
+        }
+    }
+
+    /// raft-rs 0.7 lets next_idx fall to matched or below after a stale rejection (raft-rs #555).
+    fn mend_next_index(&mut self, id: u64) {
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(id)
+            && progress.state != ProgressState::Snapshot
+            && progress.next_idx <= progress.matched
+        {
+            progress.next_idx = progress.matched + 1;
+        }
+    }
+}
+
+fn bytes_of(message: &Message) -> usize {
+    message.entries.iter().map(|e| e.data.len() + 64).sum()
+}

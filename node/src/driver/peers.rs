@@ -1,0 +1,128 @@
+//! What a leader knows of the others: who is active, who is caught up (rule O6), what they acknowledged (rule N20). PURE.
+
+use crate::limits::{CAUGHT_UP_ENTRIES, ELECTION_TICKS};
+use crate::transport::Report;
+use crate::types::{Index, MemberId, Term};
+use raft::ProgressState;
+use raft::prelude::{Message, MessageType};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What is kept of one peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peer {
+    /// Tick of its last response in the leader's own term; kept by us, since raft clears its own mark at each check.
+    responded_at: Option<u64>,
+    /// Highest term of an acknowledgement.
+    acked_term: Term,
+    /// What it last said of itself.
+    report: Report,
+}
+
+/// Runs of one member's process that said hello; the oldest is forgotten.
+const BOOTS_KEPT: usize = 16;
+
+/// All peers.
+#[derive(Debug, Default)]
+pub struct Peers {
+    peers: BTreeMap<MemberId, Peer>,
+    boots: BTreeMap<MemberId, VecDeque<u64>>,
+}
+
+impl Peers {
+    /// A message is about to be stepped in term `own_term`.
+    pub fn received(&mut self, message: &Message, own_term: Term, now_tick: u64) {
+        let is_response = match message.get_msg_type() {
+            MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => true,
+            MessageType::MsgRequestVoteResponse => false,
+            _ => return,
+        };
+        let peer = self.peers.entry(message.from).or_default();
+        if !message.reject {
+            peer.acked_term = peer.acked_term.max(message.term);
+        }
+        if is_response && message.term == own_term {
+            peer.responded_at = Some(now_tick);
+        }
+    }
+
+    /// Leadership was won or lost: nobody has answered this leader yet.
+    pub fn leader_changed(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.responded_at = None;
+        }
+    }
+
+    /// What the member said of itself.
+    pub fn reported(&mut self, from: MemberId, report: Report) {
+        self.peers.entry(from).or_default().report = report;
+    }
+
+    /// Its last report.
+    pub fn report(&self, id: MemberId) -> Report {
+        self.peers.get(&id).map(|peer| peer.report).unwrap_or_default()
+    }
+
+    /// Highest term in which the member acknowledged something to us.
+    pub fn acked_term(&self, id: MemberId) -> Term {
+        self.peers.get(&id).map_or(0, |peer| peer.acked_term)
+    }
+
+    /// Whether this run of the member's process said hello before.
+    pub fn knows_boot(&self, id: MemberId, boot: u64) -> bool {
+        self.boots.get(&id).is_some_and(|boots| boots.contains(&boot))
+    }
+
+    /// This run of the member's process said hello, and was accepted.
+    pub fn remember_boot(&mut self, id: MemberId, boot: u64) {
+        let boots = self.boots.entry(id).or_default();
+        boots.push_back(boot);
+        if boots.len() > BOOTS_KEPT {
+            boots.pop_front();
+        }
+    }
+
+    /// Rule O6: answered within the last election timeout.
+    pub fn is_active(&self, id: MemberId, now_tick: u64) -> bool {
+        let responded_at = self.peers.get(&id).and_then(|peer| peer.responded_at);
+        responded_at.is_some_and(|tick| now_tick - tick <= ELECTION_TICKS as u64)
+    }
+
+    /// Forgets whoever is not a member.
+    pub fn retain(&mut self, keep: impl Fn(MemberId) -> bool) {
+        self.peers.retain(|id, _| keep(*id));
+        self.boots.retain(|id, _| keep(*id));
+    }
+}
+
+/// Rule O6: replicating, and at most 1000 entries behind.
+pub fn is_caught_up(active: bool, state: ProgressState, matched: Index, last_index: Index) -> bool {
+    active && state == ProgressState::Replicate && matched + CAUGHT_UP_ENTRIES >= last_index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_is_an_answer_in_the_own_term_within_an_election_timeout() {
+        let mut peers = Peers::default();
+        let mut message = Message { from: 2, term: 4, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeatResponse);
+        peers.received(&message, 5, 100);
+        assert!(!peers.is_active(2, 100), "an answer of an old term says nothing");
+        message.term = 5;
+        peers.received(&message, 5, 100);
+        assert!(peers.is_active(2, 100 + ELECTION_TICKS as u64));
+        assert!(!peers.is_active(2, 101 + ELECTION_TICKS as u64));
+        peers.leader_changed();
+        assert!(!peers.is_active(2, 100));
+    }
+
+    #[test]
+    fn caught_up_needs_all_three() {
+        assert!(is_caught_up(true, ProgressState::Replicate, 10, 10 + CAUGHT_UP_ENTRIES));
+        assert!(!is_caught_up(true, ProgressState::Replicate, 9, 10 + CAUGHT_UP_ENTRIES));
+        assert!(!is_caught_up(false, ProgressState::Replicate, 10, 10));
+        assert!(!is_caught_up(true, ProgressState::Probe, 10, 10));
+    }
+}

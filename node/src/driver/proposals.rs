@@ -1,0 +1,156 @@
+//! What became of the commands that wait: at-most-once, and never a wrong word about it (rule N5). PURE.
+//!
+//! A command waits here until a batch may be stepped. Once appended (here or at the leader) it is known by (index,
+//! term): if an entry of another term is handed out at its index it has no effect, for certain. If its own entry is
+//! handed out, apply answers it by its request id.
+
+use crate::limits::FORWARD_WINDOW;
+use crate::node::MembershipCall;
+use crate::types::{Index, MemberId, RequestId, Term};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A command or membership call that was not stepped yet.
+#[derive(Debug)]
+pub enum Waiting {
+    /// Taken from a client of ours.
+    Command { request: RequestId, data: Bytes, grows: bool },
+    /// Forwarded to us in this term.
+    Forwarded { from: MemberId, term: Term, request: RequestId, data: Bytes, grows: bool },
+    /// A membership call.
+    Change { request: RequestId, call: MembershipCall, if_match: Index },
+}
+
+impl Waiting {
+    /// Bytes that it adds to the log, roughly.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Waiting::Command { data, .. } | Waiting::Forwarded { data, .. } => data.len() + 64,
+            Waiting::Change { .. } => 1024,
+        }
+    }
+}
+
+/// Sequence numbers seen from one run of one origin.
+#[derive(Debug, Default)]
+struct Window {
+    seen: BTreeSet<u64>,
+    /// Everything at or below it counts as seen.
+    floor: u64,
+}
+
+impl Window {
+    fn is_new(&mut self, seq: u64) -> bool {
+        if seq <= self.floor || !self.seen.insert(seq) {
+            return false;
+        }
+        while self.seen.len() > FORWARD_WINDOW {
+            self.floor = self.seen.pop_first().expect("longer than the window");
+        }
+        true
+    }
+}
+
+/// The commands of one member.
+#[derive(Debug, Default)]
+pub struct Proposals {
+    /// In order of arrival.
+    pub waiting: VecDeque<Waiting>,
+    /// Requests of ours that are appended at (index, term), handed out not yet.
+    appended: BTreeMap<Index, (Term, RequestId)>,
+    /// Requests of ours that a leader was sent and did not answer yet.
+    forwarded: BTreeSet<RequestId>,
+    /// What was forwarded to us in the present term, by (origin, nonce).
+    windows: BTreeMap<(MemberId, u64), Window>,
+}
+
+impl Proposals {
+    /// Whether a forward is seen for the first time in this term.
+    pub fn is_new_forward(&mut self, request: &RequestId) -> bool {
+        self.windows.entry((request.origin, request.nonce)).or_default().is_new(request.seq)
+    }
+
+    /// A request of ours stands at (index, term).
+    pub fn appended(&mut self, request: RequestId, index: Index, term: Term) {
+        self.forwarded.remove(&request);
+        self.appended.insert(index, (term, request));
+    }
+
+    /// A request of ours went to the leader.
+    pub fn forwarded(&mut self, request: RequestId) {
+        self.forwarded.insert(request);
+    }
+
+    /// The leader answered, or was never asked; false when the request does not wait for that.
+    pub fn forward_ended(&mut self, request: &RequestId) -> bool {
+        self.forwarded.remove(request)
+    }
+
+    /// An entry is handed out: the request of ours that lost its place, if one did.
+    pub fn handed_out(&mut self, index: Index, term: Term) -> Option<RequestId> {
+        let (expected, request) = self.appended.remove(&index)?;
+        (expected != term).then_some(request)
+    }
+
+    /// A snapshot covers everything up to `index`: those requests may or may not be in it.
+    pub fn installed(&mut self, index: Index) -> Vec<RequestId> {
+        let rest = self.appended.split_off(&(index + 1));
+        std::mem::replace(&mut self.appended, rest).into_values().map(|(_, request)| request).collect()
+    }
+
+    /// The term changed: windows of the old one are void.
+    pub fn term_changed(&mut self) {
+        self.windows.clear();
+    }
+
+    /// Leader or term changed: whatever was forwarded and not known to be appended is unknown for ever.
+    pub fn leader_changed(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.forwarded).into_iter().collect()
+    }
+
+    /// Everything of ours that is appended or forwarded, taken out: the node serves no client any more.
+    pub fn fail_all(&mut self) -> Vec<RequestId> {
+        let appended = std::mem::take(&mut self.appended).into_values().map(|(_, request)| request);
+        appended.chain(std::mem::take(&mut self.forwarded)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(seq: u64) -> RequestId {
+        RequestId { origin: 2, nonce: 7, seq }
+    }
+
+    #[test]
+    fn a_forward_is_new_once_in_a_term_also_beyond_the_window() {
+        let mut proposals = Proposals::default();
+        assert!(proposals.is_new_forward(&request(1)));
+        assert!(!proposals.is_new_forward(&request(1)));
+        for seq in 2..=FORWARD_WINDOW as u64 + 2 {
+            assert!(proposals.is_new_forward(&request(seq)));
+        }
+        assert!(!proposals.is_new_forward(&request(1)), "fell out of the window: refused, not taken twice");
+        proposals.term_changed();
+        assert!(proposals.is_new_forward(&request(1)), "a frame of the old term fails its term check instead");
+    }
+
+    #[test]
+    fn an_entry_of_another_term_at_its_index_means_no_effect() {
+        let mut proposals = Proposals::default();
+        proposals.appended(request(1), 10, 3);
+        proposals.appended(request(2), 11, 3);
+        assert_eq!(proposals.handed_out(10, 3), None, "apply answers it");
+        assert_eq!(proposals.handed_out(11, 4), Some(request(2)));
+    }
+
+    #[test]
+    fn a_snapshot_over_its_index_makes_a_request_unknown() {
+        let mut proposals = Proposals::default();
+        proposals.appended(request(1), 10, 3);
+        proposals.appended(request(2), 20, 3);
+        assert_eq!(proposals.installed(15), [request(1)]);
+        assert_eq!(proposals.fail_all(), [request(2)]);
+    }
+}

@@ -1,0 +1,325 @@
+//! The order in which a Ready is carried out (rule N9), with raft-rs's asynchronous calls. PURE.
+//!
+//! One batch is being made durable at a time. Meanwhile a Ready is taken only if it holds nothing to write, so that a
+//! leader's heartbeats, commit messages and read states never wait for the disk.
+
+use super::{Driver, Effect, Role};
+use crate::limits;
+use crate::log::{Batch, Mark};
+use crate::refusal::Refusal;
+use crate::snapshot::SnapshotMeta;
+use crate::types::{Index, MemberId, Term};
+use raft::Storage as _;
+use raft::prelude::{Entry, HardState, Message};
+use raft::{Ready, StateRole};
+
+/// What is durable here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Last index of the log.
+    pub index: Index,
+    /// HardState.
+    pub term: Term,
+    /// HardState.
+    pub vote: MemberId,
+    /// Newest conf change that a restart would find applied or committed.
+    pub conf_index: Index,
+}
+
+/// The batch that is being made durable.
+#[derive(Debug)]
+pub struct Syncing {
+    batch: u64,
+    /// raft's number of the newest Ready that this batch, or nothing, makes durable.
+    ready: u64,
+    /// What will be durable.
+    durable: Durable,
+    /// Its Ready changes term or vote: no later Ready may send anything (rule N6).
+    changes_term: bool,
+    /// Snapshot that the log restarts behind.
+    installs: Option<Box<SnapshotMeta>>,
+    /// To be sent when it is durable.
+    messages: Vec<Message>,
+    closing: bool,
+}
+
+impl Driver {
+    /// Feeds raft what waited, takes Readies, and starts what they ask for, until nothing more may be done.
+    pub(super) fn pump(&mut self) {
+        loop {
+            if self.syncing.is_none() {
+                self.step_deferred();
+                self.step_waiting();
+            }
+            self.start_read_round();
+            if !self.may_take_ready() {
+                break;
+            }
+            let ready = self.node.ready();
+            self.take_ready(ready);
+            if self.halted {
+                return;
+            }
+        }
+        self.write_commit_if_due();
+        self.send_ranges_to_apply();
+        self.start_cut_if_due();
+        self.make_spare_if_missing();
+        self.close_if_asked();
+    }
+
+    fn may_take_ready(&self) -> bool {
+        if !self.node.has_ready() {
+            return false;
+        }
+        let Some(syncing) = &self.syncing else { return true };
+        let raft = &self.node.raft;
+        let hard_state = raft.hard_state();
+        let writes = !raft.raft_log.unstable_entries().is_empty()
+            || self.node.snap().is_some()
+            || (hard_state.term, hard_state.vote) != (syncing.durable.term, syncing.durable.vote);
+        !writes && !syncing.changes_term
+    }
+
+    fn take_ready(&mut self, mut ready: Ready) {
+        self.notice_leader();
+        let number = ready.number();
+        let hard_state = self.node.raft.hard_state();
+        let changes_term = (hard_state.term, hard_state.vote) != (self.durable.term, self.durable.vote);
+        let early = ready.take_messages();
+        let late = ready.take_persisted_messages();
+        let entries = ready.take_entries();
+        let committed = ready.take_committed_entries();
+        let read_states = ready.take_read_states();
+        let installs = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
+        let must_sync = ready.must_sync();
+
+        // 1. What a leader says leaves while its entries are being made durable, unless term or vote are news.
+        let mut held = late;
+        if changes_term {
+            held.splice(0..0, early);
+        } else {
+            self.send(early);
+        }
+        // 2. Entries and HardState in one batch, readable at once. 3. raft may go on.
+        if must_sync {
+            let installs = installs.map(|snapshot| {
+                Box::new(SnapshotMeta::from_raft(&snapshot).expect("checked before it was stepped into raft"))
+            });
+            self.write(entries, hard_state, installs, number, changes_term, held);
+            self.node.advance_append_async(ready);
+        } else {
+            self.node.advance_append_async(ready);
+            self.settle_writeless(number, held);
+        }
+        // 4. Committed entries, in log order, conf changes by rule N3.
+        self.hand_out(committed);
+        for state in read_states {
+            self.read_answered(&state.request_ctx, state.index);
+        }
+    }
+
+    fn write(
+        &mut self,
+        entries: Vec<Entry>,
+        hard_state: HardState,
+        installs: Option<Box<SnapshotMeta>>,
+        ready: u64,
+        changes_term: bool,
+        messages: Vec<Message>,
+    ) {
+        assert!(self.syncing.is_none(), "one batch is made durable at a time");
+        let mark = installs.as_ref().map(|meta| Mark { index: meta.index, term: meta.term });
+        let index = entries.last().map(|e| e.index).or(mark.map(|m| m.index)).unwrap_or(self.durable.index);
+        let conf_index = self.membership.conf_index.min(hard_state.commit).max(self.durable.conf_index);
+        let durable = Durable { index, term: hard_state.term, vote: hard_state.vote, conf_index };
+        let ops =
+            self.node.mut_store().log.append(Batch { mark, entries, hard_state: Some(hard_state), closing: false });
+        let batch = self.next_batch;
+        self.next_batch += 1;
+        self.unstable_bytes = 0;
+        self.syncing = Some(Syncing { batch, ready, durable, changes_term, installs, messages, closing: false });
+        self.emit(Effect::Persist { batch, ops });
+    }
+
+    /// A Ready without a write is durable as soon as everything before it is.
+    fn settle_writeless(&mut self, number: u64, messages: Vec<Message>) {
+        match &mut self.syncing {
+            Some(syncing) => {
+                syncing.ready = number;
+                syncing.messages.extend(messages);
+            }
+            None => {
+                self.node.on_persist_ready(number);
+                self.send(messages);
+            }
+        }
+    }
+
+    /// 5. A batch is durable: raft learns it, then its messages leave.
+    pub(super) fn persisted(&mut self, batch: u64) {
+        let Some(syncing) = self.syncing.take_if(|syncing| syncing.batch == batch) else { return };
+        self.durable = syncing.durable;
+        if syncing.closing {
+            return self.halt(Effect::Closed { batch });
+        }
+        self.node.on_persist_ready(syncing.ready);
+        if let Some(meta) = syncing.installs {
+            self.install(*meta);
+        }
+        self.send(syncing.messages);
+    }
+
+    /// 6. The apply thread got to `index`.
+    pub(super) fn applied(&mut self, index: Index, generation: u64) {
+        if generation != self.apply.generation {
+            return;
+        }
+        self.apply.applied(index);
+        if index > self.node.raft.raft_log.applied() {
+            self.node.advance_apply_to(index);
+        }
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            self.note_snapshot_offer(&message);
+            self.emit(Effect::Send(Box::new(message)));
+        }
+    }
+
+    fn hand_out(&mut self, committed: Vec<Entry>) {
+        for entry in &committed {
+            if let Some(request) = self.proposals.handed_out(entry.index, entry.term) {
+                self.refuse(request, Refusal::Dropped("another leader's entry took its place".to_string()));
+            }
+            self.change_handed_out(entry);
+        }
+        if let Some(items) = self.apply.hand_out(committed) {
+            self.emit(Effect::Apply { generation: self.apply.generation, items });
+        }
+    }
+
+    fn send_ranges_to_apply(&mut self) {
+        while let Some((low, high)) = self.apply.waiting() {
+            let bytes_max = limits::COMMITTED_BYTES_PER_READY_MAX;
+            let entries = match self.log().entries(low, high, bytes_max) {
+                Ok(entries) => entries,
+                Err(e) => {
+                    return self.halt(Effect::Quarantine { why: format!("committed entries cannot be read: {e}") });
+                }
+            };
+            let items = self.apply.send(entries);
+            self.emit(Effect::Apply { generation: self.apply.generation, items });
+        }
+    }
+
+    /// Rule N10: after a conf change the commit index is made durable before that change is reported.
+    fn write_commit_if_due(&mut self) {
+        let hard_state = self.node.raft.hard_state();
+        let due =
+            self.membership.conf_index > self.durable.conf_index && hard_state.commit >= self.membership.conf_index;
+        let settled = (hard_state.term, hard_state.vote) == (self.durable.term, self.durable.vote)
+            && self.node.raft.raft_log.unstable_entries().is_empty()
+            && self.node.snap().is_none();
+        if due && settled && self.syncing.is_none() {
+            self.write(Vec::new(), hard_state, None, 0, false, Vec::new());
+        }
+    }
+
+    fn close_if_asked(&mut self) {
+        if !self.closing || self.syncing.is_some() {
+            return;
+        }
+        let mut hard_state = self.node.raft.hard_state();
+        let log = &mut self.node.mut_store().log;
+        hard_state.commit = hard_state.commit.min(log.last_index());
+        let ops = log.append(Batch { hard_state: Some(hard_state), closing: true, ..Batch::default() });
+        let batch = self.next_batch;
+        self.next_batch += 1;
+        let durable = self.durable;
+        self.syncing = Some(Syncing {
+            batch,
+            ready: 0,
+            durable,
+            changes_term: true,
+            installs: None,
+            messages: Vec::new(),
+            closing: true,
+        });
+        self.emit(Effect::Persist { batch, ops });
+    }
+
+    fn make_spare_if_missing(&mut self) {
+        if let Some((name, ops)) = self.node.mut_store().log.make_spare() {
+            self.emit(Effect::MakeSpare { name, ops });
+        }
+    }
+
+    /// Looks whether raft's leader or term moved, and ends what they void.
+    pub(super) fn notice_leader(&mut self) {
+        let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
+        let (old_term, old_leader) = std::mem::replace(&mut self.seen_leader, (term, leader));
+        if (old_term, old_leader) == (term, leader) {
+            return;
+        }
+        if term != old_term {
+            self.proposals.term_changed();
+        }
+        if leader != 0 && self.node.raft.state != StateRole::Leader {
+            self.leader_heard_at = Some(self.now_tick);
+        }
+        self.peers.leader_changed();
+        self.reads.leader_changed(term, leader);
+        for request in self.proposals.leader_changed() {
+            self.refuse(request, Refusal::Unknown("leadership moved before the leader answered".to_string()));
+        }
+        self.transfer_noticed(leader);
+        if self.role() != Role::Leader {
+            self.snapshots.stop_sending();
+        }
+    }
+
+    fn start_read_round(&mut self) {
+        if !self.reads.wants_round() {
+            return;
+        }
+        if let Some(why) = self.read_refusal() {
+            let reads = self.reads.fail_all();
+            return self.emit(Effect::ReadFailed { reads, why });
+        }
+        let raft = &self.node.raft;
+        let (term, leader) = (raft.term, raft.leader_id);
+        // raft drops a ReadIndex without a word when there is no leader, or when a leader has not committed in its term.
+        let answerable = leader != 0 && (!self.is_leader() || raft.commit_to_current_term());
+        if answerable {
+            let context = self.reads.start(term, leader);
+            self.node.read_index(context);
+        }
+    }
+
+    fn read_refusal(&self) -> Option<Refusal> {
+        if self.removed.is_some() {
+            return Some(Refusal::Removed);
+        }
+        (!self.membership.votes(self.identity.member_id)).then_some(Refusal::NotAVoter)
+    }
+
+    fn read_answered(&mut self, context: &[u8], index: Index) {
+        let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
+        let reads = self.reads.answered(context, term, leader);
+        if !reads.is_empty() {
+            self.emit(Effect::ReadReady { reads, index });
+        }
+    }
+
+    /// Bytes that raft holds and no batch has taken: bounds the next batch (rule N2).
+    pub(super) fn may_step_entries(&self) -> bool {
+        self.unstable_bytes < limits::UNSTABLE_BYTES_MAX
+    }
+
+    /// Whether the log holds exactly this entry.
+    pub(super) fn log_has(&self, index: Index, term: Term) -> bool {
+        self.node.store().term(index).is_ok_and(|own| own == term)
+    }
+}

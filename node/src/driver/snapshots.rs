@@ -1,0 +1,180 @@
+//! Snapshots between members: offered, fetched, installed, cut, and how far the log may forget (rules N12-N14). PURE.
+
+use super::{Driver, Effect};
+use crate::limits;
+use crate::log::Mark;
+use crate::refusal::Refusal;
+use crate::snapshot::SnapshotMeta;
+use crate::types::{Index, MemberId};
+use raft::prelude::{Message, MessageType};
+use raft::{ProgressState, SnapshotStatus};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An offer that was not settled yet; raft feeds the member nothing else until it is.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    index: Index,
+    since_tick: u64,
+}
+
+/// What the driver knows of snapshots.
+#[derive(Debug)]
+pub struct Snapshots {
+    /// Valid files, newest first; at most [`limits::SNAPSHOTS_KEPT`].
+    files: Vec<SnapshotMeta>,
+    cutting: bool,
+    sending: BTreeMap<MemberId, Offer>,
+    /// The MsgSnapshot whose file is being fetched.
+    fetching: Option<Message>,
+}
+
+impl Snapshots {
+    /// `files` as opening found them, newest first.
+    pub fn new(files: Vec<SnapshotMeta>) -> Snapshots {
+        Snapshots { files, cutting: false, sending: BTreeMap::new(), fetching: None }
+    }
+
+    /// The newest file.
+    pub fn newest(&self) -> Option<&SnapshotMeta> {
+        self.files.first()
+    }
+
+    /// Leadership went: the offers are void.
+    pub fn stop_sending(&mut self) {
+        self.sending.clear();
+    }
+
+    fn has(&self, meta: &SnapshotMeta) -> bool {
+        self.files.iter().any(|file| (file.index, file.term) == (meta.index, meta.term))
+    }
+
+    /// True when the file is the newest one.
+    fn add(&mut self, meta: SnapshotMeta) -> bool {
+        if self.newest().is_some_and(|newest| newest.index >= meta.index) {
+            return false;
+        }
+        self.files.insert(0, meta);
+        self.files.truncate(limits::SNAPSHOTS_KEPT);
+        true
+    }
+
+    fn keep(&self) -> Effect {
+        Effect::KeepSnapshots { names: self.files.iter().map(SnapshotMeta::file_name).collect() }
+    }
+}
+
+impl Driver {
+    /// A leader offers a snapshot: its file is fetched first, the message is stepped when it is durable (rule N13).
+    pub(super) fn snapshot_offered(&mut self, message: Message) {
+        let Ok(meta) = SnapshotMeta::from_raft(message.get_snapshot()) else { return };
+        let old = meta.index <= self.node.raft.raft_log.committed || message.term < self.node.raft.term;
+        if old || self.snapshots.has(&meta) {
+            return self.defer(message);
+        }
+        let from = message.from;
+        self.snapshots.fetching = Some(message);
+        self.emit(Effect::Fetch { from, meta: Box::new(meta) });
+    }
+
+    pub(super) fn fetched(&mut self, meta: &SnapshotMeta, whole: bool) {
+        let fits = |message: &mut Message| {
+            let offered = message.get_snapshot().get_metadata();
+            (offered.index, offered.term) == (meta.index, meta.term)
+        };
+        if let Some(message) = self.snapshots.fetching.take_if(fits)
+            && whole
+        {
+            self.defer(message);
+        }
+    }
+
+    /// The log restarts behind a snapshot, durably: for raft it is applied at once, served when the kv db has it.
+    pub(super) fn install(&mut self, meta: SnapshotMeta) {
+        self.node.advance_apply_to(meta.index);
+        self.apply.install(meta.index);
+        self.can_lead = false;
+        self.membership = Arc::new(meta.membership.clone());
+        let store = self.node.mut_store();
+        store.added_at = meta.membership.added_at.clone();
+        store.newest = Some(meta.clone());
+        self.snapshots.add(meta.clone());
+        self.durable.conf_index = meta.membership.conf_index;
+        let why = || Refusal::Unknown("a snapshot was installed over its index".to_string());
+        for request in self.proposals.installed(meta.index) {
+            self.refuse(request, why());
+        }
+        if let Some(pending) = self.change.take_if(|pending| pending.index <= meta.index) {
+            self.refuse(pending.request, why());
+        }
+        self.reads.abandon();
+        self.emit(Effect::Members(self.membership.clone()));
+        self.emit(Effect::Install { generation: self.apply.generation, meta: Box::new(meta) });
+        self.emit(self.snapshots.keep());
+    }
+
+    pub(super) fn note_snapshot_offer(&mut self, message: &Message) {
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            let offer = Offer { index: message.get_snapshot().get_metadata().index, since_tick: self.now_tick };
+            self.snapshots.sending.insert(message.to, offer);
+        }
+    }
+
+    /// raft is told exactly once what became of an offer, since it feeds the member nothing until then.
+    pub(super) fn snapshot_sent(&mut self, to: MemberId, index: Index, whole: bool) {
+        if self.snapshots.sending.get(&to).is_some_and(|offer| offer.index == index) {
+            self.snapshots.sending.remove(&to);
+            let status = if whole { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+            self.node.report_snapshot(to, status);
+        }
+    }
+
+    pub(super) fn tick_snapshots(&mut self) {
+        let stalled_ticks = limits::SNAPSHOT_OFFER_TIMEOUT_MS / limits::TICK_MS;
+        for (to, offer) in self.snapshots.sending.clone() {
+            let progress = self.node.raft.prs().get(to);
+            if progress.is_none_or(|progress| progress.state != ProgressState::Snapshot) {
+                self.snapshots.sending.remove(&to);
+            } else if self.now_tick - offer.since_tick > stalled_ticks {
+                self.snapshot_sent(to, offer.index, false);
+            }
+        }
+    }
+
+    /// raft wished for one, or the log since the newest exceeds max(minimum, its size): writes are at most doubled.
+    pub(super) fn start_cut_if_due(&mut self) {
+        if self.snapshots.cutting || !self.can_lead {
+            return;
+        }
+        let wished = self.node.store().take_wish();
+        let newest = self.snapshots.newest();
+        let limit = newest.map_or(0, |meta| meta.size).max(self.config.snapshot_log_bytes_min);
+        let grown = newest.is_some_and(|meta| self.log().bytes_since(meta.index) > limit);
+        if wished || grown {
+            self.snapshots.cutting = true;
+            self.emit(Effect::Cut);
+        }
+    }
+
+    pub(super) fn cut_done(&mut self, meta: Option<SnapshotMeta>) {
+        self.snapshots.cutting = false;
+        let Some(meta) = meta else { return };
+        if self.snapshots.add(meta.clone()) {
+            self.node.mut_store().newest = Some(meta);
+        }
+        self.emit(self.snapshots.keep());
+        self.compact_log();
+    }
+
+    /// The log is kept back to the older kept snapshot, and behind every snapshot that is on its way to a member.
+    fn compact_log(&mut self) {
+        let [_, older] = self.snapshots.files.as_slice() else { return };
+        let pinned = self.snapshots.sending.values().any(|offer| offer.index < older.index);
+        let mark = Mark { index: older.index, term: older.term };
+        let behind_applied = mark.index <= self.node.raft.raft_log.applied();
+        if !pinned && behind_applied && mark.index > self.log().base().index {
+            let ops = self.node.mut_store().log.compact(mark);
+            self.emit(Effect::Housekeep { ops });
+        }
+    }
+}

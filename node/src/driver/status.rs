@@ -1,0 +1,139 @@
+//! What the driver shows of itself, as plain data. PURE.
+
+use super::Driver;
+use super::peers::is_caught_up;
+use crate::membership::Membership;
+use crate::transport::Report;
+use crate::types::{Index, MemberId, Term};
+use raft::StateRole;
+use std::sync::Arc;
+
+/// Role, for people and invariants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or waits for a leader.
+    Follower,
+    /// Asks for votes (also pre-votes).
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// What the driver shows of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DriverStatus {
+    /// Ours.
+    pub id: MemberId,
+    /// Role in raft.
+    pub role: Role,
+    /// Raft term (maybe not durable yet).
+    pub term: Term,
+    /// 0 when unknown.
+    pub leader: MemberId,
+    /// Commit index.
+    pub commit: Index,
+    /// Applied, as reported by the apply thread.
+    pub applied: Index,
+    /// Last index in the log, maybe not durable yet.
+    pub last_index: Index,
+    /// First index in the log.
+    pub first_index: Index,
+    /// Last index that is durable here.
+    pub durable_index: Index,
+    /// Term and vote that are durable here.
+    pub durable_term: Term,
+    /// Newest snapshot.
+    pub snapshot_index: Index,
+    /// Newest conf change whose application is durable.
+    pub durable_conf_index: Index,
+    /// Whether we may lead (kv db proved).
+    pub can_lead: bool,
+    /// We applied our own removal.
+    pub removed: bool,
+    /// Proposals that wait.
+    pub proposals_waiting: usize,
+    /// Ticks since a leader was heard of; `None` if never.
+    pub leader_contact_ticks: Option<u64>,
+    /// Membership.
+    pub membership: Arc<Membership>,
+    /// On the leader: every other member.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What the leader knows of a member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerStatus {
+    /// Who.
+    pub id: MemberId,
+    /// Rule O6's word.
+    pub active: bool,
+    /// Rule O6's word.
+    pub caught_up: bool,
+    /// Highest index known durable there.
+    pub matched: Index,
+    /// Its last report.
+    pub report: Report,
+}
+
+impl Driver {
+    /// What we are and know.
+    pub fn status(&self) -> DriverStatus {
+        let raft = &self.node.raft;
+        DriverStatus {
+            id: self.identity.member_id,
+            role: self.role(),
+            term: raft.term,
+            leader: raft.leader_id,
+            commit: raft.raft_log.committed,
+            applied: raft.raft_log.applied(),
+            last_index: raft.raft_log.last_index(),
+            first_index: self.log().first_index(),
+            durable_index: self.durable.index,
+            durable_term: self.durable.term,
+            snapshot_index: self.snapshots.newest().map_or(0, |meta| meta.index),
+            durable_conf_index: self.durable.conf_index,
+            can_lead: self.can_lead,
+            removed: self.removed.is_some(),
+            proposals_waiting: self.proposals.waiting.len(),
+            leader_contact_ticks: self.leader_contact_ticks(),
+            membership: self.membership.clone(),
+            peers: self.peer_statuses(),
+        }
+    }
+
+    /// Role in raft.
+    pub fn role(&self) -> Role {
+        match self.node.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Follower => Role::Follower,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        }
+    }
+
+    fn leader_contact_ticks(&self) -> Option<u64> {
+        match self.role() {
+            Role::Leader => Some(0),
+            Role::Follower | Role::Candidate => self.leader_heard_at.map(|tick| self.now_tick - tick),
+        }
+    }
+
+    /// On the leader: every other member. Empty elsewhere.
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        if self.role() != Role::Leader {
+            return Vec::new();
+        }
+        let others = self.membership.members.keys().filter(|id| **id != self.identity.member_id);
+        others.map(|id| self.peer_status(*id)).collect()
+    }
+
+    /// The leader's view of one other member.
+    pub(super) fn peer_status(&self, id: MemberId) -> PeerStatus {
+        let last_index = self.node.raft.raft_log.last_index();
+        let active = self.peers.is_active(id, self.now_tick);
+        let progress = self.node.raft.prs().get(id);
+        let (matched, caught_up) = progress.map_or((0, false), |progress| {
+            (progress.matched, is_caught_up(active, progress.state, progress.matched, last_index))
+        });
+        PeerStatus { id, active, caught_up, matched, report: self.peers.report(id) }
+    }
+}
