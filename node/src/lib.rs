@@ -17,6 +17,7 @@
 pub mod config;
 pub mod disk;
 pub mod driver;
+pub mod identity;
 pub mod kvstore;
 pub mod limits;
 pub mod log;

@@ -3,14 +3,20 @@
 //! Shared by the process and the simulator: everything is reached through [`LogDisk`] and [`KvHome`].
 
 use crate::disk::LogDisk;
-use crate::driver::{Driver, DriverConfig};
-use crate::kvstore::{KvHome, Store, StoreError};
-use crate::log::{LogConfig, LogError};
-use crate::membership::Member;
-use crate::snapshot::SnapshotMeta;
+use crate::driver::{Driver, DriverConfig, Start};
+use crate::identity;
+use crate::kvstore::{self, Claim, KvHome, Store, StoreError};
+use crate::log::{self, Batch, Log, LogConfig, LogError, Mark, Replayed};
+use crate::membership::{Member, Membership};
+use crate::snapshot::{self, SnapshotMeta};
 use crate::types::{Index, MemberIdentity};
+use raft::prelude::HardState;
 use std::io;
 use std::sync::Arc;
+
+/// Names the kv db in use; replaced by rename.
+pub const CURRENT: &str = "CURRENT";
+const CURRENT_TMP: &str = "CURRENT.tmp";
 
 /// Why a member cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,8 @@ pub enum KvPlan {
     Prove { name: String },
     /// Build a new database from this snapshot, then switch CURRENT to it.
     Rebuild { meta: Box<SnapshotMeta> },
+    /// There is nothing to apply before a leader's snapshot is installed.
+    Absent,
 }
 
 /// A member, ready to run.
@@ -63,38 +71,194 @@ pub struct OpenConfig {
 /// Rule N8: newest valid snapshot -> WAL replay -> the kv db's claim -> N2's checks -> the driver.
 /// `progress` gets words for people: "reading the log", done, total.
 pub fn open_member(
-    _identity: &MemberIdentity,
-    _disk: Arc<dyn LogDisk>,
-    _home: &dyn KvHome,
-    _config: &OpenConfig,
-    _logger: &slog::Logger,
-    _progress: &mut dyn FnMut(&str, u64, u64),
+    identity: &MemberIdentity,
+    disk: Arc<dyn LogDisk>,
+    home: &dyn KvHome,
+    config: &OpenConfig,
+    logger: &slog::Logger,
+    progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Opened, OpenError> {
-    todo!()
+    let (files, corrupt) = snapshot::list(&*disk)?;
+    let mut on_log = |done, total| progress("reading the log", done, total);
+    let Some(replayed) = Log::replay(config.log, disk.clone(), &mut on_log)? else {
+        return Err(OpenError::Quarantined(
+            "the identity file names a member, but there is no log (wal-*)".to_string(),
+        ));
+    };
+    let Replayed { log, hard_state, identity: in_log, repairs, .. } = replayed;
+    if in_log != *identity {
+        return Err(OpenError::Quarantined(format!("identity says {identity:?}, the log says {in_log:?}")));
+    }
+    // What replay accepted may be in the page cache only; raft counts all of it as persisted (rule N2).
+    log::execute(&*disk, &repairs)?;
+    let files = keep_files_of_this_log(&*disk, &log, files)?;
+    check_log(&log, &hard_state, &files, &corrupt)?;
+    let current = read_current(&*disk)?;
+    let claim = match &current {
+        Some(name) => read_claim(home, name)?,
+        None => None,
+    };
+    let (applied, membership, kv) = choose_kv(&log, &files, current, claim)?;
+    let hard_state = HardState { commit: hard_state.commit.max(applied), ..hard_state };
+    let start = Start { identity: *identity, log, hard_state, applied, membership, snapshots: files };
+    let driver = Driver::new(config.driver.clone(), start, logger).map_err(OpenError::Stop)?;
+    Ok(Opened { driver, kv, applied })
 }
 
-/// Carries out a [`KvPlan`], or the installation of a snapshot: a proved store. An error of `Prove` means: set aside.
+/// Rule N14: a file that the log knows nothing of was never installed; one below the log's base can't be continued.
+fn keep_files_of_this_log(
+    disk: &dyn LogDisk,
+    log: &Log,
+    files: Vec<SnapshotMeta>,
+) -> Result<Vec<SnapshotMeta>, OpenError> {
+    let (keep, drop): (Vec<_>, Vec<_>) = files.into_iter().partition(|meta| log.term(meta.index) == Some(meta.term));
+    for meta in &drop {
+        tracing::info!(file = meta.file_name(), "removing a snapshot that the log does not know");
+        disk.remove(&meta.file_name())?;
+    }
+    if !drop.is_empty() {
+        disk.sync_dir()?;
+    }
+    Ok(keep)
+}
+
+/// Rule N2: the log holds everything that was ever acknowledged from it, or it is not to be trusted.
+fn check_log(log: &Log, hard_state: &HardState, files: &[SnapshotMeta], corrupt: &[String]) -> Result<(), OpenError> {
+    let (base, last) = (log.base().index, log.last_index());
+    if hard_state.commit > last {
+        return Err(OpenError::Quarantined(format!(
+            "the log ends at {last}, but its commit index is {}: acknowledged entries are lost",
+            hard_state.commit
+        )));
+    }
+    if base > 0 && files.is_empty() {
+        return Err(OpenError::Quarantined(format!(
+            "the log begins behind index {base} and no valid snapshot covers it (not valid: {corrupt:?})"
+        )));
+    }
+    Ok(())
+}
+
+fn read_claim(home: &dyn KvHome, name: &str) -> Result<Option<Claim>, OpenError> {
+    match home.open(name).and_then(|disk| kvstore::claim(&*disk)) {
+        Ok(claim) => Ok(claim),
+        Err(e) => {
+            // It is a survivor, not a witness: what it can't tell is in the snapshot and the log.
+            tracing::warn!(kv = name, error = %e, "the kv db does not open; setting it aside");
+            home.set_aside(name)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Applied index and membership to start from: the kv db's claim if the log holds it, else the newest snapshot's.
+fn choose_kv(
+    log: &Log,
+    files: &[SnapshotMeta],
+    current: Option<String>,
+    claim: Option<Claim>,
+) -> Result<(Index, Membership, KvPlan), OpenError> {
+    let newest = files.first();
+    let snapshot_index = newest.map_or(0, |meta| meta.index);
+    if let (Some(claim), Some(name)) = (claim, current)
+        && claim.applied >= snapshot_index
+    {
+        match log.term(claim.applied) {
+            Some(term) if term == claim.term => {
+                return Ok((claim.applied, claim.membership, KvPlan::Prove { name }));
+            }
+            // sled ahead of the log is proof that the log lost data, never a reason to set sled aside.
+            in_log => {
+                return Err(OpenError::Quarantined(format!(
+                    "the kv db has applied index {} of term {}, but the log ends at {} and has term {in_log:?} there: \
+                     the log has lost acknowledged entries",
+                    claim.applied,
+                    claim.term,
+                    log.last_index()
+                )));
+            }
+        }
+    }
+    Ok(match newest {
+        Some(meta) => (meta.index, meta.membership.clone(), KvPlan::Rebuild { meta: Box::new(meta.clone()) }),
+        None => (0, Membership::default(), KvPlan::Absent),
+    })
+}
+
+/// Carries out a [`KvPlan`], or the installation of a snapshot: a proved store; `None` for [`KvPlan::Absent`]. An error
+/// of `Prove` means: set that database aside and start again.
 pub fn open_kv(
-    _plan: &KvPlan,
-    _disk: &dyn LogDisk,
-    _home: &dyn KvHome,
-    _progress: &mut dyn FnMut(&str, u64, u64),
-) -> Result<Store, StoreError> {
-    todo!()
+    plan: &KvPlan,
+    disk: &dyn LogDisk,
+    home: &dyn KvHome,
+    progress: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Option<Store>, StoreError> {
+    match plan {
+        KvPlan::Absent => Ok(None),
+        KvPlan::Prove { name } => {
+            Store::open(home.open(name)?, &mut |done, total| progress("proving the kv db", done, total)).map(Some)
+        }
+        KvPlan::Rebuild { meta } => {
+            let name = format!("kv-{}", meta.index);
+            let old = read_current(disk)?;
+            home.remove(&name)?;
+            let kv = home.open(&name)?;
+            let store =
+                snapshot::install(disk, meta, kv, &mut |done, total| progress("rebuilding the kv db", done, total))?;
+            write_current(disk, &name)?;
+            match old {
+                Some(old) if old != name => home.remove(&old)?,
+                _ => {}
+            }
+            Ok(Some(store))
+        }
+    }
+}
+
+fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
+    if !disk.list()?.iter().any(|name| name == CURRENT) {
+        return Ok(None);
+    }
+    let len = disk.len(CURRENT)?.min(64);
+    let mut bytes = vec![0; len as usize];
+    let read = disk.read(CURRENT, 0, &mut bytes)?;
+    bytes.truncate(read);
+    let name = String::from_utf8(bytes).ok();
+    // Anything else was torn; then there is no claim, and the snapshot is the start.
+    Ok(name.filter(|name| name.strip_prefix("kv-").is_some_and(|rest| rest.parse::<u64>().is_ok())))
+}
+
+fn write_current(disk: &dyn LogDisk, name: &str) -> io::Result<()> {
+    disk.create(CURRENT_TMP, 0)?;
+    disk.write(CURRENT_TMP, 0, name.as_bytes())?;
+    disk.sync(CURRENT_TMP)?;
+    disk.rename(CURRENT_TMP, CURRENT)?;
+    disk.sync_dir()
 }
 
 /// Init, up to the identity: segment 1 with its header, snapshot 1-1, the mark batch, then identity Member; all durable.
 pub fn init(
-    _identity: &MemberIdentity,
-    _first: Member,
-    _min_voters: u32,
-    _disk: &Arc<dyn LogDisk>,
-    _log: LogConfig,
+    identity: &MemberIdentity,
+    first: Member,
+    min_voters: u32,
+    disk: &Arc<dyn LogDisk>,
+    config: LogConfig,
 ) -> Result<(), OpenError> {
-    todo!()
+    let (mut log, ops) = Log::create(config, *identity, disk.clone());
+    log::execute(&**disk, &ops)?;
+    snapshot::write_initial(&**disk, identity, &Membership::first(first, min_voters))?;
+    let hard_state = HardState { term: 1, commit: 1, ..HardState::default() };
+    let mark = Some(Mark { index: 1, term: 1 });
+    let ops = log.append(Batch { mark, hard_state: Some(hard_state), ..Batch::default() });
+    log::execute(&**disk, &ops)?;
+    identity::write_member(&**disk, identity)?;
+    Ok(())
 }
 
 /// Join: segment 1 with its header durable, then identity Member; the first frame is answered after that.
-pub fn join(_identity: &MemberIdentity, _disk: &Arc<dyn LogDisk>, _log: LogConfig) -> Result<(), OpenError> {
-    todo!()
+pub fn join(identity: &MemberIdentity, disk: &Arc<dyn LogDisk>, config: LogConfig) -> Result<(), OpenError> {
+    let (_log, ops) = Log::create(config, *identity, disk.clone());
+    log::execute(&**disk, &ops)?;
+    identity::write_member(&**disk, identity)?;
+    Ok(())
 }
