@@ -96,8 +96,8 @@ pub enum Effect {
     Fetch { from: MemberId, meta: Box<SnapshotMeta> },
     /// Replace the kv db by this snapshot; later `Apply`s have this generation. Then [`Event::KvReady`].
     Install { generation: u64, meta: Box<SnapshotMeta> },
-    /// Remove all snapshot files but these.
-    KeepSnapshots { names: Vec<String> },
+    /// Remove all snapshot files with a lower index. (A newer one may be on its way in.)
+    DropSnapshots { below: Index },
     /// Answer a local request; no-op when nobody waits.
     Answer { request: RequestId, answer: Answer },
     /// These reads may be served once `index` is applied.

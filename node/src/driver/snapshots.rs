@@ -59,8 +59,8 @@ impl Snapshots {
         true
     }
 
-    fn keep(&self) -> Effect {
-        Effect::KeepSnapshots { names: self.files.iter().map(SnapshotMeta::file_name).collect() }
+    fn drop_older(&self) -> Effect {
+        Effect::DropSnapshots { below: self.files.last().map_or(0, |oldest| oldest.index) }
     }
 }
 
@@ -110,7 +110,7 @@ impl Driver {
         self.reads.abandon();
         self.emit(Effect::Members(self.membership.clone()));
         self.emit(Effect::Install { generation: self.apply.generation, meta: Box::new(meta) });
-        self.emit(self.snapshots.keep());
+        self.emit(self.snapshots.drop_older());
     }
 
     pub(super) fn note_snapshot_offer(&mut self, message: &Message) {
@@ -162,7 +162,7 @@ impl Driver {
         if self.snapshots.add(meta.clone()) {
             self.node.mut_store().newest = Some(meta);
         }
-        self.emit(self.snapshots.keep());
+        self.emit(self.snapshots.drop_older());
         self.compact_log();
     }
 
