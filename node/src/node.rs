@@ -2,12 +2,23 @@
 //!
 //! Cheap to clone. Each call enters one bounded queue or reads published state; none touches raft or the disk.
 
+mod describe;
+
 pub use crate::refusal::Refusal;
 
+use crate::config::Config;
+use crate::driver::{Answer, DriverStatus, Event};
 use crate::kvstore::{Command, Outcome, View};
-use crate::types::{Index, MemberId, Revision};
+use crate::limits;
+use crate::raft_node::shared::{Phase, Published, Shared};
+use crate::raft_node::waiters::Reply;
+use crate::raft_node::{Input, Queue};
+use crate::types::{Index, MemberId, RequestId, Revision};
 use raftkv_api as api;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A membership call, as the HTTP API takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,71 +40,268 @@ pub struct ChangeDone {
     pub conf_index: Index,
 }
 
+/// A background read must have succeeded within this for the node to be ready (rule O11).
+const READY_READ_MS: u64 = 5_000;
+/// livez fails when the raft thread has not turned for this long.
+const RAFT_STUCK_MS: u64 = 10_000;
+/// livez fails when the apply thread has work and has not got on for this long.
+const APPLY_STUCK_MS: u64 = 60_000;
+
 /// The handle.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    shared: Arc<Shared>,
+}
 
-#[allow(unused_variables, clippy::unused_async)]
-impl Node {
-    /// Replicates a command and answers after it is committed and applied here. Times out after
-    /// [`crate::limits::WRITE_TIMEOUT_MS`] with [`Refusal::Timeout`], whose outcome is unknown.
-    pub async fn propose(&self, command: Command) -> Result<Outcome, Refusal> {
-        todo!()
+/// Gives a queue's place back, and forgets the waiter, when the client's task ends: also when it is cancelled.
+struct Place<'a> {
+    queue: &'a Queue,
+    bytes: usize,
+    forget: Box<dyn Fn() + Send + Sync + 'a>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.queue.leave(self.bytes);
+        (self.forget)();
     }
+}
+
+impl Node {
+    /// A handle on what the raft thread publishes.
+    pub fn new(shared: Arc<Shared>) -> Node {
+        Node { shared }
+    }
+
+    /// Replicates a command and answers after it is committed and applied here. Times out after
+    /// [`limits::WRITE_TIMEOUT_MS`] with [`Refusal::Timeout`], whose outcome is unknown.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, Refusal> {
+        let published = self.serving()?;
+        if self.shared.view().is_none() {
+            return Err(self.opening());
+        }
+        let grows = matches!(command, Command::Put { .. });
+        let data = command.encode();
+        let bytes = data.len();
+        let queue = &self.shared.proposals;
+        if !queue.enter(bytes, limits::PROPOSE_QUEUE_MAX, limits::PROPOSE_QUEUE_BYTES_MAX) {
+            self.shared.metrics.proposals_failed_total.inc();
+            return Err(Refusal::Overloaded("the propose queue"));
+        }
+        let request = self.new_request(&published);
+        let forget = Box::new(move || self.shared.waiters.forget_request(request.seq));
+        let _place = Place { queue, bytes, forget };
+        let reply = self.ask(request, Event::Propose { request, data, grows }, limits::WRITE_TIMEOUT_MS).await;
+        match reply {
+            Ok(Reply::Applied(outcome)) => Ok(outcome),
+            Ok(Reply::Decided(answer)) => {
+                self.shared.metrics.proposals_failed_total.inc();
+                Err(refusal_in(answer))
+            }
+            Err(refusal) => {
+                self.shared.metrics.proposals_failed_total.inc();
+                Err(refusal)
+            }
+        }
+    }
+
     /// On `Ok`, the view reflects every write acknowledged anywhere before this call (ReadIndex).
     pub async fn read_barrier(&self) -> Result<Arc<View>, Refusal> {
-        todo!()
+        self.serving()?;
+        self.barrier().await
     }
+
+    /// The barrier without the question whether clients are served yet.
+    async fn barrier(&self) -> Result<Arc<View>, Refusal> {
+        if self.shared.view().is_none() {
+            return Err(self.opening());
+        }
+        let queue = &self.shared.reads;
+        if !queue.enter(0, limits::READ_QUEUE_MAX, usize::MAX) {
+            return Err(Refusal::Overloaded("the read queue"));
+        }
+        let read = self.shared.seq.fetch_add(1, Ordering::Relaxed);
+        let forget = Box::new(move || self.shared.waiters.forget_read(read));
+        let _place = Place { queue, bytes: 0, forget };
+        let receiver = self.shared.waiters.read(read);
+        if !self.shared.send(Input::Event(Event::Read { read })) {
+            return Err(Refusal::Stopping);
+        }
+        in_time(receiver, limits::READ_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))?;
+        self.shared.view().ok_or_else(|| self.opening())
+    }
+
     /// The view for a stale read; refused before the proof, and on Blank, Removed and Quarantined nodes.
     pub fn stale_view(&self) -> Result<Arc<View>, Refusal> {
-        todo!()
+        self.serving()?;
+        self.shared.view().ok_or_else(|| self.opening())
     }
-    /// Milliseconds since a leader was heard of (0 on the leader); `None` if never.
-    pub fn leader_contact_ms(&self) -> Option<u64> {
-        todo!()
-    }
-    /// The whole status, in every state of the node.
-    pub fn status(&self) -> api::Status {
-        todo!()
-    }
-    /// The leader, for error answers.
-    pub fn leader(&self) -> Option<api::LeaderRef> {
-        todo!()
-    }
+
     /// Linearizable.
     pub async fn members(&self) -> Result<api::Members, Refusal> {
-        todo!()
+        self.running()?;
+        self.barrier().await?;
+        describe::members(&self.shared).ok_or(Refusal::Blank)
     }
+
     /// A membership change, fenced by the conf index that the caller read.
     pub async fn change(&self, call: MembershipCall, if_match: Index) -> Result<ChangeDone, Refusal> {
-        todo!()
+        let request = self.new_request(&self.running()?);
+        let event = Event::Change { request, call, if_match };
+        match self.ask(request, event, limits::CHANGE_TIMEOUT_MS).await? {
+            Reply::Decided(Answer::Changed(done)) => Ok(done),
+            Reply::Decided(answer) => Err(refusal_in(answer)),
+            Reply::Applied(_) => Err(wrong_answer()),
+        }
     }
+
     /// Moves leadership; answers when the other voter leads. `None`: the most caught-up voter.
     pub async fn transfer(&self, to: Option<MemberId>) -> Result<MemberId, Refusal> {
-        todo!()
+        let request = self.new_request(&self.running()?);
+        match self.ask(request, Event::Transfer { request, to }, limits::CHANGE_TIMEOUT_MS).await? {
+            Reply::Decided(Answer::Transferred(leader)) => Ok(leader),
+            Reply::Decided(answer) => Err(refusal_in(answer)),
+            Reply::Applied(_) => Err(wrong_answer()),
+        }
     }
+
     /// Makes this Blank node the first voter of a new cluster.
     pub async fn init(&self, init: api::Init) -> Result<api::InitDone, Refusal> {
-        todo!()
+        let (reply, receiver) = oneshot::channel();
+        self.shared.send(Input::Init { init: Box::new(init), reply });
+        in_time(receiver, limits::CHANGE_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))
     }
+
     /// Sets the data of a Removed or Quarantined node aside; the process restarts itself as Blank.
     pub async fn reset(&self, incarnation: api::Hex128) -> Result<(), Refusal> {
-        todo!()
+        let (reply, receiver) = oneshot::channel();
+        self.shared.send(Input::Reset { incarnation, reply });
+        in_time(receiver, limits::CHANGE_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))
     }
+
+    /// Milliseconds since a leader was heard of (0 on the leader); `None` if never.
+    pub fn leader_contact_ms(&self) -> Option<u64> {
+        let published = self.shared.published();
+        published.driver.as_ref()?.leader_contact_ticks.map(|ticks| ticks * limits::TICK_MS)
+    }
+
+    /// The whole status, in every state of the node.
+    pub fn status(&self) -> api::Status {
+        describe::status(&self.shared)
+    }
+
+    /// The leader, for error answers.
+    pub fn leader(&self) -> Option<api::LeaderRef> {
+        describe::leader(&self.shared, self.shared.published().driver.as_ref()?)
+    }
+
     /// Whether the loops turn (livez): `Err` says which one does not.
     pub fn alive(&self) -> Result<(), String> {
-        todo!()
+        let (raft_ms, apply_ms) = (self.shared.raft_idle_ms(), self.shared.apply_stuck_ms());
+        if raft_ms > RAFT_STUCK_MS {
+            return Err(format!("the raft thread has not turned for {raft_ms} ms"));
+        }
+        if apply_ms > APPLY_STUCK_MS {
+            return Err(format!("the apply thread has had work and not got on for {apply_ms} ms"));
+        }
+        Ok(())
     }
+
     /// Whether a background linearizable read succeeded in the last 5 s on a voter (readyz, rule O11); else why not.
     pub fn ready(&self) -> Result<(), String> {
-        todo!()
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            return Err(Refusal::Stopping.to_string());
+        }
+        let published = self.serving().map_err(|refusal| refusal.to_string())?;
+        let votes = |driver: &DriverStatus| driver.membership.votes(driver.id);
+        if !published.driver.as_ref().is_some_and(votes) {
+            return Err(Refusal::NotAVoter.to_string());
+        }
+        match self.shared.since_read_ms() {
+            Some(ms) if ms <= READY_READ_MS => Ok(()),
+            Some(ms) => Err(format!("no linearizable read has succeeded for {ms} ms")),
+            None => Err("no linearizable read has succeeded yet".to_string()),
+        }
     }
+
     /// Ours, advertised and otherwise fixed.
-    pub fn config(&self) -> &crate::config::Config {
-        todo!()
+    pub fn config(&self) -> &Config {
+        &self.shared.config
     }
+
     /// Smallest readable revision and newest one, for error texts.
     pub fn revisions(&self) -> (Revision, Revision) {
-        todo!()
+        self.shared.view().map_or((0, 0), |view| (view.compacted(), view.revision()))
     }
+
+    /// What the raft thread publishes.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The node runs raft, in whatever role.
+    fn running(&self) -> Result<Arc<Published>, Refusal> {
+        let published = self.shared.published();
+        match &published.phase {
+            Phase::Member if published.driver.is_some() => Ok(published),
+            Phase::Member => Err(self.opening()),
+            Phase::Opening(words) => Err(Refusal::Opening(words.clone())),
+            Phase::Blank => Err(Refusal::Blank),
+            Phase::Removed(_) => Err(Refusal::Removed),
+            Phase::Quarantined(why) => Err(Refusal::Quarantined(why.clone())),
+        }
+    }
+
+    /// The node serves clients: it runs, is no removed member, and the cluster has formed (rule N19).
+    fn serving(&self) -> Result<Arc<Published>, Refusal> {
+        let published = self.running()?;
+        let Some(driver) = &published.driver else { return Err(self.opening()) };
+        if driver.removed {
+            return Err(Refusal::Removed);
+        }
+        let membership = &driver.membership;
+        if !membership.formed {
+            return Err(Refusal::Forming { have: membership.voters.len(), want: membership.min_voters });
+        }
+        Ok(published)
+    }
+
+    fn opening(&self) -> Refusal {
+        let (_, words) = self.shared.kv();
+        Refusal::Opening(if words.is_empty() { "waiting for its first snapshot".to_string() } else { words })
+    }
+
+    fn new_request(&self, published: &Published) -> RequestId {
+        let origin = published.identity.map_or(0, |identity| identity.member_id);
+        RequestId { origin, nonce: self.shared.nonce, seq: self.shared.seq.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    async fn ask(&self, request: RequestId, event: Event, timeout_ms: u64) -> Result<Reply, Refusal> {
+        let receiver = self.shared.waiters.request(request.seq);
+        if !self.shared.send(Input::Event(event)) {
+            return Err(Refusal::Stopping);
+        }
+        let answered = in_time(receiver, timeout_ms).await;
+        self.shared.waiters.forget_request(request.seq);
+        answered?.map_err(|_| Refusal::Unknown("the node ended before it answered".to_string()))
+    }
+}
+
+async fn in_time<T>(
+    receiver: oneshot::Receiver<T>,
+    timeout_ms: u64,
+) -> Result<Result<T, oneshot::error::RecvError>, Refusal> {
+    let timeout = Duration::from_millis(timeout_ms);
+    tokio::time::timeout(timeout, receiver).await.map_err(|_| Refusal::Timeout(timeout_ms))
+}
+
+fn refusal_in(answer: Answer) -> Refusal {
+    match answer {
+        Answer::Refused(refusal) => refusal,
+        Answer::Changed(_) | Answer::Transferred(_) => wrong_answer(),
+    }
+}
+
+fn wrong_answer() -> Refusal {
+    Refusal::Internal("the answer belongs to another kind of call".to_string())
 }

@@ -23,6 +23,7 @@ mod snapshots;
 mod status;
 
 pub use event::{Answer, Effect, Event};
+pub use hello::HELLO_FORMAT;
 pub use status::{DriverStatus, PeerStatus, Role};
 
 use crate::limits;

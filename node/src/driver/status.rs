@@ -101,6 +101,11 @@ impl Driver {
         }
     }
 
+    /// What, when it changes, is worth publishing at once: term, leader, membership, whether we may lead.
+    pub fn headline(&self) -> (Term, MemberId, Index, bool) {
+        (self.node.raft.term, self.node.raft.leader_id, self.membership.conf_index, self.can_lead)
+    }
+
     /// Role in raft.
     pub fn role(&self) -> Role {
         match self.node.raft.state {

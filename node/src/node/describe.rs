@@ -1,0 +1,148 @@
+//! Published state in the words of the API.
+
+use crate::driver::{DriverStatus, PeerStatus, Role};
+use crate::membership::Membership;
+use crate::raft_node::shared::{Advertised, Phase, Shared};
+use crate::limits;
+use crate::types::MemberId;
+use raftkv_api::{self as api, DecimalId, KvState, NodeState};
+use std::sync::atomic::Ordering;
+
+/// The whole status.
+pub fn status(shared: &Shared) -> api::Status {
+    let published = shared.published();
+    let driver = published.driver.as_ref();
+    let view = shared.view();
+    let config = &shared.config;
+    let (state, reason) = state(&published.phase, driver, shared);
+    let number = |get: fn(&DriverStatus) -> u64| driver.map_or(0, get);
+    api::Status {
+        name: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        state,
+        reason,
+        incarnation: published.incarnation,
+        cluster_id: published.identity.map(|identity| identity.cluster_id),
+        genesis: published.identity.map(|identity| identity.genesis),
+        generation: published.identity.map_or(0, |identity| identity.generation),
+        member_id: published.identity.map(|identity| DecimalId(identity.member_id)),
+        leader: driver.and_then(|driver| leader(shared, driver)),
+        leader_id: driver.filter(|driver| driver.leader != 0).map(|driver| DecimalId(driver.leader)),
+        term: number(|driver| driver.term),
+        commit: number(|driver| driver.commit),
+        applied: view.as_ref().map_or(0, |view| view.applied()),
+        last_index: number(|driver| driver.last_index),
+        first_index: number(|driver| driver.first_index),
+        snapshot_index: number(|driver| driver.snapshot_index),
+        conf_index: number(|driver| driver.membership.conf_index),
+        durable_conf_index: number(|driver| driver.durable_conf_index),
+        can_lead: driver.is_some_and(|driver| driver.can_lead),
+        formed: driver.is_some_and(|driver| driver.membership.formed),
+        kv: shared.kv().0,
+        revision: view.as_ref().map_or(0, |view| view.revision()),
+        compacted_revision: view.as_ref().map_or(0, |view| view.compacted()),
+        db_bytes: view.as_ref().map_or(0, |view| view.disk_bytes() + view.index_bytes()),
+        free_bytes: shared.free_bytes.load(Ordering::Relaxed),
+        state_hash: view.as_ref().map(|view| view.state_hash()),
+        state_hashes: view.as_ref().map_or_else(Vec::new, |view| view.state_hashes()),
+        peers: driver.map_or_else(Vec::new, |driver| {
+            driver.peers.iter().map(|peer| describe_peer(&driver.membership, peer)).collect()
+        }),
+        leader_contact_ms: driver.and_then(|driver| driver.leader_contact_ticks).map(|ticks| ticks * limits::TICK_MS),
+        peer_url: config.peer_url.clone(),
+        client_url: config.client_url.clone(),
+        admin_url: config.admin_url.clone(),
+    }
+}
+
+fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (NodeState, Option<String>) {
+    let (kv, words) = shared.kv();
+    let kv_words = (kv != KvState::Ready && !words.is_empty()).then_some(words);
+    match (phase, driver) {
+        (Phase::Opening(words), _) => (NodeState::Opening, Some(words.clone())),
+        (Phase::Blank, _) => (NodeState::Blank, None),
+        (Phase::Removed(why), _) => (NodeState::Removed, Some(why.clone())),
+        (Phase::Quarantined(why), _) => (NodeState::Quarantined, Some(why.clone())),
+        (Phase::Member, None) => (NodeState::Opening, kv_words),
+        (Phase::Member, Some(driver)) if driver.removed => {
+            (NodeState::Removed, Some("removed; answering votes until the others know".to_string()))
+        }
+        (Phase::Member, Some(driver)) if driver.membership.votes(driver.id) => (NodeState::Voter, kv_words),
+        (Phase::Member, Some(_)) => (NodeState::Learner, kv_words),
+    }
+}
+
+/// The leader, when it is known.
+pub fn leader(shared: &Shared, driver: &DriverStatus) -> Option<api::LeaderRef> {
+    let member = driver.membership.members.get(&driver.leader)?;
+    let urls = advertised(shared, driver, driver.leader);
+    Some(api::LeaderRef {
+        name: member.name.clone(),
+        client_url: urls.as_ref().map(|urls| urls.client_url.clone()),
+        admin_url: urls.map(|urls| urls.admin_url),
+    })
+}
+
+fn advertised(shared: &Shared, driver: &DriverStatus, id: MemberId) -> Option<Advertised> {
+    if id == driver.id {
+        let config = &shared.config;
+        return Some(Advertised { client_url: config.client_url.clone(), admin_url: config.admin_url.clone() });
+    }
+    shared.advertised(id)
+}
+
+fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
+    api::Peer {
+        id: DecimalId(peer.id),
+        name: membership.members.get(&peer.id).map_or_else(String::new, |member| member.name.clone()),
+        active: peer.active,
+        caught_up: peer.caught_up,
+        matched: peer.matched,
+        applied: peer.report.applied,
+        durable_conf_index: peer.report.durable_conf_index,
+        free_bytes: peer.report.free_bytes,
+    }
+}
+
+/// The members, as the driver announced them last.
+pub fn members(shared: &Shared) -> Option<api::Members> {
+    let published = shared.published();
+    let (driver, identity) = (published.driver.as_ref()?, published.identity?);
+    let membership = &driver.membership;
+    let member = |(id, member): (&MemberId, &crate::membership::Member)| {
+        let urls = advertised(shared, driver, *id);
+        api::Member {
+            id: DecimalId(*id),
+            name: member.name.clone(),
+            peer_url: member.peer_url.clone(),
+            incarnation: member.incarnation,
+            role: role(membership, *id),
+            client_url: urls.as_ref().map(|urls| urls.client_url.clone()),
+            admin_url: urls.map(|urls| urls.admin_url),
+        }
+    };
+    let removed = |(id, removed): (&MemberId, &crate::membership::Removed)| api::RemovedMember {
+        id: DecimalId(*id),
+        name: removed.name.clone(),
+        incarnation: removed.incarnation,
+        index: removed.index,
+    };
+    Some(api::Members {
+        cluster_id: identity.cluster_id,
+        conf_index: membership.conf_index,
+        joint: membership.is_joint(),
+        leader: (driver.leader != 0 || driver.role == Role::Leader).then_some(DecimalId(driver.leader)),
+        members: membership.members.iter().map(member).collect(),
+        removed: membership.removed.iter().map(removed).collect(),
+    })
+}
+
+fn role(membership: &Membership, id: MemberId) -> api::MemberRole {
+    if membership.voters.contains(&id) {
+        api::MemberRole::Voter
+    } else if membership.outgoing.contains(&id) {
+        api::MemberRole::Outgoing
+    } else {
+        api::MemberRole::Learner
+    }
+}

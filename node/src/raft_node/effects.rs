@@ -1,0 +1,168 @@
+//! One match on `Effect`: carries out what the driver decided.
+
+use super::apply_thread::ApplyJob;
+use super::log_thread::LogJob;
+use super::phases::Exit;
+use super::shared::Shared;
+use super::waiters::Reply;
+use super::{Input, RestartWhy};
+use crate::disk::LogDisk;
+use crate::driver::{Effect, Event};
+use crate::log;
+use crate::membership::Membership;
+use crate::transport::{Frame, PeerAddress, Transport};
+use crate::types::MemberId;
+use raft::prelude::{Message, MessageType};
+use raftkv_api::KvState;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+
+/// How the member phase ends.
+#[derive(Debug)]
+pub enum End {
+    /// Raft stops for good; the node lives on as Removed.
+    Removed { index: u64, term: u64 },
+    /// Raft stops for good; the node lives on as Quarantined.
+    Quarantined(String),
+    /// The process ends or starts anew.
+    Exit(Exit),
+}
+
+/// Everything that effects reach.
+pub struct Hands {
+    /// Published state, waiters, the input queue.
+    pub shared: Arc<Shared>,
+    /// Peers.
+    pub transport: Transport,
+    /// The log thread.
+    pub log: mpsc::Sender<LogJob>,
+    /// The apply thread.
+    pub apply: mpsc::Sender<ApplyJob>,
+    /// For spare segments.
+    pub disk: Arc<dyn LogDisk>,
+    /// Who we are.
+    pub own: MemberId,
+    /// As last announced by the driver.
+    pub membership: Arc<Membership>,
+}
+
+impl Hands {
+    /// Carries out effects in order; `Some` ends the member phase.
+    pub fn carry_out(&mut self, effects: Vec<Effect>) -> Option<End> {
+        for effect in effects {
+            if let Some(end) = self.carry_out_one(effect) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) -> Option<End> {
+        match effect {
+            Effect::Send(message) => self.send(message),
+            Effect::Forward { to, forward } => {
+                let request = forward.request;
+                if self.transport.send(to, Frame::Forward(forward)).is_err() {
+                    self.input(Event::ForwardDropped { request });
+                }
+            }
+            Effect::ForwardReply { to, reply } => self.send_or_lose(to, Frame::ForwardReply(reply)),
+            Effect::TellRemoved { to, record } => self.send_or_lose(to, Frame::Removed(record)),
+            Effect::Persist { batch, ops } => self.log_job(LogJob::Persist { batch, ops }),
+            Effect::Housekeep { ops } => self.log_job(LogJob::Housekeep { ops }),
+            Effect::MakeSpare { name, ops } => self.make_spare(name, ops),
+            Effect::Apply { generation, items } => self.apply_job(ApplyJob::Apply { generation, items }),
+            Effect::Cut => self.apply_job(ApplyJob::Cut),
+            Effect::Fetch { from, meta } => self.fetch(from, *meta),
+            Effect::Install { generation: _, meta } => {
+                self.shared.set_kv(KvState::Installing, format!("installing the snapshot at index {}", meta.index));
+                self.shared.set_view(None);
+                self.apply_job(ApplyJob::Install(meta));
+            }
+            Effect::DropSnapshots { below } => self.log_job(LogJob::DropSnapshots { below }),
+            Effect::Answer { request, answer } => self.shared.waiters.reply(request.seq, Reply::Decided(answer)),
+            Effect::ReadReady { reads, index } => {
+                let shared = &self.shared;
+                let applied = || shared.view().map_or(0, |view| view.applied());
+                shared.waiters.reads_ready(&reads, index, applied);
+            }
+            Effect::ReadFailed { reads, why } => self.shared.waiters.reads_failed(&reads, &why),
+            Effect::Members(membership) => self.members(membership),
+            Effect::Gone { index, term } => return Some(End::Removed { index, term }),
+            Effect::Quarantine { why } => return Some(End::Quarantined(why)),
+            Effect::DistrustKv { why } => return Some(End::Exit(Exit::Restart(RestartWhy::DistrustKv(why)))),
+            Effect::Closed { batch: _ } => return Some(End::Exit(Exit::Stopped)),
+        }
+        None
+    }
+
+    fn send(&self, message: Box<Message>) {
+        let (to, kind) = (message.to, message.get_msg_type());
+        let index = message.get_snapshot().get_metadata().index;
+        if self.transport.send(to, Frame::Raft(message)).is_ok() {
+            return;
+        }
+        match kind {
+            MessageType::MsgSnapshot => self.input(Event::SnapshotSent { to, index, whole: false }),
+            MessageType::MsgAppend => self.input(Event::Unreachable { to }),
+            // raft sends every other kind again by itself.
+            _ => {}
+        }
+    }
+
+    /// Nobody waits for these: the origin's timeout, or the 410 at its next hello, does the same.
+    fn send_or_lose(&self, to: MemberId, frame: Frame) {
+        let _lost = self.transport.send(to, frame);
+    }
+
+    fn input(&self, event: Event) {
+        self.shared.send(Input::Event(event));
+    }
+
+    /// The thread ends only after it reported why; then the report is on its way to us.
+    fn log_job(&self, job: LogJob) {
+        let _ended = self.log.send(job);
+    }
+
+    fn apply_job(&self, job: ApplyJob) {
+        if self.shared.apply_given.fetch_add(1, Ordering::Relaxed) == self.shared.apply_done.load(Ordering::Relaxed) {
+            self.shared.apply_moved();
+        }
+        let _ended = self.apply.send(job);
+    }
+
+    fn make_spare(&self, name: String, ops: Vec<log::LogOp>) {
+        let (disk, shared) = (self.disk.clone(), self.shared.clone());
+        let make = move || match log::execute(&*disk, &ops) {
+            Ok(()) => drop(shared.send(Input::Event(Event::SpareMade { name }))),
+            // Without a spare the next segment is made on the write path: slower, and safe.
+            Err(e) => tracing::warn!(name, error = %e, "a spare log segment could not be made"),
+        };
+        if let Err(e) = std::thread::Builder::new().name("spare".to_string()).spawn(make) {
+            tracing::warn!(error = %e, "no thread for a spare log segment");
+        }
+    }
+
+    fn fetch(&self, from: MemberId, meta: crate::snapshot::SnapshotMeta) {
+        let Some(member) = self.membership.members.get(&from) else {
+            // A member that our own membership does not know yet: by the newest stream we know no URL to fetch from.
+            let url = self.transport.url_of(from);
+            return match url {
+                Some(url) => self.transport.fetch_snapshot(from, &url, meta),
+                None => self.input(Event::Fetched { meta: Box::new(meta), whole: false }),
+            };
+        };
+        self.transport.fetch_snapshot(from, &member.peer_url, meta);
+    }
+
+    fn members(&mut self, membership: Arc<Membership>) {
+        let others = membership.members.iter().filter(|(id, _)| **id != self.own);
+        let address = |(id, member): (&MemberId, &crate::membership::Member)| PeerAddress {
+            id: *id,
+            peer_url: member.peer_url.clone(),
+            incarnation: member.incarnation,
+        };
+        self.transport.set_peers(others.map(address).collect());
+        self.membership = membership;
+    }
+}

@@ -1,0 +1,88 @@
+//! What the raft thread takes in, and the fill of the queues in front of it.
+
+use crate::driver::Event;
+use crate::refusal::Refusal;
+use crate::transport::{Hello, HelloVerdict};
+use raftkv_api as api;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::oneshot;
+
+/// An input of the raft thread.
+pub enum Input {
+    /// For the driver.
+    Event(Event),
+    /// For the driver, counted in the queue of peers' messages.
+    Peer { event: Event, bytes: usize },
+    /// A peer opened a stream.
+    Hello { hello: Box<Hello>, verdict: oneshot::Sender<HelloVerdict> },
+    /// A peer that we dialled answered.
+    Connected(Box<Hello>),
+    /// A peer has proof that our directory is not what it was (rule N20).
+    Quarantine(String),
+    /// `POST /v1/init`.
+    Init { init: Box<api::Init>, reply: oneshot::Sender<Result<api::InitDone, Refusal>> },
+    /// `POST /v1/reset`.
+    Reset { incarnation: api::Hex128, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// A thread met a condition after which this process may not go on.
+    Fatal(String),
+    /// The process must start anew.
+    Restart(RestartWhy),
+    /// Stop cleanly.
+    Stop,
+}
+
+/// Why the process starts anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestartWhy {
+    /// The kv db is not what it claims: set it aside first (rule N8).
+    DistrustKv(String),
+    /// The data were set aside: begin as Blank.
+    Reset,
+}
+
+/// How much waits in a queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Queue {
+    /// Takes a place, if there is one.
+    pub fn enter(&self, bytes: usize, count_max: usize, bytes_max: usize) -> bool {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // One thing always fits, whatever its size: otherwise it could never pass.
+        let fits = count <= count_max && (total <= bytes_max || count == 1);
+        if !fits {
+            self.leave(bytes);
+        }
+        fits
+    }
+
+    /// Gives a place back.
+    pub fn leave(&self, bytes: usize) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_bounded_in_count_and_bytes_but_one_thing_always_fits() {
+        let queue = Queue::default();
+        assert!(queue.enter(100, 2, 50));
+        assert!(!queue.enter(1, 2, 50));
+        queue.leave(100);
+        assert!(queue.enter(20, 2, 50) && queue.enter(20, 2, 50) && !queue.enter(1, 2, 50));
+        assert_eq!(queue.count(), 2);
+    }
+}

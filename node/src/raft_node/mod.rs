@@ -1,0 +1,22 @@
+//! Box 3: owns the threads and channels between the driver and the world. Decides nothing.
+//!
+//! ```text
+//!   handle, transport, timers ──Input──► raft thread ──LogJob──► log thread ──Persisted──► (Input)
+//!                                          │    └─────ApplyJob─► apply thread ─Applied───► (Input)
+//!                                          └──► transport, waiters
+//! ```
+//!
+//! The raft thread drains a bounded batch of inputs, steps them into the driver and carries out the effects. Channels
+//! close from here: when the raft thread leaves the member phase it drops the senders of the log and apply threads and
+//! waits for both.
+
+pub mod apply_thread;
+mod effects;
+mod input;
+pub mod log_thread;
+mod phases;
+pub mod shared;
+pub mod waiters;
+
+pub use input::{Input, Queue, RestartWhy};
+pub use phases::{Exit, RaftNode};

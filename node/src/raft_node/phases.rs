@@ -1,0 +1,495 @@
+//! The life of a node on its raft thread: blank, member, or idle for good.
+
+use super::apply_thread::{ApplyJob, ApplyThread};
+use super::effects::{End, Hands};
+use super::input::{Input, RestartWhy};
+use super::log_thread::{self, LogJob};
+use super::shared::{Advertised, Phase, Published, Shared};
+use crate::disk::LogDisk;
+use crate::driver::{Driver, Event, HELLO_FORMAT};
+use crate::identity;
+use crate::kvstore::KvHome;
+use crate::limits;
+use crate::membership::{Member, Membership};
+use crate::open::{self, OpenConfig, OpenError, Opened};
+use crate::refusal::Refusal;
+use crate::transport::{Hello, HelloVerdict, Transport};
+use crate::types::MemberIdentity;
+use raftkv_api::{self as api, DecimalId, Hex128};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Inputs stepped before the effects are carried out.
+const INPUTS_PER_TURN: usize = 1024;
+
+/// How the process ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Cleanly.
+    Stopped,
+    /// It must start anew.
+    Restart(RestartWhy),
+    /// It must not go on; the sentence says why and what to do.
+    Fatal(String),
+}
+
+/// Everything that the raft thread owns or reaches.
+pub struct RaftNode {
+    /// Published state.
+    pub shared: Arc<Shared>,
+    /// Inputs.
+    pub inputs: mpsc::Receiver<Input>,
+    /// The directory.
+    pub disk: Arc<dyn LogDisk>,
+    /// The databases in it.
+    pub home: Arc<dyn KvHome>,
+    /// Peers.
+    pub transport: Transport,
+    /// Sizes and settings.
+    pub open: OpenConfig,
+    /// raft's log lines.
+    pub logger: slog::Logger,
+}
+
+/// What comes next.
+enum Next {
+    Member(MemberIdentity),
+    Idle(Phase, Option<MemberIdentity>),
+    Exit(Exit),
+}
+
+impl RaftNode {
+    /// Runs until the process ends or starts anew.
+    pub fn run(mut self, found: identity::Found) -> Exit {
+        let mut next = match found {
+            identity::Found::Blank { incarnation } => self.blank(incarnation),
+            identity::Found::Member(identity) => Next::Member(identity),
+            identity::Found::Removed { identity, index, term } => {
+                Next::Idle(Phase::Removed(removed_words(index, term)), Some(identity))
+            }
+            identity::Found::Quarantined { why, incarnation } => {
+                self.publish(Phase::Quarantined(why.clone()), incarnation, None);
+                Next::Idle(Phase::Quarantined(why), None)
+            }
+        };
+        loop {
+            next = match next {
+                Next::Member(identity) => self.member(identity),
+                Next::Idle(phase, identity) => self.idle(phase, identity),
+                Next::Exit(exit) => return exit,
+            }
+        }
+    }
+
+    fn publish(&self, phase: Phase, incarnation: Option<Hex128>, identity: Option<MemberIdentity>) {
+        let old = self.shared.published();
+        let incarnation = incarnation.or(identity.map(|id| id.incarnation)).or(old.incarnation);
+        self.shared.publish(Published { phase, incarnation, identity, driver: None, durable: (0, 0) });
+    }
+
+    /// Waits for `init`, or to be spoken to by a leader.
+    fn blank(&mut self, incarnation: Hex128) -> Next {
+        self.publish(Phase::Blank, Some(incarnation), None);
+        tracing::info!(%incarnation, "blank: waiting for init, or for a leader to add this node");
+        loop {
+            self.shared.raft_turned();
+            match self.inputs.recv_timeout(Duration::from_millis(limits::TICK_MS)) {
+                Ok(Input::Init { init, reply }) => {
+                    if let Some(next) = self.init(incarnation, &init, reply) {
+                        return next;
+                    }
+                }
+                Ok(Input::Hello { hello, verdict }) => {
+                    if let Some(next) = self.join(incarnation, *hello, verdict) {
+                        return next;
+                    }
+                }
+                Ok(Input::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Next::Exit(Exit::Stopped),
+                Ok(Input::Fatal(why)) => return Next::Exit(Exit::Fatal(why)),
+                Ok(Input::Reset { reply, .. }) => refuse_reset(reply, "blank"),
+                Ok(other) => self.not_now(other, &Refusal::Blank),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn init(
+        &self,
+        incarnation: Hex128,
+        init: &api::Init,
+        reply: oneshot::Sender<Result<api::InitDone, Refusal>>,
+    ) -> Option<Next> {
+        let config = &self.shared.config;
+        if init.incarnation != incarnation || init.name != config.name {
+            let why = format!(
+                "init is meant for '{}' at incarnation {}, this node is '{}' at {incarnation}",
+                init.name, init.incarnation, config.name
+            );
+            answer(reply, Err(Refusal::WrongNode(why)));
+            return None;
+        }
+        let genesis = Hex128(rand::random());
+        let identity =
+            MemberIdentity { cluster_id: init.cluster_id, genesis, generation: 0, member_id: 1, incarnation };
+        let first = Member { name: config.name.clone(), peer_url: config.peer_url.clone(), incarnation };
+        match open::init(&identity, first, init.min_voters, &self.disk, self.open.log) {
+            Ok(()) => {
+                tracing::info!(cluster_id = %init.cluster_id, %genesis, "initialised: this node is the first voter");
+                let done = api::InitDone { cluster_id: init.cluster_id, genesis, member_id: DecimalId(1) };
+                answer(reply, Ok(done));
+                Some(Next::Member(identity))
+            }
+            Err(e) => {
+                answer(reply, Err(Refusal::Internal(e.to_string())));
+                Some(Next::Exit(Exit::Fatal(format!("init failed: {e}; start the node again, it is still blank"))))
+            }
+        }
+    }
+
+    fn join(
+        &self,
+        incarnation: Hex128,
+        hello: Hello,
+        verdict: oneshot::Sender<HelloVerdict>,
+    ) -> Option<Next> {
+        if hello.format != HELLO_FORMAT || hello.to_incarnation != incarnation {
+            let why = format!("this blank node is incarnation {incarnation}, not {}", hello.to_incarnation);
+            answer(verdict, HelloVerdict::Differs(why));
+            return None;
+        }
+        let identity = MemberIdentity {
+            cluster_id: hello.cluster_id,
+            genesis: hello.genesis,
+            generation: hello.generation,
+            member_id: hello.to,
+            incarnation,
+        };
+        match open::join(&identity, &self.disk, self.open.log) {
+            Ok(()) => {
+                tracing::info!(cluster_id = %hello.cluster_id, member_id = hello.to, leader = hello.from_name, "joined");
+                self.heard(&hello);
+                let ours = self.own_hello(&identity, (0, 0), hello.from, hello.from_incarnation);
+                answer(verdict, HelloVerdict::Accept(Box::new(ours)));
+                Some(Next::Member(identity))
+            }
+            Err(e) => {
+                answer(verdict, HelloVerdict::Later(e.to_string()));
+                Some(Next::Exit(Exit::Fatal(format!("joining failed: {e}; start the node again, it is still blank"))))
+            }
+        }
+    }
+
+    fn own_hello(&self, identity: &MemberIdentity, durable: (u64, u64), to: u64, to_incarnation: Hex128) -> Hello {
+        own_hello(&self.shared, identity, durable, to, to_incarnation)
+    }
+
+    fn heard(&self, hello: &Hello) {
+        let urls = Advertised { client_url: hello.client_url.clone(), admin_url: hello.admin_url.clone() };
+        self.shared.set_advertised(hello.from, urls);
+    }
+
+    fn member(&mut self, identity: MemberIdentity) -> Next {
+        self.publish(Phase::Opening("reading the log".to_string()), None, Some(identity));
+        let opened = {
+            let mut progress = |what: &str, done: u64, total: u64| {
+                self.shared.raft_turned();
+                self.publish(Phase::Opening(format!("{what}: {done} of {total} bytes")), None, Some(identity));
+            };
+            let disk = self.disk.clone();
+            open::open_member(&identity, disk, &*self.home, &self.open, &self.logger, &mut progress)
+        };
+        match opened {
+            Ok(opened) => self.run_member(identity, opened),
+            Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(why), Some(identity)),
+            Err(e @ (OpenError::Stop(_) | OpenError::Log(_) | OpenError::Io(_) | OpenError::Store(_))) => {
+                Next::Exit(Exit::Fatal(e.to_string()))
+            }
+        }
+    }
+
+    fn run_member(&mut self, identity: MemberIdentity, opened: Opened) -> Next {
+        let Opened { mut driver, kv, applied } = opened;
+        tracing::info!(member_id = identity.member_id, applied, last_index = driver.log().last_index(), "member");
+        let (log, log_jobs) = mpsc::channel();
+        let (apply, apply_jobs) = mpsc::channel();
+        let (hang_up, stop) = mpsc::channel();
+        let threads = self.spawn_threads(identity, log_jobs, (apply_jobs, apply.clone(), stop));
+        let mut hands = Hands {
+            shared: self.shared.clone(),
+            transport: self.transport.clone(),
+            log,
+            apply,
+            disk: self.disk.clone(),
+            own: identity.member_id,
+            membership: Arc::new(Membership::default()),
+        };
+        self.shared.apply_given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let _ended = hands.apply.send(ApplyJob::Open(kv));
+        let end = self.turn(identity, &mut driver, &mut hands);
+        self.shared.set_view(None);
+        self.transport.set_peers(Vec::new());
+        drop((hands, hang_up));
+        for thread in threads {
+            // A panicked thread has printed its own last words.
+            let _panicked = thread.join();
+        }
+        self.after(identity, end)
+    }
+
+    fn spawn_threads(
+        &self,
+        identity: MemberIdentity,
+        log_jobs: mpsc::Receiver<LogJob>,
+        (jobs, to_self, stop): (mpsc::Receiver<ApplyJob>, mpsc::Sender<ApplyJob>, mpsc::Receiver<()>),
+    ) -> Vec<JoinHandle<()>> {
+        let (disk, shared) = (self.disk.clone(), self.shared.clone());
+        let apply = ApplyThread {
+            jobs,
+            to_self,
+            shared: self.shared.clone(),
+            disk: self.disk.clone(),
+            home: self.home.clone(),
+            identity,
+            store: None,
+        };
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_string()).spawn(body);
+            thread.expect("a process that can't start three threads can't run")
+        };
+        vec![
+            spawn("log", Box::new(move || log_thread::run(&log_jobs, &disk, &shared))),
+            spawn("apply", Box::new(move || apply.run(&stop))),
+        ]
+    }
+
+    /// The loop: drain a bounded batch of inputs, step them, carry out the effects, publish.
+    fn turn(&mut self, identity: MemberIdentity, driver: &mut Driver, hands: &mut Hands) -> End {
+        let tick = Duration::from_millis(limits::TICK_MS);
+        let mut next_tick = Instant::now() + tick;
+        let mut shown = None;
+        loop {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            let mut input = match self.inputs.recv_timeout(wait) {
+                Ok(input) => Some(input),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return End::Exit(Exit::Stopped),
+            };
+            let mut taken = 0;
+            while let Some(one) = input {
+                if let Some(end) = self.take(identity, driver, one) {
+                    return end;
+                }
+                taken += 1;
+                input = if taken < INPUTS_PER_TURN { self.inputs.try_recv().ok() } else { None };
+            }
+            let now = Instant::now();
+            let ticks = now >= next_tick;
+            if ticks {
+                // Ticks lost to a stall are not made up: a stalled node must not rush into an election.
+                next_tick = now + tick;
+                driver.step(Event::Tick);
+            }
+            let effects = driver.effects();
+            if let Some(end) = hands.carry_out(effects) {
+                return end;
+            }
+            let show = driver.headline();
+            if ticks || shown != Some(show) {
+                shown = Some(show);
+                self.publish_driver(identity, driver);
+            }
+            self.shared.raft_turned();
+        }
+    }
+
+    fn publish_driver(&self, identity: MemberIdentity, driver: &Driver) {
+        let status = driver.status();
+        self.shared.publish(Published {
+            phase: Phase::Member,
+            incarnation: Some(identity.incarnation),
+            identity: Some(identity),
+            durable: driver.durable_position(),
+            driver: Some(status),
+        });
+    }
+
+    /// One input; `Some` ends the member phase.
+    fn take(&self, identity: MemberIdentity, driver: &mut Driver, input: Input) -> Option<End> {
+        match input {
+            Input::Event(event) => driver.step(event),
+            Input::Peer { event, bytes } => {
+                self.shared.messages.leave(bytes);
+                driver.step(event);
+            }
+            Input::Hello { hello, verdict } => {
+                let answered = match driver.check_hello(&hello) {
+                    Ok(()) => {
+                        self.heard(&hello);
+                        let durable = driver.durable_position();
+                        let ours = self.own_hello(&identity, durable, hello.from, hello.from_incarnation);
+                        HelloVerdict::Accept(Box::new(ours))
+                    }
+                    Err(refused) => refused,
+                };
+                answer(verdict, answered);
+            }
+            Input::Connected(hello) => match driver.check_hello(&hello) {
+                Ok(()) => self.heard(&hello),
+                Err(refused) => tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit"),
+            },
+            Input::Quarantine(why) => return Some(End::Quarantined(why)),
+            Input::Init { init, reply } => {
+                answer(reply, self.init_again(identity, &init));
+            }
+            Input::Reset { reply, .. } => refuse_reset(reply, "a member"),
+            Input::Fatal(why) => return Some(End::Exit(Exit::Fatal(why))),
+            Input::Restart(why) => return Some(End::Exit(Exit::Restart(why))),
+            Input::Stop => driver.step(Event::Close),
+        }
+        None
+    }
+
+    /// Idempotent on the node that it initialised.
+    fn init_again(&self, identity: MemberIdentity, init: &api::Init) -> Result<api::InitDone, Refusal> {
+        let same = init.cluster_id == identity.cluster_id && init.incarnation == identity.incarnation;
+        if same && identity.member_id == 1 {
+            return Ok(api::InitDone {
+                cluster_id: identity.cluster_id,
+                genesis: identity.genesis,
+                member_id: DecimalId(1),
+            });
+        }
+        Err(Refusal::AlreadyInitialized(identity.cluster_id.to_string()))
+    }
+
+    fn after(&self, identity: MemberIdentity, end: End) -> Next {
+        match end {
+            End::Exit(exit) => {
+                self.shared.waiters.fail_all(&Refusal::Stopping);
+                Next::Exit(exit)
+            }
+            End::Quarantined(why) => {
+                self.shared.waiters.fail_all(&Refusal::Quarantined(why.clone()));
+                Next::Idle(Phase::Quarantined(why), Some(identity))
+            }
+            End::Removed { index, term } => {
+                self.shared.waiters.fail_all(&Refusal::Removed);
+                match identity::write_removed(&*self.disk, &identity, index, term) {
+                    Ok(()) => Next::Idle(Phase::Removed(removed_words(index, term)), Some(identity)),
+                    Err(e) => Next::Exit(Exit::Fatal(format!("the identity file cannot be written: {e}"))),
+                }
+            }
+        }
+    }
+
+    /// Removed or Quarantined: admin and health only, until `reset` or the end.
+    fn idle(&mut self, phase: Phase, identity: Option<MemberIdentity>) -> Next {
+        match &phase {
+            Phase::Removed(why) => tracing::warn!(why, "removed: serving nothing; reset it to join anew"),
+            Phase::Quarantined(why) => tracing::error!(why, "quarantined: replace this node, then reset it"),
+            Phase::Opening(_) | Phase::Blank | Phase::Member => {}
+        }
+        self.publish(phase.clone(), None, identity);
+        let refusal = match &phase {
+            Phase::Quarantined(why) => Refusal::Quarantined(why.clone()),
+            Phase::Removed(_) | Phase::Opening(_) | Phase::Blank | Phase::Member => Refusal::Removed,
+        };
+        loop {
+            self.shared.raft_turned();
+            match self.inputs.recv_timeout(Duration::from_millis(limits::TICK_MS)) {
+                Ok(Input::Reset { incarnation, reply }) => {
+                    if let Some(exit) = self.reset(incarnation, reply) {
+                        return Next::Exit(exit);
+                    }
+                }
+                Ok(Input::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Next::Exit(Exit::Stopped),
+                Ok(other) => self.not_now(other, &refusal),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn reset(
+        &self,
+        incarnation: Hex128,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    ) -> Option<Exit> {
+        let own = self.shared.published().incarnation;
+        if own != Some(incarnation) {
+            let own = own.map_or("unknown".to_string(), |own| own.to_string());
+            let why = format!("reset names incarnation {incarnation}, this node's is {own}");
+            answer(reply, Err(Refusal::WrongNode(why)));
+            return None;
+        }
+        match identity::set_aside(&self.shared.config.data_dir, incarnation) {
+            Ok(()) => {
+                answer(reply, Ok(()));
+                Some(Exit::Restart(RestartWhy::Reset))
+            }
+            Err(e) => {
+                answer(reply, Err(Refusal::Internal(format!("the data could not be set aside: {e}"))));
+                None
+            }
+        }
+    }
+
+    /// Inputs that make no sense in this phase; whoever waits is told.
+    fn not_now(&self, input: Input, refusal: &Refusal) {
+        match input {
+            Input::Hello { verdict, .. } => {
+                answer(verdict, HelloVerdict::Later(refusal.to_string()));
+            }
+            Input::Init { reply, .. } => {
+                answer(reply, Err(Refusal::WrongState(refusal.to_string())));
+            }
+            Input::Reset { reply, .. } => refuse_reset(reply, "busy"),
+            Input::Peer { bytes, .. } => self.shared.messages.leave(bytes),
+            Input::Event(_) | Input::Connected(_) | Input::Quarantine(_) | Input::Fatal(_) | Input::Restart(_) => {}
+            Input::Stop => {}
+        }
+    }
+}
+
+/// Our hello to (`to`, `to_incarnation`).
+pub fn own_hello(
+    shared: &Shared,
+    identity: &MemberIdentity,
+    durable: (u64, u64),
+    to: u64,
+    to_incarnation: Hex128,
+) -> Hello {
+    let config = &shared.config;
+    Hello {
+        format: HELLO_FORMAT,
+        cluster_id: identity.cluster_id,
+        genesis: identity.genesis,
+        generation: identity.generation,
+        from: identity.member_id,
+        from_name: config.name.clone(),
+        from_incarnation: identity.incarnation,
+        to,
+        to_incarnation,
+        boot: shared.nonce,
+        term: durable.0,
+        last_index: durable.1,
+        peer_url: config.peer_url.clone(),
+        client_url: config.client_url.clone(),
+        admin_url: config.admin_url.clone(),
+    }
+}
+
+fn removed_words(index: u64, term: u64) -> String {
+    format!("this member was removed by the entry at index {index} of term {term}")
+}
+
+/// Whoever asked may have gone.
+fn answer<T>(reply: oneshot::Sender<T>, result: T) {
+    let _gone = reply.send(result);
+}
+
+fn refuse_reset(reply: oneshot::Sender<Result<(), Refusal>>, state: &str) {
+    let why = format!("only a removed or quarantined node can be reset; this one is {state}");
+    answer(reply, Err(Refusal::WrongState(why)));
+}

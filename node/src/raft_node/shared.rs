@@ -1,0 +1,207 @@
+//! What the raft thread publishes and everyone else reads: phase, status, view, and the queues' fill.
+
+use super::waiters::Waiters;
+use super::{Input, Queue};
+use crate::config::Config;
+use crate::driver::DriverStatus;
+use crate::kvstore::View;
+use crate::metrics::Metrics;
+use crate::types::{Index, MemberId, MemberIdentity, Term};
+use raftkv_api::{Hex128, KvState};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::time::Instant;
+
+/// Where the node is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading its directory; says how far.
+    Opening(String),
+    /// Proved empty.
+    Blank,
+    /// Runs raft.
+    Member,
+    /// Its removal is proved; raft has stopped.
+    Removed(String),
+    /// Not to be trusted; raft never started, or has stopped.
+    Quarantined(String),
+}
+
+/// What the raft thread publishes after a change, and at each tick.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Where the node is in its life.
+    pub phase: Phase,
+    /// The data directory; `None` before it was read.
+    pub incarnation: Option<Hex128>,
+    /// Once the node is, or was, a member.
+    pub identity: Option<MemberIdentity>,
+    /// While raft runs.
+    pub driver: Option<DriverStatus>,
+    /// Durable term and last index, for hellos.
+    pub durable: (Term, Index),
+}
+
+/// URLs that a member advertises.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// Its client port.
+    pub client_url: String,
+    /// Its admin port.
+    pub admin_url: String,
+}
+
+/// Shared by the handle, the raft thread, the apply thread and the background tasks.
+pub struct Shared {
+    /// Validated flags.
+    pub config: Config,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Random per process start.
+    pub nonce: u64,
+    /// Numbers requests and reads.
+    pub seq: AtomicU64,
+    /// Who waits for what.
+    pub waiters: Waiters,
+    /// To the raft thread.
+    pub input: mpsc::Sender<Input>,
+    /// Proposals taken from clients and not answered yet.
+    pub proposals: Queue,
+    /// Reads not answered yet.
+    pub reads: Queue,
+    /// Raft messages of peers that the raft thread has not taken yet.
+    pub messages: Queue,
+    /// SIGTERM came.
+    pub stopping: AtomicBool,
+    started: Instant,
+    /// Milliseconds since start at which the raft thread last turned.
+    raft_turned_ms: AtomicU64,
+    /// Jobs given to and done by the apply thread.
+    pub apply_given: AtomicU64,
+    /// See `apply_given`.
+    pub apply_done: AtomicU64,
+    /// Milliseconds since start at which the apply thread last got on; also by records while proving or rebuilding.
+    apply_moved_ms: AtomicU64,
+    /// Milliseconds since start of the last background read that succeeded, plus one; 0 is never.
+    read_succeeded_ms: AtomicU64,
+    /// Free bytes on the data volume.
+    pub free_bytes: AtomicU64,
+    published: RwLock<Arc<Published>>,
+    view: RwLock<Option<Arc<View>>>,
+    kv: RwLock<(KvState, String)>,
+    advertised: Mutex<BTreeMap<MemberId, Advertised>>,
+}
+
+impl Shared {
+    /// Nothing is known yet.
+    pub fn new(config: Config, metrics: Arc<Metrics>, nonce: u64, input: mpsc::Sender<Input>) -> Shared {
+        let phase = Phase::Opening("looking at the data directory".to_string());
+        let published = Published { phase, incarnation: None, identity: None, driver: None, durable: (0, 0) };
+        Shared {
+            config,
+            metrics,
+            nonce,
+            seq: AtomicU64::new(1),
+            waiters: Waiters::default(),
+            input,
+            proposals: Queue::default(),
+            reads: Queue::default(),
+            messages: Queue::default(),
+            stopping: AtomicBool::new(false),
+            started: Instant::now(),
+            raft_turned_ms: AtomicU64::new(0),
+            apply_given: AtomicU64::new(0),
+            apply_done: AtomicU64::new(0),
+            apply_moved_ms: AtomicU64::new(0),
+            read_succeeded_ms: AtomicU64::new(0),
+            free_bytes: AtomicU64::new(0),
+            published: RwLock::new(Arc::new(published)),
+            view: RwLock::new(None),
+            kv: RwLock::new((KvState::Absent, String::new())),
+            advertised: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// To the raft thread; false when it has ended.
+    pub fn send(&self, input: Input) -> bool {
+        self.input.send(input).is_ok()
+    }
+
+    /// The newest publication.
+    pub fn published(&self) -> Arc<Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces it.
+    pub fn publish(&self, published: Published) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
+    }
+
+    /// The readable store, while there is one.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A store was proved, or went.
+    pub fn set_view(&self, view: Option<Arc<View>>) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// What the kv db is doing, with words for people.
+    pub fn kv(&self) -> (KvState, String) {
+        self.kv.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The kv db does something else, or got on with it.
+    pub fn set_kv(&self, state: KvState, words: String) {
+        *self.kv.write().unwrap_or_else(PoisonError::into_inner) = (state, words);
+        self.apply_moved();
+    }
+
+    /// What a member advertises, if it ever said.
+    pub fn advertised(&self, id: MemberId) -> Option<Advertised> {
+        self.advertised.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A member said what it advertises.
+    pub fn set_advertised(&self, id: MemberId, urls: Advertised) {
+        self.advertised.lock().unwrap_or_else(PoisonError::into_inner).insert(id, urls);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// The raft thread turned.
+    pub fn raft_turned(&self) {
+        self.raft_turned_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the raft thread turned.
+    pub fn raft_idle_ms(&self) -> u64 {
+        self.now_ms().saturating_sub(self.raft_turned_ms.load(Ordering::Relaxed))
+    }
+
+    /// The apply thread got on.
+    pub fn apply_moved(&self) {
+        self.apply_moved_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the apply thread got on, while it has something to do.
+    pub fn apply_stuck_ms(&self) -> u64 {
+        let idle = self.apply_given.load(Ordering::Relaxed) == self.apply_done.load(Ordering::Relaxed);
+        if idle { 0 } else { self.now_ms().saturating_sub(self.apply_moved_ms.load(Ordering::Relaxed)) }
+    }
+
+    /// The background read succeeded.
+    pub fn read_succeeded(&self) {
+        self.read_succeeded_ms.store(self.now_ms() + 1, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the background read succeeded; `None` if never.
+    pub fn since_read_ms(&self) -> Option<u64> {
+        let at = self.read_succeeded_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.now_ms().saturating_sub(at))
+    }
+}

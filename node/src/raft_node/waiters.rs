@@ -1,0 +1,163 @@
+//! Who waits for what, outside the pure driver: requests by number, reads by number, then by applied index.
+//!
+//! Three threads meet here: a client's task waits, the raft thread answers what the driver decided, the apply thread
+//! answers what was applied. An answer for somebody who left (a timeout, a closed connection) is no news to anyone.
+
+use crate::driver::Answer;
+use crate::kvstore::Outcome;
+use crate::refusal::Refusal;
+use crate::types::Index;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Applied here.
+    Applied(Outcome),
+    /// Decided by the driver.
+    Decided(Answer),
+}
+
+/// What became of a read: it may be served, or why not.
+pub type ReadReply = Result<(), Refusal>;
+
+#[derive(Default)]
+struct Reads {
+    /// For their ReadIndex answer.
+    waiting: BTreeMap<u64, oneshot::Sender<ReadReply>>,
+    /// For an applied index.
+    parked: BTreeMap<Index, Vec<oneshot::Sender<ReadReply>>>,
+}
+
+/// The table.
+#[derive(Default)]
+pub struct Waiters {
+    requests: Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>,
+    reads: Mutex<Reads>,
+}
+
+/// A panic elsewhere must not take every client down with it; the tables stay consistent between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Waiters {
+    /// A request waits under `seq`.
+    pub fn request(&self, seq: u64) -> oneshot::Receiver<Reply> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.requests).insert(seq, sender);
+        receiver
+    }
+
+    /// It does not wait any more.
+    pub fn forget_request(&self, seq: u64) {
+        lock(&self.requests).remove(&seq);
+    }
+
+    /// Answers a request.
+    pub fn reply(&self, seq: u64, reply: Reply) {
+        if let Some(sender) = lock(&self.requests).remove(&seq) {
+            // Whoever waited may have gone.
+            let _gone = sender.send(reply);
+        }
+    }
+
+    /// Answers many requests under one lock.
+    pub fn reply_all(&self, replies: impl Iterator<Item = (u64, Reply)>) {
+        let mut requests = lock(&self.requests);
+        for (seq, reply) in replies {
+            if let Some(sender) = requests.remove(&seq) {
+                let _gone = sender.send(reply);
+            }
+        }
+    }
+
+    /// A read waits under this number.
+    pub fn read(&self, read: u64) -> oneshot::Receiver<ReadReply> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.reads).waiting.insert(read, sender);
+        receiver
+    }
+
+    /// It does not wait any more.
+    pub fn forget_read(&self, read: u64) {
+        lock(&self.reads).waiting.remove(&read);
+    }
+
+    /// These reads may be served once `index` is applied. `applied` is read under the lock, so that no publication
+    /// falls between the look and the parking.
+    pub fn reads_ready(&self, numbers: &[u64], index: Index, applied: impl Fn() -> Index) {
+        let mut reads = lock(&self.reads);
+        let senders: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
+        if applied() >= index {
+            senders.into_iter().for_each(|sender| drop(sender.send(Ok(()))));
+        } else {
+            reads.parked.entry(index).or_default().extend(senders);
+        }
+    }
+
+    /// These reads can't be served.
+    pub fn reads_failed(&self, numbers: &[u64], why: &Refusal) {
+        let mut reads = lock(&self.reads);
+        for number in numbers {
+            if let Some(sender) = reads.waiting.remove(number) {
+                let _gone = sender.send(Err(why.clone()));
+            }
+        }
+    }
+
+    /// `applied` was published: reads parked at or below it may go.
+    pub fn applied(&self, applied: Index) {
+        let mut reads = lock(&self.reads);
+        let later = reads.parked.split_off(&(applied + 1));
+        for sender in std::mem::replace(&mut reads.parked, later).into_values().flatten() {
+            let _gone = sender.send(Ok(()));
+        }
+    }
+
+    /// The node serves nobody any more: every request is unknown, every read refused.
+    pub fn fail_all(&self, why: &Refusal) {
+        let unknown = Reply::Decided(Answer::Refused(Refusal::Unknown(why.to_string())));
+        for sender in std::mem::take(&mut *lock(&self.requests)).into_values() {
+            let _gone = sender.send(unknown.clone());
+        }
+        let reads = std::mem::take(&mut *lock(&self.reads));
+        for sender in reads.waiting.into_values().chain(reads.parked.into_values().flatten()) {
+            let _gone = sender.send(Err(why.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_served_when_its_index_is_applied_and_not_before() {
+        let waiters = Waiters::default();
+        let mut early = waiters.read(1);
+        let mut late = waiters.read(2);
+        waiters.reads_ready(&[1], 5, || 5);
+        waiters.reads_ready(&[2], 7, || 5);
+        assert_eq!(early.try_recv(), Ok(Ok(())));
+        waiters.applied(6);
+        assert!(late.try_recv().is_err());
+        waiters.applied(7);
+        assert_eq!(late.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn a_request_is_answered_once_and_unknown_when_the_node_ends() {
+        let waiters = Waiters::default();
+        let mut first = waiters.request(1);
+        let mut second = waiters.request(2);
+        let outcome = Reply::Applied(Outcome::Put { revision: 2, version: 1 });
+        waiters.reply(1, outcome.clone());
+        waiters.reply(1, Reply::Decided(Answer::Refused(Refusal::NoLeader)));
+        assert_eq!(first.try_recv(), Ok(outcome));
+        waiters.fail_all(&Refusal::Stopping);
+        assert!(matches!(second.try_recv(), Ok(Reply::Decided(Answer::Refused(Refusal::Unknown(_))))));
+    }
+}
