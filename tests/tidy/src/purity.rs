@@ -8,7 +8,7 @@ use crate::Finding;
 use crate::imports::lines_that_reach;
 use crate::source::{Source, word_places};
 
-/// Modules that decide and never act. Every entry must match a file: a renamed module must not slip out of its rule.
+/// Modules that decide and never act, besides the files that say so themselves. Every entry must match a file: a renamed module must not slip out of its rule.
 pub const PURE: &[&str] = &[
     "api/src",
     "node/src/disk",
@@ -28,7 +28,10 @@ const IMPURE_PATHS: &[(&str, &str)] = &[
     ("std::time::SystemTime", "time is a Tick event"),
     ("std::thread", "raft_node owns the threads"),
     ("std::fs", "files are reached through LogDisk"),
-    ("std::net", "the transport owns the sockets"),
+    ("std::net::TcpListener", "the transport owns the sockets"),
+    ("std::net::TcpStream", "the transport owns the sockets"),
+    ("std::net::UdpSocket", "the transport owns the sockets"),
+    ("std::net::ToSocketAddrs", "it asks DNS; names are looked up by the transport"),
     ("std::process", "the edge decides when the process ends"),
     ("std::env", "configuration is passed in"),
     ("std::collections::HashMap", "its order differs from run to run; use BTreeMap"),
@@ -58,7 +61,8 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut report = |line, rule, advice| findings.push(Finding { path: source.path.clone(), line, rule, advice });
     let is_sled_file = source.path.ends_with(SLED_FILE);
-    if PURE.iter().any(|module| source.is_in(module)) && !is_sled_file {
+    let is_pure = PURE.iter().any(|module| source.is_in(module)) || says_pure(source);
+    if is_pure && !is_sled_file {
         for (path, instead) in IMPURE_PATHS {
             lines_that_reach(source, path)
                 .into_iter()
@@ -80,6 +84,12 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
             .for_each(|line| report(line, "wall", format!("sled is named in {SLED_FILE} alone; use KvDisk or KvHome")));
     }
     findings
+}
+
+/// A file may bind itself: `PURE.` in its `//!` header.
+fn says_pure(source: &Source) -> bool {
+    let header = source.lines.iter().take_while(|line| line.comment.starts_with("//!"));
+    header.into_iter().any(|line| line.comment.contains("PURE."))
 }
 
 /// Every listed module must exist.
@@ -116,6 +126,13 @@ mod tests {
         }
         assert_eq!(rules("node/src/kvstore/apply.rs", "async fn f() {}"), ["pure"]);
         assert_eq!(rules("node/src/driver/mod.rs", "use std::collections::{BTreeMap, HashMap};"), ["pure"]);
+    }
+
+    #[test]
+    fn control_a_file_that_calls_itself_pure_is_held_to_it() {
+        let text = "//! What is lacking. PURE.\nuse std::fs;\n";
+        assert_eq!(rules("node/src/dev/form.rs", text), ["pure"]);
+        assert_eq!(rules("node/src/dev/form.rs", &text.replace("PURE.", "")), Vec::<&str>::new());
     }
 
     #[test]
