@@ -29,7 +29,7 @@ test: tidy unit sim cluster ## Run all tests
 .PHONY: tidy
 tidy: ## Check the rules of the house: sizes, purity, forbidden calls
 	$(call phase,tidy: the rules of the house)
-	$(CARGO) test --locked -p raftkv-tidy
+	$(CARGO) test --locked -p raftkv-tidy -- --show-output
 
 .PHONY: unit
 unit: ## Run unit and property tests
@@ -84,10 +84,10 @@ deny: ## Check dependencies: licenses, bans, sources, advisories
 	$(call phase,deny: dependencies)
 	@$(CARGO) deny --version || { echo "cargo-deny is missing: cargo install --locked --debug cargo-deny"; exit 1; }
 	$(CARGO) deny --locked --offline check --hide-inclusion-graph bans licenses sources
-	@if $(CARGO) deny --locked fetch db; then \
+	@if timeout 120 $(CARGO) deny --locked fetch db; then \
 	   $(CARGO) deny --locked --offline check --hide-inclusion-graph advisories; \
 	 elif ls -d $(ADVISORY_DB)/*/ >/dev/null 2>&1; then \
-	   echo "advisories: the database cannot be fetched; checking with the copy that is here"; \
+	   echo "advisories: the database cannot be fetched; checking with the copy of an earlier run"; \
 	   $(CARGO) deny --locked --offline check --hide-inclusion-graph advisories; \
 	 else \
 	   echo "advisories: NOT CHECKED, the database cannot be fetched and there is no copy here"; \
