@@ -1,1 +1,116 @@
-//! x
+//! The rules of the house as code: what clippy cannot say about this tree, with a finding per broken rule.
+//!
+//! Enters: every file below the repository's root. Leaves: findings, each with file, line, rule and what to do. The run
+//! over the real tree is `tests/house.rs`; here each rule stands beside its positive control, a snippet that it must
+//! flag, since a rule that cannot fire proves nothing.
+//!
+//! ```text
+//!   tree ──► Source (code, comments and test regions told apart) ──► rules ──► findings ──► exceptions
+//! ```
+//!
+//! # Caveats
+//! The scanner knows comments, literals and braces, not types: a rule about a method sees a name, not its receiver.
+
+mod calls;
+mod files;
+mod imports;
+mod purity;
+mod size;
+mod source;
+mod tree;
+mod words;
+
+pub use files::File;
+pub use size::long_files;
+pub use source::Source;
+pub use tree::read_tree;
+
+use std::fmt;
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// Path from the repository's root.
+    pub path: String,
+    /// From 1.
+    pub line: usize,
+    /// The rule's short name, as exceptions use it.
+    pub rule: &'static str,
+    /// What is wrong, and what to do.
+    pub advice: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: [{}] {}", self.path, self.line, self.rule, self.advice)
+    }
+}
+
+/// A file that one rule leaves alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Exception {
+    /// The rule's short name.
+    pub rule: &'static str,
+    /// Path from the repository's root.
+    pub path: &'static str,
+    /// Why the rule's own reason does not hold there.
+    pub reason: &'static str,
+}
+
+/// Every rule over every file. An exception that excuses nothing is a finding too, so that the list cannot rot.
+pub fn check(tree: &[File], exceptions: &[Exception]) -> Vec<Finding> {
+    let sources: Vec<Source> = tree.iter().filter(|file| file.is_rust()).map(File::source).collect();
+    let mut findings: Vec<Finding> = sources.iter().flat_map(check_source).collect();
+    findings.extend(tree.iter().flat_map(files::check));
+    findings.extend(purity::check_lists(&sources));
+    findings.extend(calls::check_tree(&sources));
+    let excused = |finding: &Finding, e: &Exception| e.rule == finding.rule && e.path == finding.path;
+    let stale = exceptions.iter().filter(|e| !findings.iter().any(|finding| excused(finding, e)));
+    let stale: Vec<Finding> = stale.map(stale_exception).collect();
+    findings.retain(|finding| !exceptions.iter().any(|e| excused(finding, e)));
+    findings.extend(stale);
+    findings.sort();
+    findings
+}
+
+fn stale_exception(exception: &Exception) -> Finding {
+    Finding {
+        path: exception.path.to_string(),
+        line: 1,
+        rule: "stale-exception",
+        advice: format!("the exception from '{}' excuses nothing: delete it", exception.rule),
+    }
+}
+
+fn check_source(source: &Source) -> Vec<Finding> {
+    let rules = [size::check, purity::check, calls::check, words::check];
+    rules.iter().flat_map(|rule| rule(source)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree_with(text: &str) -> Vec<File> {
+        vec![File { path: "node/src/edge.rs".to_string(), text: format!("//! An edge file of the node.\n{text}") }]
+    }
+
+    fn rules(findings: &[Finding]) -> Vec<&str> {
+        findings.iter().filter(|f| f.rule != "stale-list").map(|f| f.rule).collect()
+    }
+
+    #[test]
+    fn a_finding_names_file_line_rule_and_what_to_do() {
+        let findings = check(&tree_with("fn f() { todo!() }\n"), &[]);
+        let shown = findings.iter().map(ToString::to_string).find(|text| text.contains("[stub]"));
+        assert!(shown.is_some_and(|text| text.starts_with("node/src/edge.rs:2: [stub] ")), "{findings:?}");
+    }
+
+    #[test]
+    fn an_exception_excuses_its_rule_in_its_file_and_nothing_else() {
+        let excuse = |rule| [Exception { rule, path: "node/src/edge.rs", reason: "a control" }];
+        let text = "fn f() { todo!() }\n";
+        assert_eq!(rules(&check(&tree_with(text), &excuse("stub"))), Vec::<&str>::new());
+        assert_eq!(rules(&check(&tree_with(text), &excuse("sleep"))), ["stale-exception", "stub"]);
+    }
+}

@@ -1,0 +1,107 @@
+# The table of contents: `make help` prints it. CI runs `make check` and `make test`, nothing else.
+
+CARGO ?= cargo
+ADVISORY_DB := $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+define phase
+	@echo "== $(1) [$$(date +%T)]"
+endef
+
+## Run
+
+.PHONY: dev
+dev: ## Run a cluster of three nodes on this machine, data in ./raftkv-data
+	$(CARGO) run --locked --bin raftkv -- dev
+
+## Test, the cheapest first
+
+.PHONY: test
+test: tidy unit sim cluster ## Run all tests
+	$(call phase,all tests passed)
+
+.PHONY: tidy
+tidy: ## Check the rules of the house: sizes, purity, forbidden calls
+	$(call phase,tidy: the rules of the house)
+	$(CARGO) test --locked -p raftkv-tidy -- --show-output
+
+.PHONY: unit
+unit: ## Run unit and property tests
+	$(call phase,unit: unit and property tests)
+	$(CARGO) test --locked --workspace --exclude raftkv-tidy --exclude raftkv-sim --exclude raftkv-cluster-tests
+
+.PHONY: sim
+sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n tries n new ones
+	$(call phase,sim: golden scripts and simulation$(if $(SEED), of seed $(SEED))$(if $(SEEDS), of $(SEEDS) seeds))
+	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(CARGO) test --locked -p raftkv-sim --profile sim $(if $(SEED)$(SEEDS),-- --nocapture)
+
+.PHONY: cluster
+cluster: bins ## Run the tests with real processes
+	$(call phase,cluster: real processes)
+	$(CARGO) test --locked -p raftkv-cluster-tests
+
+.PHONY: bins
+bins: ## Build the binaries: target/debug/raftkv and target/debug/raftkvctl
+	$(call phase,bins: raftkv and raftkvctl)
+	$(CARGO) build --locked --bins
+
+## Check without writing
+
+.PHONY: check
+check: fmt-check lock-check clippy doc deny ## Run all checks; nothing is changed
+	$(call phase,all checks passed)
+
+.PHONY: fmt-check
+fmt-check: ## Compare the formatting
+	$(call phase,fmt: formatting)
+	$(CARGO) fmt --all --check
+
+.PHONY: lock-check
+lock-check: ## Compare Cargo.lock, the one generated file, with the manifests
+	$(call phase,lock: Cargo.lock is what the manifests ask for)
+	$(CARGO) metadata --locked --format-version 1 > /dev/null
+
+.PHONY: clippy
+clippy: ## Lint everything, tests included
+	$(call phase,clippy: lints)
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation; a broken link or a missing word is an error
+	$(call phase,doc: documentation)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+# Licenses, bans and sources are decided by Cargo.lock alone. Advisories need their database: with no way to fetch it, and
+# no copy from an earlier run, that one check is skipped and says so; with it, an advisory fails the check.
+.PHONY: deny
+deny: ## Check dependencies: licenses, bans, sources, advisories
+	$(call phase,deny: dependencies)
+	@$(CARGO) deny --version || { echo "cargo-deny is missing: cargo install --locked --debug cargo-deny"; exit 1; }
+	$(CARGO) deny --locked --offline check --hide-inclusion-graph bans licenses sources
+	@if timeout 120 $(CARGO) deny --locked fetch db; then \
+	   $(CARGO) deny --locked --offline check --hide-inclusion-graph advisories; \
+	 elif ls -d $(ADVISORY_DB)/*/ >/dev/null 2>&1; then \
+	   echo "advisories: the database cannot be fetched; checking with the copy of an earlier run"; \
+	   $(CARGO) deny --locked --offline check --hide-inclusion-graph advisories; \
+	 else \
+	   echo "advisories: NOT CHECKED, the database cannot be fetched and there is no copy here"; \
+	 fi
+
+## Change
+
+.PHONY: fix
+fix: ## Format, apply what clippy can apply, regenerate golden files; review the diff
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-sim --profile sim
+
+.PHONY: clean-data
+clean-data: ## Delete the data of `make dev`
+	rm -rf ./raftkv-data
