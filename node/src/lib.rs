@@ -14,6 +14,7 @@
 //! ```
 #![allow(missing_docs)]
 
+pub mod background;
 pub mod config;
 pub mod disk;
 pub mod driver;
@@ -24,7 +25,10 @@ pub mod log;
 pub mod membership;
 pub mod node;
 pub mod open;
+pub mod peer_events;
+pub mod raft_node;
 pub mod refusal;
+pub mod serve;
 pub mod snapshot;
 pub mod storage;
 pub mod transport;

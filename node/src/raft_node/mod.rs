@@ -19,4 +19,4 @@ pub mod shared;
 pub mod waiters;
 
 pub use input::{Input, Queue, RestartWhy};
-pub use phases::{Exit, RaftNode};
+pub use phases::{Exit, RaftNode, own_hello};

@@ -1,0 +1,141 @@
+//! What a node does once a second: reports to its peers, looks at its space, reads linearizably, keeps metrics, and
+//! proposes compactions of old revisions while it leads.
+
+use crate::driver::{Event, Role};
+use crate::kvstore::Command;
+use crate::limits;
+use crate::node::Node;
+use crate::raft_node::Input;
+use crate::transport::{Frame, Report, Transport};
+use crate::types::Revision;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Between two rounds.
+const ROUND_MS: u64 = 1_000;
+/// Compactions are at least this far apart, and this much more than the retention may be kept.
+const COMPACT_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs for ever.
+pub async fn run(node: Node, transport: Transport) {
+    let mut rounds = interval(Duration::from_millis(ROUND_MS));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut history = History::default();
+    loop {
+        rounds.tick().await;
+        look_at_space(&node);
+        report(&node, &transport);
+        keep_metrics(&node);
+        let reader = node.clone();
+        // A task of its own: without a leader it waits for its timeout, and the round must go on.
+        tokio::spawn(async move {
+            if reader.read_barrier().await.is_ok() {
+                reader.shared().read_succeeded();
+            }
+        });
+        if let Some(revision) = history.due(&node) {
+            compact(&node, revision).await;
+        }
+    }
+}
+
+fn look_at_space(node: &Node) {
+    let config = node.config();
+    let (free, total) = match space(&config.data_dir) {
+        Ok(space) => space,
+        Err(e) => return tracing::warn!(error = %e, dir = %config.data_dir.display(), "free space is not known"),
+    };
+    node.shared().free_bytes.store(free, Ordering::Relaxed);
+    let reserve = limits::FREE_BYTES_MIN.max(total / 100 * limits::FREE_PERCENT_MIN);
+    let db_bytes = node.shared().view().map_or(0, |view| view.disk_bytes() + view.index_bytes());
+    let short = if free < reserve {
+        Some(format!("the leader's data volume has {free} bytes free, under the reserve of {reserve}; deletes still work"))
+    } else if db_bytes > config.quota_bytes {
+        Some(format!("the database has {db_bytes} bytes, over --quota {}; deletes still work", config.quota_bytes))
+    } else {
+        None
+    };
+    node.shared().send(Input::Event(Event::Space { short }));
+}
+
+/// Free and total bytes of the volume that holds `dir`.
+fn space(dir: &Path) -> std::io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+}
+
+fn report(node: &Node, transport: &Transport) {
+    let published = node.shared().published();
+    let Some(driver) = &published.driver else { return };
+    let report = Report {
+        applied: node.shared().view().map_or(0, |view| view.applied()),
+        durable_conf_index: driver.durable_conf_index,
+        commit: driver.commit,
+        free_bytes: node.shared().free_bytes.load(Ordering::Relaxed),
+        can_lead: driver.can_lead,
+    };
+    for id in driver.membership.members.keys().filter(|id| **id != driver.id) {
+        // Lost reports are repeated in a second.
+        let _lost = transport.send(*id, Frame::Report(report));
+    }
+}
+
+fn keep_metrics(node: &Node) {
+    let (shared, metrics) = (node.shared(), &node.shared().metrics);
+    let status = node.status();
+    metrics.set_state(status.state);
+    metrics.has_leader.set(i64::from(status.leader_id.is_some()));
+    metrics.is_leader.set(i64::from(status.leader_id.is_some() && status.leader_id == status.member_id));
+    metrics.proposals_committed_total.set(status.commit as i64);
+    metrics.proposals_applied_total.set(status.applied as i64);
+    metrics.proposals_pending.set(shared.proposals.count() as i64);
+    metrics.db_total_size_bytes.set(status.db_bytes as i64);
+    metrics.revision.set(status.revision as i64);
+    metrics.compacted_revision.set(status.compacted_revision as i64);
+    metrics.snapshot_index.set(status.snapshot_index as i64);
+    if let Some(view) = shared.view() {
+        metrics.db_index_bytes.set(view.index_bytes() as i64);
+        metrics.keys.set(view.keys() as i64);
+    }
+}
+
+/// Revisions by the time at which they were the newest, so that the leader knows which are old enough.
+#[derive(Default)]
+struct History {
+    samples: VecDeque<(Instant, Revision)>,
+    last: Option<Instant>,
+}
+
+impl History {
+    /// The revision to compact, when the retention says so and this node leads.
+    fn due(&mut self, node: &Node) -> Option<Revision> {
+        let retention = node.config().compact_retention?;
+        let now = Instant::now();
+        let view = node.shared().view()?;
+        self.samples.push_back((now, view.revision()));
+        let recently = self.last.is_some_and(|last| now - last < COMPACT_EVERY.min(retention));
+        let leads = node.shared().published().driver.as_ref().is_some_and(|driver| driver.role == Role::Leader);
+        let mut old = None;
+        while let Some((_, revision)) = self.samples.pop_front_if(|(at, _)| now - *at >= retention) {
+            old = Some(revision);
+        }
+        let revision = old.filter(|revision| *revision > view.compacted())?;
+        if recently || !leads {
+            // Kept for the next look.
+            self.samples.push_front((now.checked_sub(retention)?, revision));
+            return None;
+        }
+        self.last = Some(now);
+        Some(revision)
+    }
+}
+
+async fn compact(node: &Node, revision: Revision) {
+    match node.propose(Command::Compact { revision }).await {
+        Ok(_) => tracing::info!(revision, "compacted"),
+        Err(e) => tracing::warn!(revision, error = %e, "a compaction was not made; it is tried again"),
+    }
+}

@@ -1,0 +1,100 @@
+//! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
+
+use crate::driver::Event;
+use crate::kvstore::Command;
+use crate::limits;
+use crate::node::Node;
+use crate::raft_node::{Input, own_hello};
+use crate::snapshot::SnapshotMeta;
+use crate::transport::{DialFailure, Frame, Hello, HelloVerdict, PeerEvents};
+use crate::types::{Index, MemberId};
+use raft::prelude::Message;
+use raftkv_api::Hex128;
+use tokio::sync::oneshot;
+
+impl PeerEvents for Node {
+    fn our_hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello> {
+        let published = self.shared().published();
+        published.driver.as_ref()?;
+        Some(own_hello(self.shared(), &published.identity?, published.durable, to, to_incarnation))
+    }
+
+    fn on_hello(&self, hello: Hello, verdict: oneshot::Sender<HelloVerdict>) {
+        // If the raft thread has ended, the dropped sender says so.
+        self.shared().send(Input::Hello { hello: Box::new(hello), verdict });
+    }
+
+    fn on_connected(&self, hello: Hello) {
+        self.shared().send(Input::Connected(Box::new(hello)));
+    }
+
+    fn on_frame(&self, from: MemberId, frame: Frame) {
+        match frame {
+            Frame::Raft(message) => {
+                let bytes = bytes_of(&message);
+                self.peer_event(Event::Message(message), bytes);
+            }
+            Frame::Forward(forward) => {
+                let grows = Command::grows(&forward.data);
+                let bytes = forward.data.len();
+                self.peer_event(Event::Forwarded { from, forward, grows }, bytes);
+            }
+            Frame::ForwardReply(reply) => self.event(Event::ForwardReply { from, reply }),
+            Frame::Removed(record) => self.event(Event::Removed(record)),
+            Frame::Report(report) => self.event(Event::Report { from, report }),
+        }
+    }
+
+    fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
+        match failure {
+            DialFailure::Unreachable(why) => {
+                tracing::debug!(to, why, "peer unreachable");
+                self.event(Event::Unreachable { to });
+            }
+            DialFailure::Unauthorized => {
+                tracing::error!(to, "the peer refuses our token: compare --token-file of both nodes");
+            }
+            DialFailure::Differs(why) => tracing::warn!(to, why, "the peer says that we do not belong together"),
+            DialFailure::RolledBack(why) => {
+                self.shared().send(Input::Quarantine(format!("rolled back: {why}")));
+            }
+            DialFailure::Gone(record) => self.event(Event::Removed(record)),
+        }
+    }
+
+    fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool) {
+        self.event(Event::SnapshotSent { to, index, whole });
+    }
+
+    fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>) {
+        if let Err(why) = &result {
+            tracing::warn!(from, index = meta.index, why, "a snapshot could not be fetched; the leader offers it again");
+        }
+        self.event(Event::Fetched { meta: Box::new(meta), whole: result.is_ok() });
+    }
+
+    fn on_rtt(&self, to: MemberId, micros: u64) {
+        let histogram = &self.shared().metrics.peer_round_trip_time_seconds;
+        histogram.with_label_values(&[to.to_string()]).observe(micros as f64 / 1e6);
+    }
+}
+
+impl Node {
+    fn event(&self, event: Event) {
+        self.shared().send(Input::Event(event));
+    }
+
+    /// A full queue drops the message: raft, or the origin's timeout, repairs that.
+    fn peer_event(&self, event: Event, bytes: usize) {
+        let queue = &self.shared().messages;
+        if queue.enter(bytes, limits::PEER_QUEUE_MAX, limits::PEER_QUEUE_BYTES_MAX)
+            && !self.shared().send(Input::Peer { event, bytes })
+        {
+            queue.leave(bytes);
+        }
+    }
+}
+
+fn bytes_of(message: &Message) -> usize {
+    message.entries.iter().map(|e| e.data.len()).sum()
+}

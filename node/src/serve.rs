@@ -1,0 +1,208 @@
+//! `raftkv serve`: wires the boxes of one node together, top to bottom, and takes them down again.
+
+use crate::background;
+use crate::config::Config;
+use crate::driver::DriverConfig;
+use crate::file_disk::FileDisk;
+use crate::httpapi;
+use crate::identity::{self, Found};
+use crate::kvstore::KvHome;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::open::{CURRENT, OpenConfig};
+use crate::raft_node::shared::Shared;
+use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
+use crate::sled_home::SledHome;
+use crate::token::TokenFile;
+use crate::transport::Transport;
+use anyhow::{Context, Result, anyhow};
+use raftkv_api::Hex128;
+use slog::Drain;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Runs until SIGTERM or SIGINT. An error is the last line that a person sees: it says what to do.
+pub fn run(config: Config) -> Result<()> {
+    let exit = serve(config)?;
+    match exit {
+        Exit::Stopped => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Exit::Fatal(why) => Err(anyhow!(why)),
+        Exit::Restart(why) => Err(start_anew(&why)),
+    }
+}
+
+/// Replaces this process by a new one with the same arguments; returns only if that fails.
+fn start_anew(why: &RestartWhy) -> anyhow::Error {
+    match why {
+        RestartWhy::DistrustKv(why) => tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it"),
+        RestartWhy::Reset => tracing::info!("the data were set aside; starting anew as blank"),
+    }
+    match std::env::current_exe() {
+        Ok(exe) => anyhow!(std::process::Command::new(exe).args(std::env::args_os().skip(1)).exec()),
+        Err(e) => anyhow!(e),
+    }
+    .context("this process can't replace itself; start it again")
+}
+
+fn serve(config: Config) -> Result<Exit> {
+    let token = Arc::new(TokenFile::open(&config.token_file)?);
+    let disk = FileDisk::open(&config.data_dir, config.require_mount)?;
+    let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(disk);
+    let found = find(&disk)?;
+    let home = Arc::new(SledHome::new(&config.data_dir));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("tokio does not start")?;
+    let listeners = Listeners::bind(&config)?;
+    let (input, inputs) = mpsc::channel();
+    let metrics = Arc::new(Metrics::new());
+    let nonce = rand::random();
+    let open = open_config(&config, nonce);
+    let shared = Arc::new(Shared::new(config, metrics.clone(), nonce, input.clone()));
+    let node = Node::new(shared.clone());
+    let transport = Transport::new(runtime.handle().clone(), Arc::new(node.clone()), token.clone(), disk.clone());
+
+    let (stop, stopped) = watch::channel(false);
+    let servers = start_servers(&runtime, listeners, &node, &metrics, &token, &transport, &stopped)?;
+    runtime.spawn(background::run(node.clone(), transport.clone()));
+    runtime.spawn(wait_for_the_end(node.clone()));
+
+    let logger = slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!());
+    let raft_node =
+        RaftNode { shared, inputs, disk: disk.clone(), home: home.clone(), transport: transport.clone(), open, logger };
+    let raft_thread = std::thread::Builder::new().name("raft".to_string()).spawn(move || raft_node.run(found));
+    let exit = raft_thread.context("no thread for raft")?.join().map_err(|_| anyhow!("the raft thread panicked"))?;
+
+    stop.send_replace(true);
+    transport.shutdown();
+    runtime.block_on(async {
+        for server in servers {
+            // A server that panicked has printed its last words.
+            let _panicked = server.await;
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_millis(limits::SERVER_STOP_TIMEOUT_MS));
+    if let Exit::Restart(RestartWhy::DistrustKv(_)) = &exit {
+        set_kv_aside(&*disk, &*home)?;
+    }
+    Ok(exit)
+}
+
+/// What the directory is. An empty one becomes Blank, durably, before any port is opened: a restart keeps its
+/// incarnation (rule N7).
+fn find(disk: &Arc<dyn crate::disk::LogDisk>) -> Result<Found> {
+    match identity::look(&**disk)? {
+        Found::Empty => {
+            let incarnation = Hex128(rand::random());
+            identity::write_blank(&**disk, incarnation)?;
+            Ok(Found::Blank { incarnation })
+        }
+        found => Ok(found),
+    }
+}
+
+fn open_config(config: &Config, nonce: u64) -> OpenConfig {
+    OpenConfig {
+        log: config.log(),
+        driver: DriverConfig {
+            nonce,
+            election_ticks_min: limits::MIN_ELECTION_TICKS,
+            election_ticks_max: limits::MAX_ELECTION_TICKS,
+            snapshot_log_bytes_min: config.snapshot_log_bytes_min,
+        },
+    }
+}
+
+struct Listeners {
+    client: TcpListener,
+    peer: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Listeners> {
+        let bind = |flag: &str, address: &str| -> Result<TcpListener> {
+            let listener = TcpListener::bind(address)
+                .with_context(|| format!("{flag} {address} cannot be opened: choose another, or end what uses it"))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        Ok(Listeners {
+            client: bind("--listen-client", &config.listen_client)?,
+            peer: bind("--listen-peer", &config.listen_peer)?,
+            admin: bind("--listen-admin", &config.listen_admin)?,
+        })
+    }
+}
+
+fn start_servers(
+    runtime: &Runtime,
+    listeners: Listeners,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+    token: &Arc<TokenFile>,
+    transport: &Transport,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let _in_runtime = runtime.enter();
+    let client = tokio::net::TcpListener::from_std(listeners.client)?;
+    let admin = tokio::net::TcpListener::from_std(listeners.admin)?;
+    let peer = tokio::net::TcpListener::from_std(listeners.peer)?;
+    runtime.spawn(transport.clone().serve(peer));
+    Ok(vec![
+        runtime.spawn(httpapi::serve_client(client, node.clone(), metrics.clone(), stopped.clone())),
+        runtime.spawn(httpapi::serve_admin(admin, node.clone(), metrics.clone(), token.clone(), stopped.clone())),
+    ])
+}
+
+/// SIGTERM, SIGINT, or the end of standard input. Rule O22: not ready at once, leadership handed over, serving for
+/// `--drain`, then a clean stop.
+async fn wait_for_the_end(node: Node) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::error!("signals can't be caught: the node ends without handing leadership over");
+    };
+    let parent_gone = async {
+        if node.config().exit_on_stdin_close {
+            let mut byte = [0];
+            while tokio::io::stdin().read(&mut byte).await.is_ok_and(|read| read > 0) {}
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    let why = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = parent_gone => "standard input was closed",
+    };
+    tracing::info!(why, "stopping");
+    node.shared().stopping.store(true, Ordering::Relaxed);
+    if node.leader_contact_ms() == Some(0) {
+        match node.transfer(None).await {
+            Ok(leader) => tracing::info!(leader, "leadership handed over"),
+            Err(e) => tracing::info!(error = %e, "leadership was not handed over"),
+        }
+    }
+    tokio::time::sleep(node.config().drain).await;
+    node.shared().send(Input::Stop);
+}
+
+/// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.
+fn set_kv_aside(disk: &dyn crate::disk::LogDisk, home: &dyn KvHome) -> Result<()> {
+    let mut name = vec![0; 64];
+    let read = disk.read(CURRENT, 0, &mut name)?;
+    name.truncate(read);
+    let name = String::from_utf8(name).context("CURRENT is not text")?;
+    home.set_aside(&name).with_context(|| format!("{name} can't be set aside; move it away, it will be rebuilt"))
+}
