@@ -16,6 +16,8 @@
 
 pub mod config;
 pub mod disk;
+pub mod file_disk;
+pub mod identity;
 pub mod kvstore;
 pub mod limits;
 pub mod log;
