@@ -319,13 +319,14 @@ impl<'a> Record<'a> {
 impl EntryView<'_> {
     /// The entry; its context and data are slices of `whole`, of which this view was made.
     pub fn to_entry(self, whole: &Bytes) -> Entry {
-        let mut entry = Entry::default();
-        entry.index = self.index;
-        entry.term = self.term;
-        entry.entry_type = self.entry_type;
-        entry.context = whole.slice_ref(self.context);
-        entry.data = whole.slice_ref(self.data);
-        entry
+        Entry {
+            index: self.index,
+            term: self.term,
+            entry_type: self.entry_type,
+            context: whole.slice_ref(self.context),
+            data: whole.slice_ref(self.data),
+            ..Entry::default()
+        }
     }
 }
 
@@ -381,11 +382,8 @@ impl<'a> Input<'a> {
     }
 
     fn hard_state(&mut self) -> Option<HardState> {
-        let mut hard_state = HardState::default();
-        hard_state.term = self.u64()?;
-        hard_state.vote = self.u64()?;
-        hard_state.commit = self.u64()?;
-        Some(hard_state)
+        let (term, vote, commit) = (self.u64()?, self.u64()?, self.u64()?);
+        Some(HardState { term, vote, commit, ..HardState::default() })
     }
 
     fn entry(&mut self) -> Option<EntryView<'a>> {

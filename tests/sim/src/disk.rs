@@ -377,7 +377,7 @@ impl Random {
         let prefix = match self.next() % 4 {
             0 => 0,
             1 => count,
-            _ if model == CrashModel::Reordered => return (0..count).map(|_| self.next() % 2 == 0).collect(),
+            _ if model == CrashModel::Reordered => return (0..count).map(|_| self.next().is_multiple_of(2)).collect(),
             _ => (self.next() % (count as u64 + 1)) as usize,
         };
         (0..count).map(|at| at < prefix).collect()
