@@ -18,6 +18,7 @@ pub mod background;
 pub mod config;
 pub mod disk;
 pub mod driver;
+pub mod file_disk;
 pub mod identity;
 pub mod kvstore;
 pub mod limits;

@@ -4,7 +4,7 @@
 
 use crate::disk::LogDisk;
 use crate::driver::{Driver, DriverConfig, Start};
-use crate::identity;
+use crate::identity::{self, Identity};
 use crate::kvstore::{self, Claim, KvHome, Store, StoreError};
 use crate::log::{self, Batch, Log, LogConfig, LogError, Mark, Replayed};
 use crate::membership::{Member, Membership};
@@ -251,7 +251,7 @@ pub fn init(
     let mark = Some(Mark { index: 1, term: 1 });
     let ops = log.append(Batch { mark, hard_state: Some(hard_state), ..Batch::default() });
     log::execute(&**disk, &ops)?;
-    identity::write_member(&**disk, identity)?;
+    identity::write(&**disk, &Identity::Member(*identity))?;
     Ok(())
 }
 
@@ -259,6 +259,6 @@ pub fn init(
 pub fn join(identity: &MemberIdentity, disk: &Arc<dyn LogDisk>, config: LogConfig) -> Result<(), OpenError> {
     let (_log, ops) = Log::create(config, *identity, disk.clone());
     log::execute(&**disk, &ops)?;
-    identity::write_member(&**disk, identity)?;
+    identity::write(&**disk, &Identity::Member(*identity))?;
     Ok(())
 }

@@ -3,11 +3,12 @@
 use crate::background;
 use crate::config::Config;
 use crate::driver::DriverConfig;
-use crate::file_disk::FileDisk;
+use crate::file_disk::{self, FileDisk};
 use crate::httpapi;
-use crate::identity::{self, Found};
+use crate::identity::{self, Found, Identity};
 use crate::kvstore::KvHome;
 use crate::limits;
+use crate::log;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::open::{CURRENT, OpenConfig};
@@ -58,7 +59,10 @@ fn start_anew(why: &RestartWhy) -> anyhow::Error {
 
 fn serve(config: Config) -> Result<Exit> {
     let token = Arc::new(TokenFile::open(&config.token_file)?);
-    let disk = FileDisk::open(&config.data_dir, config.require_mount)?;
+    if config.require_mount {
+        file_disk::check_mounted(&config.data_dir)?;
+    }
+    let disk = FileDisk::open(&config.data_dir).with_context(|| format!("--data-dir {}", config.data_dir.display()))?;
     let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(disk);
     let found = find(&disk)?;
     let home = Arc::new(SledHome::new(&config.data_dir));
@@ -102,14 +106,17 @@ fn serve(config: Config) -> Result<Exit> {
 /// What the directory is. An empty one becomes Blank, durably, before any port is opened: a restart keeps its
 /// incarnation (rule N7).
 fn find(disk: &Arc<dyn crate::disk::LogDisk>) -> Result<Found> {
-    match identity::look(&**disk)? {
+    let found = identity::find(&**disk)?;
+    match &found {
         Found::Empty => {
             let incarnation = Hex128(rand::random());
-            identity::write_blank(&**disk, incarnation)?;
-            Ok(Found::Blank { incarnation })
+            identity::write(&**disk, &Identity::Blank { incarnation })?;
+            return Ok(Found::Blank { incarnation, cut_short: Vec::new() });
         }
-        found => Ok(found),
+        Found::Blank { cut_short, .. } => log::execute(&**disk, cut_short)?,
+        Found::Member(_) | Found::Removed { .. } | Found::Quarantined { .. } => {}
     }
+    Ok(found)
 }
 
 fn open_config(config: &Config, nonce: u64) -> OpenConfig {

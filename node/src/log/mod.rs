@@ -3,12 +3,27 @@
 //! PURE but for reads below the in-memory window: [`Log::append`] decides where every byte goes and returns
 //! [`LogOp`]s; whoever owns the disk executes them in order ([`execute`]) and reports when they are durable.
 
+mod codec;
+mod read;
+mod replay;
+mod segment;
+mod state;
+mod table;
+
 use crate::disk::LogDisk;
 use crate::types::{Index, MemberIdentity, Term};
 use bytes::Bytes;
+use codec::{Encoder, SegmentHeader};
 use raft::prelude::{Entry, HardState};
+use segment::Segments;
+use state::State;
 use std::io;
 use std::sync::Arc;
+use table::Slot;
+
+pub use codec::entry_bytes;
+pub(crate) use replay::{Content, content, read_header, segment_seqs};
+pub(crate) use segment::{FileKind, segment_name};
 
 /// Sizes; the simulator uses small ones.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +78,15 @@ pub enum LogOp {
 }
 
 /// Executes `ops` in order and stops at the first error.
-pub fn execute(_disk: &dyn LogDisk, _ops: &[LogOp]) -> io::Result<()> {
-    todo!()
+pub fn execute(disk: &dyn LogDisk, ops: &[LogOp]) -> io::Result<()> {
+    ops.iter().try_for_each(|op| match op {
+        LogOp::Create { file, len } => disk.create(file, *len),
+        LogOp::Write { file, offset, bytes } => disk.write(file, *offset, bytes),
+        LogOp::Sync { file } => disk.sync(file),
+        LogOp::Rename { from, to } => disk.rename(from, to),
+        LogOp::Remove { file } => disk.remove(file),
+        LogOp::SyncDir => disk.sync_dir(),
+    })
 }
 
 /// Why a log cannot be used.
@@ -72,10 +94,38 @@ pub fn execute(_disk: &dyn LogDisk, _ops: &[LogOp]) -> io::Result<()> {
 pub enum LogError {
     /// The disk failed.
     #[error("{file}: {source}")]
-    Io { file: String, source: io::Error },
+    Io {
+        /// The file; `.` is the directory.
+        file: String,
+        /// The disk's words.
+        source: io::Error,
+    },
     /// Bytes that were acknowledged do not validate, or contradict each other.
     #[error("{file} at offset {offset}: {what}")]
-    Corrupt { file: String, offset: u64, what: String },
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// A newer raftkv wrote it. Nothing is wrong with the data.
+    #[error("{file} has log format {found}, this build reads up to {newest}: start the newer raftkv again")]
+    Format {
+        /// The file.
+        file: String,
+        /// Its format.
+        found: u32,
+        /// What this build reads.
+        newest: u32,
+    },
+}
+
+impl LogError {
+    fn io(file: &str) -> impl FnOnce(io::Error) -> LogError {
+        move |source| LogError::Io { file: file.to_string(), source }
+    }
 }
 
 /// A replayed log and what it said.
@@ -95,65 +145,183 @@ pub struct Replayed {
 }
 
 /// The log of one member.
-pub struct Log {}
+pub struct Log {
+    config: LogConfig,
+    identity: MemberIdentity,
+    state: State,
+    segments: Segments,
+    disk: Arc<dyn LogDisk>,
+}
 
-#[allow(unused_variables)]
 impl Log {
-    /// A new log: segment 1 with its header, and one batch with `mark` and `hard_state` if given (init), none for a join.
-    /// `disk` is for reads only.
+    /// A new log: segment 1 with its header, and no batch. Init then appends its mark and HardState; a join appends
+    /// nothing. `disk` is for reads only.
     pub fn create(config: LogConfig, identity: MemberIdentity, disk: Arc<dyn LogDisk>) -> (Log, Vec<LogOp>) {
-        todo!()
+        let header = SegmentHeader {
+            identity,
+            segment_seq: 1,
+            segment_bytes: config.segment_bytes,
+            first_batch_no: 1,
+            last: Mark::default(),
+            base: Mark::default(),
+            hard_state: HardState::default(),
+        };
+        let state = State::at_header(&header, config.cache_bytes_max).expect("an empty log contradicts nothing");
+        let mut segments = Segments::new(config);
+        let mut ops = Vec::new();
+        segments.begin(header, &mut ops);
+        (Log { config, identity, state, segments, disk }, ops)
     }
+
     /// Reads all segments. `progress` gets (bytes read, bytes in all). `Ok(None)`: there is no segment.
     pub fn replay(
         config: LogConfig,
         disk: Arc<dyn LogDisk>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Replayed>, LogError> {
-        todo!()
+        let Some(recovered) = replay::recover(config, &*disk, progress)? else { return Ok(None) };
+        let replay::Recovered { mut state, segments, identity, clean_stop, batches, entries: _, repairs } = recovered;
+        let mut window = Vec::new();
+        let (low, high) = (state.table.window_wanted(), state.table.last_index() + 1);
+        read::read_entries(&*disk, &state.table, low, high, &mut window)?;
+        state.table.fill_window(window);
+        let hard_state = state.hard_state.clone();
+        let log = Log { config, identity, state, segments, disk };
+        Ok(Some(Replayed { log, hard_state, identity, clean_stop, batches, repairs }))
     }
-    /// Plans one batch; its entries are readable at once.
+
+    /// Plans one batch; its entries are readable at once. Its steps must be executed before those of the next batch are
+    /// planned: until then its entries are kept in memory whatever the window's bound, and only its.
     ///
     /// # Panics
-    /// When the batch would leave a gap, or exceeds the batch limit.
+    /// When the batch would leave a gap, replace what is committed, let the term fall, or exceed the batch limit.
     pub fn append(&mut self, batch: Batch) -> Vec<LogOp> {
-        todo!()
+        let Batch { mark, entries, hard_state, closing } = batch;
+        let entries_bytes = entries.iter().map(entry_bytes).sum();
+        let bytes = codec::batch_bytes(entries_bytes, mark.is_some(), hard_state.is_some(), closing);
+        assert!(
+            bytes <= self.config.batch_bytes_max,
+            "a batch of {bytes} bytes, at most {}",
+            self.config.batch_bytes_max
+        );
+        let mut ops = Vec::new();
+        if !self.segments.fits(bytes) {
+            self.segments.begin(self.header(), &mut ops);
+        }
+        let (segment_seq, offset) = (self.segments.current(), self.segments.end());
+        let mut encoder = Encoder::new(segment_seq, offset, self.state.next_batch_no, bytes);
+        let refused = |what: String| -> ! { panic!("a batch that the log cannot take: {what}") };
+        if let Some(mark) = mark {
+            encoder.mark(mark);
+            self.state.mark(mark).unwrap_or_else(|what| refused(what));
+        }
+        let first = entries.first().map_or(self.last_index() + 1, |entry| entry.index);
+        for entry in entries {
+            let previous = entry.index.checked_sub(1).and_then(|index| self.state.table.term(index));
+            let Some(previous_term) = previous else { refused(format!("a gap before entry {}", entry.index)) };
+            let (offset, bytes) = (encoder.position() as u32, entry_bytes(&entry) as u32);
+            encoder.entry(&entry, previous_term);
+            let slot = Slot { segment_seq, offset, bytes, term: entry.term };
+            self.state.entry(entry, previous_term, slot).unwrap_or_else(|what| refused(what));
+        }
+        if let Some(hard_state) = hard_state {
+            encoder.hard_state(&hard_state);
+            self.state.hard_state(hard_state).unwrap_or_else(|what| refused(what));
+        }
+        if closing {
+            encoder.closing();
+        }
+        self.state.next_batch_no += 1;
+        self.state.table.shrink_window(first);
+        self.segments.advance(bytes);
+        let file = segment_name(segment_seq);
+        ops.extend([LogOp::Write { file: file.clone(), offset, bytes: encoder.end() }, LogOp::Sync { file }]);
+        ops
     }
+
     /// Index before the first readable entry, with its term: a snapshot's or the compaction point.
     pub fn base(&self) -> Mark {
-        todo!()
+        self.state.table.base()
     }
+
     /// base().index + 1.
     pub fn first_index(&self) -> Index {
-        todo!()
+        self.base().index + 1
     }
+
     /// base().index when empty.
     pub fn last_index(&self) -> Index {
-        todo!()
+        self.state.table.last_index()
     }
+
     /// Term of `index` in base..=last; `None` outside.
     pub fn term(&self, index: Index) -> Option<Term> {
-        todo!()
+        self.state.table.term(index)
     }
+
     /// Entries in low..high, at least one, at most about `bytes_max`; reads below the window from disk.
+    ///
+    /// # Panics
+    /// When low..high is empty or not within first_index..=last_index.
     pub fn entries(&self, low: Index, high: Index, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
-        todo!()
+        let table = &self.state.table;
+        assert!(low >= self.first_index(), "entry {low} is before the first, {}", self.first_index());
+        assert!(low < high, "no entry in {low}..{high}");
+        assert!(high <= self.last_index() + 1, "entry {} is behind the last, {}", high - 1, self.last_index());
+        let mut bytes = 0u64;
+        let fits = |index: &Index| {
+            bytes += table.slot(*index).map_or(0, |slot| u64::from(slot.bytes));
+            *index == low || bytes <= bytes_max
+        };
+        let high = low + (low..high).take_while(fits).count() as u64;
+        let mut entries = Vec::with_capacity((high - low) as usize);
+        read::read_entries(&*self.disk, table, low, high.min(table.window_first()), &mut entries)?;
+        entries.extend((low.max(table.window_first())..high).filter_map(|index| table.windowed(index).cloned()));
+        Ok(entries)
     }
+
     /// Bytes appended since the log position of `index`: drives cuts.
     pub fn bytes_since(&self, index: Index) -> u64 {
-        todo!()
+        let next = index.max(self.base().index) + 1;
+        self.state.table.slot(next).map_or(0, |slot| {
+            self.segments.position() - self.segments.position_of(slot.segment_seq, u64::from(slot.offset))
+        })
     }
-    /// Forgets entries <= `mark.index` (an older kept snapshot) and recycles segments by rule N21.
+
+    /// Forgets entries <= `mark.index` (an older kept snapshot) and recycles segments by rule N21. A mark at or below
+    /// the base forgets nothing, but lets segments go that a batch with a mark left behind.
+    ///
+    /// # Panics
+    /// When the log does not hold the mark's index with the mark's term.
     pub fn compact(&mut self, mark: Mark) -> Vec<LogOp> {
-        todo!()
+        if mark.index > self.base().index {
+            self.state.compact(mark);
+        }
+        let current = self.segments.current();
+        self.segments.recycle(self.state.table.oldest_segment().unwrap_or(current))
     }
+
     /// The next missing spare segment, if any is missing and none is being made: its name and the steps that make it.
     /// Slow (it writes zeros), to be executed off the write path; then call [`Log::spare_made`].
     pub fn make_spare(&mut self) -> Option<(String, Vec<LogOp>)> {
-        todo!()
+        self.segments.make_spare()
     }
+
     /// The spare is durable and may become a segment.
     pub fn spare_made(&mut self, name: &str) {
-        todo!()
+        self.segments.spare_made(name);
+    }
+
+    /// The header of a segment that begins here; the segments fill in its number and size.
+    fn header(&self) -> SegmentHeader {
+        SegmentHeader {
+            identity: self.identity,
+            segment_seq: 0,
+            segment_bytes: 0,
+            first_batch_no: self.state.next_batch_no,
+            last: self.state.table.last(),
+            base: self.base(),
+            hard_state: self.state.hard_state.clone(),
+        }
     }
 }

@@ -7,7 +7,8 @@ use super::log_thread::{self, LogJob};
 use super::shared::{Advertised, Phase, Published, Shared};
 use crate::disk::LogDisk;
 use crate::driver::{Driver, Event, HELLO_FORMAT};
-use crate::identity;
+use crate::file_disk;
+use crate::identity::{Found, Identity, self};
 use crate::kvstore::KvHome;
 use crate::limits;
 use crate::membership::{Member, Membership};
@@ -62,17 +63,15 @@ enum Next {
 
 impl RaftNode {
     /// Runs until the process ends or starts anew.
-    pub fn run(mut self, found: identity::Found) -> Exit {
+    pub fn run(mut self, found: Found) -> Exit {
         let mut next = match found {
-            identity::Found::Blank { incarnation } => self.blank(incarnation),
-            identity::Found::Member(identity) => Next::Member(identity),
-            identity::Found::Removed { identity, index, term } => {
+            Found::Blank { incarnation, cut_short: _ } => self.blank(incarnation),
+            Found::Member(identity) => Next::Member(identity),
+            Found::Removed { identity, index, term } => {
                 Next::Idle(Phase::Removed(removed_words(index, term)), Some(identity))
             }
-            identity::Found::Quarantined { why, incarnation } => {
-                self.publish(Phase::Quarantined(why.clone()), incarnation, None);
-                Next::Idle(Phase::Quarantined(why), None)
-            }
+            Found::Quarantined { why } => Next::Idle(Phase::Quarantined(why), None),
+            Found::Empty => Next::Exit(Exit::Fatal("an empty directory was not made blank".to_string())),
         };
         loop {
             next = match next {
@@ -376,7 +375,7 @@ impl RaftNode {
             }
             End::Removed { index, term } => {
                 self.shared.waiters.fail_all(&Refusal::Removed);
-                match identity::write_removed(&*self.disk, &identity, index, term) {
+                match identity::write(&*self.disk, &Identity::Removed { identity, index, term }) {
                     Ok(()) => Next::Idle(Phase::Removed(removed_words(index, term)), Some(identity)),
                     Err(e) => Next::Exit(Exit::Fatal(format!("the identity file cannot be written: {e}"))),
                 }
@@ -416,14 +415,14 @@ impl RaftNode {
         incarnation: Hex128,
         reply: oneshot::Sender<Result<(), Refusal>>,
     ) -> Option<Exit> {
+        // A directory whose identity can't be read has no incarnation that could be compared.
         let own = self.shared.published().incarnation;
-        if own != Some(incarnation) {
-            let own = own.map_or("unknown".to_string(), |own| own.to_string());
+        if let Some(own) = own.filter(|own| *own != incarnation) {
             let why = format!("reset names incarnation {incarnation}, this node's is {own}");
             answer(reply, Err(Refusal::WrongNode(why)));
             return None;
         }
-        match identity::set_aside(&self.shared.config.data_dir, incarnation) {
+        match file_disk::set_aside(&self.shared.config.data_dir, incarnation) {
             Ok(()) => {
                 answer(reply, Ok(()));
                 Some(Exit::Restart(RestartWhy::Reset))

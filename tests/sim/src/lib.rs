@@ -1,1 +1,3 @@
-//! x
+//! Deterministic simulation: one seed is one bit-exact run.
+
+pub mod disk;

@@ -1,0 +1,365 @@
+//! Reads a log from the disk: what is believed, what is cut, and what stops the node (rules N1, N2).
+//!
+//! Enters: the segments of a data directory. Leaves: the state they come to and the repairs, or a [`LogError`] naming
+//! file, offset and what to do. Batch n+1 is not written before the fdatasync of batch n returned, so only the last
+//! batch can have been torn by a crash; whatever else does not validate was acknowledged, and nothing is guessed then.
+
+use super::codec::{self, BATCH_BYTES_MIN, Body, PREAMBLE_BYTES, Preamble, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{FileKind, Segments, segment_name};
+use super::state::State;
+use super::table::Slot;
+use super::{LogConfig, LogError, LogOp, Mark};
+use crate::disk::LogDisk;
+use crate::types::MemberIdentity;
+use bytes::Bytes;
+
+/// Read at once.
+const READ_BYTES: usize = 1024 * 1024;
+const ZEROS: &[u8] = &[0; 64 * 1024];
+const WHAT_TO_DO: &str = "this log cannot be trusted: leave its files as they are, and replace this member by a new \
+                          one while the others are well (raftkvctl reset, then it joins again)";
+
+/// A log as found.
+pub struct Recovered {
+    /// What the records say; the window is empty.
+    pub state: State,
+    /// The files.
+    pub segments: Segments,
+    /// Whose log it is.
+    pub identity: MemberIdentity,
+    /// The last batch is that of a clean stop.
+    pub clean_stop: bool,
+    /// Batches seen.
+    pub batches: u64,
+    /// Entries seen, replaced ones included.
+    pub entries: u64,
+    /// See [`super::Replayed::repairs`].
+    pub repairs: Vec<LogOp>,
+}
+
+/// Reads all of it. `None`: there is no segment.
+pub fn recover(
+    config: LogConfig,
+    disk: &dyn LogDisk,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<Recovered>, LogError> {
+    let seqs = segment_seqs(disk)?;
+    let mut bytes_all = 0;
+    for seq in &seqs {
+        let name = segment_name(*seq);
+        bytes_all += disk.len(&name).map_err(LogError::io(&name))?;
+    }
+    let mut bytes_read = 0;
+    let mut replay: Option<Replay> = None;
+    for seq in &seqs {
+        let name = segment_name(*seq);
+        let bytes = read_file(disk, &name, &mut |more| {
+            bytes_read += more;
+            progress(bytes_read, bytes_all);
+        })?;
+        let header = header(&bytes, bytes.len() as u64, *seq)?;
+        let segment = SegmentFile { seq: *seq, name, bytes };
+        let replay = match &mut replay {
+            None => replay.insert(Replay::begin(config, header, &segment)?),
+            Some(replay) => replay.follow(header, &segment)?,
+        };
+        replay.batches(&segment)?;
+        if Some(seq) == seqs.last() {
+            replay.tail(&segment)?;
+        }
+    }
+    replay.map(|replay| replay.finish(disk)).transpose()
+}
+
+/// Numbers of the segments, ascending, without a gap.
+pub fn segment_seqs(disk: &dyn LogDisk) -> Result<Vec<u64>, LogError> {
+    let names = disk.list().map_err(LogError::io("."))?;
+    let mut seqs: Vec<u64> = names
+        .iter()
+        .filter_map(|name| match FileKind::of(name) {
+            FileKind::Segment(seq) => Some(seq),
+            FileKind::Spare(_) | FileKind::Unfinished | FileKind::Other => None,
+        })
+        .collect();
+    seqs.sort_unstable();
+    match seqs.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
+        None => Ok(seqs),
+        Some(gap) => Err(corrupt(&segment_name(gap[0] + 1), 0, "the segment is missing, later ones are here")),
+    }
+}
+
+/// Header of one segment, without reading the rest.
+pub fn read_header(disk: &dyn LogDisk, seq: u64) -> Result<SegmentHeader, LogError> {
+    let name = segment_name(seq);
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let read = disk.read(&name, 0, &mut bytes).map_err(LogError::io(&name))?;
+    header(&bytes[..read], disk.len(&name).map_err(LogError::io(&name))?, seq)
+}
+
+fn header(bytes: &[u8], file_bytes: u64, seq: u64) -> Result<SegmentHeader, LogError> {
+    let name = segment_name(seq);
+    match codec::preamble(bytes) {
+        Preamble::Ours => (),
+        Preamble::Newer(found) => return Err(LogError::Format { file: name, found, newest: codec::FORMAT }),
+        Preamble::Damaged => return Err(corrupt(&name, 0, "the segment's first bytes are damaged")),
+    }
+    let record = codec::parse(&bytes[PREAMBLE_BYTES..], seq, PREAMBLE_BYTES as u64);
+    let Some(Body::Header(header)) = record.and_then(|record| record.body()) else {
+        return Err(corrupt(&name, PREAMBLE_BYTES as u64, "the segment's header is damaged"));
+    };
+    if header.segment_seq != seq {
+        return Err(corrupt(&name, 0, format!("the header is that of segment {}", header.segment_seq)));
+    }
+    if header.segment_bytes != file_bytes {
+        let what = format!("the file has {file_bytes} bytes, its header says {}", header.segment_bytes);
+        return Err(corrupt(&name, file_bytes, what));
+    }
+    Ok(header)
+}
+
+fn read_file(disk: &dyn LogDisk, name: &str, read: &mut dyn FnMut(u64)) -> Result<Vec<u8>, LogError> {
+    let length = disk.len(name).map_err(LogError::io(name))? as usize;
+    let mut bytes = vec![0; length];
+    let mut at = 0;
+    while at < length {
+        let chunk = &mut bytes[at..length.min(at + READ_BYTES)];
+        let count = disk.read(name, at as u64, chunk).map_err(LogError::io(name))?;
+        if count == 0 {
+            return Err(corrupt(name, at as u64, "the file became shorter while it was read"));
+        }
+        at += count;
+        read(count as u64);
+    }
+    Ok(bytes)
+}
+
+fn corrupt(file: &str, offset: u64, what: impl std::fmt::Display) -> LogError {
+    LogError::Corrupt { file: file.to_string(), offset, what: format!("{what}; {WHAT_TO_DO}") }
+}
+
+struct SegmentFile {
+    seq: u64,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl SegmentFile {
+    fn corrupt(&self, offset: usize, what: impl std::fmt::Display) -> LogError {
+        corrupt(&self.name, offset as u64, what)
+    }
+}
+
+/// A replay between two batches.
+struct Replay {
+    state: State,
+    segments: Segments,
+    identity: MemberIdentity,
+    clean_stop: bool,
+    batches: u64,
+    entries: u64,
+    repairs: Vec<LogOp>,
+    /// Begin of the last whole batch in the segment being read.
+    last_batch: Option<usize>,
+    /// Behind the last whole batch.
+    end: usize,
+    /// What does not validate there: the end itself, or a record of the batch that begins there.
+    bad: usize,
+}
+
+impl Replay {
+    fn begin(config: LogConfig, header: SegmentHeader, segment: &SegmentFile) -> Result<Replay, LogError> {
+        Ok(Replay {
+            state: State::at_header(&header, config.cache_bytes_max).map_err(|what| segment.corrupt(0, what))?,
+            segments: Segments::new(config),
+            identity: header.identity,
+            clean_stop: false,
+            batches: 0,
+            entries: 0,
+            repairs: Vec::new(),
+            last_batch: None,
+            end: 0,
+            bad: 0,
+        })
+    }
+
+    fn follow(&mut self, header: SegmentHeader, segment: &SegmentFile) -> Result<&mut Replay, LogError> {
+        if header.identity != self.identity {
+            return Err(segment.corrupt(0, "the header names another member than that of the segment before"));
+        }
+        if header.first_batch_no != self.state.next_batch_no {
+            // This segment was begun after the batches before it were durable: one of them is damaged.
+            let what = format!(
+                "batch {} is damaged, but batch {} begins {}: it was acknowledged",
+                self.state.next_batch_no, header.first_batch_no, segment.name
+            );
+            return Err(corrupt(&segment_name(segment.seq - 1), self.bad as u64, what));
+        }
+        self.state.follow_header(&header).map_err(|what| segment.corrupt(0, what))?;
+        Ok(self)
+    }
+
+    /// Replays whole batches until something does not validate.
+    fn batches(&mut self, segment: &SegmentFile) -> Result<(), LogError> {
+        (self.end, self.last_batch) = (SEGMENT_HEADER_BYTES, None);
+        let mut records = Vec::new();
+        while let Some(behind) = self.collect(segment, &mut records)? {
+            self.clean_stop = false;
+            for (offset, body) in records.drain(..) {
+                self.apply(segment, offset, body).map_err(|what| segment.corrupt(offset, what))?;
+            }
+            self.state.next_batch_no += 1;
+            self.batches += 1;
+            self.last_batch = Some(self.end);
+            self.end = behind;
+        }
+        self.segments.found_segment(segment.seq, segment.bytes.len() as u64, self.end as u64);
+        Ok(())
+    }
+
+    /// Collects the records of the next batch and says where it ends; `None` when it is not whole.
+    fn collect<'a>(
+        &mut self,
+        segment: &'a SegmentFile,
+        records: &mut Vec<(usize, Body<'a>)>,
+    ) -> Result<Option<usize>, LogError> {
+        records.clear();
+        self.bad = self.end;
+        while let Some(record) = codec::parse(&segment.bytes[self.bad..], segment.seq, self.bad as u64) {
+            if record.batch_no != self.state.next_batch_no {
+                let what = format!("batch {} follows batch {}", record.batch_no, self.state.next_batch_no - 1);
+                return Err(segment.corrupt(self.bad, what));
+            }
+            let body = record.body().ok_or_else(|| segment.corrupt(self.bad, "a record of unknown shape"))?;
+            let behind = self.bad + record.bytes();
+            if let Body::End { records: count } = body {
+                if count != records.len() as u64 {
+                    return Err(segment.corrupt(self.bad, format!("a batch of {count} records has {}", records.len())));
+                }
+                return Ok(Some(behind));
+            }
+            records.push((self.bad, body));
+            self.bad = behind;
+        }
+        Ok(None)
+    }
+
+    fn apply(&mut self, segment: &SegmentFile, offset: usize, body: Body<'_>) -> Result<(), String> {
+        match body {
+            Body::Mark(mark) => self.state.mark(mark),
+            Body::Entry(view) => {
+                self.entries += 1;
+                let slot = Slot {
+                    segment_seq: segment.seq,
+                    offset: u32::try_from(offset).map_err(|_| "a segment above 4 GiB")?,
+                    bytes: codec::entry_view_bytes(&view) as u32,
+                    term: view.term,
+                };
+                self.state.replayed_entry(&view, slot)
+            }
+            Body::HardState(hard_state) => self.state.hard_state(hard_state),
+            Body::Closing => {
+                self.clean_stop = true;
+                Ok(())
+            }
+            Body::Header(_) => Err("a header inside a segment".to_string()),
+            Body::End { .. } => Err("an end inside a batch".to_string()),
+        }
+    }
+
+    /// Decides whether what follows the last whole batch of the last segment may be cut, and plans that.
+    fn tail(&mut self, segment: &SegmentFile) -> Result<(), LogError> {
+        self.check_nothing_behind(segment)?;
+        // The last batch is written again before it is synced: if the process ended because its fdatasync failed, the
+        // pages are in the cache, but the kernel holds them for clean and would sync nothing.
+        if let Some(start) = self.last_batch {
+            let bytes = Bytes::copy_from_slice(&segment.bytes[start..self.end]);
+            self.repairs.push(LogOp::Write { file: segment.name.clone(), offset: start as u64, bytes });
+        }
+        // Zeroed always, not only when a torn batch is seen: sectors of one may have reached the disk without any that
+        // validates, and later records must never meet them. Zeros stay as they are, so a second start costs nothing.
+        let mut at = self.end;
+        while at < segment.bytes.len() {
+            let chunk = &segment.bytes[at..segment.bytes.len().min(at + ZEROS.len())];
+            if chunk != &ZEROS[..chunk.len()] {
+                let bytes = Bytes::from_static(&ZEROS[..chunk.len()]);
+                self.repairs.push(LogOp::Write { file: segment.name.clone(), offset: at as u64, bytes });
+            }
+            at += chunk.len();
+        }
+        self.repairs.push(LogOp::Sync { file: segment.name.clone() });
+        Ok(())
+    }
+
+    /// A record of a later batch behind the bad one proves that the bad one was acknowledged.
+    fn check_nothing_behind(&self, segment: &SegmentFile) -> Result<(), LogError> {
+        let torn = self.state.next_batch_no;
+        let mut at = self.bad + codec::ALIGNMENT;
+        while at < segment.bytes.len() {
+            let rest = &segment.bytes[at..];
+            // So many batches fit in between. The bound spares the crc of nearly everything that merely looks like a
+            // record, most of all of records of an earlier use, whose numbers are lower.
+            let possible = torn + 1..=torn + ((at - self.end) / BATCH_BYTES_MIN) as u64;
+            let later = codec::peek(rest).filter(|(_, batch_no, _)| possible.contains(batch_no));
+            if let Some((_, later, _)) = later
+                && codec::parse(rest, segment.seq, at as u64).is_some()
+            {
+                let what = format!(
+                    "batch {torn} is damaged, but batch {later} at offset {at} is whole: batch {torn} was acknowledged"
+                );
+                return Err(segment.corrupt(self.bad, what));
+            }
+            at += codec::ALIGNMENT;
+        }
+        Ok(())
+    }
+
+    /// Takes the spares, removes what was being made, and makes the names durable.
+    fn finish(mut self, disk: &dyn LogDisk) -> Result<Recovered, LogError> {
+        let mut names = disk.list().map_err(LogError::io("."))?;
+        names.sort_unstable();
+        for name in names {
+            let keep = match FileKind::of(&name) {
+                FileKind::Segment(_) | FileKind::Other => true,
+                FileKind::Spare(no) => {
+                    let bytes = disk.len(&name).map_err(LogError::io(&name))?;
+                    self.segments.found_spare(no, bytes)
+                }
+                FileKind::Unfinished => false,
+            };
+            if !keep {
+                self.repairs.push(LogOp::Remove { file: name });
+            }
+        }
+        self.repairs.push(LogOp::SyncDir);
+        let Replay { state, segments, identity, clean_stop, batches, entries, repairs, .. } = self;
+        Ok(Recovered { state, segments, identity, clean_stop, batches, entries, repairs })
+    }
+}
+
+/// What a log holds, for those who must tell a join or init cut short from a member's log (rule N7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Headers only.
+    Nothing,
+    /// One batch with nothing in it but a mark and a HardState.
+    OnlyMark(Mark),
+    /// More than that.
+    More,
+}
+
+/// Reads a whole log to see what it holds; `None` when there is no segment.
+pub fn content(disk: &dyn LogDisk) -> Result<Option<Content>, LogError> {
+    // The sizes play no part in reading.
+    let config = LogConfig {
+        segment_bytes: SEGMENT_HEADER_BYTES as u64,
+        batch_bytes_max: 0,
+        cache_bytes_max: 0,
+        spare_segments: 0,
+    };
+    let recovered = recover(config, disk, &mut |_, _| ())?;
+    Ok(recovered.map(|log| match (log.batches, log.entries, log.state.table.base()) {
+        (0, _, _) if log.segments.current() == 1 => Content::Nothing,
+        (1, 0, base) if base != Mark::default() => Content::OnlyMark(base),
+        (_, _, _) => Content::More,
+    }))
+}

@@ -1,0 +1,482 @@
+//! A disk in memory that keeps exactly what [`LogDisk`] promises and, at a power loss, as little more as chance allows.
+//!
+//! Every file has two faces: what reads see, and what is durable. A write changes the first and waits; `sync` moves it
+//! to the second. Names have two faces in the same way, with `sync_dir` between them. [`SimDisk::crash`] loses a random
+//! part of all that waits, torn at sectors; [`SimDisk::kill`] is the end of the process alone and loses nothing.
+//! Everything follows from the seeds: no clock, no randomness of its own.
+//!
+//! # Caveats
+//! A sector is written whole or not at all, as real disks promise. Bit rot comes only by [`SimDisk::flip`].
+
+use raftkv_node::disk::LogDisk;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+/// What a power loss tears: sectors of this size are written whole or not at all.
+pub const SECTOR_BYTES: u64 = 512;
+
+/// What may survive of that which was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashModel {
+    /// A prefix of the writes to each file, the last one cut at a sector; a prefix of the changes of names.
+    InOrder,
+    /// Any sectors of any writes, any changes of names.
+    Reordered,
+}
+
+/// A call of [`LogDisk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// [`LogDisk::list`]
+    List,
+    /// [`LogDisk::len`]
+    Len,
+    /// [`LogDisk::read`]
+    Read,
+    /// [`LogDisk::create`]
+    Create,
+    /// [`LogDisk::write`]
+    Write,
+    /// [`LogDisk::sync`]
+    Sync,
+    /// [`LogDisk::rename`], named by its target
+    Rename,
+    /// [`LogDisk::remove`]
+    Remove,
+    /// [`LogDisk::sync_dir`], with an empty name
+    SyncDir,
+}
+
+/// An error to come, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which call fails.
+    pub call: Call,
+    /// On names that begin like this.
+    pub prefix: String,
+    /// After so many such calls that succeed.
+    pub skip: u64,
+    /// How.
+    pub kind: io::ErrorKind,
+}
+
+/// The disk.
+#[derive(Default)]
+pub struct SimDisk {
+    inner: Mutex<Inner>,
+}
+
+type FileId = u64;
+
+#[derive(Default)]
+struct Inner {
+    /// Names that reads see.
+    names: BTreeMap<String, FileId>,
+    durable_names: BTreeMap<String, FileId>,
+    name_changes: Vec<NameChange>,
+    files: BTreeMap<FileId, SimFile>,
+    next_id: FileId,
+    faults: Vec<Fault>,
+    calls: BTreeMap<Call, u64>,
+}
+
+#[derive(Default)]
+struct SimFile {
+    /// What reads see.
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    waiting: Vec<Change>,
+}
+
+enum Change {
+    Empty,
+    Write { offset: u64, bytes: Vec<u8> },
+}
+
+enum NameChange {
+    Create { name: String, id: FileId },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+impl SimDisk {
+    /// An empty directory.
+    pub fn new() -> SimDisk {
+        SimDisk::default()
+    }
+
+    /// Power loss: what waits is lost, but for a part that `seed` chooses; reads then see what is durable.
+    pub fn crash(&self, seed: u64, model: CrashModel) {
+        let mut random = Random(seed);
+        let mut inner = self.lock();
+        inner.faults.clear();
+        let changes = std::mem::take(&mut inner.name_changes);
+        let kept = random.survivors(changes.len(), model);
+        for (change, _) in changes.into_iter().zip(kept).filter(|(_, kept)| *kept) {
+            change.apply(&mut inner.durable_names);
+        }
+        inner.names = inner.durable_names.clone();
+        for file in inner.files.values_mut() {
+            file.crash(&mut random, model);
+        }
+        inner.forget_nameless();
+    }
+
+    /// End of the process: nothing is lost, and what waits goes on waiting. Faults to come are forgotten.
+    pub fn kill(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// Makes one call fail. A failed `sync` loses what waited, although reads go on seeing it: just as a kernel that
+    /// drops its dirty pages.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().faults.push(fault);
+    }
+
+    /// Bit rot: flips one bit of a file, durably.
+    pub fn flip(&self, name: &str, offset: u64, bit: u8) {
+        let mut inner = self.lock();
+        let file = inner.file(name).expect("the file to damage exists");
+        let at = offset as usize;
+        file.bytes[at] ^= 1 << bit;
+        if let Some(byte) = file.durable.get_mut(at) {
+            *byte ^= 1 << bit;
+        }
+    }
+
+    /// The bytes that reads see.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.lock().file(name).expect("the file to look at exists").bytes.clone()
+    }
+
+    /// Names that reads see, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().names.keys().cloned().collect()
+    }
+
+    /// How often a call was made.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.lock().calls.get(&call).copied().unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no holder of the disk panics")
+    }
+
+    /// Counts a call, and fails it if a fault says so.
+    fn enter(&self, call: Call, name: &str) -> Result<MutexGuard<'_, Inner>, (MutexGuard<'_, Inner>, io::Error)> {
+        let mut inner = self.lock();
+        *inner.calls.entry(call).or_default() += 1;
+        let fault = inner.faults.iter().position(|fault| fault.call == call && name.starts_with(&fault.prefix));
+        match fault {
+            Some(at) if inner.faults[at].skip == 0 => {
+                let fault = inner.faults.remove(at);
+                Err((inner, io::Error::new(fault.kind, format!("injected: {call:?} {name}"))))
+            }
+            Some(at) => {
+                inner.faults[at].skip -= 1;
+                Ok(inner)
+            }
+            None => Ok(inner),
+        }
+    }
+
+    fn enter_or_fail(&self, call: Call, name: &str) -> io::Result<MutexGuard<'_, Inner>> {
+        self.enter(call, name).map_err(|(_, error)| error)
+    }
+}
+
+impl LogDisk for SimDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.enter_or_fail(Call::List, "")?.names.keys().cloned().collect())
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(self.enter_or_fail(Call::Len, name)?.file(name)?.bytes.len() as u64)
+    }
+
+    fn read(&self, name: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut inner = self.enter_or_fail(Call::Read, name)?;
+        let bytes = &inner.file(name)?.bytes;
+        let rest = bytes.get(offset as usize..).unwrap_or(&[]);
+        let count = rest.len().min(buf.len());
+        buf[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<()> {
+        let mut inner = self.enter_or_fail(Call::Create, name)?;
+        if !inner.names.contains_key(name) {
+            let id = inner.next_id;
+            inner.next_id += 1;
+            inner.files.insert(id, SimFile::default());
+            inner.change_name(NameChange::Create { name: name.to_string(), id });
+        }
+        let file = inner.file(name)?;
+        file.change(Change::Empty);
+        file.change(Change::Write { offset: 0, bytes: vec![0; len as usize] });
+        Ok(())
+    }
+
+    fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.enter_or_fail(Call::Write, name)?;
+        inner.file(name)?.change(Change::Write { offset, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        match self.enter(Call::Sync, name) {
+            Ok(mut inner) => {
+                let file = inner.file(name)?;
+                file.waiting.drain(..).for_each(|change| change.apply(&mut file.durable));
+                Ok(())
+            }
+            Err((mut inner, error)) => {
+                inner.file(name)?.waiting.clear();
+                Err(error)
+            }
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.enter_or_fail(Call::Rename, to)?;
+        inner.file(from)?;
+        inner.change_name(NameChange::Rename { from: from.to_string(), to: to.to_string() });
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.enter_or_fail(Call::Remove, name)?;
+        inner.file(name)?;
+        inner.change_name(NameChange::Remove { name: name.to_string() });
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut inner = self.enter_or_fail(Call::SyncDir, "")?;
+        inner.name_changes.clear();
+        inner.durable_names = inner.names.clone();
+        inner.forget_nameless();
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn file(&mut self, name: &str) -> io::Result<&mut SimFile> {
+        let id = self.names.get(name).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_string()))?;
+        Ok(self.files.get_mut(id).expect("a name's file is kept"))
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.name_changes.push(change);
+    }
+
+    fn forget_nameless(&mut self) {
+        let Inner { names, durable_names, files, name_changes, .. } = self;
+        let waiting = |id: &FileId| {
+            name_changes.iter().any(|change| matches!(change, NameChange::Create { id: created, .. } if created == id))
+        };
+        files.retain(|id, _| {
+            names.values().any(|named| named == id) || durable_names.values().any(|named| named == id) || waiting(id)
+        });
+    }
+}
+
+impl NameChange {
+    /// A change whose file is not there, since an earlier change was lost, is lost too.
+    fn apply(&self, names: &mut BTreeMap<String, FileId>) {
+        match self {
+            NameChange::Create { name, id } => {
+                names.insert(name.clone(), *id);
+            }
+            NameChange::Rename { from, to } => {
+                if let Some(id) = names.remove(from) {
+                    names.insert(to.clone(), id);
+                }
+            }
+            NameChange::Remove { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl SimFile {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.bytes);
+        self.waiting.push(change);
+    }
+
+    fn crash(&mut self, random: &mut Random, model: CrashModel) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let whole = random.survivors(waiting.len(), model);
+        let first_lost = whole.iter().position(|kept| !kept);
+        for (at, change) in waiting.into_iter().enumerate() {
+            match change {
+                change if whole[at] => change.apply(&mut self.durable),
+                Change::Write { offset, bytes } if model == CrashModel::Reordered || first_lost == Some(at) => {
+                    let pieces = sectors(offset, bytes.len());
+                    let kept = random.survivors(pieces.len(), model);
+                    for (piece, _) in pieces.into_iter().zip(kept).filter(|(_, kept)| *kept) {
+                        let place = offset + piece.start as u64;
+                        Change::Write { offset: place, bytes: bytes[piece].to_vec() }.apply(&mut self.durable);
+                    }
+                }
+                Change::Write { .. } | Change::Empty => (),
+            }
+        }
+        self.bytes = self.durable.clone();
+    }
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Change::Empty => bytes.clear(),
+            Change::Write { offset, bytes: new } => {
+                let start = *offset as usize;
+                let range = start..start + new.len();
+                if bytes.len() < range.end {
+                    bytes.resize(range.end, 0);
+                }
+                bytes[range].copy_from_slice(new);
+            }
+        }
+    }
+}
+
+/// The parts of a write that lie in one sector each.
+fn sectors(offset: u64, length: usize) -> Vec<Range<usize>> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while start < length {
+        let in_sector = ((offset + start as u64) % SECTOR_BYTES) as usize;
+        let end = length.min(start + SECTOR_BYTES as usize - in_sector);
+        pieces.push(start..end);
+        start = end;
+    }
+    pieces
+}
+
+/// SplitMix64: all that is needed to choose what survives.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Which of `count` things in a row survive: often all, often none.
+    fn survivors(&mut self, count: usize, model: CrashModel) -> Vec<bool> {
+        let prefix = match self.next() % 4 {
+            0 => 0,
+            1 => count,
+            _ if model == CrashModel::Reordered => return (0..count).map(|_| self.next().is_multiple_of(2)).collect(),
+            _ => (self.next() % (count as u64 + 1)) as usize,
+        };
+        (0..count).map(|at| at < prefix).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_synced_survives_every_crash() {
+        for seed in 0..200 {
+            for model in [CrashModel::InOrder, CrashModel::Reordered] {
+                let disk = durable_file(b"old");
+                disk.write("f", 0, b"new").expect("write");
+                disk.sync("f").expect("sync");
+                disk.crash(seed, model);
+                assert_eq!(disk.bytes("f"), b"new");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_synced_is_kept_lost_and_torn_at_sectors() {
+        let (mut kept, mut lost, mut torn, mut holes) = (0, 0, 0, 0);
+        for seed in 0..400 {
+            let disk = durable_file(&[0; 2048]);
+            disk.write("f", 100, &[1; 1500]).expect("write");
+            disk.crash(seed, if seed % 2 == 0 { CrashModel::InOrder } else { CrashModel::Reordered });
+            let bytes = disk.bytes("f");
+            let ones = bytes.iter().filter(|byte| **byte == 1).count();
+            let edges = bytes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            match (ones, edges) {
+                (0, _) => lost += 1,
+                (1500, _) => kept += 1,
+                (_, 2) => torn += 1,
+                (_, _) => holes += 1,
+            }
+            assert!(ones == 0 || bytes[..100].iter().all(|byte| *byte == 0));
+        }
+        assert!([kept, lost, torn, holes].iter().all(|count| *count > 5), "{kept} {lost} {torn} {holes}");
+    }
+
+    #[test]
+    fn names_wait_for_sync_dir() {
+        let outcomes: std::collections::BTreeSet<Vec<String>> = (0..100)
+            .map(|seed| {
+                let disk = durable_file(b"x");
+                disk.rename("f", "g").expect("rename");
+                disk.create("h", 1).expect("create");
+                disk.crash(seed, CrashModel::Reordered);
+                disk.names()
+            })
+            .collect();
+        assert_eq!(outcomes.len(), 4, "each change is kept or lost: {outcomes:?}");
+        let disk = durable_file(b"x");
+        disk.remove("f").expect("remove");
+        disk.sync_dir().expect("sync_dir");
+        disk.crash(0, CrashModel::InOrder);
+        assert!(disk.names().is_empty());
+    }
+
+    #[test]
+    fn a_kill_loses_nothing_and_what_waits_goes_on_waiting() {
+        let disk = durable_file(b"old");
+        disk.write("f", 0, b"new").expect("write");
+        disk.kill();
+        assert_eq!(disk.bytes("f"), b"new");
+        let lost = (0..50).any(|seed| {
+            let disk = durable_file(b"old");
+            disk.write("f", 0, b"new").expect("write");
+            disk.kill();
+            disk.crash(seed, CrashModel::InOrder);
+            disk.bytes("f") == b"old"
+        });
+        assert!(lost);
+    }
+
+    #[test]
+    fn faults_come_once_after_so_many_calls_and_a_failed_sync_loses_what_waited() {
+        let disk = durable_file(b"old");
+        let kind = io::ErrorKind::Other;
+        disk.inject(Fault { call: Call::Sync, prefix: "f".to_string(), skip: 1, kind });
+        disk.sync("f").expect("skipped");
+        disk.write("f", 0, b"new").expect("write");
+        assert_eq!(disk.sync("f").expect_err("injected").kind(), kind);
+        disk.sync("f").expect("claims success");
+        assert_eq!(disk.bytes("f"), b"new", "from the cache");
+        disk.crash(1, CrashModel::InOrder);
+        assert_eq!(disk.bytes("f"), b"old");
+    }
+
+    fn durable_file(bytes: &[u8]) -> SimDisk {
+        let disk = SimDisk::new();
+        disk.create("f", bytes.len() as u64).expect("create");
+        disk.write("f", 0, bytes).expect("write");
+        disk.sync("f").expect("sync");
+        disk.sync_dir().expect("sync_dir");
+        disk
+    }
+}
