@@ -3,6 +3,11 @@
 //! Enters: frames to send, streams that peers open. Leaves: frames received, through [`PeerEvents`]. The transport
 //! decides nothing about raft: it drops what does not fit and says so. It never sends a frame twice.
 
+mod frame;
+mod protobuf_guard;
+
+pub use frame::{FrameError, Incoming, decode, encode};
+
 use crate::membership::Removed;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId, RequestId, Term};
