@@ -83,6 +83,34 @@ pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PEER_OUT_FRAMES_MAX: usize = 1024;
 /// Bytes of frames that may wait for one peer.
 pub const PEER_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of frames that one write to a peer's stream carries; what is left follows in the next.
+pub const PEER_WRITE_BYTES: usize = 1024 * 1024;
+/// Bytes asked for in one read of a peer's stream.
+pub const PEER_READ_BYTES: usize = 64 * 1024;
+/// DNS and TCP connect to a peer.
+pub const PEER_CONNECT_MS: u64 = 3_000;
+/// The request head of whoever connects to the peer port, and the answer to our own, verdict included.
+pub const PEER_HANDSHAKE_MS: u64 = 10_000;
+/// The dialler's probe of a stream, which the other side answers.
+pub const PEER_PROBE_MS: u64 = 1_000;
+/// A stream without a sign of life for so long is broken; several probes go unanswered until then.
+pub const PEER_IDLE_MS: u64 = 5_000;
+/// First pause before a peer is dialled again; doubles.
+pub const PEER_REDIAL_MS_MIN: u64 = 50;
+/// Longest pause before a peer is dialled again; a stream that stood for longer starts again at the shortest.
+pub const PEER_REDIAL_MS_MAX: u64 = 1_000;
+/// Connections on the peer port; one more is closed at once.
+pub const PEER_CONNECTIONS_MAX: usize = 256;
+/// Pause of the accept loop after an error such as too many open files.
+pub const PEER_ACCEPT_RETRY_MS: u64 = 100;
+/// Bytes of an error answer of a peer that are read.
+pub const PEER_PROBLEM_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a snapshot file that are read or written at once; about four such pieces are in memory.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// A snapshot transfer that does not move for so long is broken off (rule N13).
+pub const SNAPSHOT_STALL_MS: u64 = 30_000;
+/// Distance of progress lines of a snapshot transfer.
+pub const SNAPSHOT_PROGRESS_MS: u64 = 5_000;
 /// Sequence numbers of forwarded requests remembered per origin, to refuse doubles (rule N5).
 pub const FORWARD_WINDOW: usize = 16 * 1024;
 

@@ -2,6 +2,38 @@
 //!
 //! Enters: frames to send, streams that peers open. Leaves: frames received, through [`PeerEvents`]. The transport
 //! decides nothing about raft: it drops what does not fit and says so. It never sends a frame twice.
+//!
+//! ```text
+//!   Transport::send ─► outbox ─► stream (one task each) ─► peer          dialler: streams that we open, again and again
+//!   PeerEvents::on_frame ◄────── stream (one task each) ◄─ peer          listener: streams that peers open, and bodies
+//!   PeerEvents::on_snapshot_fetched ◄── snapshot_fetch ◄── snapshot_body of the peer that offered it
+//! ```
+
+mod bounds;
+mod connect;
+mod dialler;
+mod frame;
+mod handle;
+mod hello;
+mod listener;
+mod outbox;
+mod protobuf_guard;
+mod snapshot_body;
+mod snapshot_fetch;
+mod stall;
+mod stream;
+
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_snapshot;
+
+pub use bounds::TransportLimits;
+pub use frame::{FrameError, Incoming, decode, encode};
+pub use handle::{Counts, Credentials, Transport};
+pub use outbox::Dropped;
 
 use crate::membership::Removed;
 use crate::snapshot::SnapshotMeta;
@@ -171,6 +203,6 @@ pub trait PeerEvents: Send + Sync + 'static {
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool);
     /// A snapshot fetched for us is verified, fsynced and renamed, or why not. `done`/`total` progress goes to the log.
     fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>);
-    /// Round trip of a peer's stream (a TCP-level ping of ours), for the metric.
+    /// Round trip on a stream that we dialled, queueing included: the answer to one of our probes; for the metric.
     fn on_rtt(&self, to: MemberId, micros: u64);
 }

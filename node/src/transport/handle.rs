@@ -1,0 +1,326 @@
+//! The handle by which the node uses the transport, and what all of its tasks share.
+//!
+//! Enters: calls from any thread, none of which waits. Leaves: everything else through [`PeerEvents`]. Each peer has its
+//! own task and queue; the one lock here is held for look-ups only, never over IO or a call to the node.
+
+use super::bounds::TransportLimits;
+use super::outbox::{Dropped, Outbox};
+use super::snapshot_fetch::{self, FetchError, Fetching, Offer};
+use super::{Frame, Hello, PeerAddress, PeerEvents, dialler, listener};
+use crate::disk::LogDisk;
+use crate::snapshot::SnapshotMeta;
+use crate::types::MemberId;
+use raftkv_api::Hex128;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+
+/// The cluster's bearer tokens.
+pub trait Credentials: Send + Sync + 'static {
+    /// Whether `presented` is one of the tokens; compared in constant time.
+    fn accepts(&self, presented: &str) -> bool;
+    /// The token that we send.
+    fn to_send(&self) -> String;
+}
+
+/// What was dropped since the transport was made, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames to send: the peer's queue was full, or the frame too large.
+    pub full: u64,
+    /// Frames to send: no stream stood.
+    pub not_connected: u64,
+    /// Raft messages received whose from or to is not the stream's.
+    pub foreign: u64,
+    /// MsgPropose received.
+    pub proposals: u64,
+    /// Connections beyond the limit on the peer port.
+    pub connections: u64,
+}
+
+/// [`Counts`] while they count.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub full: AtomicU64,
+    pub not_connected: AtomicU64,
+    pub foreign: AtomicU64,
+    pub proposals: AtomicU64,
+    pub connections: AtomicU64,
+}
+
+impl Counters {
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The handle; cheap to clone. The transport ends with [`Transport::shutdown`], not with its last handle.
+#[derive(Clone)]
+pub struct Transport {
+    inner: Arc<Inner>,
+}
+
+impl Transport {
+    /// A transport without peers whose tasks run on `rt`.
+    pub fn new(
+        rt: Handle,
+        events: Arc<dyn PeerEvents>,
+        credentials: Arc<dyn Credentials>,
+        disk: Arc<dyn LogDisk>,
+    ) -> Transport {
+        Transport::with_limits(rt, events, credentials, disk, TransportLimits::default())
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(
+        rt: Handle,
+        events: Arc<dyn PeerEvents>,
+        credentials: Arc<dyn Credentials>,
+        disk: Arc<dyn LogDisk>,
+        limits: TransportLimits,
+    ) -> Transport {
+        let inner = Inner {
+            rt,
+            events,
+            credentials,
+            disk,
+            limits,
+            counters: Counters::default(),
+            peers: Mutex::default(),
+            fetching: Mutex::default(),
+            fetches: AtomicU64::new(0),
+            stop: watch::Sender::new(false),
+        };
+        Transport { inner: Arc::new(inner) }
+    }
+
+    /// Serves the peer port.
+    pub fn serve(&self, listener: TcpListener) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.spawn(listener::serve(inner, listener));
+    }
+
+    /// Dials exactly these from now on; a peer whose address is the same keeps its stream. The node leaves itself out.
+    pub fn set_peers(&self, wanted: Vec<PeerAddress>) {
+        let mut wanted: BTreeMap<MemberId, PeerAddress> = wanted.into_iter().map(|peer| (peer.id, peer)).collect();
+        let mut peers = self.inner.peers();
+        if *self.inner.stop.borrow() {
+            return;
+        }
+        peers.dialled.retain(|id, peer| {
+            let kept = wanted.get(id) == Some(&peer.address);
+            if kept {
+                wanted.remove(id);
+            } else {
+                peer.task.abort();
+                peer.outbox.close();
+            }
+            kept
+        });
+        for (id, address) in wanted {
+            let outbox = self.inner.new_outbox();
+            let dialling = dialler::run(Arc::clone(&self.inner), address.clone(), Arc::clone(&outbox));
+            let task = self.inner.spawn(dialling);
+            peers.dialled.insert(id, Dialled { address, outbox, task });
+        }
+    }
+
+    /// Queues a frame for `to` on the stream that we dialled, or, if we know no address of `to`, on the newest one that
+    /// it dialled. A frame that is not taken is dropped, as is one whose stream breaks; nothing is sent twice.
+    pub fn send(&self, to: MemberId, frame: Frame) -> Result<(), Dropped> {
+        let outbox = self.inner.peers().route(to);
+        let result = outbox.ok_or(Dropped::NotConnected).and_then(|outbox| outbox.push(frame));
+        match result {
+            Ok(()) => {}
+            Err(Dropped::NotConnected) => Counters::count(&self.inner.counters.not_connected),
+            Err(Dropped::Full | Dropped::TooLarge) => Counters::count(&self.inner.counters.full),
+        }
+        result
+    }
+
+    /// Fetches the snapshot that `from` offered from its peer URL. Ends in one `on_snapshot_fetched`, but for an offer
+    /// of the file that is being fetched already, which is ignored.
+    pub fn fetch_snapshot(&self, from: MemberId, from_url: &str, meta: SnapshotMeta) {
+        let at = (meta.index, meta.term);
+        let mut fetching = self.inner.fetching();
+        let running = fetching.as_ref().map(|fetch| fetch.at);
+        if running == Some(at) {
+            return;
+        }
+        if running.is_some_and(|running| at < running) {
+            drop(fetching);
+            let inner = Arc::clone(&self.inner);
+            self.inner.spawn(async move {
+                inner.events.on_snapshot_fetched(from, meta, Err(FetchError::Replaced.to_string()));
+            });
+            return;
+        }
+        let serial = self.inner.fetches.fetch_add(1, Ordering::Relaxed);
+        let (cancel, cancelled) = oneshot::channel();
+        // Dropping the sender of an older fetch cancels it.
+        *fetching = Some(Fetching { serial, at, cancel });
+        drop(fetching);
+        let fetch = run_fetch(Arc::clone(&self.inner), from, from_url.to_string(), meta, serial, cancelled);
+        self.inner.spawn(fetch);
+    }
+
+    /// What was dropped so far.
+    pub fn counts(&self) -> Counts {
+        let Counters { full, not_connected, foreign, proposals, connections } = &self.inner.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            full: read(full),
+            not_connected: read(not_connected),
+            foreign: read(foreign),
+            proposals: read(proposals),
+            connections: read(connections),
+        }
+    }
+
+    /// Ends every task: the listener, all streams, bodies and fetches. Nothing more is sent or reported.
+    pub fn shutdown(&self) {
+        self.inner.stop.send_replace(true);
+        let mut peers = self.inner.peers();
+        for peer in peers.dialled.values() {
+            peer.outbox.close();
+        }
+        *peers = Peers::default();
+    }
+}
+
+async fn run_fetch(
+    inner: Arc<Inner>,
+    from: MemberId,
+    url: String,
+    meta: SnapshotMeta,
+    serial: u64,
+    cancelled: oneshot::Receiver<()>,
+) {
+    let hello = inner
+        .peers()
+        .incarnation(from)
+        .ok_or(FetchError::Unknown(from))
+        .and_then(|incarnation| inner.events.our_hello(from, incarnation).ok_or(FetchError::NotAMember));
+    let result = match hello {
+        Ok(hello) => {
+            let offer = Offer { from, url, hello, meta: meta.clone() };
+            snapshot_fetch::fetch(&inner, &offer, cancelled).await
+        }
+        Err(error) => Err(error),
+    };
+    // The place is free before the node hears of it, so that it may fetch again at once.
+    inner.fetching().take_if(|fetch| fetch.serial == serial);
+    inner.events.on_snapshot_fetched(from, meta, result.map_err(|e| e.to_string()));
+}
+
+/// What the tasks share.
+pub(super) struct Inner {
+    rt: Handle,
+    pub events: Arc<dyn PeerEvents>,
+    pub credentials: Arc<dyn Credentials>,
+    pub disk: Arc<dyn LogDisk>,
+    pub limits: TransportLimits,
+    pub counters: Counters,
+    peers: Mutex<Peers>,
+    fetching: Mutex<Option<Fetching>>,
+    /// Fetches begun so far.
+    fetches: AtomicU64,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Peers {
+    dialled: BTreeMap<MemberId, Dialled>,
+    accepted: BTreeMap<MemberId, AcceptedStream>,
+}
+
+/// A peer that we dial.
+struct Dialled {
+    address: PeerAddress,
+    outbox: Arc<Outbox>,
+    task: AbortHandle,
+}
+
+/// The newest stream that a peer dialled.
+struct AcceptedStream {
+    incarnation: Hex128,
+    outbox: Arc<Outbox>,
+}
+
+impl Peers {
+    fn route(&self, to: MemberId) -> Option<Arc<Outbox>> {
+        let dialled = self.dialled.get(&to).map(|peer| &peer.outbox);
+        dialled.or_else(|| self.accepted.get(&to).map(|stream| &stream.outbox)).cloned()
+    }
+
+    /// A joiner has no peers yet: it knows whoever offers it a snapshot from that one's stream.
+    fn incarnation(&self, of: MemberId) -> Option<Hex128> {
+        let dialled = self.dialled.get(&of).map(|peer| peer.address.incarnation);
+        dialled.or_else(|| self.accepted.get(&of).map(|stream| stream.incarnation))
+    }
+}
+
+impl Inner {
+    /// Runs a task until it ends or the transport does.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut stop = self.stop.subscribe();
+        let task = async move {
+            tokio::select! {
+                biased;
+                // An error says that the transport itself is gone.
+                _ = stop.wait_for(|stopped| *stopped) => {}
+                () = task => {}
+            }
+        };
+        self.rt.spawn(task).abort_handle()
+    }
+
+    /// A closed outbox.
+    pub fn new_outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(&self.limits))
+    }
+
+    /// A stream that `theirs` opened, not yet in the list of those to send by.
+    pub fn accepted<'a>(&'a self, theirs: &Hello, outbox: &Arc<Outbox>) -> Accepted<'a> {
+        Accepted { inner: self, id: theirs.from, incarnation: theirs.from_incarnation, outbox: Arc::clone(outbox) }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().expect("no thread panics while it holds this lock")
+    }
+
+    fn fetching(&self) -> MutexGuard<'_, Option<Fetching>> {
+        self.fetching.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+/// Keeps an accepted stream in the list while it stands.
+pub(super) struct Accepted<'a> {
+    inner: &'a Inner,
+    id: MemberId,
+    incarnation: Hex128,
+    outbox: Arc<Outbox>,
+}
+
+impl Accepted<'_> {
+    /// From now on the newest of its peer; the one before it ends: a peer dials anew only when its old stream is dead.
+    pub fn register(&self) {
+        let stream = AcceptedStream { incarnation: self.incarnation, outbox: Arc::clone(&self.outbox) };
+        if let Some(old) = self.inner.peers().accepted.insert(self.id, stream) {
+            old.outbox.close();
+        }
+    }
+}
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        let mut peers = self.inner.peers();
+        if peers.accepted.get(&self.id).is_some_and(|newest| Arc::ptr_eq(&newest.outbox, &self.outbox)) {
+            peers.accepted.remove(&self.id);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The peer port: streams that peers open, and snapshot bodies that they fetch.
+//!
+//! Enters: connections. Leaves: accepted streams, bodies, and problem documents. A connection carries one request: the
+//! token is checked on it before anything else is looked at (rule O5). The head has a deadline, an answer that nobody
+//! takes has one, and there is a limit to connections, so half-open ones cost little and not for long.
+
+use super::handle::{Counters, Inner};
+use super::hello::{self, Refusal};
+use super::snapshot_body::{self, BodyReport, FileBody};
+use super::stall::StallGuard;
+use super::stream::{self, Ends};
+use super::{Hello, HelloVerdict};
+use crate::limits::{HEADER_BYTES_MAX, PEER_ACCEPT_RETRY_MS};
+use crate::types::{Index, Term};
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use raftkv_api::Code;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
+
+type Answer = Response<Either<Full<Bytes>, FileBody>>;
+
+/// What a connection goes on with after its one answer.
+enum Next {
+    Stream { theirs: Box<Hello>, ours: Box<Hello>, upgrade: OnUpgrade },
+    Body(BodyReport),
+}
+
+/// Accepts until the task ends.
+pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(inner.limits.connections_max));
+    loop {
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer's connection");
+                sleep(Duration::from_millis(PEER_ACCEPT_RETRY_MS)).await;
+                continue;
+            }
+        };
+        // Closing it at once is better than letting it wait: the peer dials again, and learns that something is wrong.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            Counters::count(&inner.counters.connections);
+            continue;
+        };
+        let of = Arc::clone(&inner);
+        inner.spawn(async move {
+            connection(of, tcp).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "a peer's connection broke before its request");
+        return;
+    }
+    let next = Arc::new(Mutex::new(None));
+    let service = service_fn(|request| {
+        let (inner, next) = (Arc::clone(&inner), Arc::clone(&next));
+        async move { Ok::<_, Infallible>(answer(&inner, request, &next).await.unwrap_or_else(problem)) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new()) // without it, hyper ignores the timeout below
+        .header_read_timeout(inner.limits.handshake)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(StallGuard::new(tcp, inner.limits.stall)), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = &served {
+        tracing::debug!(%error, "a peer's connection broke");
+    }
+    let next = next.lock().expect("no thread panics while it holds this lock").take();
+    match (next, served) {
+        (Some(Next::Body(report)), Ok(())) => report.flushed(),
+        (Some(Next::Stream { theirs, ours, upgrade }), Ok(())) => match upgrade.await {
+            Ok(upgraded) => run_stream(&inner, &theirs, &ours, TokioIo::new(upgraded)).await,
+            Err(error) => tracing::debug!(%error, peer = theirs.from, "a peer's stream was not upgraded"),
+        },
+        (Some(Next::Body(_) | Next::Stream { .. }), Err(_)) | (None, _) => {}
+    }
+}
+
+async fn run_stream(inner: &Inner, theirs: &Hello, ours: &Hello, io: TokioIo<hyper::upgrade::Upgraded>) {
+    let ends = Ends { ours: ours.from, theirs: theirs.from, dialled: false };
+    let outbox = inner.new_outbox();
+    let accepted = inner.accepted(theirs, &outbox);
+    let end = stream::run(inner, io, ends, &outbox, || accepted.register()).await;
+    tracing::debug!(peer = theirs.from, why = %end, "a stream that the peer opened ended");
+}
+
+async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Option<Next>>) -> Result<Answer, Refusal> {
+    if !bearer(request.headers()).is_some_and(|token| inner.credentials.accepts(token)) {
+        return Err(Refusal::new(Code::Unauthorized, "the peer port needs the cluster's token"));
+    }
+    let path = request.uri().path();
+    let body = snapshot_body::parse_path(path);
+    if (path != hello::PATH && body.is_none()) || request.method() != Method::GET {
+        return Err(Refusal::new(Code::NotFound, "the peer port has GET /raft/v1 and the snapshots below it"));
+    }
+    let theirs = their_hello(request.headers())?;
+    let (answer, then) = match body {
+        Some((term, index)) => serve_body(inner, &theirs, term, index).await?,
+        None => open_stream(inner, theirs, &mut request).await?,
+    };
+    *next.lock().expect("no thread panics while it holds this lock") = Some(then);
+    Ok(answer)
+}
+
+async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incoming>) -> Result<(Answer, Next), Refusal> {
+    let wanted = request.headers().get(UPGRADE);
+    if !wanted.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(hello::PROTOCOL.as_bytes())) {
+        return Err(Refusal::new(Code::BadRequest, format!("a stream is opened by Upgrade: {}", hello::PROTOCOL)));
+    }
+    if theirs.format != hello::FORMAT {
+        let why = format!("hello format {} is not {}", theirs.format, hello::FORMAT);
+        return Err(Refusal::new(Code::WrongNode, why));
+    }
+    let (verdict_tx, verdict_rx) = oneshot::channel();
+    inner.events.on_hello(theirs.clone(), verdict_tx);
+    let verdict = match timeout(inner.limits.handshake, verdict_rx).await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(_)) => HelloVerdict::Later("the node is stopping".into()),
+        Err(_) => HelloVerdict::Later("the node did not decide in time".into()),
+    };
+    let ours = hello::answer(verdict)?;
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(hello::PROTOCOL));
+    answer.headers_mut().insert(hello::HEADER, hello::to_header(&ours));
+    let upgrade = hyper::upgrade::on(request);
+    Ok((answer, Next::Stream { theirs: Box::new(theirs), ours, upgrade }))
+}
+
+async fn serve_body(inner: &Inner, theirs: &Hello, term: Term, index: Index) -> Result<(Answer, Next), Refusal> {
+    let ours = inner.events.our_hello(theirs.from, theirs.from_incarnation);
+    let ours = ours.ok_or_else(|| Refusal::new(Code::NotAMember, "this node has no snapshot to serve"))?;
+    hello::check_requester(&ours, theirs).map_err(|why| Refusal::new(Code::WrongNode, why))?;
+    let report = BodyReport::new(Arc::clone(&inner.events), theirs.from, index);
+    let name = snapshot_body::file_name(term, index);
+    match FileBody::open(Arc::clone(&inner.disk), name.clone(), report.taken()).await {
+        Ok(body) => Ok((Response::new(Either::Right(body)), Next::Body(report))),
+        Err(error) => Err(Refusal::new(Code::NotFound, format!("{name}: {error}"))),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn their_hello(headers: &HeaderMap) -> Result<Hello, Refusal> {
+    let header = headers.get(hello::HEADER);
+    let header = header.ok_or_else(|| Refusal::new(Code::MissingHeader, format!("{} is missing", hello::HEADER)))?;
+    hello::from_header(header).map_err(|why| Refusal::new(Code::BadRequest, why))
+}
+
+fn problem(refusal: Refusal) -> Answer {
+    let json = serde_json::to_vec(&refusal).expect("a refusal is a plain struct");
+    let mut answer = Response::new(Either::Left(Full::from(json)));
+    *answer.status_mut() = StatusCode::from_u16(refusal.problem.status).expect("every code's status is one of HTTP's");
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    answer
+}

@@ -1,0 +1,160 @@
+//! Serves the body of a snapshot: the file's bytes, in chunks, at the speed of whoever fetches it (rule N13).
+//!
+//! Enters: term and index from the path. Leaves: a response body, and exactly one report of how it ended. At most
+//! about four chunks are in memory. Reading blocks, so it happens on the runtime's blocking threads.
+
+use super::PeerEvents;
+use crate::disk::LogDisk;
+use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::types::{Index, MemberId, Term};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use tokio::sync::mpsc;
+
+/// Where bodies are served, before `{term}/{index}`.
+pub(super) const PATH: &str = "/raft/v1/snapshot/";
+
+/// `snapshot-<term>-<index>`, both 20 digits: the name under which the file is kept.
+pub(super) fn file_name(term: Term, index: Index) -> String {
+    format!("snapshot-{term:020}-{index:020}")
+}
+
+/// The path of a body.
+pub(super) fn path(term: Term, index: Index) -> String {
+    format!("{PATH}{term}/{index}")
+}
+
+/// Reverses [`path`]; numbers in decimal digits only.
+pub(super) fn parse_path(path: &str) -> Option<(Term, Index)> {
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+    let (term, index) = path.strip_prefix(PATH)?.split_once('/')?;
+    Some((number(term)?, number(index)?))
+}
+
+/// A file on its way; hyper takes `Content-Length` from its size.
+pub(super) struct FileBody {
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
+    left: u64,
+    taken: Arc<AtomicBool>,
+}
+
+impl FileBody {
+    /// Starts to read the file called `name`. `taken` becomes true when the last byte was handed to the connection.
+    pub async fn open(disk: Arc<dyn LogDisk>, name: String, taken: Arc<AtomicBool>) -> io::Result<FileBody> {
+        let (of, wanted) = (Arc::clone(&disk), name.clone());
+        let size = blocking(move || of.len(&wanted)).await?;
+        let (chunk_tx, chunks) = mpsc::channel(1);
+        taken.store(size == 0, Ordering::Release);
+        tokio::spawn(read_chunks(disk, name, size, chunk_tx));
+        Ok(FileBody { chunks, left: size, taken })
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(match ready!(self.chunks.poll_recv(cx)) {
+            Some(Ok(chunk)) => {
+                self.left -= chunk.len() as u64;
+                self.taken.store(self.left == 0, Ordering::Release);
+                Ok(Frame::data(chunk))
+            }
+            Some(Err(error)) => Err(error),
+            None => Err(io::Error::other("the reader of the snapshot file ended early")),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Reads ahead by one chunk; ends when the connection that takes them does.
+async fn read_chunks(disk: Arc<dyn LogDisk>, name: String, size: u64, chunk_tx: mpsc::Sender<io::Result<Bytes>>) {
+    let mut offset = 0;
+    while offset < size {
+        let Ok(place) = chunk_tx.reserve().await else {
+            return;
+        };
+        let (of, wanted) = (Arc::clone(&disk), name.clone());
+        let len = usize::try_from(size - offset).map_or(SNAPSHOT_CHUNK_BYTES, |left| left.min(SNAPSHOT_CHUNK_BYTES));
+        let chunk = blocking(move || {
+            let mut chunk = vec![0; len];
+            let read = of.read(&wanted, offset, &mut chunk)?;
+            if read < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Bytes::from(chunk)) }
+        })
+        .await;
+        let failed = chunk.is_err();
+        place.send(chunk);
+        if failed {
+            return;
+        }
+        offset += len as u64;
+    }
+}
+
+/// Runs disk calls where they may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
+/// Reports a body exactly once, also when its task is dropped half-way.
+pub(super) struct BodyReport {
+    events: Arc<dyn PeerEvents>,
+    to: MemberId,
+    index: Index,
+    taken: Arc<AtomicBool>,
+    flushed: bool,
+}
+
+impl BodyReport {
+    /// For a body of the snapshot at `index` that `to` asked for.
+    pub fn new(events: Arc<dyn PeerEvents>, to: MemberId, index: Index) -> BodyReport {
+        BodyReport { events, to, index, taken: Arc::new(AtomicBool::new(false)), flushed: false }
+    }
+
+    /// To be set by the body when its last byte was taken.
+    pub fn taken(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.taken)
+    }
+
+    /// The connection ended by itself, so all that it took went out.
+    pub fn flushed(mut self) {
+        self.flushed = true;
+    }
+}
+
+impl Drop for BodyReport {
+    fn drop(&mut self) {
+        let whole = self.flushed && self.taken.load(Ordering::Acquire);
+        tracing::info!(to = self.to, index = self.index, whole, "snapshot body sent");
+        self.events.on_snapshot_body(self.to, self.index, whole);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_round_trip_and_others_are_refused() {
+        assert_eq!(parse_path(&path(7, u64::MAX)), Some((7, u64::MAX)));
+        for bad in ["1", "1/", "/1", "1/2/3", "+1/2", "1/-2", "1/..", "1/99999999999999999999999"] {
+            assert_eq!(parse_path(&format!("{PATH}{bad}")), None, "{bad}");
+        }
+    }
+}
