@@ -22,5 +22,6 @@ pub mod log;
 pub mod membership;
 pub mod node;
 pub mod snapshot;
+pub mod token;
 pub mod transport;
 pub mod types;
