@@ -20,6 +20,7 @@ pub mod kvstore;
 pub mod limits;
 pub mod log;
 pub mod membership;
+pub mod metrics;
 pub mod node;
 pub mod snapshot;
 pub mod token;
