@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod disk;
+pub mod httpapi;
 pub mod kvstore;
 pub mod limits;
 pub mod log;
