@@ -132,3 +132,42 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 pub const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// ... or this part of the volume, in percent, if larger.
 pub const FREE_PERCENT_MIN: u64 = 5;
+
+// HTTP servers.
+
+/// Connections of clients at a time; further ones wait in the kernel's backlog.
+pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
+/// Connections to the admin port at a time.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// A request's head must be complete this long after its first byte, and a new connection's first head after accept.
+pub const HEAD_TIMEOUT_MS: u64 = 10_000;
+/// A request's body must be complete this long after its head.
+pub const BODY_TIMEOUT_MS: u64 = 30_000;
+/// A connection may be silent this long between two requests, and take this long to read an answer.
+pub const IDLE_TIMEOUT_MS: u64 = 75_000;
+/// From a request's head to its answer: a body, the longest wait of the node ([`CHANGE_TIMEOUT_MS`]), and reserve.
+pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
+/// How long a server that stops waits for answers in flight; longer than a write or a read may wait.
+pub const SERVER_STOP_TIMEOUT_MS: u64 = 10_000;
+/// Pause after a failed accept: the process is out of file descriptors, and accept would fail again at once.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+/// Largest request target: a key of [`KEY_BYTES_MAX`] with each byte percent-encoded fits.
+pub const URI_BYTES_MAX: usize = 15 * 1024;
+/// Bytes of request bodies and answers that the client port may hold in memory; beyond, calls are answered 429.
+pub const HTTP_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a call on keys is charged for itself, on top of its body and answer.
+pub const CALL_BYTES: usize = 1024;
+/// Range scans at a time; further ones wait. Each holds up to [`PAGE_BYTES_MAX`] and its JSON.
+pub const SCANS_MAX: usize = 16;
+/// Bytes of a refused request's body that are read and forgotten, so that its sender gets to read the answer ...
+pub const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// ... in at most this time.
+pub const DISCARD_TIMEOUT_MS: u64 = 2_000;
+/// How often a token file may be looked at for changes.
+pub const TOKEN_CHECK_EVERY_MS: u64 = 1_000;
+/// Largest token file.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Longest name of a node.
+pub const NAME_BYTES_MAX: usize = 253;
+/// Longest URL of a node.
+pub const URL_BYTES_MAX: usize = 512;

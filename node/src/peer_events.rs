@@ -6,7 +6,8 @@ use crate::limits;
 use crate::node::Node;
 use crate::raft_node::{Input, own_hello};
 use crate::snapshot::SnapshotMeta;
-use crate::transport::{DialFailure, Frame, Hello, HelloVerdict, PeerEvents};
+use crate::token::TokenFile;
+use crate::transport::{Credentials, DialFailure, Frame, Hello, HelloVerdict, PeerEvents};
 use crate::types::{Index, MemberId};
 use raft::prelude::Message;
 use raftkv_api::Hex128;
@@ -92,6 +93,16 @@ impl Node {
         {
             queue.leave(bytes);
         }
+    }
+}
+
+impl Credentials for TokenFile {
+    fn accepts(&self, presented: &str) -> bool {
+        TokenFile::accepts(self, presented)
+    }
+
+    fn to_send(&self) -> String {
+        TokenFile::to_send(self)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::background;
 use crate::config::Config;
 use crate::driver::DriverConfig;
 use crate::file_disk::{self, FileDisk};
-use crate::httpapi;
+use crate::httpapi::{self, server, server::ServerLimits};
 use crate::identity::{self, Found, Identity};
 use crate::kvstore::KvHome;
 use crate::limits;
@@ -166,10 +166,14 @@ fn start_servers(
     let client = tokio::net::TcpListener::from_std(listeners.client)?;
     let admin = tokio::net::TcpListener::from_std(listeners.admin)?;
     let peer = tokio::net::TcpListener::from_std(listeners.peer)?;
-    runtime.spawn(transport.clone().serve(peer));
+    transport.serve(peer);
+    let connections = |port: &str| metrics.connections.with_label_values(&[port]);
+    let client_app = httpapi::client_app(node.clone(), metrics.clone());
+    let admin_app = httpapi::admin_app(node.clone(), metrics.clone(), token.clone());
+    let (for_client, for_admin) = (ServerLimits::client(), ServerLimits::admin());
     Ok(vec![
-        runtime.spawn(httpapi::serve_client(client, node.clone(), metrics.clone(), stopped.clone())),
-        runtime.spawn(httpapi::serve_admin(admin, node.clone(), metrics.clone(), token.clone(), stopped.clone())),
+        runtime.spawn(server::serve(client, for_client, connections("client"), client_app, stopped.clone())),
+        runtime.spawn(server::serve(admin, for_admin, connections("admin"), admin_app, stopped.clone())),
     ])
 }
 

@@ -86,7 +86,11 @@ pub fn leader(shared: &Shared, driver: &DriverStatus) -> Option<api::LeaderRef> 
 fn advertised(shared: &Shared, driver: &DriverStatus, id: MemberId) -> Option<Advertised> {
     if id == driver.id {
         let config = &shared.config;
-        return Some(Advertised { client_url: config.client_url.clone(), admin_url: config.admin_url.clone() });
+        return Some(Advertised {
+            peer_url: config.peer_url.clone(),
+            client_url: config.client_url.clone(),
+            admin_url: config.admin_url.clone(),
+        });
     }
     shared.advertised(id)
 }

@@ -144,15 +144,12 @@ impl Hands {
     }
 
     fn fetch(&self, from: MemberId, meta: crate::snapshot::SnapshotMeta) {
-        let Some(member) = self.membership.members.get(&from) else {
-            // A member that our own membership does not know yet: by the newest stream we know no URL to fetch from.
-            let url = self.transport.url_of(from);
-            return match url {
-                Some(url) => self.transport.fetch_snapshot(from, &url, meta),
-                None => self.input(Event::Fetched { meta: Box::new(meta), whole: false }),
-            };
-        };
-        self.transport.fetch_snapshot(from, &member.peer_url, meta);
+        // A joiner does not know the members yet, but heard where the leader is.
+        let known = self.membership.members.get(&from).map(|member| member.peer_url.clone());
+        match known.or_else(|| self.shared.advertised(from).map(|urls| urls.peer_url)) {
+            Some(url) => self.transport.fetch_snapshot(from, &url, meta),
+            None => self.input(Event::Fetched { meta: Box::new(meta), whole: false }),
+        }
     }
 
     fn members(&mut self, membership: Arc<Membership>) {

@@ -185,7 +185,11 @@ impl RaftNode {
     }
 
     fn heard(&self, hello: &Hello) {
-        let urls = Advertised { client_url: hello.client_url.clone(), admin_url: hello.admin_url.clone() };
+        let urls = Advertised {
+            peer_url: hello.peer_url.clone(),
+            client_url: hello.client_url.clone(),
+            admin_url: hello.admin_url.clone(),
+        };
         self.shared.set_advertised(hello.from, urls);
     }
 

@@ -46,6 +46,8 @@ pub struct Published {
 /// URLs that a member advertises.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advertised {
+    /// Its peer port.
+    pub peer_url: String,
     /// Its client port.
     pub client_url: String,
     /// Its admin port.

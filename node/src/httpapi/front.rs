@@ -1,0 +1,202 @@
+//! What stands before every handler: the router made from the route table, and the checks in their order.
+//!
+//! Enters: a request, matched or not. Leaves: a [`Call`] for the backend, and the backend's answer or a problem as a
+//! response. Everything is refused by default: a route is open only if its row says so.
+
+use crate::httpapi::body::{self, BodyLimits, Budget};
+use crate::httpapi::call::{self, Call};
+use crate::httpapi::errors;
+use crate::httpapi::hosts::Hosts;
+use crate::httpapi::routes::{self, Access, KEY_PREFIX, Port, Route};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::token::TokenFile;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+use bytes::Bytes;
+use raftkv_api::{Code, Problem};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The backend's answer to one call.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
+
+/// What a port's router needs.
+pub struct Front {
+    /// Which port.
+    pub port: Port,
+    /// Names that `Host` may carry.
+    pub hosts: Hosts,
+    /// The cluster's tokens; a port without them answers 401 on every route that needs one.
+    pub token: Option<Arc<TokenFile>>,
+    /// Counts requests.
+    pub metrics: Arc<Metrics>,
+    /// Bytes in memory.
+    pub budget: Budget,
+    /// Carries calls out.
+    pub backend: Box<dyn Fn(Call) -> Answer + Send + Sync>,
+}
+
+/// Who a request is for: a row, or the code for not being one.
+#[derive(Clone, Copy)]
+enum Matched {
+    Route(&'static Route),
+    Nothing(Code),
+}
+
+impl Front {
+    /// The router of this port.
+    pub fn into_router(self) -> Router {
+        let front = Arc::new(self);
+        let handler = |matched: Matched| {
+            let front = front.clone();
+            move |request: Request| async move { front.serve(matched, request).await }
+        };
+        let mut router = Router::new();
+        for route in routes::table().iter().filter(|route| route.ports.contains(&front.port)) {
+            let filter = MethodFilter::try_from(route.method.clone()).expect("the table holds standard methods");
+            for pattern in patterns(route.path) {
+                router = router.route(&pattern, on(filter, handler(Matched::Route(route))));
+            }
+        }
+        router
+            .method_not_allowed_fallback(handler(Matched::Nothing(Code::MethodNotAllowed)))
+            .fallback(handler(Matched::Nothing(Code::NotFound)))
+    }
+
+    async fn serve(&self, matched: Matched, request: Request) -> Response {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let (head, mut body) = request.into_parts();
+        let result = self.answer(matched, &head, &mut body).await;
+        let mut response = match result {
+            Ok(response) => response,
+            Err(problem) => {
+                if problem.code != Code::RequestTimeout {
+                    body::discard(&mut body, &head.headers).await;
+                }
+                errors::response(&problem)
+            }
+        };
+        // A cache in between would turn a linearizable read into an old one.
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        self.count(matched, &method, response.status().as_u16(), started);
+        response
+    }
+
+    /// The checks, cheapest and most general first; nothing is read from an unknown caller's body.
+    async fn answer(&self, matched: Matched, head: &Parts, body: &mut Body) -> Result<Response, Problem> {
+        check_size(head)?;
+        self.hosts.check(&head.uri, &head.headers)?;
+        let route = match matched {
+            Matched::Route(route) => route,
+            Matched::Nothing(code) => return Err(Problem::new(code, format!("{} {}", head.method, head.uri.path()))),
+        };
+        if route.access == Access::Token {
+            self.check_token(&head.headers)?;
+        }
+        let (body, charge) = match body_bytes_max(route) {
+            None => (Bytes::new(), self.budget.take(0)?),
+            Some(bytes_max) => body::read(body, &head.headers, BodyLimits::bytes(bytes_max), &self.budget).await?,
+        };
+        let call = call::parse(route, head, body)?;
+        // Health must be answered also when the budget is spent.
+        let own = if touches_keys(&call) { self.budget.take(limits::CALL_BYTES)? } else { self.budget.take(0)? };
+        let result = (self.backend)(call).await;
+        drop((charge, own));
+        result
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let presented = bearer(headers);
+        match (&self.token, presented) {
+            (Some(token), Some(presented)) if token.accepts(presented) => Ok(()),
+            (Some(_) | None, Some(_)) => {
+                Err(Problem::new(Code::Unauthorized, "the bearer token is not this cluster's"))
+            }
+            (Some(_) | None, None) => Err(Problem::new(Code::Unauthorized, "send Authorization: Bearer <token>, once")),
+        }
+    }
+
+    fn count(&self, matched: Matched, method: &Method, status: u16, started: Instant) {
+        let (port, route) = (self.port.as_str(), matched.label());
+        let status = status.to_string();
+        self.metrics.http_requests_total.with_label_values(&[port, route, method_label(method), &status]).inc();
+        let seconds = started.elapsed().as_secs_f64();
+        self.metrics.http_request_duration_seconds.with_label_values(&[port, route]).observe(seconds);
+    }
+}
+
+impl Matched {
+    /// Bounded, whatever clients ask for.
+    fn label(self) -> &'static str {
+        match self {
+            Matched::Route(route) => route.path,
+            Matched::Nothing(_) => "unmatched",
+        }
+    }
+}
+
+/// As axum writes them. A key may be any rest of a path, and axum's wildcard is never empty.
+fn patterns(path: &str) -> Vec<String> {
+    match path.strip_suffix("{key}") {
+        Some(prefix) => vec![KEY_PREFIX.to_string(), format!("{prefix}{{*key}}")],
+        None => vec![path.to_string()],
+    }
+}
+
+/// hyper answers oversized heads without a body, so its own limit is higher and this one is met first.
+fn check_size(head: &Parts) -> Result<(), Problem> {
+    let target = head.uri.authority().map_or(0, |authority| authority.as_str().len())
+        + head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if target > limits::URI_BYTES_MAX {
+        let detail = format!("the request target has {target} bytes; {} are allowed", limits::URI_BYTES_MAX);
+        return Err(Problem::new(Code::UriTooLong, detail));
+    }
+    let line_ends = 4; // ": " and CR LF
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + line_ends);
+    let whole = target + headers.sum::<usize>();
+    if whole > limits::HEADER_BYTES_MAX {
+        let detail = format!("the request's head has {whole} bytes; {} are allowed", limits::HEADER_BYTES_MAX);
+        return Err(Problem::new(Code::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// The token of the only `Authorization` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (first, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = first.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// `None` for calls without a body; one that is sent all the same says nothing and is not read.
+fn body_bytes_max(route: &Route) -> Option<usize> {
+    let key_value = route.ports == [Port::Client];
+    match (route.method == Method::PUT || route.method == Method::POST, key_value) {
+        (false, _) => None,
+        (true, true) => Some(limits::BODY_BYTES_MAX),
+        (true, false) => Some(limits::ADMIN_BODY_BYTES_MAX),
+    }
+}
+
+fn touches_keys(call: &Call) -> bool {
+    matches!(call, Call::Put { .. } | Call::Delete { .. } | Call::Get { .. } | Call::Range { .. })
+}
+
+fn method_label(method: &Method) -> &'static str {
+    let known = [("GET", Method::GET), ("HEAD", Method::HEAD), ("PUT", Method::PUT), ("POST", Method::POST)];
+    let known = known.iter().chain(&[("DELETE", Method::DELETE)]).find(|(_, known)| known == method);
+    known.map_or("other", |(label, _)| label)
+}
+
+#[cfg(test)]
+#[path = "front_tests.rs"]
+mod tests;

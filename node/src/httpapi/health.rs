@@ -1,0 +1,130 @@
+//! livez, readyz, metrics and version: what probes ask, of a node in any state.
+
+use crate::httpapi::App;
+use crate::httpapi::json;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use raftkv_api as api;
+use raftkv_api::{Code, NodeState, Problem};
+
+/// The loops turn; never a question of quorum, or a partition would restart every node.
+pub fn livez(app: &App) -> Result<Response, Problem> {
+    app.node.alive().map_err(|stuck| Problem::new(Code::Internal, stuck))?;
+    Ok(text("ok\n", "text/plain; charset=utf-8"))
+}
+
+/// A voter that reads linearizably (rule O11).
+pub fn readyz(app: &App, verbose: bool) -> Result<Response, Problem> {
+    let checks = Checks { loops: app.node.alive(), state: app.node.status(), read: app.node.ready() };
+    checks.answer(verbose).map(|ok| text(&ok, "text/plain; charset=utf-8"))
+}
+
+/// Prometheus.
+pub fn metrics(app: &App) -> Response {
+    text(&app.metrics.encode(), "text/plain; version=0.0.4; charset=utf-8")
+}
+
+/// Where the admin port is.
+pub fn version(app: &App) -> Response {
+    let version = env!("CARGO_PKG_VERSION").to_string();
+    json(&api::Version { version, admin_url: app.node.config().admin_url.clone() })
+}
+
+/// What readiness is made of.
+struct Checks {
+    loops: Result<(), String>,
+    state: api::Status,
+    read: Result<(), String>,
+}
+
+impl Checks {
+    /// The text of a ready node, or why it is not ready: the failed checks, and all of them if `verbose`.
+    fn answer(&self, verbose: bool) -> Result<String, Problem> {
+        let code = not_ready_code(&self.state);
+        let state = match self.state.state {
+            NodeState::Voter if self.state.formed => Ok(()),
+            NodeState::Voter => Err("the cluster has not yet had the voters that init asked for".to_string()),
+            other => Err(format!("the node is {}", state_word(other))),
+        };
+        let checks = [("loops", &self.loops), ("voter", &state), ("linearizable-read", &self.read)];
+        let line = |(name, result): &(&str, &Result<(), String>)| match result {
+            Ok(()) => format!("[+]{name} ok"),
+            Err(why) => format!("[-]{name} failed: {why}"),
+        };
+        let failed: Vec<String> = checks.iter().filter(|(_, result)| result.is_err()).map(line).collect();
+        let all: Vec<String> = checks.iter().map(line).collect();
+        match (failed.is_empty(), verbose) {
+            (true, false) => Ok("ok\n".to_string()),
+            (true, true) => Ok(all.join("\n") + "\nreadyz check passed\n"),
+            (false, false) => Err(Problem::new(code, failed.join("; "))),
+            (false, true) => Err(Problem::new(code, all.join("; "))),
+        }
+    }
+}
+
+fn not_ready_code(status: &api::Status) -> Code {
+    match status.state {
+        NodeState::Opening => Code::Opening,
+        NodeState::Blank => Code::NotAMember,
+        NodeState::Learner => Code::NotAVoter,
+        NodeState::Voter if !status.formed => Code::Forming,
+        NodeState::Voter => Code::NoLeader,
+        NodeState::Removed => Code::Removed,
+        NodeState::Quarantined => Code::Quarantined,
+    }
+}
+
+fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Opening => "opening",
+        NodeState::Blank => "blank",
+        NodeState::Learner => "a learner",
+        NodeState::Voter => "a voter",
+        NodeState::Removed => "removed",
+        NodeState::Quarantined => "quarantined",
+    }
+}
+
+fn text(text: &str, content_type: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::httpapi::samples;
+
+    #[test]
+    fn a_voter_that_reads_is_ready() {
+        let checks = Checks { loops: Ok(()), state: samples::status(), read: Ok(()) };
+        assert_eq!(checks.answer(false), Ok("ok\n".to_string()));
+        let verbose = "[+]loops ok\n[+]voter ok\n[+]linearizable-read ok\nreadyz check passed\n";
+        assert_eq!(checks.answer(true), Ok(verbose.to_string()));
+    }
+
+    #[test]
+    fn every_other_node_says_why_it_is_not() {
+        let voter = samples::status();
+        let cases = [
+            (NodeState::Opening, true, Code::Opening),
+            (NodeState::Blank, false, Code::NotAMember),
+            (NodeState::Learner, true, Code::NotAVoter),
+            (NodeState::Voter, false, Code::Forming),
+            (NodeState::Voter, true, Code::NoLeader),
+            (NodeState::Removed, true, Code::Removed),
+            (NodeState::Quarantined, true, Code::Quarantined),
+        ];
+        for (state, formed, code) in cases {
+            let state = api::Status { state, formed, ..voter.clone() };
+            let checks = Checks { loops: Ok(()), state, read: Err("no answer for 6 s".into()) };
+            let problem = checks.answer(false).expect_err("not ready");
+            assert_eq!((problem.code, problem.status), (code, 503));
+            assert!(problem.detail.contains("linearizable-read failed: no answer for 6 s"), "{}", problem.detail);
+            assert!(!problem.detail.contains("loops"));
+            assert!(checks.answer(true).expect_err("not ready").detail.starts_with("[+]loops ok; "));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The HTTP API v1: one thin layer over [`Node`], without logic of its own.
+//!
+//! ```text
+//!   server   connections under limits
+//!     front  route table -> router; size, Host and Origin, token, body, metrics
+//!       call   the request as one `Call`, or what is wrong with it          PURE
+//!         kv, admin, health   one call of the node, one answer
+//!     errors   why a call has no good answer, as problem+json               PURE
+//! ```
+//!
+//! # Caveats
+//!
+//! Requests that hyper cannot parse, and heads beyond twice [`limits::HEADER_BYTES_MAX`], are answered by hyper with
+//! 400 or 431 and an empty body.
+#![allow(clippy::result_large_err, reason = "a problem is moved a few times in a request that has failed anyway")]
+
+pub mod admin;
+pub mod body;
+pub mod call;
+pub mod condition;
+pub mod errors;
+pub mod front;
+pub mod health;
+pub mod hosts;
+pub mod kv;
+pub mod openapi;
+pub mod query;
+pub mod routes;
+#[cfg(test)]
+mod samples;
+mod schemas;
+pub mod server;
+
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::token::TokenFile;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use body::Budget;
+use call::Call;
+use front::Front;
+use hosts::Hosts;
+use raftkv_api::Problem;
+use routes::Port;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// The app of the client port.
+pub fn client_app(node: Node, metrics: Arc<Metrics>) -> Router {
+    app(Port::Client, node, metrics, None)
+}
+
+/// The app of the admin port.
+pub fn admin_app(node: Node, metrics: Arc<Metrics>, token: Arc<TokenFile>) -> Router {
+    app(Port::Admin, node, metrics, Some(token))
+}
+
+/// What handlers need.
+#[derive(Clone)]
+pub struct App {
+    node: Node,
+    metrics: Arc<Metrics>,
+    budget: Budget,
+    scans: Arc<Semaphore>,
+}
+
+fn app(port: Port, node: Node, metrics: Arc<Metrics>, token: Option<Arc<TokenFile>>) -> Router {
+    let hosts = Hosts::of(node.config());
+    let budget = Budget::new(limits::HTTP_BYTES_MAX);
+    let scans = Arc::new(Semaphore::new(limits::SCANS_MAX));
+    let app = App { node, metrics: metrics.clone(), budget: budget.clone(), scans };
+    let backend = Box::new(move |call| -> front::Answer {
+        let app = app.clone();
+        Box::pin(async move { carry_out(&app, call).await })
+    });
+    Front { port, hosts, token, metrics, budget, backend }.into_router()
+}
+
+async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {
+    match call {
+        Call::Put { key, value, condition } => kv::put(app, key, value, condition).await,
+        Call::Delete { key, condition } => kv::delete(app, key, condition).await,
+        Call::Get { key, revision, consistency } => kv::get(app, key, revision, consistency).await,
+        Call::Range { query, consistency } => kv::range(app, query, consistency).await,
+        Call::Status => Ok(admin::status(app)),
+        Call::Members => admin::members(app).await,
+        Call::Change { target, if_match, change } => admin::change(app, &target, if_match, change).await,
+        Call::Transfer { target, to } => admin::transfer(app, &target, to).await,
+        Call::Init { target, init } => admin::init(app, &target, init).await,
+        Call::Reset { target, incarnation } => admin::reset(app, &target, incarnation).await,
+        Call::Livez => health::livez(app),
+        Call::Readyz { verbose } => health::readyz(app, verbose),
+        Call::Metrics => Ok(health::metrics(app)),
+        Call::Version => Ok(health::version(app)),
+        Call::OpenApi => Ok(openapi::response()),
+    }
+}
+
+/// A good answer.
+fn json(value: &impl Serialize) -> Response {
+    let json = serde_json::to_vec(value).expect("the API's types have string keys and no failing serializers");
+    let mut response = Response::new(Body::from(json));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

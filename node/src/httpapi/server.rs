@@ -1,0 +1,334 @@
+//! The accept loop of every HTTP port: hyper's HTTP/1 connections under limits of our own.
+//!
+//! Enters: a bound listener, a service, and the word to stop. Each connection is a task of its own and always has a
+//! deadline, which depends on what it does: its first or next head must come in time, the answer must be ready in time,
+//! and between requests (which includes the time the client takes to read an answer) it may be silent only so long.
+//! So a client that is slow, half open or gone is dropped whatever it does, and with it its place under
+//! `connections_max`. Bodies have their own deadline, where they are read.
+
+use crate::limits;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntGauge;
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tower::ServiceExt;
+
+/// What a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// hyper's buffer for a head. A service that wants to answer 431 with a body checks a lower limit itself.
+    pub head_bytes_max: usize,
+    /// For a whole head.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// From a head to its answer; `None` for requests that are long-lived streams.
+    pub request: Option<Duration>,
+    /// For answers in flight when the server stops.
+    pub stop: Duration,
+}
+
+impl ServerLimits {
+    /// Of the client port.
+    pub fn client() -> Self {
+        ServerLimits {
+            connections_max: limits::CLIENT_CONNECTIONS_MAX,
+            head_bytes_max: 2 * limits::HEADER_BYTES_MAX,
+            head: Duration::from_millis(limits::HEAD_TIMEOUT_MS),
+            idle: Duration::from_millis(limits::IDLE_TIMEOUT_MS),
+            request: Some(Duration::from_millis(limits::REQUEST_TIMEOUT_MS)),
+            stop: Duration::from_millis(limits::SERVER_STOP_TIMEOUT_MS),
+        }
+    }
+
+    /// Of the admin port.
+    pub fn admin() -> Self {
+        ServerLimits { connections_max: limits::ADMIN_CONNECTIONS_MAX, ..ServerLimits::client() }
+    }
+}
+
+/// Serves until `stop` becomes true or its sender is gone; then accepts no more, lets requests in flight be answered,
+/// and drops what is left after `limits.stop`. `connections` shows how many are open.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    limits: ServerLimits,
+    connections: IntGauge,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+) where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_ended) = tasks.join_next() => {} // a panic in a service ended its own connection only
+            (stream, place) = accept(&listener, &places) => {
+                let connection = connection(stream, limits, service.clone(), stop.clone());
+                let open = Open::new(connections.clone(), place);
+                tasks.spawn(async move {
+                    connection.await;
+                    drop(open);
+                });
+            }
+        }
+    }
+    drop(listener);
+    if timeout(limits.stop, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!(connections = tasks.len(), "dropping connections whose requests did not end in time");
+    }
+    tasks.shutdown().await;
+}
+
+/// A place first, then a connection: what finds no place waits in the kernel's backlog and costs us nothing.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _from)) => return (stream, place),
+            // The peer gave up while it waited: not our trouble.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                tracing::error!(%error, "accept");
+                sleep(Duration::from_millis(limits::ACCEPT_RETRY_MS)).await;
+            }
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a reason to stop as well.
+    let _gone = stop.wait_for(|stop| *stop).await;
+}
+
+/// An open connection: its place and its count, given back when it ends, also by a panic.
+struct Open {
+    connections: IntGauge,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(connections: IntGauge, place: OwnedSemaphorePermit) -> Self {
+        connections.inc();
+        Open { connections, _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.dec();
+    }
+}
+
+async fn connection<S, B>(stream: TcpStream, limits: ServerLimits, service: S, mut stop: watch::Receiver<bool>)
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // Small answers must not wait for the client's delayed ACK. Without it the connection still works.
+    let _slower = stream.set_nodelay(true);
+    let deadline = Deadline::new(limits);
+    let watched = deadline.clone();
+    let service = service_fn(move |request| {
+        watched.enter(Phase::Answer);
+        let (answer, deadline) = (service.clone().oneshot(request), watched.clone());
+        async move { answer.await.map(|response| response.map(|body| WatchedBody::new(body, deadline))) }
+    });
+    // hyper counts the wait for the next request as part of the head, so its own timeout is the idle one.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_header_size(limits.head_bytes_max)
+        .max_buf_size(limits.head_bytes_max.max(8 * 1024)) // hyper's own lower bound
+        .serve_connection(TokioIo::new(WatchedStream { stream, deadline: deadline.clone() }), service);
+    tokio::pin!(connection);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection");
+                }
+                return;
+            }
+            () = deadline.passed() => return tracing::debug!("connection dropped: too slow, or idle for too long"),
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Silent between two requests; the client may still be reading the last answer.
+    Idle,
+    /// A head has begun to arrive, or the connection is new.
+    Head,
+    /// The service is at work.
+    Answer,
+}
+
+/// The phase of one connection and when it must end.
+#[derive(Clone)]
+struct Deadline {
+    limits: ServerLimits,
+    now: Arc<Mutex<(Phase, Option<Instant>)>>,
+}
+
+impl Deadline {
+    fn new(limits: ServerLimits) -> Self {
+        Deadline { limits, now: Arc::new(Mutex::new((Phase::Head, Some(Instant::now() + limits.head)))) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Phase, Option<Instant>)> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, phase: Phase) {
+        let allowed = match phase {
+            Phase::Idle => Some(self.limits.idle),
+            Phase::Head => Some(self.limits.head),
+            Phase::Answer => self.limits.request,
+        };
+        *self.lock() = (phase, allowed.map(|allowed| Instant::now() + allowed));
+    }
+
+    /// The first bytes after silence begin a head; further ones do not prolong it.
+    fn bytes_arrived(&self) {
+        if self.lock().0 == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Looks at the clock ten times in the shortest limit instead of being woken by each request.
+    async fn passed(&self) {
+        let pace = self.limits.head / 10;
+        loop {
+            let now = Instant::now();
+            let due = self.lock().1;
+            match due {
+                Some(due) if due <= now => return,
+                Some(due) => sleep_until(due.min(now + pace)).await,
+                None => sleep(pace).await,
+            }
+        }
+    }
+}
+
+/// Tells the deadline when bytes arrive.
+struct WatchedStream {
+    stream: TcpStream,
+    deadline: Deadline,
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.deadline.bytes_arrived();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Tells the deadline when hyper is done with an answer.
+struct WatchedBody {
+    body: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
+    deadline: Deadline,
+}
+
+impl WatchedBody {
+    fn new<B>(body: B, deadline: Deadline) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        WatchedBody {
+            body: http_body_util::BodyExt::boxed_unsync(http_body_util::BodyExt::map_err(body, Into::into)),
+            deadline,
+        }
+    }
+}
+
+impl Drop for WatchedBody {
+    fn drop(&mut self) {
+        self.deadline.enter(Phase::Idle);
+    }
+}
+
+impl Body for WatchedBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

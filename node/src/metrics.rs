@@ -1,0 +1,264 @@
+//! What a node counts, with etcd's meanings where etcd has the metric, in a registry of its own.
+//!
+//! Updated from any thread: each is an atomic or a few of them. Label values are bounded: members of the cluster,
+//! routes of the table, known methods; never keys, URLs as sent, or tokens.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector, exponential_buckets,
+};
+use raftkv_api::NodeState;
+
+/// Every metric of one node. Names in the exposition are the field names behind `raftkv_`.
+pub struct Metrics {
+    registry: Registry,
+    /// 1 when a leader is known.
+    pub has_leader: IntGauge,
+    /// 1 when this node leads.
+    pub is_leader: IntGauge,
+    /// Changes of leader that this node saw.
+    pub leader_changes_seen_total: IntCounter,
+    /// Commit index.
+    pub proposals_committed_total: IntGauge,
+    /// Applied index.
+    pub proposals_applied_total: IntGauge,
+    /// Requests that wait for their outcome.
+    pub proposals_pending: IntGauge,
+    /// Requests that ended without a known good outcome.
+    pub proposals_failed_total: IntCounter,
+    /// fdatasync of a log batch.
+    pub wal_fsync_duration_seconds: Histogram,
+    /// Bytes of a log batch.
+    pub wal_batch_bytes: Histogram,
+    /// Application of a batch of committed entries.
+    pub apply_duration_seconds: Histogram,
+    /// By `to`.
+    pub peer_round_trip_time_seconds: HistogramVec,
+    /// By `to`.
+    pub peer_sent_frames_total: IntCounterVec,
+    /// By `from`.
+    pub peer_received_frames_total: IntCounterVec,
+    /// By `to`.
+    pub peer_dropped_frames_total: IntCounterVec,
+    /// The kv db on disk.
+    pub db_total_size_bytes: IntGauge,
+    /// The key index in memory.
+    pub db_index_bytes: IntGauge,
+    /// Keys at the newest revision.
+    pub keys: IntGauge,
+    /// Newest revision.
+    pub revision: IntGauge,
+    /// Revisions at or below it cannot be read.
+    pub compacted_revision: IntGauge,
+    /// A whole cut of a snapshot.
+    pub snapshot_save_total_duration_seconds: Histogram,
+    /// Snapshots of a leader that were installed.
+    pub snapshot_install_total: IntCounter,
+    /// Index of the newest snapshot file.
+    pub snapshot_index: IntGauge,
+    /// By `port`, `route`, `method`, `status`.
+    pub http_requests_total: IntCounterVec,
+    /// By `port`, `route`.
+    pub http_request_duration_seconds: HistogramVec,
+    /// By `port`.
+    pub connections: IntGaugeVec,
+    /// By `state`: 1 for the present state, 0 for the others.
+    pub state: IntGaugeVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new_custom(Some("raftkv".to_string()), None).expect("the prefix is not empty");
+        let r = &registry;
+        Metrics {
+            has_leader: gauge(r, "has_leader", "Whether a leader is known: 1 is yes, 0 is no."),
+            is_leader: gauge(r, "is_leader", "Whether this node is the leader: 1 is yes, 0 is no."),
+            leader_changes_seen_total: counter(r, "leader_changes_seen_total", "Changes of leader seen."),
+            proposals_committed_total: gauge(r, "proposals_committed_total", "Index of the last committed entry."),
+            proposals_applied_total: gauge(r, "proposals_applied_total", "Index of the last applied entry."),
+            proposals_pending: gauge(r, "proposals_pending", "Writes taken from clients that wait for their outcome."),
+            proposals_failed_total: counter(
+                r,
+                "proposals_failed_total",
+                "Writes taken from clients that were dropped, timed out or ended with an unknown outcome.",
+            ),
+            wal_fsync_duration_seconds: seconds(
+                r,
+                "wal_fsync_duration_seconds",
+                "Duration of the fdatasync that makes a log batch durable.",
+            ),
+            wal_batch_bytes: histogram(
+                r,
+                "wal_batch_bytes",
+                "Bytes written to the log under one fdatasync.",
+                exponential_buckets(512.0, 4.0, 9).expect("constants are in range"),
+            ),
+            apply_duration_seconds: seconds(
+                r,
+                "apply_duration_seconds",
+                "Duration of applying one batch of committed entries.",
+            ),
+            peer_round_trip_time_seconds: seconds_by(
+                r,
+                "peer_round_trip_time_seconds",
+                "Round trip time of the stream to a peer.",
+                &["to"],
+            ),
+            peer_sent_frames_total: counters(
+                r,
+                "peer_sent_frames_total",
+                "Frames written to the stream to a peer.",
+                &["to"],
+            ),
+            peer_received_frames_total: counters(
+                r,
+                "peer_received_frames_total",
+                "Frames read from the stream of a peer.",
+                &["from"],
+            ),
+            peer_dropped_frames_total: counters(
+                r,
+                "peer_dropped_frames_total",
+                "Frames for a peer dropped because its queue was full or its stream was down.",
+                &["to"],
+            ),
+            db_total_size_bytes: gauge(r, "db_total_size_bytes", "Bytes of the kv db on disk."),
+            db_index_bytes: gauge(r, "db_index_bytes", "Bytes of the key index in memory."),
+            keys: gauge(r, "keys", "Keys that exist at the newest revision."),
+            revision: gauge(r, "revision", "Newest revision of the store."),
+            compacted_revision: gauge(r, "compacted_revision", "Revisions at or below it cannot be read; 0 is none."),
+            snapshot_save_total_duration_seconds: seconds(
+                r,
+                "snapshot_save_total_duration_seconds",
+                "Duration of cutting a snapshot, from freezing it to its file being durable.",
+            ),
+            snapshot_install_total: counter(r, "snapshot_install_total", "Snapshots of a leader that were installed."),
+            snapshot_index: gauge(r, "snapshot_index", "Log index of the newest snapshot file."),
+            http_requests_total: counters(
+                r,
+                "http_requests_total",
+                "Requests answered, by port, route of the route table, method and status.",
+                &["port", "route", "method", "status"],
+            ),
+            http_request_duration_seconds: seconds_by(
+                r,
+                "http_request_duration_seconds",
+                "From a request's head to the head of its answer.",
+                &["port", "route"],
+            ),
+            connections: gauges(r, "connections", "Open connections that others made to a port.", &["port"]),
+            state: gauges(r, "state", "The node's state: 1 for the present one.", &["state"]),
+            registry,
+        }
+    }
+
+    /// Sets the one state whose gauge is 1.
+    pub fn set_state(&self, state: NodeState) {
+        for (other, name) in STATES {
+            self.state.with_label_values(&[name]).set(i64::from(*other == state));
+        }
+    }
+
+    /// Prometheus text format 0.0.4.
+    pub fn encode(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writes to memory; every metric has a name");
+        String::from_utf8(text).expect("names, help texts and label values are UTF-8")
+    }
+}
+
+const STATES: &[(NodeState, &str)] = &[
+    (NodeState::Opening, "opening"),
+    (NodeState::Blank, "blank"),
+    (NodeState::Learner, "learner"),
+    (NodeState::Voter, "voter"),
+    (NodeState::Removed, "removed"),
+    (NodeState::Quarantined, "quarantined"),
+];
+
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("name, help and buckets are valid constants");
+    registry.register(Box::new(metric.clone())).expect("each name is registered once");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str) -> Histogram {
+    histogram(registry, name, help, seconds_buckets())
+}
+
+fn seconds_by(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let opts = HistogramOpts::new(name, help).buckets(seconds_buckets());
+    register(registry, HistogramVec::new(opts, labels))
+}
+
+/// 100 µs to 52 s, doubling: a fast fdatasync as well as a snapshot falls inside.
+fn seconds_buckets() -> Vec<f64> {
+    exponential_buckets(0.0001, 2.0, 20).expect("constants are in range")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_exposed_under_its_field_name_with_help() {
+        let metrics = Metrics::new();
+        metrics.set_state(NodeState::Voter);
+        metrics.http_requests_total.with_label_values(&["client", "/v1/kv", "GET", "200"]).inc();
+        metrics.http_request_duration_seconds.with_label_values(&["client", "/v1/kv"]).observe(0.1);
+        metrics.connections.with_label_values(&["client"]).inc();
+        metrics.peer_round_trip_time_seconds.with_label_values(&["2"]).observe(0.1);
+        for by_peer in
+            [&metrics.peer_sent_frames_total, &metrics.peer_received_frames_total, &metrics.peer_dropped_frames_total]
+        {
+            by_peer.with_label_values(&["2"]).inc();
+        }
+        let text = metrics.encode();
+        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 26, "{text}");
+        for line in [
+            "raftkv_has_leader 0",
+            "raftkv_state{state=\"voter\"} 1",
+            "raftkv_state{state=\"blank\"} 0",
+            "raftkv_wal_fsync_duration_seconds_count 0",
+            "raftkv_http_requests_total{method=\"GET\",port=\"client\",route=\"/v1/kv\",status=\"200\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn two_nodes_in_one_process_do_not_share_metrics() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        one.keys.set(5);
+        assert_eq!(two.keys.get(), 0);
+    }
+}
