@@ -146,7 +146,7 @@ impl Node {
 
     /// A membership change, fenced by the conf index that the caller read.
     pub async fn change(&self, call: MembershipCall, if_match: Index) -> Result<ChangeDone, Refusal> {
-        let request = self.new_request(&self.running()?);
+        let request = self.new_request(&*self.running()?);
         let event = Event::Change { request, call, if_match };
         match self.ask(request, event, limits::CHANGE_TIMEOUT_MS).await? {
             Reply::Decided(Answer::Changed(done)) => Ok(done),
@@ -157,7 +157,7 @@ impl Node {
 
     /// Moves leadership; answers when the other voter leads. `None`: the most caught-up voter.
     pub async fn transfer(&self, to: Option<MemberId>) -> Result<MemberId, Refusal> {
-        let request = self.new_request(&self.running()?);
+        let request = self.new_request(&*self.running()?);
         match self.ask(request, Event::Transfer { request, to }, limits::CHANGE_TIMEOUT_MS).await? {
             Reply::Decided(Answer::Transferred(leader)) => Ok(leader),
             Reply::Decided(answer) => Err(refusal_in(answer)),

@@ -235,8 +235,7 @@ impl RaftNode {
         self.transport.set_peers(Vec::new());
         drop((hands, hang_up));
         for thread in threads {
-            // A panicked thread has printed its own last words.
-            let _panicked = thread.join();
+            thread.join().expect("panics are caught inside the thread");
         }
         self.after(identity, end)
     }
@@ -257,8 +256,15 @@ impl RaftNode {
             identity,
             store: None,
         };
-        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_string()).spawn(body);
+        let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
+            let shared = self.shared.clone();
+            // A thread that panics leaves work undone that nobody else would do: the process must not go on.
+            let guarded = move || {
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+                    shared.send(Input::Fatal(format!("the {name} thread panicked; its last words are above")));
+                }
+            };
+            let thread = std::thread::Builder::new().name(name.to_string()).spawn(guarded);
             thread.expect("a process that can't start three threads can't run")
         };
         vec![
