@@ -1,0 +1,412 @@
+//! The client of the admin API: who the nodes are, who leads, and the calls that change the membership.
+//!
+//! A mutating call names the node it is sent to (cluster, name, incarnation, read from its own status just
+//! before), so that it cannot hit another node behind the same address; a membership call also carries the
+//! index of the membership it was decided on (rule O5). Such calls go to the leader, found from the nodes'
+//! statuses; a `not_leader` answer is followed to the leader it names. Only calls with outcome `none` are
+//! sent again.
+
+use crate::client::{Cause, EndpointError, Error, Policy, header_number, parse};
+use crate::discover::all;
+use crate::failover::Pauses;
+use crate::http::{Answer, Call, Endpoint};
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
+use raftkv_api::{
+    AddMember, Code, DecimalId, HEADER_CLUSTER, HEADER_INCARNATION, HEADER_NAME, Hex128, Init, InitDone, MemberAdded,
+    Members, Outcome, Problem, Promote, Status, Transfer, Transferred,
+};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A read on the admin port: longer than the node's own limit of 5 s for a linearizable one.
+const READ_TIMEOUT_MS: u64 = 8_000;
+/// A status, which a node gives without asking anybody. Short: `status` waits for the slowest node.
+const STATUS_TIMEOUT_MS: u64 = 2_000;
+/// A change: longer than the node's own limit of 15 s.
+const CHANGE_TIMEOUT_MS: u64 = 20_000;
+/// For how long a leader is looked for.
+const LEADER_WAIT_MS: u64 = 10_000;
+/// What `X-Raftkv-Cluster` says of a node that belongs to no cluster.
+const NO_CLUSTER: &str = "none";
+/// Hex digits of a token.
+const TOKEN_DIGITS: usize = 64;
+
+/// The cluster's bearer token.
+#[derive(Clone)]
+pub struct Token(String);
+
+/// There is no usable token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file cannot be read.
+    #[error("cannot read the token file {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Its first line is no token.
+    #[error("the first line of the token file {} is not {TOKEN_DIGITS} hex digits", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Token {
+    /// Reads a token file: the first line is the token to send (rule O5).
+    pub fn read(path: &Path) -> Result<Self, TokenError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| TokenError::Read { path: path.to_path_buf(), source })?;
+        let token = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        if token.len() != TOKEN_DIGITS || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(TokenError::Malformed { path: path.to_path_buf() });
+        }
+        Ok(Token(token.to_string()))
+    }
+}
+
+/// What one node said of itself, or why it could not be asked.
+#[derive(Debug)]
+pub struct NodeStatus {
+    /// The URL that was asked.
+    pub url: String,
+    /// The answer.
+    pub status: Result<Status, Error>,
+}
+
+/// A client of the admin API of one cluster.
+#[derive(Clone)]
+pub struct Admin {
+    urls: Vec<String>,
+    token: Token,
+}
+
+impl Admin {
+    /// `urls` are admin URLs, as many of the cluster's as are known.
+    pub fn new(urls: &[impl AsRef<str>], token: Token) -> Result<Self, EndpointError> {
+        let normal = |url: &_| Endpoint::new(AsRef::as_ref(url)).map(|endpoint| endpoint.url().to_string());
+        Ok(Admin { urls: urls.iter().map(normal).collect::<Result<_, _>>()?, token })
+    }
+
+    /// Finds the admin URLs by asking each client endpoint for its `/version`; fails when none answers.
+    pub async fn discover(client_urls: &[String], token: Token) -> Result<Self, Error> {
+        let answers = crate::client::admin_urls(client_urls, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
+        let (mut urls, mut last_error) = (Vec::new(), None);
+        for answer in answers {
+            match answer {
+                Ok(version) if urls.contains(&version.admin_url) => {}
+                Ok(version) => urls.push(version.admin_url),
+                Err(error) => last_error = Some(error),
+            }
+        }
+        match last_error {
+            Some(error) if urls.is_empty() => Err(error),
+            Some(_) | None => Ok(Admin { urls, token }),
+        }
+    }
+
+    /// The status of one node.
+    pub async fn status_of(&self, url: &str) -> Result<Status, Error> {
+        let node = endpoint(url)?;
+        let answer = node.call(&self.signed(Call::get("/v1/status")), Duration::from_millis(STATUS_TIMEOUT_MS)).await?;
+        parse(url, false, &answer)
+    }
+
+    /// The status of each of this client's nodes, asked at the same time.
+    pub async fn statuses(&self) -> Vec<NodeStatus> {
+        self.statuses_of(&self.urls).await
+    }
+
+    pub(crate) async fn statuses_of(&self, urls: &[String]) -> Vec<NodeStatus> {
+        let ask = |url: String| {
+            let admin = self.clone();
+            async move {
+                let status = admin.status_of(&url).await;
+                NodeStatus { url, status }
+            }
+        };
+        all(urls.iter().cloned().map(ask)).await
+    }
+
+    /// The members, read linearizably from the first node that can.
+    pub async fn members(&self) -> Result<Members, Error> {
+        let failover = crate::failover::Failover::new(&self.urls, read_policy()).map_err(|error| unusable(&error))?;
+        let (url, answer) = failover.call(&self.signed(Call::get("/v1/members"))).await?;
+        parse(url, false, &answer)
+    }
+
+    /// Adds a Blank node as a learner; idempotent on its incarnation.
+    pub async fn add(&self, member: &AddMember) -> Result<MemberAdded, Error> {
+        let (url, answer) = self.change(Method::POST, "/v1/members", member, Fence::Members).await?;
+        parse(&url, true, &answer)
+    }
+
+    /// Makes a learner a voter; with `replaces`, that voter leaves in the same joint change.
+    pub async fn promote(&self, id: DecimalId, replaces: Option<DecimalId>) -> Result<(), Error> {
+        let path = format!("/v1/members/{}/promote", id.0);
+        self.change(Method::POST, &path, &Promote { replaces }, Fence::Members).await.map(|_| ())
+    }
+
+    /// Removes a member for ever.
+    pub async fn remove(&self, id: DecimalId) -> Result<(), Error> {
+        let path = format!("/v1/members/{}", id.0);
+        self.change(Method::DELETE, &path, &(), Fence::Members).await.map(|_| ())
+    }
+
+    /// Moves leadership, to the most caught-up voter unless one is named.
+    pub async fn transfer(&self, to: Option<DecimalId>) -> Result<Transferred, Error> {
+        let (url, answer) = self.change(Method::POST, "/v1/leader/transfer", &Transfer { to }, Fence::None).await?;
+        parse(&url, true, &answer)
+    }
+
+    /// Makes one Blank node the first voter of a new cluster. Sent to that node alone and bound to the
+    /// incarnation that it shows, so doing it twice is harmless (rule N19).
+    pub async fn init(&self, url: &str, cluster_id: Hex128, min_voters: u32) -> Result<InitDone, Error> {
+        let status = self.status_of(url).await?;
+        let incarnation = incarnation(url, &status)?;
+        let body = Init { cluster_id, name: status.name.clone(), incarnation, min_voters };
+        let call = self.addressed(Call::change(Method::POST, "/v1/init", json(&body)), &status, incarnation);
+        let answer = endpoint(url)?.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await?;
+        parse(url, true, &answer)
+    }
+
+    /// Sends a change to the leader, wherever it is or moves to.
+    async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        fence: Fence,
+    ) -> Result<(String, Answer), Error> {
+        let deadline = Instant::now() + Duration::from_millis(LEADER_WAIT_MS);
+        let mut pauses = Pauses::new();
+        let mut named = None;
+        loop {
+            let attempt = async {
+                let url = match named.take() {
+                    Some(url) => url,
+                    None => self.find_leader().await?,
+                };
+                let call = Call::change(method.clone(), path, json(body));
+                self.change_at(&url, call, fence).await.map(|answer| (url, answer))
+            };
+            let error = match attempt.await {
+                Ok(answered) => return Ok(answered),
+                Err(error) => error,
+            };
+            if !leader_may_be_elsewhere(&error) || !pauses.pause(deadline).await {
+                return Err(error);
+            }
+            named = error.problem().and_then(named_leader);
+        }
+    }
+
+    /// Sends a change to one node, addressed to what that node says it is.
+    async fn change_at(&self, url: &str, call: Call, fence: Fence) -> Result<Answer, Error> {
+        let node = endpoint(url)?;
+        let status = self.status_of(url).await?;
+        let mut call = self.addressed(call, &status, incarnation(url, &status)?);
+        match fence {
+            Fence::None => {}
+            Fence::Members => {
+                let read = self.signed(Call::get("/v1/members"));
+                let members = node.call(&read, Duration::from_millis(READ_TIMEOUT_MS)).await?;
+                call = call.header(IF_MATCH, format!("\"{}\"", header_number(url, &members, ETAG)?));
+            }
+        }
+        node.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await
+    }
+
+    async fn find_leader(&self) -> Result<String, Error> {
+        let nodes = self.statuses().await;
+        if let Some(url) = leader_url(&nodes) {
+            return Ok(url);
+        }
+        let mut why = "no node that answers knows a leader";
+        for node in nodes {
+            match node.status {
+                Ok(status) if status.cluster_id.is_none() => why = "no node that answers belongs to a cluster",
+                Ok(_) => {}
+                Err(error) if error.code() == Some(Code::Unauthorized) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Err(Error::new(&self.urls.join(","), true, Cause::NotSent(why.to_string())))
+    }
+
+    fn signed(&self, call: Call) -> Call {
+        call.header(AUTHORIZATION, format!("Bearer {}", self.token.0))
+    }
+
+    fn addressed(&self, call: Call, node: &Status, incarnation: Hex128) -> Call {
+        let cluster = node.cluster_id.map_or_else(|| NO_CLUSTER.to_string(), |id| id.to_string());
+        self.signed(call)
+            .header(CONTENT_TYPE, "application/json")
+            .header(HeaderName::from_static(HEADER_CLUSTER), cluster)
+            .header(HeaderName::from_static(HEADER_NAME), node.name.clone())
+            .header(HeaderName::from_static(HEADER_INCARNATION), incarnation.to_string())
+    }
+}
+
+/// Whether a change carries the index of the membership that it was decided on.
+#[derive(Clone, Copy)]
+enum Fence {
+    Members,
+    None,
+}
+
+/// The admin URL of the leader, as the node with the highest term knows it; a URL that was reached before
+/// one that is advertised.
+fn leader_url(nodes: &[NodeStatus]) -> Option<String> {
+    let answered = || nodes.iter().filter_map(|node| node.status.as_ref().ok().map(|status| (&node.url, status)));
+    let (_, newest) = answered().filter(|(_, status)| status.leader_id.is_some()).max_by_key(|(_, s)| s.term)?;
+    let reached = answered().find(|(_, status)| status.member_id == newest.leader_id);
+    let advertised = || newest.leader.as_ref().and_then(|leader| leader.admin_url.clone());
+    reached.map(|(url, _)| url.clone()).or_else(advertised)
+}
+
+/// Nothing happened, and the reason is that the leader, or the time, was the wrong one.
+fn leader_may_be_elsewhere(error: &Error) -> bool {
+    let elsewhere = match &error.cause {
+        Cause::NotSent(_) => true,
+        Cause::Problem(problem) => problem.status >= 500 && problem.retryable || problem.code == Code::NotLeader,
+        Cause::NoAnswer(_) | Cause::Foreign { .. } => false,
+    };
+    elsewhere && error.outcome() == Outcome::None
+}
+
+fn named_leader(problem: &Problem) -> Option<String> {
+    if problem.code == Code::NotLeader { problem.leader.as_ref()?.admin_url.clone() } else { None }
+}
+
+fn incarnation(url: &str, status: &Status) -> Result<Hex128, Error> {
+    let opening = || Cause::NotSent(format!("node {} is still opening its data; try again", status.name));
+    status.incarnation.ok_or_else(|| Error::new(url, true, opening()))
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Error> {
+    Endpoint::new(url).map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &EndpointError) -> Error {
+    Error::new("admin", false, Cause::NotSent(error.to_string()))
+}
+
+fn read_policy() -> Policy {
+    Policy { attempt_timeout: Duration::from_millis(READ_TIMEOUT_MS), retry_for: Duration::from_millis(LEADER_WAIT_MS) }
+}
+
+/// The JSON of a body; `()` is no body at all.
+fn json(body: &impl Serialize) -> Bytes {
+    let bytes = serde_json::to_vec(body).expect("structs of strings and numbers always serialize");
+    if bytes == b"null" { Bytes::new() } else { bytes.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Reply, Server, status};
+    use raftkv_api::{LeaderRef, NodeState};
+    use std::io::Write;
+
+    fn token() -> Token {
+        Token("ab".repeat(TOKEN_DIGITS / 2))
+    }
+
+    fn members(conf_index: u64) -> Reply {
+        let body = serde_json::json!({"cluster_id": Hex128([7; 16]), "conf_index": conf_index, "joint": false,
+            "leader": "1", "members": [], "removed": []});
+        Reply::Answer(200, vec![("etag", format!("\"{conf_index}\""))], body.to_string().into())
+    }
+
+    fn not_leader(leader_url: &str) -> Reply {
+        let leader = LeaderRef { name: "n1".into(), client_url: None, admin_url: Some(leader_url.to_string()) };
+        let problem = Problem { leader: Some(leader), ..Problem::new(Code::NotLeader, "scripted") };
+        Reply::json(409, &problem)
+    }
+
+    #[tokio::test]
+    async fn a_change_names_the_node_and_the_membership() {
+        let shown = || Reply::json(200, &status(1));
+        let server = Server::start([shown(), shown(), members(5), Reply::Answer(200, vec![], Bytes::new())]).await;
+        let admin = Admin::new(&[server.url()], token()).unwrap();
+        admin.promote(DecimalId(3), Some(DecimalId(2))).await.unwrap();
+        let post = server.seen().pop().unwrap();
+        assert_eq!((post.method.as_str(), post.target.as_str()), ("POST", "/v1/members/3/promote"));
+        assert_eq!(post.body, r#"{"replaces":"2"}"#);
+        assert_eq!(post.header("if-match"), Some("\"5\""));
+        assert_eq!(post.header(HEADER_NAME), Some("n1"));
+        assert_eq!(post.header(HEADER_CLUSTER), Some("07".repeat(16).as_str()));
+        assert_eq!(post.header(HEADER_INCARNATION), Some("01".repeat(16).as_str()));
+        assert_eq!(post.header("authorization"), Some(format!("Bearer {}", token().0).as_str()));
+    }
+
+    #[tokio::test]
+    async fn not_leader_is_followed_to_the_leader() {
+        let leader =
+            Server::start([Reply::json(200, &status(1)), Reply::json(200, &Transferred { leader: DecimalId(3) })]);
+        let leader = leader.await;
+        let mut follower_status = status(2);
+        // The follower believes that it leads, until it is asked to do so.
+        follower_status.leader_id = follower_status.member_id;
+        let shown = || Reply::json(200, &follower_status);
+        let follower = Server::start([shown(), shown(), not_leader(leader.url())]).await;
+        let admin = Admin::new(&[follower.url()], token()).unwrap();
+        assert_eq!(admin.transfer(Some(DecimalId(3))).await.unwrap().leader, DecimalId(3));
+        assert_eq!(leader.targets(), ["GET /v1/status", "POST /v1/leader/transfer"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_outcome_is_unknown_is_not_sent_again() {
+        let shown = || Reply::json(200, &status(1));
+        let server = Server::start([shown(), shown(), members(5), Reply::Hangup]).await;
+        let error = Admin::new(&[server.url()], token()).unwrap().remove(DecimalId(3)).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert_eq!(server.targets().last().map(String::as_str), Some("DELETE /v1/members/3"));
+        assert_eq!(server.targets().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn init_is_bound_to_the_incarnation_that_the_node_shows() {
+        let mut blank = status(2);
+        (blank.state, blank.cluster_id, blank.member_id) = (NodeState::Blank, None, None);
+        let done = InitDone { cluster_id: Hex128([3; 16]), genesis: Hex128([4; 16]), member_id: DecimalId(1) };
+        let server = Server::start([Reply::json(200, &blank), Reply::json(200, &done)]).await;
+        let admin = Admin::new(&[server.url()], token()).unwrap();
+        assert_eq!(admin.init(server.url(), Hex128([3; 16]), 1).await.unwrap(), done);
+        let post = server.seen().pop().unwrap();
+        let body: Init = serde_json::from_slice(&post.body).unwrap();
+        let expected =
+            Init { cluster_id: Hex128([3; 16]), name: "n2".into(), incarnation: Hex128([2; 16]), min_voters: 1 };
+        assert_eq!(body, expected);
+        assert_eq!(post.header(HEADER_CLUSTER), Some("none"));
+    }
+
+    #[test]
+    fn the_leader_is_where_the_newest_term_says() {
+        let node = |id: u64, term: u64, leader: u64| {
+            let mut status = status(id);
+            (status.term, status.leader_id) = (term, Some(DecimalId(leader)));
+            NodeStatus { url: format!("http://reached{id}:1"), status: Ok(status) }
+        };
+        assert_eq!(leader_url(&[]), None);
+        assert_eq!(leader_url(&[node(1, 4, 1), node(2, 5, 2)]).as_deref(), Some("http://reached2:1"));
+        assert_eq!(leader_url(&[node(2, 5, 1), node(1, 4, 1)]).as_deref(), Some("http://reached1:1"));
+        assert_eq!(leader_url(&[node(2, 5, 1)]).as_deref(), Some("http://n1:2381"));
+    }
+
+    #[test]
+    fn the_first_token_of_the_file_is_sent() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(Token::read(file.path()), Err(TokenError::Malformed { .. })));
+        writeln!(file, "{}\n{}", "1a".repeat(32), "2b".repeat(32)).unwrap();
+        assert_eq!(Token::read(file.path()).unwrap().0, "1a".repeat(32));
+        assert!(matches!(Token::read(Path::new("/nonexistent")), Err(TokenError::Read { .. })));
+    }
+}

@@ -1,0 +1,91 @@
+//! From the command line to an exit code: parses, starts the runtime, calls one command.
+
+use crate::admin::{Admin, Token};
+use crate::args::{Cli, Command, Global, Output};
+use crate::client::Client;
+use crate::report::{Failed, failure};
+use crate::{export, import, kv, members, status};
+use clap::{CommandFactory, Parser};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// What every command needs.
+pub(crate) struct Context {
+    pub global: Global,
+    pub output: Output,
+}
+
+impl Context {
+    /// A client of the endpoints.
+    pub(crate) fn client(&self) -> Result<Client, Failed> {
+        Ok(Client::new(&self.global.endpoints)?)
+    }
+
+    /// The cluster's token.
+    pub(crate) fn token(&self) -> Result<Token, Failed> {
+        Ok(Token::read(&self.global.token_file)?)
+    }
+
+    /// A client of the admin API, at the given admin endpoints or at those that the endpoints name.
+    pub(crate) async fn admin(&self) -> Result<Admin, Failed> {
+        let token = self.token()?;
+        match &self.global.admin_endpoints[..] {
+            [] => Ok(Admin::discover(&self.global.endpoints, token).await?),
+            urls => Ok(Admin::new(urls, token)?),
+        }
+    }
+}
+
+/// Runs `raftkvctl` with these arguments, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // clap prints its own errors and help, and exits with 2 or 0.
+    let cli = Cli::parse_from(args);
+    let output = cli.global.output;
+    let context = Context { global: cli.global, output };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => return failure(&Failed::Io { what: "cannot start".to_string(), source }, output),
+    };
+    match runtime.block_on(command(&context, cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failure(&failed, output),
+    }
+}
+
+async fn command(context: &Context, command: Command) -> Result<(), Failed> {
+    match command {
+        Command::Put(args) => kv::put(context, args).await,
+        Command::Get(args) => kv::get(context, args).await,
+        Command::Del(args) => kv::del(context, args).await,
+        Command::Range(args) => kv::range(context, args).await,
+        Command::Import(args) => import::import(context, args).await,
+        Command::Export(args) => export::export(context, args).await,
+        Command::Status => status::status(context).await,
+        Command::Members => members::members(context).await,
+        Command::Add(args) => members::add(context, args).await,
+        Command::Promote(args) => members::promote(context, args).await,
+        Command::Remove(args) => members::remove(context, args).await,
+        Command::Transfer(args) => members::transfer(context, args).await,
+        Command::Init(args) => members::init(context, args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "raftkvctl", &mut script);
+            print(&script)
+        }
+    }
+}
+
+/// Writes to standard output; a closed pipe is an error like any other here.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failed> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(Failed::io("standard output"))
+}
+
+/// Writes one JSON document and a newline.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failed> {
+    let mut text = serde_json::to_vec(value).expect("structs of strings and numbers always serialize");
+    text.push(b'\n');
+    print(&text)
+}
