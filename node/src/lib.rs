@@ -14,13 +14,17 @@
 //! ```
 #![allow(missing_docs)]
 
+pub mod admin_client;
+pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod disk;
 pub mod kvstore;
 pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod node;
+pub mod serve;
 pub mod snapshot;
 pub mod transport;
 pub mod types;
