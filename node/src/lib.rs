@@ -14,8 +14,11 @@
 //! ```
 #![allow(missing_docs)]
 
+pub mod admin_client;
 pub mod background;
+pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod disk;
 pub mod driver;
 pub mod file_disk;

@@ -1,1 +1,30 @@
-//! x
+//! A harness for tests with real raftkv processes: binaries, ports, directories, kill -9, and a writer that keeps account.
+//!
+//! ```text
+//!   a test ── Cluster ── Node ── Request        one HTTP exchange, recorded in `answers`
+//!      │         │         └──── Child          `raftkv serve`, its log in a file
+//!      │         └── Export                     every key of one node, over HTTP
+//!      └──── Writer ── Written ── verify        what was acknowledged, against every node
+//! ```
+//!
+//! Nothing sleeps: [`wait::eventually`] asks again until a condition holds or its deadline has passed. A test ends with
+//! [`Cluster::finish`]; a cluster that is dropped without it prints the end of each node's log.
+
+pub mod answers;
+pub mod binaries;
+mod cluster;
+pub mod debian;
+mod export;
+pub mod http;
+mod membership;
+mod node;
+mod ports;
+pub mod wait;
+mod writer;
+
+pub use cluster::Cluster;
+pub use export::{Entry, Export};
+pub use node::Node;
+pub use ports::{Ports, free_base_for_dev};
+pub use rustix::process::Signal;
+pub use writer::{Writer, Written};

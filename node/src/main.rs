@@ -1,0 +1,34 @@
+//! The binary `raftkv`: reads the command line and runs what it says.
+
+use clap::Parser;
+use raftkv_node::cli::{Cli, Command};
+use raftkv_node::config::LogFormat;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let ran = match Cli::parse().command {
+        Command::Serve(args) => {
+            log_to_stderr(args.log_format);
+            args.validate().map_err(anyhow::Error::from).and_then(raftkv_node::serve::run)
+        }
+        Command::Dev(args) => raftkv_node::dev::run(args),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raftkv: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `RAFTKV_LOG` takes the directives of `tracing_subscriber::EnvFilter`, as in `debug` or `raftkv_node::log=trace`.
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("RAFTKV_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
