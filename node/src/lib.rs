@@ -35,6 +35,7 @@ pub mod peer_events;
 pub mod raft_node;
 pub mod refusal;
 pub mod serve;
+pub mod sled_home;
 pub mod snapshot;
 pub mod storage;
 pub mod token;

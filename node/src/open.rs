@@ -78,6 +78,7 @@ pub fn open_member(
     logger: &slog::Logger,
     progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Opened, OpenError> {
+    snapshot::remove_temporary(&*disk)?;
     let (files, corrupt) = snapshot::list(&*disk)?;
     let mut on_log = |done, total| progress("reading the log", done, total);
     let Some(replayed) = Log::replay(config.log, disk.clone(), &mut on_log)? else {
@@ -85,7 +86,7 @@ pub fn open_member(
             "the identity file names a member, but there is no log (wal-*)".to_string(),
         ));
     };
-    let Replayed { log, hard_state, identity: in_log, repairs, .. } = replayed;
+    let Replayed { mut log, hard_state, identity: in_log, repairs, .. } = replayed;
     if in_log != *identity {
         return Err(OpenError::Quarantined(format!("identity says {identity:?}, the log says {in_log:?}")));
     }
@@ -93,6 +94,7 @@ pub fn open_member(
     log::execute(&*disk, &repairs)?;
     let files = keep_files_of_this_log(&*disk, &log, files)?;
     check_log(&log, &hard_state, &files, &corrupt)?;
+    forget_below_older(&mut log, &files, &*disk)?;
     let current = read_current(&*disk)?;
     let claim = match &current {
         Some(name) => read_claim(home, name)?,
@@ -135,6 +137,17 @@ fn check_log(log: &Log, hard_state: &HardState, files: &[SnapshotMeta], corrupt:
         return Err(OpenError::Quarantined(format!(
             "the log begins behind index {base} and no valid snapshot covers it (not valid: {corrupt:?})"
         )));
+    }
+    Ok(())
+}
+
+/// The point of compaction is not written down: after a restart it is the older kept snapshot again.
+fn forget_below_older(log: &mut Log, files: &[SnapshotMeta], disk: &dyn LogDisk) -> Result<(), OpenError> {
+    if let Some(oldest) = files.get(1)
+        && oldest.index > log.base().index
+    {
+        let ops = log.compact(Mark { index: oldest.index, term: oldest.term });
+        log::execute(disk, &ops)?;
     }
     Ok(())
 }
