@@ -113,7 +113,10 @@ pub enum Body<'a> {
     /// See [`Kind::Closing`].
     Closing,
     /// See [`Kind::End`]; the number of records before it in the batch.
-    End { records: u64 },
+    End {
+        /// Their number.
+        records: u64,
+    },
 }
 
 /// A record whose crc is right for its place.
@@ -441,6 +444,21 @@ mod tests {
         assert_eq!(preamble(&bytes), Preamble::Newer(2));
         assert_eq!(preamble(&bytes[..15]), Preamble::Damaged);
         assert_eq!(preamble(&[0; 16]), Preamble::Damaged);
+    }
+
+    /// The bytes of format 1. When this fails, old logs are unreadable: raise [`FORMAT`] and read both.
+    #[test]
+    fn format_1_stays_what_it_is() {
+        let mut encoder = Encoder::new(7, 200, 8, 0);
+        encoder.mark(Mark { index: 9, term: 2 });
+        let mut entry = Entry { index: 10, term: 3, ..Entry::default() };
+        entry.entry_type = EntryType::EntryConfChangeV2;
+        (entry.context, entry.data) = (Bytes::from_static(b"who"), Bytes::from_static(b"what"));
+        encoder.entry(&entry, 2);
+        encoder.hard_state(&HardState { term: 3, vote: 1, commit: 9, ..HardState::default() });
+        encoder.closing();
+        let sums = (crc32c::crc32c(&encode_header(&header())), crc32c::crc32c(&encoder.end()));
+        assert_eq!(sums, (3_862_726_849, 1_379_299_762));
     }
 
     #[test]

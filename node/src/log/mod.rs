@@ -1,7 +1,16 @@
 //! The replicated log on disk and in memory (the words "WAL" and "storage" of raftexample).
 //!
 //! PURE but for reads below the in-memory window: [`Log::append`] decides where every byte goes and returns
-//! [`LogOp`]s; whoever owns the disk executes them in order ([`execute`]) and reports when they are durable.
+//! [`LogOp`]s; whoever owns the disk executes them in order ([`execute`]) and reports when they are durable. A disk
+//! error ends the process: nothing here is tried twice.
+//!
+//! `codec` is the bytes, `segment` the files, `state` the rules that every record keeps, `table` what is in memory,
+//! `replay` the way back from the disk, `read` the entries below the window.
+//!
+//! # Caveats
+//! A compaction is not written anywhere: after a replay the base may be lower than it was, never higher, and the node
+//! compacts again once it knows its snapshots. A start zeroes the rest of the last segment if it is not zero yet, which
+//! writes up to one segment.
 
 mod codec;
 mod read;
@@ -64,15 +73,38 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogOp {
     /// Makes a zero-filled file.
-    Create { file: String, len: u64 },
+    Create {
+        /// Its name.
+        file: String,
+        /// Its bytes.
+        len: u64,
+    },
     /// Overwrites bytes.
-    Write { file: String, offset: u64, bytes: Bytes },
+    Write {
+        /// The file.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// The new bytes.
+        bytes: Bytes,
+    },
     /// fdatasync.
-    Sync { file: String },
+    Sync {
+        /// The file.
+        file: String,
+    },
     /// Atomic rename.
-    Rename { from: String, to: String },
+    Rename {
+        /// The present name.
+        from: String,
+        /// The new name; a file that has it is replaced.
+        to: String,
+    },
     /// Removes a file.
-    Remove { file: String },
+    Remove {
+        /// The file.
+        file: String,
+    },
     /// fsync of the directory.
     SyncDir,
 }

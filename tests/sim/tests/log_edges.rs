@@ -192,6 +192,31 @@ fn only_what_lies_below_the_window_is_read_from_the_disk() {
     assert_eq!(log.entries(5, 30, 0).expect("readable"), [entry(5, 1, 100)], "at least one");
 }
 
+/// A batch above the window's bound is readable before it has reached the disk.
+#[test]
+fn the_newest_batch_is_readable_before_it_is_written() {
+    let (disk, mut log) = new_log();
+    let entries: Vec<Entry> = (1..=3).map(|index| entry(index, 1, 1000)).collect();
+    log.append(Batch { entries: entries.clone(), ..Batch::default() });
+    assert_eq!(log.entries(1, 4, u64::MAX).expect("readable"), entries);
+    assert_eq!(disk.calls(Call::Read), 0);
+}
+
+/// Rule N21: all earlier segments have gone, durably, before the next goes.
+#[test]
+fn a_crash_while_many_segments_go_leaves_no_gap() {
+    for seed in 0..100 {
+        let (disk, mut log) = new_log();
+        for index in 1..60 {
+            append(&disk, &mut log, vec![entry(index, 1, 900)]);
+        }
+        let ops = log.compact(Mark { index: 58, term: 1 });
+        execute(&*disk, &ops[..ops.len() * (seed as usize % 10) / 9]).expect("compact");
+        disk.crash(seed, CrashModel::Reordered);
+        assert_eq!(restart(&disk).log.last_index(), 59);
+    }
+}
+
 #[test]
 fn damage_below_the_window_is_named_when_it_is_read() {
     let (disk, mut log) = new_log();
