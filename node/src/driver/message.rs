@@ -2,6 +2,7 @@
 
 use super::{Driver, Effect};
 use crate::limits;
+use crate::log;
 use raft::ProgressState;
 use raft::prelude::{Message, MessageType};
 
@@ -99,5 +100,5 @@ impl Driver {
 }
 
 fn bytes_of(message: &Message) -> usize {
-    message.entries.iter().map(|e| e.data.len() + 64).sum()
+    message.entries.iter().map(log::entry_bytes).sum()
 }
