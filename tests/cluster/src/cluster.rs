@@ -115,11 +115,11 @@ impl Cluster {
                 if status.state != NodeState::Voter {
                     continue;
                 }
-                let hash = status.state_hash.clone().with_context(|| format!("{} shows no hash", status.name))?;
+                let hash = status.state_hash.with_context(|| format!("{} shows no hash", status.name))?;
                 match &first {
                     None => first = Some(status),
                     Some(first) => {
-                        let of_first = first.state_hash.clone().context("checked when it was the first")?;
+                        let of_first = first.state_hash.context("checked when it was the first")?;
                         holds(hash.applied == of_first.applied, || format!("{hash:?} and {of_first:?}"))?;
                         if hash != of_first {
                             return Ok(Err(anyhow::anyhow!(
