@@ -383,6 +383,20 @@ fn state_hashes_are_kept_at_multiples_of_1024() {
     assert_eq!(hashes, kept(7777));
 }
 
+/// Rule N15: `disk_hash` covers every record of the tree but the one that holds it.
+#[test]
+fn damaged_or_missing_kept_hashes_are_found() {
+    let disk = Arc::new(MemKv::default());
+    let empty = |index| Committed::Normal { index, term: 1, request: None, data: Bytes::new() };
+    new_store(&disk).apply(&(2..=HASH_EVERY).map(empty).collect::<Vec<_>>()).unwrap();
+    reopen(&disk);
+    let damaged = disk.copy();
+    damaged.map().get_mut(keys::HASHES_KEY).unwrap()[12] ^= 1;
+    assert!(matches!(Store::open(damaged, &mut |_, _| ()), Err(StoreError::Unproved(_))));
+    disk.map().remove(keys::HASHES_KEY);
+    assert!(matches!(Store::open(disk, &mut |_, _| ()), Err(StoreError::Unproved(_))));
+}
+
 #[test]
 fn a_conf_change_ends_its_batch_exactly_at_its_index() {
     let disk = Arc::new(MemKv::default());
