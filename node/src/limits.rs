@@ -52,6 +52,8 @@ pub const SPARE_SEGMENTS: usize = 2;
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// An offered snapshot whose body was not taken whole by then has failed.
 pub const SNAPSHOT_OFFER_TIMEOUT_MS: u64 = 30_000;
+/// A member that was given a whole snapshot answers within this, or raft probes it.
+pub const SNAPSHOT_ANSWER_MS: u64 = 2_000;
 /// Snapshot files kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Entries by which a caught-up member may be behind (rule O6).
