@@ -1,4 +1,7 @@
 //! The port to the kv db: an ordered map with atomic batches.
+//!
+//! Enters: keys and values as bytes. Leaves: the same, and IO errors. An implementation may lose any number of its last
+//! batches in a crash, flushed or not, but never half of one; what it loses or damages is found when it is opened.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +16,10 @@ pub trait KvDisk: Send + Sync {
     fn apply_batch(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> io::Result<()>;
     /// Hands buffered writes to the operating system.
     fn flush(&self) -> io::Result<()>;
+    /// Makes all of it durable, as far as the implementation can: once, at the end of an installation (rule N14, step 4).
+    fn sync(&self) -> io::Result<()> {
+        self.flush()
+    }
     /// Bytes on disk.
     fn bytes(&self) -> u64;
 }

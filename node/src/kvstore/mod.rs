@@ -1,16 +1,43 @@
-//! The key-value store: MVCC data in a [`KvDisk`], its key index in memory, applied by committed entries. Apply is PURE.
+//! The key-value store: MVCC data in a [`KvDisk`], its key index in memory, applied by committed entries.
+//!
+//! ```text
+//! Committed ─► apply ─► one atomic batch ─► KvDisk        index ◄─ prove ◄─ KvDisk, when it is opened
+//!                └────► published: key index, numbers ◄── View: any thread, at any readable revision
+//! ```
+//!
+//! The rules are etcd's: the revision starts at 1 and grows by one with each write that changes something; a key has the
+//! revision that created it, that of its last write, and a count of writes; history is readable down to the compacted
+//! revision. Nothing here needs to be durable: what a kv db says of itself is proved when it is opened, and a db that
+//! fails is rebuilt from the newest snapshot and the log (design section 5). Apply is PURE but for the batch it writes.
 
+mod apply;
 pub mod command;
+mod compact;
+mod cut;
 pub mod disk;
+pub mod hash;
+mod index;
+pub(crate) mod keys;
+mod meta;
+mod prove;
+mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod view;
 
-pub use command::{Command, Condition, Outcome};
+pub use command::{BadCommand, Command, Condition, Outcome};
+pub use cut::Cut;
+pub(crate) use cut::Frozen;
 pub use disk::{KvDisk, KvHome};
+pub use store::Store;
+pub(crate) use store::require_empty;
+pub use view::{KeyRecord, RangeAnswer, RangeQuery, ReadError, View};
 
 use crate::membership::Membership;
-use crate::snapshot::SnapshotMeta;
-use crate::types::{Index, RequestId, Revision, Term};
+use crate::types::{Index, RequestId, Term};
 use bytes::Bytes;
-use raftkv_api::{Hex128, StateHash};
 use std::io;
 use std::sync::Arc;
 
@@ -18,10 +45,26 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Committed {
     /// A command of a client; `request` is `None` for raft's own empty entries, whose `data` is empty.
-    Normal { index: Index, term: Term, request: Option<RequestId>, data: Bytes },
+    Normal {
+        /// Its index.
+        index: Index,
+        /// Its term.
+        term: Term,
+        /// Whose request it is.
+        request: Option<RequestId>,
+        /// The encoded [`Command`].
+        data: Bytes,
+    },
     /// A membership change (also a refused one): `membership` is the state that results, stored in the batch that ends
     /// exactly at this index.
-    Conf { index: Index, term: Term, membership: Arc<Membership> },
+    Conf {
+        /// Its index.
+        index: Index,
+        /// Its term.
+        term: Term,
+        /// The membership from here on.
+        membership: Arc<Membership>,
+    },
 }
 
 /// What became of one committed entry.
@@ -58,172 +101,8 @@ pub enum StoreError {
 }
 
 /// Reads the meta record only. `Ok(None)`: no valid record, hence no claim.
-pub fn claim(_disk: &dyn KvDisk) -> io::Result<Option<Claim>> {
-    todo!()
+pub fn claim(disk: &dyn KvDisk) -> io::Result<Option<Claim>> {
+    let record = disk.get(keys::STATE_KEY)?;
+    let state = record.and_then(|record| meta::decode(&record));
+    Ok(state.map(|(numbers, membership)| Claim { applied: numbers.applied, term: numbers.term, membership }))
 }
-
-/// The writer's side; owned by the apply thread.
-pub struct Store {}
-
-/// A frozen cut (rule N16): what the scan needs, independent of later writes.
-pub struct Cut {}
-
-#[allow(unused_variables)]
-impl Store {
-    /// An empty store at `meta` (a new cluster: index 1, revision 1): writes its meta record.
-    pub fn create(
-        disk: Arc<dyn KvDisk>,
-        index: Index,
-        term: Term,
-        membership: &Membership,
-    ) -> Result<Store, StoreError> {
-        todo!()
-    }
-    /// Scans every record, builds the key index and proves `disk_hash`. `progress` gets records scanned so far and in all.
-    pub fn open(disk: Arc<dyn KvDisk>, progress: &mut dyn FnMut(u64, u64)) -> Result<Store, StoreError> {
-        todo!()
-    }
-    /// For reader threads.
-    pub fn view(&self) -> Arc<View> {
-        todo!()
-    }
-    /// Applies committed entries with one atomic disk batch (split where a conf change ends one), publishes, and returns
-    /// what became of each. The caller answers waiters, then calls [`Store::flush`].
-    pub fn apply(&mut self, committed: &[Committed]) -> Result<Vec<Applied>, StoreError> {
-        todo!()
-    }
-    /// After the waiters are answered, before the next batch (rule N23).
-    pub fn flush(&mut self) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// One step of physical compaction if any is due; true when there is more to do. Does nothing during a cut.
-    pub fn compact_step(&mut self) -> Result<bool, StoreError> {
-        todo!()
-    }
-    /// Freezes a cut at the present applied index and pauses physical compaction until [`Store::cut_done`].
-    pub fn freeze(&mut self) -> Cut {
-        todo!()
-    }
-    /// The cut ended, well or not.
-    pub fn cut_done(&mut self) {
-        todo!()
-    }
-}
-
-/// The readers' side; every method may be called from any thread while writes go on.
-pub struct View {}
-
-/// One key at a revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// The key.
-    pub key: Bytes,
-    /// The value; empty when only keys were asked for.
-    pub value: Bytes,
-    /// Revision that created the key.
-    pub create_revision: Revision,
-    /// Revision of this value.
-    pub mod_revision: Revision,
-    /// Writes since creation.
-    pub version: u64,
-}
-
-/// Which keys, at which revision.
-#[derive(Clone, Debug, Default)]
-pub struct RangeQuery {
-    /// First key, inclusive.
-    pub start: Bytes,
-    /// End, exclusive; `None` is no end.
-    pub end: Option<Bytes>,
-    /// Start behind this key instead.
-    pub after: Option<Bytes>,
-    /// Most keys to return.
-    pub limit: usize,
-    /// Most bytes of keys and values to return; at least one key is returned.
-    pub bytes_max: usize,
-    /// Leave values out.
-    pub keys_only: bool,
-    /// Return no keys.
-    pub count_only: bool,
-    /// 0 is the newest.
-    pub revision: Revision,
-}
-
-/// Answer to a [`RangeQuery`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RangeAnswer {
-    /// The revision that was read.
-    pub revision: Revision,
-    /// Ascending by key.
-    pub records: Vec<KeyRecord>,
-    /// Keys in start..end at this revision.
-    pub count: u64,
-    /// Whether keys remain behind the last one returned.
-    pub more: bool,
-}
-
-/// Why a read has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// Above the store's revision.
-    #[error("revision {asked} is above the store's revision {current}")]
-    Future { asked: Revision, current: Revision },
-    /// At or below the compacted revision.
-    #[error("revision {asked} was compacted; the oldest readable is {oldest}")]
-    Compacted { asked: Revision, oldest: Revision },
-    /// The disk failed.
-    #[error("kv db: {0}")]
-    Io(#[from] io::Error),
-}
-
-#[allow(unused_variables)]
-impl View {
-    /// The key at `revision` (0: the newest), with the revision that was read; `None` when it does not exist there.
-    pub fn get(&self, key: &[u8], revision: Revision) -> Result<(Revision, Option<KeyRecord>), ReadError> {
-        todo!()
-    }
-    /// A range at one revision.
-    pub fn range(&self, query: &RangeQuery) -> Result<RangeAnswer, ReadError> {
-        todo!()
-    }
-    /// Published applied index: everything up to it can be read.
-    pub fn applied(&self) -> Index {
-        todo!()
-    }
-    /// Published revision.
-    pub fn revision(&self) -> Revision {
-        todo!()
-    }
-    /// Revisions at or below it cannot be read (0: none).
-    pub fn compacted(&self) -> Revision {
-        todo!()
-    }
-    /// The state hash and its applied index, of one instant.
-    pub fn state_hash(&self) -> StateHash {
-        todo!()
-    }
-    /// State hashes at the last multiples of 1024, ascending.
-    pub fn state_hashes(&self) -> Vec<StateHash> {
-        todo!()
-    }
-    /// Bytes of the in-memory key index.
-    pub fn index_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Bytes on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Keys that exist at the newest revision.
-    pub fn keys(&self) -> u64 {
-        todo!()
-    }
-}
-
-/// Identity of the state in a snapshot, for logs.
-pub fn describe(meta: &SnapshotMeta) -> String {
-    format!("snapshot {} at term {}", meta.index, meta.term)
-}
-
-/// Unused hash placeholder so that the stub compiles.
-pub type Hash128 = Hex128;

@@ -1,0 +1,118 @@
+//! Physical compaction: removes records that no read at or above the compacted revision sees, a bounded step at a time.
+//!
+//! The compacted revision is replicated (rule N15); when a member gets rid of the records is its own affair. A sweep walks
+//! the key index once for the compacted revision it started with, then notes that revision as `swept` in the meta record.
+//! After a restart an unfinished sweep walks again from the first key, and finds only what it had not removed. A step
+//! removes the oldest records of a key first (see [`index::dead`]).
+
+use super::apply::Writes;
+use super::disk::KvDisk;
+use super::hash;
+use super::index;
+use super::keys::{RecordKey, STATE_KEY};
+use super::meta::{self, Numbers};
+use super::{Store, StoreError};
+use crate::limits::COMPACTION_STEP_RECORDS;
+use crate::types::Revision;
+use bytes::Bytes;
+use std::ops::Bound;
+
+/// Keys that a step looks at: it must end soon, also where nothing is to be removed.
+const STEP_KEYS_MAX: usize = 4 * COMPACTION_STEP_RECORDS;
+
+/// A sweep that has begun.
+pub(super) struct Sweep {
+    compacted: Revision,
+    from: Bound<Bytes>,
+}
+
+/// What one step found in the index.
+struct Found {
+    /// At most [`COMPACTION_STEP_RECORDS`], by key, then by revision.
+    dead: Vec<(Bytes, Revision)>,
+    /// Where the next step goes on when all of `dead` has been removed; `None` at the end of the index.
+    next: Option<Bound<Bytes>>,
+}
+
+impl Store {
+    /// One step of physical compaction if any is due; true when there is more to do. Does nothing during a cut.
+    pub fn compact_step(&mut self) -> Result<bool, StoreError> {
+        let view = self.view();
+        let before = view.published().numbers;
+        if self.compaction_paused() || before.swept == before.compacted {
+            return Ok(false);
+        }
+        let begun = self.sweep.take();
+        let sweep = begun.unwrap_or(Sweep { compacted: before.compacted, from: Bound::Unbounded });
+        let mut found = find(&view.published().index, &sweep);
+
+        let mut numbers = before;
+        let mut writes = Writes::new();
+        let removed = remove_records(self.disk().as_ref(), &found.dead, &mut numbers, &mut writes)?;
+        if let Some((key, _)) = found.dead.get(removed) {
+            found.next = Some(Bound::Included(key.clone()));
+        }
+        if found.next.is_none() {
+            numbers.swept = sweep.compacted;
+        }
+        if numbers != before {
+            writes.push((STATE_KEY.to_vec(), Some(meta::encode(&numbers, self.membership_json()))));
+            self.write(writes)?;
+            view.publish(|published| {
+                for versions in found.dead[..removed].chunk_by(|(a, _), (b, _)| a == b) {
+                    published.index.forget_oldest(&versions[0].0, versions.len());
+                }
+                published.numbers = numbers;
+            });
+        }
+        self.sweep = found.next.map(|from| Sweep { from, ..sweep });
+        Ok(numbers.swept < numbers.compacted)
+    }
+}
+
+fn find(index: &index::KeyIndex, sweep: &Sweep) -> Found {
+    let mut found = Found { dead: Vec::new(), next: None };
+    let from = sweep.from.as_ref().map(|key| key.as_ref());
+    for (visited, (key, versions)) in index.walk(from, None).enumerate() {
+        let dead = index::dead(versions, sweep.compacted);
+        let room = COMPACTION_STEP_RECORDS - found.dead.len();
+        found.dead.extend(dead.iter().take(room).map(|version| (key.clone(), version.mod_revision)));
+        if visited == STEP_KEYS_MAX || dead.len() > room {
+            found.next = Some(Bound::Included(key.clone()));
+            break;
+        }
+    }
+    found
+}
+
+/// Takes the records of the first of `dead` out of the sums and the tree, as many as one step may, but at least one
+/// revision's. Returns how many revisions that is.
+fn remove_records(
+    disk: &dyn KvDisk,
+    dead: &[(Bytes, Revision)],
+    numbers: &mut Numbers,
+    writes: &mut Writes,
+) -> Result<usize, StoreError> {
+    for (removed, (_, revision)) in dead.iter().enumerate() {
+        let start = RecordKey::first(*revision);
+        let end = RecordKey { sub: start.sub + 1, ..start };
+        let mut records = Vec::new();
+        disk.scan(&start.encode(), Some(&end.encode()), &mut |key, value| {
+            records.push((key.to_vec(), hash::of_record(key, value)));
+            true
+        })?;
+        if records.is_empty() {
+            return Err(StoreError::Unproved(format!("the record of revision {revision} is missing")));
+        }
+        if removed > 0 && writes.len() + records.len() > COMPACTION_STEP_RECORDS {
+            return Ok(removed);
+        }
+        for (key, hash) in records {
+            numbers.records -= 1;
+            numbers.records_sum.subtract(hash);
+            numbers.disk_hash.subtract(hash);
+            writes.push((key, None));
+        }
+    }
+    Ok(dead.len())
+}

@@ -1,0 +1,128 @@
+//! The writer's side of the store: one owner, the apply thread. What it does is in `apply`, `compact`, `cut`.
+//!
+//! After a failed write nobody knows what the disk holds, so the store takes no further one: reads go on at what was
+//! published, and the kv db has to be opened, that is proved, again.
+
+use super::apply::Writes;
+use super::compact::Sweep;
+use super::cut::Frozen;
+use super::disk::KvDisk;
+use super::view::View;
+use super::{StoreError, meta, prove};
+use crate::membership::Membership;
+use crate::types::{Index, Term};
+use std::io;
+use std::sync::Arc;
+
+/// The writer's side; owned by the apply thread.
+pub struct Store {
+    disk: Arc<dyn KvDisk>,
+    view: Arc<View>,
+    membership: Arc<Membership>,
+    membership_json: Vec<u8>,
+    health: Health,
+    cuts: Cuts,
+    pub(super) sweep: Option<Sweep>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    WriteFailed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cuts {
+    None,
+    OneRuns,
+}
+
+impl Store {
+    /// An empty store (a new cluster: index 1, revision 1): writes its meta record.
+    pub fn create(
+        disk: Arc<dyn KvDisk>,
+        index: Index,
+        term: Term,
+        membership: &Membership,
+    ) -> Result<Store, StoreError> {
+        require_empty(disk.as_ref())?;
+        Frozen::empty(index, term, membership).seal(disk.as_ref())?;
+        Store::open(disk, &mut |_, _| ())
+    }
+
+    /// Scans every record, builds the key index and proves `disk_hash`. `progress` gets records scanned so far and in all.
+    pub fn open(disk: Arc<dyn KvDisk>, progress: &mut dyn FnMut(u64, u64)) -> Result<Store, StoreError> {
+        let (published, membership) = prove::prove(disk.as_ref(), progress)?;
+        let view = Arc::new(View::new(disk.clone(), published));
+        let membership_json = meta::membership_json(&membership);
+        let membership = Arc::new(membership);
+        Ok(Store { disk, view, membership, membership_json, health: Health::Good, cuts: Cuts::None, sweep: None })
+    }
+
+    /// For reader threads.
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// The membership at the applied index.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// After the waiters are answered, before the next batch (rule N23).
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        let flushed = self.disk.flush();
+        self.note(flushed)
+    }
+
+    pub(super) fn disk(&self) -> &Arc<dyn KvDisk> {
+        &self.disk
+    }
+
+    pub(super) fn membership_json(&self) -> &[u8] {
+        &self.membership_json
+    }
+
+    pub(super) fn set_membership(&mut self, membership: Arc<Membership>) {
+        self.membership_json = meta::membership_json(&membership);
+        self.membership = membership;
+    }
+
+    pub(super) fn write(&mut self, writes: Writes) -> Result<(), StoreError> {
+        if self.health == Health::WriteFailed {
+            return Err(io::Error::other("an earlier write failed; it must be opened again").into());
+        }
+        let written = self.disk.apply_batch(writes);
+        self.note(written)
+    }
+
+    fn note(&mut self, result: io::Result<()>) -> Result<(), StoreError> {
+        if result.is_err() {
+            self.health = Health::WriteFailed;
+        }
+        Ok(result?)
+    }
+
+    pub(super) fn compaction_paused(&self) -> bool {
+        self.cuts == Cuts::OneRuns
+    }
+
+    pub(super) fn pause_compaction(&mut self) {
+        assert!(self.cuts == Cuts::None, "one cut at a time (rule N12)");
+        self.cuts = Cuts::OneRuns;
+    }
+
+    pub(super) fn resume_compaction(&mut self) {
+        self.cuts = Cuts::None;
+    }
+}
+
+/// A tree that is to be filled must hold nothing.
+pub(crate) fn require_empty(disk: &dyn KvDisk) -> Result<(), StoreError> {
+    let mut empty = true;
+    disk.scan(&[], None, &mut |_, _| {
+        empty = false;
+        false
+    })?;
+    if empty { Ok(()) } else { Err(StoreError::Unproved("a new kv db holds records already".into())) }
+}

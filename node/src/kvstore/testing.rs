@@ -1,0 +1,195 @@
+//! What tests of the store and of snapshots share: disks in memory, a membership, and entries to apply.
+
+use super::{Command, Committed, Condition, KvDisk, Store};
+use crate::disk::LogDisk;
+use crate::membership::{Member, Membership};
+use crate::types::{Index, MemberIdentity, RequestId};
+use bytes::Bytes;
+use raftkv_api::Hex128;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A kv db in memory.
+#[derive(Default)]
+pub(crate) struct MemKv {
+    pub(crate) map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    pub(crate) fail_writes: AtomicBool,
+}
+
+impl MemKv {
+    pub(crate) fn map(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<u8>>> {
+        self.map.lock().expect("no test panics under this lock")
+    }
+
+    /// What a restart would find.
+    pub(crate) fn copy(&self) -> Arc<MemKv> {
+        Arc::new(MemKv { map: Mutex::new(self.map().clone()), ..MemKv::default() })
+    }
+}
+
+impl KvDisk for MemKv {
+    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.map().get(key).cloned())
+    }
+
+    /// Without the lock while `visit` runs, a key at a time, as in sled.
+    fn scan(&self, start: &[u8], end: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+        let mut from = start.to_vec();
+        loop {
+            let next = self.map().range(from.clone()..).next().map(|(key, value)| (key.clone(), value.clone()));
+            let Some((key, value)) = next.filter(|(key, _)| end.is_none_or(|end| key.as_slice() < end)) else {
+                return Ok(());
+            };
+            if !visit(&key, &value) {
+                return Ok(());
+            }
+            from = key;
+            from.push(0);
+        }
+    }
+
+    fn apply_batch(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> io::Result<()> {
+        if self.fail_writes.load(Ordering::Relaxed) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        let mut map = self.map();
+        for (key, value) in batch {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.map().iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+}
+
+/// Files in memory, all durable at once.
+#[derive(Default)]
+pub(crate) struct MemFiles {
+    pub(crate) files: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl MemFiles {
+    pub(crate) fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.files.lock().expect("no test panics under this lock")
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+impl LogDisk for MemFiles {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.files().keys().cloned().collect())
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(self.files().get(name).ok_or_else(missing)?.len() as u64)
+    }
+
+    fn read(&self, name: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let files = self.files();
+        let file = files.get(name).ok_or_else(missing)?;
+        let rest = file.get(offset as usize..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<()> {
+        self.files().insert(name.to_string(), vec![0; len as usize]);
+        Ok(())
+    }
+
+    fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut files = self.files();
+        let file = files.get_mut(name).ok_or_else(missing)?;
+        let end = offset as usize + bytes.len();
+        file.resize(file.len().max(end), 0);
+        file[offset as usize..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.len(name).map(|_| ())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files();
+        let file = files.remove(from).ok_or_else(missing)?;
+        files.insert(to.to_string(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files().remove(name).map(|_| ()).ok_or_else(missing)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `members` members, of which the first votes.
+pub(crate) fn membership(members: u64) -> Membership {
+    let member = |id: u64| Member {
+        name: format!("n{id}"),
+        peer_url: format!("http://n{id}:2380"),
+        incarnation: Hex128([id as u8; 16]),
+    };
+    let mut all = Membership::first(member(1), 1);
+    for id in 2..=members {
+        all.learners.insert(id);
+        all.members.insert(id, member(id));
+        all.added_at.insert(id, id);
+        all.next_member_id = id + 1;
+    }
+    all
+}
+
+pub(crate) fn identity() -> MemberIdentity {
+    let id = |byte| Hex128([byte; 16]);
+    MemberIdentity { cluster_id: id(1), genesis: id(2), generation: 0, member_id: 1, incarnation: id(3) }
+}
+
+/// A new store at index 1.
+pub(crate) fn new_store(disk: &Arc<MemKv>) -> Store {
+    Store::create(disk.clone(), 1, 1, &membership(1)).expect("the disk is empty")
+}
+
+/// What a restart would make of `disk`.
+pub(crate) fn reopen(disk: &MemKv) -> Store {
+    Store::open(disk.copy(), &mut |_, _| ()).expect("nothing damaged it")
+}
+
+pub(crate) fn entry(index: Index, command: &Command) -> Committed {
+    let request = Some(RequestId { origin: 1, nonce: 1, seq: index });
+    Committed::Normal { index, term: 1, request, data: command.encode() }
+}
+
+pub(crate) fn put(key: &str, value: &[u8]) -> Command {
+    put_if(key, value, Condition::None)
+}
+
+pub(crate) fn put_if(key: &str, value: &[u8], condition: Condition) -> Command {
+    Command::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value), condition }
+}
+
+pub(crate) fn delete(key: &str) -> Command {
+    delete_if(key, Condition::None)
+}
+
+pub(crate) fn delete_if(key: &str, condition: Condition) -> Command {
+    Command::Delete { key: Bytes::copy_from_slice(key.as_bytes()), condition }
+}
