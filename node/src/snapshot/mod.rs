@@ -1,15 +1,33 @@
 //! Snapshot files: the whole store at a log index. The very file that a cut writes is streamed to members and kept.
 //!
-//! Layout: an 8-byte magic, a JSON header with its crc, length-prefixed records with a crc per block, and an end record
-//! with the count and the sums. Written to a temporary name, fsynced, renamed, directory fsynced.
+//! ```text
+//! magic, 8 bytes | frame: header, JSON | frame: records ... | frame: end {records u64, sum u128}
+//! frame:  length u32 | crc32c u32 | kind u8 | payload
+//! record: key length u32 | value length u32 | key | value
+//! ```
+//!
+//! A frame's crc covers its offset in the file too, so frames cannot change places; integers are big-endian. A file is
+//! written to a temporary name, fsynced, renamed, and the directory fsynced: under its final name it is whole. It is
+//! written and read in blocks, never held in memory.
+
+mod format;
+mod install;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use install::install;
+pub use read::verify;
+pub use write::{write, write_initial};
 
 use crate::disk::LogDisk;
-use crate::kvstore::{Cut, KvDisk, Store, StoreError};
+use crate::kvstore::StoreError;
+use crate::limits::FRAME_BYTES_MAX;
 use crate::membership::Membership;
-use crate::types::{Index, MemberIdentity, Revision, Term};
+use crate::types::{Index, Revision, Term};
 use raft::prelude::Snapshot;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// The header of a snapshot file, and what a MsgSnapshot carries in its `data` (as JSON).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,54 +51,95 @@ pub struct SnapshotMeta {
 impl SnapshotMeta {
     /// `snapshot-<term>-<index>`, both 20 digits.
     pub fn file_name(&self) -> String {
-        todo!()
+        file_name(self.term, self.index)
     }
+
     /// As raft wants it: metadata, and this struct as JSON in `data`; the body has its own connection (rule N13).
     pub fn to_raft(&self) -> Snapshot {
-        todo!()
+        let data = serde_json::to_vec(self).expect("it has string keys and no failing serializer").into();
+        let mut snapshot = Snapshot { data, ..Snapshot::default() };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.index;
+        metadata.term = self.term;
+        metadata.set_conf_state(self.membership.conf_state());
+        snapshot
     }
-    /// From a MsgSnapshot.
-    pub fn from_raft(_snapshot: &Snapshot) -> Result<SnapshotMeta, String> {
-        todo!()
+
+    /// From a MsgSnapshot, whose sender is not trusted to have written it well.
+    pub fn from_raft(snapshot: &Snapshot) -> Result<SnapshotMeta, String> {
+        if snapshot.data.len() > FRAME_BYTES_MAX {
+            return Err(format!("a snapshot header of {} bytes", snapshot.data.len()));
+        }
+        let meta: SnapshotMeta = serde_json::from_slice(&snapshot.data)
+            .map_err(|error| format!("a snapshot header that is none: {error}"))?;
+        let metadata = snapshot.get_metadata();
+        if (metadata.index, metadata.term) != (meta.index, meta.term) {
+            let (index, term) = (metadata.index, metadata.term);
+            return Err(format!(
+                "raft's index {index}, term {term} differ from the header's {}, {}",
+                meta.index, meta.term
+            ));
+        }
+        if *metadata.get_conf_state() != meta.membership.conf_state() {
+            return Err("raft's configuration differs from the header's membership".into());
+        }
+        meta.check()?;
+        Ok(meta)
     }
-}
 
-/// Writes the first snapshot of a cluster (index 1, no keys), durably.
-pub fn write_initial(
-    _disk: &dyn LogDisk,
-    _identity: &MemberIdentity,
-    _membership: &Membership,
-) -> Result<SnapshotMeta, StoreError> {
-    todo!()
-}
-
-/// Scans the frozen cut and writes its file, durably. `progress` gets records written and in all.
-/// Fails with `Unproved` when the sum of what was written is not the frozen one.
-pub fn write(
-    _disk: &dyn LogDisk,
-    _identity: &MemberIdentity,
-    _cut: &Cut,
-    _progress: &mut dyn FnMut(u64, u64),
-) -> Result<SnapshotMeta, StoreError> {
-    todo!()
-}
-
-/// Opens and verifies every block of the file called `name`, without loading it.
-pub fn verify(_disk: &dyn LogDisk, _name: &str) -> Result<SnapshotMeta, StoreError> {
-    todo!()
+    fn check(&self) -> Result<(), String> {
+        if self.index == 0 || self.term == 0 || self.membership.voters.is_empty() {
+            return Err(format!("index {}, term {}, {} voters", self.index, self.term, self.membership.voters.len()));
+        }
+        if self.revision == 0 || self.compacted > self.revision {
+            return Err(format!("revision {}, compacted {}", self.revision, self.compacted));
+        }
+        if self.size < format::FILE_BYTES_MIN || self.size > format::FILE_BYTES_MAX {
+            return Err(format!("a file of {} bytes", self.size));
+        }
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(hex) {
+            return Err(format!("sha256 '{}'", self.sha256.escape_debug()));
+        }
+        Ok(())
+    }
 }
 
 /// All files of that name pattern that verify, newest first, and the names of those that do not.
-pub fn list(_disk: &dyn LogDisk) -> Result<(Vec<SnapshotMeta>, Vec<String>), StoreError> {
-    todo!()
+pub fn list(disk: &dyn LogDisk) -> Result<(Vec<SnapshotMeta>, Vec<String>), StoreError> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for name in disk.list()?.into_iter().filter(|name| parse_name(name).is_some()) {
+        match verify(disk, &name) {
+            Ok(meta) if meta.file_name() == name => good.push(meta),
+            Ok(_) | Err(StoreError::Unproved(_)) => bad.push(name),
+            Err(StoreError::Io(error)) => return Err(StoreError::Io(error)),
+        }
+    }
+    good.sort_by_key(|meta| std::cmp::Reverse((meta.index, meta.term)));
+    bad.sort();
+    Ok((good, bad))
 }
 
-/// Fills an empty kv db from a file in bounded batches and returns the opened store, proved. `progress` as in `write`.
-pub fn install(
-    _disk: &dyn LogDisk,
-    _meta: &SnapshotMeta,
-    _into: Arc<dyn KvDisk>,
-    _progress: &mut dyn FnMut(u64, u64),
-) -> Result<Store, StoreError> {
-    todo!()
+/// Removes what writers that were cut short left behind; for the opening of a data directory, before anything writes.
+pub fn remove_temporary(disk: &dyn LogDisk) -> Result<(), StoreError> {
+    let temporary = |name: &String| name.strip_suffix(TEMPORARY).is_some_and(|name| parse_name(name).is_some());
+    for name in disk.list()?.into_iter().filter(temporary) {
+        disk.remove(&name)?;
+    }
+    Ok(())
+}
+
+const TEMPORARY: &str = ".tmp";
+
+fn file_name(term: Term, index: Index) -> String {
+    format!("snapshot-{term:020}-{index:020}")
+}
+
+fn parse_name(name: &str) -> Option<(Term, Index)> {
+    let (term, index) = name.strip_prefix("snapshot-")?.split_once('-')?;
+    let digits = |text: &str| text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(term) || !digits(index) {
+        return None;
+    }
+    Some((term.parse().ok()?, index.parse().ok()?))
 }

@@ -1,0 +1,159 @@
+//! Reads a snapshot file a frame at a time, checking each; what it hands out is verified only when the end was reached.
+
+use super::SnapshotMeta;
+use super::format::{self, FRAME_HEAD_BYTES, FrameHead, FrameKind, Header, MAGIC};
+use super::write::hex;
+use crate::disk::LogDisk;
+use crate::kvstore::hash::{self, Sum};
+use crate::kvstore::{Frozen, StoreError};
+use sha2::{Digest, Sha256};
+
+/// Opens and verifies every block of the file called `name`, without loading it.
+pub fn verify(disk: &dyn LogDisk, name: &str) -> Result<SnapshotMeta, StoreError> {
+    let mut reader = Reader::open(disk, name)?;
+    while reader.next_block()?.is_some() {}
+    reader.finish()
+}
+
+/// A file being read.
+pub(super) struct Reader<'a> {
+    file: File<'a>,
+    header: Header,
+    records: u64,
+    sum: Sum,
+    last_key: Vec<u8>,
+}
+
+/// The records of one frame, checked.
+pub(super) struct Block(Vec<u8>);
+
+impl Block {
+    /// Its keys and values.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let (key, value, behind) = format::split_record(rest)?;
+            rest = behind;
+            Some((key, value))
+        })
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Reads up to the end of the header.
+    pub(super) fn open(disk: &'a dyn LogDisk, name: &'a str) -> Result<Reader<'a>, StoreError> {
+        let mut file = File { disk, name, len: disk.len(name)?, offset: 0, sha256: Sha256::new() };
+        if file.take(MAGIC.len())? != MAGIC {
+            return Err(file.bad("does not begin as a snapshot of this format"));
+        }
+        let (kind, payload) = file.frame()?;
+        if kind != FrameKind::Header {
+            return Err(file.bad("has no header"));
+        }
+        let header = serde_json::from_slice(&payload).map_err(|error| file.bad(&format!("header: {error}")))?;
+        Ok(Reader { file, header, records: 0, sum: Sum::default(), last_key: Vec::new() })
+    }
+
+    /// The state that the header announces.
+    pub(super) fn state(&self) -> &Frozen {
+        &self.header.state
+    }
+
+    /// Records read so far.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The next records; `None` when the end has been reached and everything before it was right.
+    pub(super) fn next_block(&mut self) -> Result<Option<Block>, StoreError> {
+        let (kind, payload) = self.file.frame()?;
+        match kind {
+            FrameKind::Header => Err(self.file.bad("has a second header")),
+            FrameKind::Records => self.check(payload).map(Some),
+            FrameKind::End => self.check_end(&payload).map(|()| None),
+        }
+    }
+
+    /// What the file is, once [`Reader::next_block`] has answered `None`.
+    pub(super) fn finish(self) -> Result<SnapshotMeta, StoreError> {
+        let name = self.file.name;
+        let state = self.header.state;
+        let meta = SnapshotMeta {
+            index: state.index,
+            term: state.term,
+            membership: state.membership,
+            revision: state.revision,
+            compacted: state.compacted,
+            size: self.file.offset,
+            sha256: hex(&self.file.sha256.finalize()),
+        };
+        meta.check().map_err(|reason| StoreError::Unproved(format!("{name}: {reason}")))?;
+        Ok(meta)
+    }
+
+    fn check(&mut self, payload: Vec<u8>) -> Result<Block, StoreError> {
+        let mut rest = &payload[..];
+        while !rest.is_empty() {
+            let record = format::split_record(rest).filter(|(key, _, _)| *key > self.last_key.as_slice());
+            let Some((key, value, behind)) = record else {
+                return Err(self.file.bad("holds a block whose records are malformed or out of order"));
+            };
+            self.sum.add(hash::of_record(key, value));
+            self.records += 1;
+            self.last_key = key.to_vec();
+            rest = behind;
+        }
+        Ok(Block(payload))
+    }
+
+    fn check_end(&mut self, payload: &[u8]) -> Result<(), StoreError> {
+        let (records, sum) = (self.records, self.sum.to_hex());
+        if (records, sum) != (self.header.state.records, self.header.state.records_sum) {
+            return Err(self.file.bad("does not hold the records that its header announces"));
+        }
+        if payload != format::end(records, sum) {
+            return Err(self.file.bad("does not hold the records that its end announces"));
+        }
+        if self.file.offset != self.file.len {
+            return Err(self.file.bad("goes on behind its end"));
+        }
+        Ok(())
+    }
+}
+
+/// The bytes below a [`Reader`]; every error names the file and the place.
+struct File<'a> {
+    disk: &'a dyn LogDisk,
+    name: &'a str,
+    len: u64,
+    offset: u64,
+    sha256: Sha256,
+}
+
+impl File<'_> {
+    fn frame(&mut self) -> Result<(FrameKind, Vec<u8>), StoreError> {
+        let start = self.offset;
+        let head = self.take(FRAME_HEAD_BYTES)?.try_into().expect("as many bytes as were asked for");
+        let head = FrameHead::decode(&head).ok_or_else(|| self.bad("holds no frame"))?;
+        let payload = self.take(head.payload_len)?;
+        if head.fits(start, &payload) { Ok((head.kind, payload)) } else { Err(self.bad("holds a damaged frame")) }
+    }
+
+    fn take(&mut self, len: usize) -> Result<Vec<u8>, StoreError> {
+        // Before the allocation: a damaged length must not ask for more than the file has.
+        if len as u64 > self.len - self.offset {
+            return Err(self.bad("ends too early"));
+        }
+        let mut bytes = vec![0; len];
+        if self.disk.read(self.name, self.offset, &mut bytes)? != len {
+            return Err(self.bad("ends too early"));
+        }
+        self.sha256.update(&bytes);
+        self.offset += len as u64;
+        Ok(bytes)
+    }
+
+    fn bad(&self, what: &str) -> StoreError {
+        StoreError::Unproved(format!("{} {what}, before byte {}", self.name, self.offset))
+    }
+}
