@@ -21,6 +21,7 @@ pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod node;
+pub mod sled_home;
 pub mod snapshot;
 pub mod transport;
 pub mod types;
