@@ -1,4 +1,4 @@
-//! Order: first index - 1 <= applied <= commit <= last index, and the log reaches back to the newest snapshot.
+//! Order: first index - 1 <= applied <= commit <= last index, and the newest snapshot is not above the log.
 
 use super::{Check, broken};
 use raftkv_node::driver::DriverStatus;
@@ -6,11 +6,12 @@ use raftkv_node::driver::DriverStatus;
 /// A process was stepped.
 pub fn check(now: &DriverStatus) -> Check {
     let DriverStatus { first_index, snapshot_index, applied, commit, last_index, .. } = now;
-    let in_order = *first_index <= applied + 1
-        && applied <= commit
+    // While the mark of a snapshot is made durable, the log has restarted behind it and nothing else has.
+    let is_installing = *first_index > snapshot_index + 1;
+    let in_order = applied <= commit
         && commit <= last_index
-        && *first_index <= snapshot_index + 1
-        && snapshot_index <= last_index;
+        && snapshot_index <= last_index
+        && (is_installing || *first_index <= applied + 1);
     if in_order {
         return Ok(());
     }
