@@ -145,6 +145,7 @@ impl SimNode {
         format!("http://{}:2380", self.name)
     }
 
+    /// The disk that raft's log lives on.
     fn log_disk(&self) -> Arc<dyn LogDisk> {
         self.disk.clone()
     }

@@ -22,8 +22,16 @@ pub struct Copy {
     to: Slot,
     to_boot: u64,
     to_member: MemberId,
-    meta: Box<SnapshotMeta>,
-    done: u64,
+    file: CopiedFile,
+}
+
+/// How much of a file has arrived.
+#[derive(Debug)]
+pub struct CopiedFile {
+    /// What is to arrive.
+    pub meta: Box<SnapshotMeta>,
+    /// Bytes so far.
+    pub done: u64,
 }
 
 impl World {
@@ -174,7 +182,7 @@ impl World {
         let (Some(from), Some(to_member)) = (self.slot_of(to, from), node.member_id()) else {
             return self.due.push_back((to, Event::Fetched { meta, whole: false }));
         };
-        self.copies.push(Copy { from, to, to_boot: node.boots, to_member, meta, done: 0 });
+        self.copies.push(Copy { from, to, to_boot: node.boots, to_member, file: CopiedFile { meta, done: 0 } });
     }
 
     /// One turn of a copy; false when nothing is on its way.
@@ -190,7 +198,7 @@ impl World {
         let result = if breaks {
             Err(io::Error::other("the stream broke"))
         } else {
-            copy_some(&*self.nodes[copy.from].disk, &*self.nodes[copy.to].disk, &mut copy)
+            copy_some(&*self.nodes[copy.from].disk, &*self.nodes[copy.to].disk, &mut copy.file)
         };
         match result {
             Ok(false) => self.copies.push(copy),
@@ -201,7 +209,7 @@ impl World {
     }
 
     fn copied(&mut self, copy: Copy, same_process: bool, whole: bool) {
-        let Copy { from, to, to_boot: _, to_member, meta, done: _ } = copy;
+        let Copy { from, to, to_boot: _, to_member, file: CopiedFile { meta, done: _ } } = copy;
         self.trace.line(self.now, &format!("{} -> {} snapshot {} whole: {whole}", self.nodes[from].name, self.nodes[to].name, meta.index));
         self.counts.copies += u64::from(whole);
         self.due.push_back((from, Event::SnapshotSent { to: to_member, index: meta.index, whole }));
@@ -212,7 +220,7 @@ impl World {
 }
 
 /// Copies a piece; true when the file is whole, verified and durable under its name (rule N13).
-fn copy_some(source: &dyn LogDisk, target: &dyn LogDisk, copy: &mut Copy) -> io::Result<bool> {
+pub fn copy_some(source: &dyn LogDisk, target: &dyn LogDisk, copy: &mut CopiedFile) -> io::Result<bool> {
     let name = copy.meta.file_name();
     let temporary = format!("{name}.tmp");
     if copy.done == 0 {

@@ -420,6 +420,12 @@ impl World {
         let ticks = self.rng.between(MIN_ELECTION_TICKS as u64, MAX_ELECTION_TICKS as u64) as usize;
         let out = match self.nodes[slot].boot(nonce, ticks, &self.logger) {
             Ok(out) => out,
+            Err(e) if e.to_string().contains("injected") => {
+                self.trace.line(self.now, &format!("{} does not open: {e}", self.nodes[slot].name));
+                let seed = self.rng.bits();
+                self.nodes[slot].crash(seed);
+                return Ok(());
+            }
             Err(e) => return broken("opening", format!("{} does not open: {e}", self.nodes[slot].name)),
         };
         if let Some(running) = self.nodes[slot].running() {
