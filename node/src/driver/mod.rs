@@ -123,10 +123,11 @@ impl Driver {
         }
         let durable =
             Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index: membership.conf_index };
+        let batch_bytes_max = log.batch_bytes_max();
         let mut storage = Storage::new(log, hard_state, membership.conf_state());
         storage.added_at = membership.added_at.clone();
         storage.newest = snapshots.first().cloned();
-        let node = RawNode::new(&raft_config(identity.member_id, applied, &config), storage, logger)
+        let node = RawNode::new(&raft_config(identity.member_id, applied, batch_bytes_max, &config), storage, logger)
             .map_err(|e| format!("raft does not start: {e}"))?;
         let seen_leader = (node.raft.term, node.raft.leader_id);
         let removed = membership.removed.get(&identity.member_id).map(|removed| (removed.index, removed.term));
@@ -284,7 +285,7 @@ impl Driver {
     }
 }
 
-fn raft_config(id: MemberId, applied: Index, config: &DriverConfig) -> Config {
+fn raft_config(id: MemberId, applied: Index, batch_bytes_max: usize, config: &DriverConfig) -> Config {
     Config {
         id,
         applied,
@@ -292,7 +293,8 @@ fn raft_config(id: MemberId, applied: Index, config: &DriverConfig) -> Config {
         heartbeat_tick: limits::HEARTBEAT_TICKS,
         min_election_tick: config.election_ticks_min,
         max_election_tick: config.election_ticks_max,
-        max_size_per_msg: limits::MESSAGE_BYTES_MAX,
+        // A batch of the log takes a message behind half a batch of others (rule N2), whatever the log's sizes are.
+        max_size_per_msg: limits::MESSAGE_BYTES_MAX.min(batch_bytes_max as u64 / 16),
         max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
         max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,
         max_committed_size_per_ready: limits::COMMITTED_BYTES_PER_READY_MAX,

@@ -53,6 +53,11 @@ impl Driver {
             }
             self.start_read_round();
             if !self.may_take_ready() {
+                if self.syncing.is_none() && self.unstable_bytes > 0 {
+                    // What was stepped held nothing new (doubles, rejections): no batch will take it.
+                    self.unstable_bytes = 0;
+                    continue;
+                }
                 break;
             }
             let ready = self.node.ready();
@@ -315,7 +320,7 @@ impl Driver {
 
     /// Bytes that raft holds and no batch has taken: bounds the next batch (rule N2).
     pub(super) fn may_step_entries(&self) -> bool {
-        self.unstable_bytes < limits::UNSTABLE_BYTES_MAX
+        self.unstable_bytes < limits::UNSTABLE_BYTES_MAX.min(self.log().batch_bytes_max() / 2)
     }
 
     /// Whether the log holds exactly this entry.

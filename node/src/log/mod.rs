@@ -271,6 +271,10 @@ impl Log {
         ops
     }
 
+    /// Largest batch that [`Log::append`] takes.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.config.batch_bytes_max
+    }
     /// Index before the first readable entry, with its term: a snapshot's or the compaction point.
     pub fn base(&self) -> Mark {
         self.state.table.base()

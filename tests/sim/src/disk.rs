@@ -20,6 +20,8 @@ pub const SECTOR_BYTES: u64 = 512;
 /// What may survive of that which was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashModel {
+    /// Nothing.
+    Nothing,
     /// A prefix of the writes to each file, the last one cut at a sector; a prefix of the changes of names.
     InOrder,
     /// Any sectors of any writes, any changes of names.
@@ -375,6 +377,7 @@ impl Random {
     /// Which of `count` things in a row survive: often all, often none.
     fn survivors(&mut self, count: usize, model: CrashModel) -> Vec<bool> {
         let prefix = match self.next() % 4 {
+            _ if model == CrashModel::Nothing => 0,
             0 => 0,
             1 => count,
             _ if model == CrashModel::Reordered => return (0..count).map(|_| self.next().is_multiple_of(2)).collect(),

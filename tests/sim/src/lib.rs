@@ -1,4 +1,37 @@
-//! Deterministic simulation: one seed is one bit-exact run.
+//! Deterministic simulation: one seed is one bit-exact run of the real driver, log and store, in one thread, over a
+//! network and disks that lose, delay, double, reorder and tear.
+//!
+//! ```text
+//!   swarm ──► world ──► node (driver, log, store) ──► Out ──► world ──► net, clients, invariants
+//!              │ one small action a step              │
+//!              └── faults, admin, ticks               └── every step: all invariants
+//! ```
+//!
+//! `cargo test -p raftkv-sim --profile sim --test sim` runs many seeds; `--test golden` runs stories that one can read,
+//! over the same nodes without chance ([`story`]).
+//!
+//! # Caveats
+//! Threads of the process are steps here, so data races are not seen; sled is a map here, so its faults are not.
 
+// Fields of variants are named in the variant's sentence.
+#![allow(missing_docs)]
+
+pub mod admin;
+pub mod client;
 pub mod disk;
+pub mod ending;
+pub mod faults;
+pub mod invariants;
 pub mod kv;
+pub mod model;
+pub mod net;
+pub mod node;
+pub mod rng;
+pub mod run;
+pub mod story;
+pub mod swarm;
+pub mod tell;
+pub mod threads;
+pub mod trace;
+pub mod wires;
+pub mod world;

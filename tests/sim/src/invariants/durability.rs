@@ -1,0 +1,25 @@
+//! Durability: a process that starts finds every entry and the term that were durable before. Only entries that a
+//! batch was replacing when the process ended may be either.
+
+use super::witness::Witness;
+use super::{Check, broken};
+use raftkv_node::driver::DriverStatus;
+use raftkv_node::log::Log;
+
+/// A process started.
+pub fn check(status: &DriverStatus, log: &Log, witness: &Witness) -> Check {
+    let id = status.id;
+    if status.durable_term < witness.term {
+        let what = format!("member {id} starts at term {}, term {} was durable", status.durable_term, witness.term);
+        return broken("durability", what);
+    }
+    let end = witness.replacing_from.unwrap_or(u64::MAX).max(log.first_index());
+    for (index, kept) in witness.entries.range(log.first_index()..end) {
+        if log.term(*index) != Some(kept.term) {
+            let found = log.term(*index);
+            let what = format!("member {id} starts with {found:?} at index {index}, term {} was durable", kept.term);
+            return broken("durability", what);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Removed ids: a member leaves only into the removed set, an id belongs to one data directory for ever, and a member
+//! is told that it was removed only when it was.
+
+use super::{Check, broken};
+use raftkv_api::Hex128;
+use raftkv_node::membership::Membership;
+use raftkv_node::types::{Index, MemberId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whose each id is, and who was removed.
+#[derive(Debug, Default)]
+pub struct Ids {
+    owners: BTreeMap<MemberId, Hex128>,
+    removed: BTreeMap<MemberId, Index>,
+    members: BTreeMap<Index, BTreeSet<MemberId>>,
+}
+
+impl Ids {
+    /// A process has this membership.
+    pub fn check(&mut self, membership: &Membership) -> Check {
+        let present = membership.members.iter().map(|(id, member)| (*id, member.incarnation));
+        let gone = membership.removed.iter().map(|(id, removed)| (*id, removed.incarnation));
+        for (id, incarnation) in present.chain(gone) {
+            let owner = *self.owners.entry(id).or_insert(incarnation);
+            if owner != incarnation {
+                return broken("removed_ids", format!("id {id} belongs to {owner} and to {incarnation}"));
+            }
+        }
+        if let Some(id) = membership.members.keys().find(|id| membership.removed.contains_key(id)) {
+            return broken("removed_ids", format!("id {id} is a member and removed at {}", membership.conf_index));
+        }
+        let earlier = self.members.range(..membership.conf_index).next_back();
+        let lost = earlier.and_then(|(_, members)| {
+            members.iter().find(|id| !membership.members.contains_key(id) && !membership.removed.contains_key(id))
+        });
+        if let Some(id) = lost {
+            return broken("removed_ids", format!("id {id} left without a trace at {}", membership.conf_index));
+        }
+        self.members.insert(membership.conf_index, membership.members.keys().copied().collect());
+        self.removed.extend(membership.removed.iter().map(|(id, removed)| (*id, removed.index)));
+        Ok(())
+    }
+
+    /// A member was told that it is removed.
+    pub fn check_told(&self, id: MemberId) -> Check {
+        if self.removed.contains_key(&id) {
+            return Ok(());
+        }
+        broken("removed_ids", format!("member {id} is told that it was removed, but nobody applied that"))
+    }
+}

@@ -1,0 +1,451 @@
+//! One simulated node: a real driver and a real store over a simulated disk, carrying out effects step by step.
+//!
+//! Enters: events, and turns of its threads ([`SimNode::disk_turn`], [`SimNode::apply_turn`]). Leaves: [`Out`]s. The
+//! node does in small steps what the process does in threads, so that a crash can fall between any two of them.
+
+use crate::disk::{CrashModel, SimDisk};
+use crate::kv::MemHome;
+use crate::rng::Rng;
+use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
+use raftkv_api::{Hex128, StateHash};
+use raftkv_node::disk::LogDisk;
+use raftkv_node::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event};
+use raftkv_node::kvstore::{Applied, Committed, KvHome, View};
+use raftkv_node::log::LogConfig;
+use raftkv_node::membership::{Member, Membership};
+use raftkv_node::open::{self, KvPlan, OpenConfig, OpenError, Opened};
+use raftkv_node::refusal::Refusal;
+use raftkv_node::snapshot::SnapshotMeta;
+use raftkv_node::transport::{Frame, Hello, HelloVerdict, Report};
+use raftkv_node::types::{Index, MemberId, MemberIdentity, RequestId};
+use std::io;
+use std::sync::Arc;
+
+/// Sizes that a run draws; small, so that segments are recycled and snapshots are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of the log.
+    pub log: LogConfig,
+    /// A snapshot is cut behind so many bytes.
+    pub snapshot_log_bytes_min: u64,
+}
+
+/// Ticks between two reports of a member about itself: a second.
+const REPORT_TICKS: u64 = 20;
+
+/// Something that left the node.
+#[derive(Debug)]
+pub enum Out {
+    /// A frame for the transport.
+    Frame { to: MemberId, frame: Frame },
+    /// The answer to a request of a local client, by the driver.
+    Answer { request: RequestId, answer: Answer },
+    /// Entries were applied and published; requests among them are answered.
+    Applied { items: Vec<Committed>, results: Vec<Applied>, hash: StateHash },
+    /// This read may be served.
+    ReadReady { read: u64 },
+    /// This read can't be served here.
+    ReadFailed { read: u64, why: Refusal },
+    /// Steps were queued for the disk.
+    Persists { batch: u64 },
+    /// The file is to be copied from this member.
+    Fetch { from: MemberId, meta: Box<SnapshotMeta> },
+    /// A snapshot was cut.
+    Cut { index: Index },
+    /// The store is this snapshot (or was proved, or rebuilt, when the node opened).
+    StoreReady { index: Index },
+    /// The membership changed.
+    Members(Arc<Membership>),
+    /// The removal is safe to act on: raft stopped.
+    Gone { index: Index },
+    /// The node does not trust its data.
+    Quarantined(String),
+    /// The kv db's claim was wrong: the process restarts itself.
+    DistrustsKv(String),
+    /// Stopped cleanly.
+    Closed,
+    /// A call of the disk failed: the process ends.
+    DiskFailed(String),
+}
+
+/// A node's life.
+pub enum Life {
+    /// Waits to be spoken to.
+    Blank,
+    /// The process is not there; the disk is.
+    Down,
+    /// Runs raft.
+    Running(Box<Running>),
+    /// Stopped for good, with the reason.
+    Quarantined(String),
+    /// Removed, and safely so.
+    Removed,
+    /// The disk is gone for ever.
+    Lost,
+}
+
+/// A running process.
+pub struct Running {
+    /// The brain.
+    pub driver: Driver,
+    /// Random per process start.
+    pub nonce: u64,
+    /// What the log thread has to do.
+    pub disk_thread: DiskThread,
+    /// What the apply thread has to do.
+    pub apply_thread: ApplyThread,
+    /// As the driver last published it.
+    pub members: Arc<Membership>,
+    /// Reads that wait for apply.
+    reads: Vec<(Index, u64)>,
+    requests: u64,
+    ticks: u64,
+    /// Events were stepped whose effects nobody took yet.
+    pub owes_effects: bool,
+}
+
+/// The node.
+pub struct SimNode {
+    /// `n1`, `n2`, ...
+    pub name: String,
+    /// Of its data directory.
+    pub incarnation: Hex128,
+    /// The log's disk.
+    pub disk: Arc<SimDisk>,
+    /// The kv databases.
+    pub home: Arc<MemHome>,
+    /// The identity file.
+    pub identity: Option<MemberIdentity>,
+    /// Where it is in its life.
+    pub life: Life,
+    sizes: Sizes,
+    /// Counts process starts, so that streams of an earlier one are seen to be broken.
+    pub boots: u64,
+}
+
+impl SimNode {
+    /// An empty directory.
+    pub fn blank(number: u64, sizes: Sizes) -> SimNode {
+        let mut incarnation = [0; 16];
+        incarnation[8..].copy_from_slice(&number.to_be_bytes());
+        SimNode {
+            name: format!("n{number}"),
+            incarnation: Hex128(incarnation),
+            disk: Arc::new(SimDisk::new()),
+            home: Arc::new(MemHome::new()),
+            identity: None,
+            life: Life::Blank,
+            sizes,
+            boots: 0,
+        }
+    }
+
+    /// Where peers would dial it.
+    pub fn peer_url(&self) -> String {
+        format!("http://{}:2380", self.name)
+    }
+
+    /// The disk that raft's log lives on.
+    fn log_disk(&self) -> Arc<dyn LogDisk> {
+        self.disk.clone()
+    }
+
+    /// Makes this the first voter of a new cluster; it is Down until it boots.
+    pub fn init(&mut self, cluster_id: Hex128, min_voters: u32) -> Result<(), OpenError> {
+        let incarnation = self.incarnation;
+        let identity = MemberIdentity { cluster_id, genesis: Hex128([7; 16]), generation: 0, member_id: 1, incarnation };
+        let first = Member { name: self.name.clone(), peer_url: self.peer_url(), incarnation };
+        open::init(&identity, first, min_voters, &self.log_disk(), self.sizes.log)?;
+        self.identity = Some(identity);
+        self.life = Life::Down;
+        Ok(())
+    }
+
+    /// A leader spoke to a Blank node: it joins.
+    pub fn join(&mut self, hello: &Hello) -> Result<(), OpenError> {
+        let identity = MemberIdentity {
+            cluster_id: hello.cluster_id,
+            genesis: hello.genesis,
+            generation: hello.generation,
+            member_id: hello.to,
+            incarnation: hello.to_incarnation,
+        };
+        open::join(&identity, &self.log_disk(), self.sizes.log)?;
+        self.identity = Some(identity);
+        self.life = Life::Down;
+        Ok(())
+    }
+
+    /// Starts the process on what the disk holds. `election_ticks` pins raft's random timeout.
+    pub fn boot(&mut self, nonce: u64, election_ticks: usize, logger: &slog::Logger) -> Result<Vec<Out>, OpenError> {
+        let identity = self.identity.expect("only a member boots");
+        let config = OpenConfig {
+            log: self.sizes.log,
+            driver: DriverConfig {
+                nonce,
+                election_ticks_min: election_ticks,
+                election_ticks_max: election_ticks + 1,
+                snapshot_log_bytes_min: self.sizes.snapshot_log_bytes_min,
+            },
+        };
+        let home: &dyn KvHome = &*self.home;
+        let opened = open::open_member(&identity, self.log_disk(), home, &config, logger, &mut |_, _, _| {});
+        let Opened { driver, kv, applied: _ } = match opened {
+            Ok(opened) => opened,
+            Err(OpenError::Quarantined(why)) => {
+                self.life = Life::Quarantined(why.clone());
+                return Ok(vec![Out::Quarantined(why)]);
+            }
+            Err(e) => return Err(e),
+        };
+        self.boots += 1;
+        let mut running = Running {
+            members: Arc::new(driver.status().membership.as_ref().clone()),
+            driver,
+            nonce,
+            disk_thread: DiskThread::default(),
+            apply_thread: ApplyThread::new(kv),
+            reads: Vec::new(),
+            requests: 0,
+            ticks: 0,
+            owes_effects: false,
+        };
+        let mut out = Vec::new();
+        running.take_effects(&mut out);
+        self.life = Life::Running(Box::new(running));
+        Ok(out)
+    }
+
+    /// The process, if there is one.
+    pub fn running(&self) -> Option<&Running> {
+        match &self.life {
+            Life::Running(running) => Some(running),
+            Life::Blank | Life::Down | Life::Quarantined(_) | Life::Removed | Life::Lost => None,
+        }
+    }
+
+    /// The process, if there is one.
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.life {
+            Life::Running(running) => Some(running),
+            Life::Blank | Life::Down | Life::Quarantined(_) | Life::Removed | Life::Lost => None,
+        }
+    }
+
+    /// Its id, once it has one.
+    pub fn member_id(&self) -> Option<MemberId> {
+        self.identity.map(|identity| identity.member_id)
+    }
+
+    /// What the driver shows of itself.
+    pub fn status(&self) -> Option<DriverStatus> {
+        self.running().map(|running| running.driver.status())
+    }
+
+    /// Power loss: the process is gone, and everything that was not durable, but for a part that `seed` chooses.
+    pub fn crash(&mut self, seed: u64) {
+        self.life = Life::Down;
+        let model = if seed.is_multiple_of(2) { CrashModel::InOrder } else { CrashModel::Reordered };
+        self.disk.crash(seed, model);
+        self.home.crash(seed);
+    }
+
+    /// Kill -9: the process is gone, the operating system keeps what it was given.
+    pub fn kill(&mut self) {
+        self.life = Life::Down;
+        self.disk.kill();
+        self.home.end_run();
+    }
+
+    /// Steps an event; with `now`, takes the effects at once, else they wait for the next event, as in a batch.
+    pub fn step(&mut self, event: Event, now: bool) -> Vec<Out> {
+        let mut out = Vec::new();
+        let Some(running) = self.running_mut() else { return out };
+        if matches!(event, Event::Tick) {
+            running.report_when_due(&mut out);
+        }
+        running.driver.step(event);
+        running.owes_effects = true;
+        if now {
+            running.take_effects(&mut out);
+        }
+        out
+    }
+
+    /// One turn of the log thread. What it led to is for the caller to look at, and then to step.
+    pub fn disk_turn(&mut self, ops: usize) -> io::Result<DiskTurn> {
+        let disk = self.disk.clone();
+        let Some(running) = self.running_mut() else { return Ok(DiskTurn::Worked) };
+        running.disk_thread.turn(&*disk, ops)
+    }
+
+    /// One turn of the apply thread: at most `items` entries.
+    pub fn apply_turn(&mut self, items: usize, rng: &mut Rng) -> Vec<Out> {
+        let mut out = Vec::new();
+        let identity = self.identity;
+        let (disk, home) = (self.disk.clone(), self.home.clone());
+        let Some(running) = self.running_mut() else { return out };
+        let identity = identity.expect("a process has an identity");
+        let turn = running.apply_thread.turn(&identity, &*disk, &*home, items, rng);
+        for event in turn.into_outs(&mut out) {
+            running.driver.step(event);
+        }
+        running.take_effects(&mut out);
+        running.serve_reads(&mut out);
+        out
+    }
+
+    /// The hello that this node would send now; `None` while it runs no raft.
+    pub fn hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello> {
+        let (running, identity) = (self.running()?, self.identity?);
+        let (term, last_index) = running.driver.durable_position();
+        Some(Hello {
+            format: 1,
+            cluster_id: identity.cluster_id,
+            genesis: identity.genesis,
+            generation: identity.generation,
+            from: identity.member_id,
+            from_name: self.name.clone(),
+            from_incarnation: identity.incarnation,
+            to,
+            to_incarnation,
+            term,
+            last_index,
+            boot: running.nonce,
+            peer_url: self.peer_url(),
+            client_url: String::new(),
+            admin_url: String::new(),
+        })
+    }
+
+    /// Answers a hello; a node without raft answers nothing.
+    pub fn check_hello(&mut self, hello: &Hello) -> Option<Result<(), HelloVerdict>> {
+        self.running_mut().map(|running| running.driver.check_hello(hello))
+    }
+
+    /// Ends the process if something that left it says so; true when it did. The caller looks at it before.
+    pub fn end_if_stopped(&mut self, out: &[Out]) -> bool {
+        let life = out.iter().find_map(|one| match one {
+            Out::Gone { .. } => Some(Life::Removed),
+            Out::Quarantined(why) => Some(Life::Quarantined(why.clone())),
+            Out::Closed | Out::DistrustsKv(_) | Out::DiskFailed(_) => Some(Life::Down),
+            Out::Frame { .. }
+            | Out::Answer { .. }
+            | Out::Applied { .. }
+            | Out::ReadReady { .. }
+            | Out::ReadFailed { .. }
+            | Out::Persists { .. }
+            | Out::Fetch { .. }
+            | Out::Cut { .. }
+            | Out::StoreReady { .. }
+            | Out::Members(_) => None,
+        });
+        let Some(life) = life else { return false };
+        if out.iter().any(|one| matches!(one, Out::DistrustsKv(_)))
+            && let Some(name) = self.running().and_then(|running| running.apply_thread.kv_name())
+        {
+            self.home.set_aside(&name).expect("the simulated home does not fail");
+        }
+        self.life = life;
+        true
+    }
+}
+
+impl Running {
+    /// The number of the next request of this process.
+    pub fn next_request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId { origin: self.driver.status().id, nonce: self.nonce, seq: self.requests }
+    }
+
+    /// The readers' side of the store, once it is proved.
+    pub fn view(&self) -> Option<&Arc<View>> {
+        self.apply_thread.view()
+    }
+
+    fn report_when_due(&mut self, out: &mut Vec<Out>) {
+        self.ticks += 1;
+        if !self.ticks.is_multiple_of(REPORT_TICKS) {
+            return;
+        }
+        let status = self.driver.status();
+        let report = Report {
+            applied: status.applied,
+            durable_conf_index: status.durable_conf_index,
+            commit: status.commit,
+            free_bytes: 1 << 40,
+            can_lead: status.can_lead,
+        };
+        for to in self.members.members.keys().copied().filter(|to| *to != status.id) {
+            out.push(Out::Frame { to, frame: Frame::Report(report) });
+        }
+    }
+
+    /// Takes the driver's effects and starts each of them.
+    pub fn take_effects(&mut self, out: &mut Vec<Out>) {
+        self.owes_effects = false;
+        for effect in self.driver.effects() {
+            self.start(effect, out);
+        }
+    }
+
+    fn start(&mut self, effect: Effect, out: &mut Vec<Out>) {
+        match effect {
+            Effect::Send(message) => out.push(Out::Frame { to: message.to, frame: Frame::Raft(message) }),
+            Effect::Forward { to, forward } => out.push(Out::Frame { to, frame: Frame::Forward(forward) }),
+            Effect::ForwardReply { to, reply } => out.push(Out::Frame { to, frame: Frame::ForwardReply(reply) }),
+            Effect::TellRemoved { to, record } => out.push(Out::Frame { to, frame: Frame::Removed(record) }),
+            Effect::Persist { batch, ops } => {
+                out.push(Out::Persists { batch });
+                let (last_index, term) = (self.driver.log().last_index(), self.driver.status().term);
+                let then = DiskJob::Persisted { batch, last_index, term };
+                self.disk_thread.push(ops, then);
+            }
+            Effect::Housekeep { ops } => self.disk_thread.push(ops, DiskJob::Nothing),
+            Effect::MakeSpare { name, ops } => self.disk_thread.push_spare(ops, name),
+            Effect::Apply { generation, items } => self.apply_thread.push(ApplyJob::Items(generation, items.into())),
+            Effect::Cut => self.apply_thread.push(ApplyJob::Cut),
+            Effect::Fetch { from, meta } => out.push(Out::Fetch { from, meta }),
+            Effect::Install { generation, meta } => {
+                self.apply_thread.hide_view();
+                self.apply_thread.push(ApplyJob::Install(generation, meta));
+            }
+            Effect::DropSnapshots { below } => self.disk_thread.push(Vec::new(), DiskJob::DropSnapshots(below)),
+            Effect::Answer { request, answer } => out.push(Out::Answer { request, answer }),
+            Effect::ReadReady { reads, index } => {
+                self.reads.extend(reads.into_iter().map(|read| (index, read)));
+                self.serve_reads(out);
+            }
+            Effect::ReadFailed { reads, why } => {
+                out.extend(reads.into_iter().map(|read| Out::ReadFailed { read, why: why.clone() }));
+            }
+            Effect::Members(members) => {
+                self.members = members.clone();
+                out.push(Out::Members(members));
+            }
+            Effect::Gone { index, term: _ } => out.push(Out::Gone { index }),
+            Effect::Quarantine { why } => out.push(Out::Quarantined(why)),
+            Effect::DistrustKv { why } => out.push(Out::DistrustsKv(why)),
+            Effect::Closed { batch: _ } => out.push(Out::Closed),
+        }
+    }
+
+    fn serve_reads(&mut self, out: &mut Vec<Out>) {
+        let Some(applied) = self.apply_thread.view().map(|view| view.applied()) else { return };
+        self.reads.retain(|(index, read)| {
+            if *index <= applied {
+                out.push(Out::ReadReady { read: *read });
+            }
+            *index > applied
+        });
+    }
+}
+
+/// What a node opens its kv db by.
+pub fn plan_name(plan: &KvPlan) -> String {
+    match plan {
+        KvPlan::Prove { name } => name.clone(),
+        KvPlan::Rebuild { meta } => format!("kv-{}", meta.index),
+        KvPlan::Absent => "none".to_string(),
+    }
+}

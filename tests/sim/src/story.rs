@@ -1,0 +1,592 @@
+//! A small cluster without chance, for stories that one can read (`tests/golden.rs`).
+//!
+//! Time, frames and crashes come from the script alone. Disks and apply threads work at once unless the script holds
+//! them. Everything that happens is a line of text.
+
+use crate::disk::{CrashModel, SimDisk};
+use crate::kv::Damage;
+use crate::net::Slot;
+use crate::node::{Life, Out, Sizes, SimNode};
+use crate::rng::Rng;
+use crate::tell;
+use crate::threads::DiskTurn;
+use crate::wires::{CopiedFile, copy_some};
+use raft::prelude::MessageType;
+use raftkv_api::{AddMember, Hex128};
+use raftkv_node::disk::LogDisk;
+use raftkv_node::driver::{Event, Role};
+use raftkv_node::kvstore::{Command, Condition};
+use raftkv_node::node::MembershipCall;
+use raftkv_node::snapshot::{self, SnapshotMeta};
+use raftkv_node::transport::{Frame, HelloVerdict};
+use raftkv_node::types::{Index, MemberId, RequestId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Shortest election timeout of a story's first node; each further one waits two ticks longer.
+const ELECTION_TICKS: usize = 15;
+/// Rounds in which a story must come to rest.
+const ROUNDS_MAX: usize = 2_000;
+
+/// The cluster of a story.
+pub struct Story {
+    pub(crate) nodes: Vec<SimNode>,
+    wires: BTreeMap<(Slot, Slot), VecDeque<Frame>>,
+    streams: BTreeMap<(Slot, Slot), (u64, u64)>,
+    blocked: BTreeSet<(Slot, Slot)>,
+    held_disks: BTreeSet<Slot>,
+    held_applies: BTreeSet<Slot>,
+    /// Names of calls, for people: `#1`, `#2`, ...
+    calls: BTreeMap<RequestId, usize>,
+    reads: BTreeMap<(Slot, u64), String>,
+    count: usize,
+    roles: BTreeMap<Slot, (Role, u64)>,
+    backups: BTreeMap<Slot, (Arc<SimDisk>, Option<u64>)>,
+    due: VecDeque<(Slot, Event)>,
+    rng: Rng,
+    boots: u64,
+    text: String,
+}
+
+impl Story {
+    /// `nodes` Blank nodes with logs of these sizes.
+    pub fn new(nodes: u64, sizes: Sizes) -> Story {
+        Story {
+            nodes: (1..=nodes).map(|number| SimNode::blank(number, sizes)).collect(),
+            wires: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            held_disks: BTreeSet::new(),
+            held_applies: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            count: 0,
+            roles: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            due: VecDeque::new(),
+            rng: Rng::new(1),
+            boots: 0,
+            text: String::new(),
+        }
+    }
+
+    /// Everything that was told since the last call.
+    pub fn take_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    /// Puts back what was taken.
+    pub fn tell(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// The slot of `n1`, `n2`, ...
+    pub fn slot(&self, name: &str) -> Result<Slot, String> {
+        self.nodes.iter().position(|node| node.name == name).ok_or_else(|| format!("there is no node {name}"))
+    }
+
+    fn say(&mut self, slot: Slot, what: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{} {what}", self.nodes[slot].name);
+    }
+
+    /// Makes `n1` the first voter of a new cluster, and starts it.
+    pub fn init(&mut self, min_voters: u32) {
+        self.nodes[0].init(Hex128([1; 16]), min_voters).expect("an empty directory takes an init");
+        self.boot(0);
+    }
+
+    /// Starts a process on what its disk holds.
+    pub fn boot(&mut self, slot: Slot) {
+        self.boots += 1;
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        match self.nodes[slot].boot(self.boots, ELECTION_TICKS + 2 * slot, &logger) {
+            Ok(out) => {
+                if let Some(status) = self.nodes[slot].status() {
+                    let text = format!(
+                        "starts: term {} applied {} commit {} last {}",
+                        status.term, status.applied, status.commit, status.last_index
+                    );
+                    self.say(slot, &text);
+                }
+                self.took(slot, out);
+            }
+            Err(e) => self.say(slot, &format!("does not start: {e}")),
+        }
+        self.work();
+    }
+
+    /// Steps one event and lets disks and applies work.
+    pub fn step(&mut self, slot: Slot, event: Event) {
+        let out = self.nodes[slot].step(event, true);
+        self.took(slot, out);
+        self.work();
+    }
+
+    /// Steps events as one batch.
+    pub fn step_batch(&mut self, slot: Slot, events: Vec<Event>) {
+        let last = events.len().saturating_sub(1);
+        for (at, event) in events.into_iter().enumerate() {
+            let out = self.nodes[slot].step(event, at == last);
+            self.took(slot, out);
+        }
+        self.work();
+    }
+
+    /// Disks and applies that are not held work until they are idle.
+    pub fn work(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            if let Some((slot, event)) = self.due.pop_front() {
+                let out = self.nodes[slot].step(event, true);
+                self.took(slot, out);
+                continue;
+            }
+            let disk_works = |slot: &Slot| {
+                !self.held_disks.contains(slot)
+                    && self.nodes[*slot].running().is_some_and(|running| !running.disk_thread.is_idle())
+            };
+            let apply_works = |slot: &Slot| {
+                !self.held_applies.contains(slot)
+                    && self.nodes[*slot].running().is_some_and(|running| !running.apply_thread.is_idle())
+            };
+            if let Some(slot) = (0..self.nodes.len()).find(disk_works) {
+                self.disk_turn(slot);
+            } else if let Some(slot) = (0..self.nodes.len()).find(apply_works) {
+                let out = self.nodes[slot].apply_turn(usize::MAX, &mut self.rng);
+                self.took(slot, out);
+            } else {
+                return;
+            }
+        }
+        panic!("the story does not come to rest");
+    }
+
+    fn disk_turn(&mut self, slot: Slot) {
+        let event = match self.nodes[slot].disk_turn(usize::MAX).expect("a story's disk does not fail") {
+            DiskTurn::Worked => return,
+            DiskTurn::Durable { batch, .. } => Event::Persisted { batch },
+            DiskTurn::SpareMade { name } => Event::SpareMade { name },
+        };
+        let out = self.nodes[slot].step(event, true);
+        self.took(slot, out);
+    }
+
+    fn took(&mut self, slot: Slot, out: Vec<Out>) {
+        let id = self.nodes[slot].member_id();
+        let nonce = self.nodes[slot].running().map(|running| running.nonce);
+        self.nodes[slot].end_if_stopped(&out);
+        self.tell_role(slot);
+        for one in out {
+            match one {
+                Out::Frame { to, frame } => self.send(slot, to, frame),
+                Out::Answer { request, answer } => {
+                    let call = self.calls.get(&request).copied().unwrap_or_default();
+                    self.say(slot, &format!("answers #{call}: {}", tell::answer(&answer)));
+                }
+                Out::Applied { items, results, hash: _ } => {
+                    for (item, result) in items.iter().zip(&results) {
+                        let mut text = format!("applies {}", tell::committed(item));
+                        let ours = result.request.filter(|of| Some(of.origin) == id && Some(of.nonce) == nonce);
+                        if let (Some(request), Some(outcome)) = (ours, &result.outcome) {
+                            let call = self.calls.get(&request).copied().unwrap_or_default();
+                            let _ = write!(text, ", answers #{call}: {}", tell::outcome(outcome));
+                        }
+                        self.say(slot, &text);
+                    }
+                }
+                Out::ReadReady { read } => self.read_ready(slot, read),
+                Out::ReadFailed { read, why } => {
+                    let key = self.reads.remove(&(slot, read)).unwrap_or_default();
+                    self.say(slot, &format!("cannot read {key}: {why}"));
+                }
+                Out::Persists { batch: _ } | Out::Members(_) => {}
+                Out::Fetch { from, meta } => self.fetch(slot, from, meta),
+                Out::Cut { index } => self.say(slot, &format!("cuts snapshot {index}")),
+                Out::StoreReady { index } => self.say(slot, &format!("serves its kv db at {index}")),
+                Out::Gone { index } => self.say(slot, &format!("stops: its removal at {index} is safe")),
+                Out::Quarantined(why) => self.say(slot, &format!("is quarantined: {why}")),
+                Out::DistrustsKv(why) => self.say(slot, &format!("sets its kv db aside: {why}")),
+                Out::Closed => self.say(slot, "stopped"),
+                Out::DiskFailed(why) => self.say(slot, &format!("ends: {why}")),
+            }
+        }
+    }
+
+    fn tell_role(&mut self, slot: Slot) {
+        let Some(running) = self.nodes[slot].running() else {
+            self.roles.remove(&slot);
+            return;
+        };
+        let status = running.driver.status();
+        let now = (status.role, status.term);
+        let before = self.roles.insert(slot, now);
+        let text = match (before, now) {
+            (Some(before), now) if before == now => return,
+            (_, (Role::Leader, term)) => format!("leads term {term}"),
+            (_, (Role::Candidate, term)) => format!("campaigns behind term {term}"),
+            (Some((Role::Follower, old)), (Role::Follower, term)) => format!("moves from term {old} to {term}"),
+            (Some(_), (Role::Follower, term)) => format!("follows in term {term}"),
+            (None, (Role::Follower, _)) => return,
+        };
+        self.say(slot, &text);
+    }
+
+    fn send(&mut self, from: Slot, to: MemberId, frame: Frame) {
+        let target = self.target(from, to);
+        let Some(target) = target.filter(|target| !self.blocked.contains(&(from, *target))) else {
+            return self.was_lost(from, to, &frame);
+        };
+        if !self.connect(from, target, to) {
+            return self.was_lost(from, to, &frame);
+        }
+        self.wires.entry((from, target)).or_default().push_back(frame);
+    }
+
+    fn target(&self, from: Slot, to: MemberId) -> Option<Slot> {
+        let known = self.nodes[from].running().and_then(|running| running.members.members.get(&to));
+        match known {
+            Some(member) => self.nodes.iter().position(|node| node.incarnation == member.incarnation),
+            None => {
+                let slot = self.nodes.iter().position(|node| node.member_id() == Some(to))?;
+                self.streams.contains_key(&(slot, from)).then_some(slot)
+            }
+        }
+    }
+
+    fn was_lost(&mut self, from: Slot, to: MemberId, frame: &Frame) {
+        match frame {
+            Frame::Raft(message) => match message.get_msg_type() {
+                MessageType::MsgSnapshot => {
+                    let index = message.get_snapshot().get_metadata().index;
+                    self.due.push_back((from, Event::SnapshotSent { to, index, whole: false }));
+                }
+                MessageType::MsgAppend => self.due.push_back((from, Event::Unreachable { to })),
+                _ => {}
+            },
+            Frame::Forward(forward) => self.due.push_back((from, Event::ForwardDropped { request: forward.request })),
+            Frame::ForwardReply(_) | Frame::Removed(_) | Frame::Report(_) => {}
+        }
+    }
+
+    /// Opens a stream with a hello, unless one stands.
+    fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> bool {
+        let boots = |story: &Story| (story.nodes[from].boots, story.nodes[target].boots);
+        if self.streams.get(&(from, target)) == Some(&boots(self)) && self.nodes[target].running().is_some() {
+            return true;
+        }
+        let Some(hello) = self.nodes[from].hello(to, self.nodes[target].incarnation) else { return false };
+        if matches!(self.nodes[target].life, Life::Blank) {
+            self.nodes[target].join(&hello).expect("an empty directory takes a join");
+            self.say(target, &format!("joins as member {to}, spoken to by {}", self.nodes[from].name.clone()));
+            self.boot(target);
+        }
+        match self.nodes[target].check_hello(&hello) {
+            None => false,
+            Some(Ok(())) => {
+                let boots = boots(self);
+                self.streams.insert((from, target), boots);
+                true
+            }
+            Some(Err(verdict)) => {
+                let name = self.nodes[from].name.clone();
+                match verdict {
+                    HelloVerdict::Gone(record) => {
+                        self.say(target, &format!("answers 410 to {name}: removed at {}", record.removed.index));
+                        self.due.push_back((from, Event::Removed(record)));
+                    }
+                    HelloVerdict::RolledBack(why) => {
+                        self.say(target, &format!("answers 409 to {name}: {why}"));
+                        self.nodes[from].life = Life::Quarantined(why);
+                    }
+                    HelloVerdict::Differs(why) | HelloVerdict::Later(why) => {
+                        self.say(target, &format!("refuses {name}: {why}"));
+                    }
+                    HelloVerdict::Accept(_) => {}
+                }
+                false
+            }
+        }
+    }
+
+    /// Delivers at most `count` frames from one node to another; `false` when there were none.
+    pub fn deliver(&mut self, from: Slot, to: Slot, count: usize) -> bool {
+        let mut any = false;
+        for _ in 0..count {
+            let Some(frame) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { break };
+            any = true;
+            self.hand_over(from, to, frame);
+        }
+        any
+    }
+
+    fn hand_over(&mut self, from: Slot, to: Slot, frame: Frame) {
+        if self.nodes[to].running().is_none() {
+            return;
+        }
+        if !tell::is_chatter(&frame) {
+            let _ = writeln!(self.text, "{} -> {} {}", self.nodes[from].name, self.nodes[to].name, tell::frame(&frame));
+        }
+        let Some(member) = self.nodes[from].member_id() else { return };
+        let event = match frame {
+            Frame::Raft(message) => Event::Message(message),
+            Frame::Forward(forward) => Event::Forwarded { from: member, forward, grows: true },
+            Frame::ForwardReply(reply) => Event::ForwardReply { from: member, reply },
+            Frame::Removed(record) => Event::Removed(record),
+            Frame::Report(report) => Event::Report { from: member, report },
+        };
+        self.step(to, event);
+    }
+
+    /// Delivers everything, in rounds, until nothing is on its way.
+    pub fn stabilize(&mut self) {
+        self.work();
+        for _ in 0..ROUNDS_MAX {
+            let full = self.wires.iter().find(|(way, frames)| !frames.is_empty() && !self.blocked.contains(way));
+            let Some((from, to)) = full.map(|(way, _)| *way) else { return };
+            self.deliver(from, to, 1);
+        }
+        panic!("the story does not come to rest");
+    }
+
+    /// Drops everything that is on its way from one node to another; what it was.
+    pub fn drop_frames(&mut self, from: Slot, to: Slot) {
+        for frame in self.wires.remove(&(from, to)).unwrap_or_default() {
+            if !tell::is_chatter(&frame) {
+                let text = format!("-> {} lost: {}", self.nodes[to].name, tell::frame(&frame));
+                self.say(from, &text);
+            }
+        }
+    }
+
+    /// The first frame on its way will arrive twice.
+    pub fn double(&mut self, from: Slot, to: Slot) {
+        let wire = self.wires.entry((from, to)).or_default();
+        if let Some(frame) = wire.front().cloned() {
+            wire.push_front(frame);
+        }
+    }
+
+    /// What is on its way.
+    pub fn frames(&mut self) {
+        for ((from, to), frames) in &self.wires {
+            for frame in frames {
+                let _ = writeln!(
+                    self.text,
+                    "{} -> {} on its way: {}",
+                    self.nodes[*from].name,
+                    self.nodes[*to].name,
+                    tell::frame(frame)
+                );
+            }
+        }
+    }
+
+    /// Cuts these nodes off from all others; what is on its way between them is lost.
+    pub fn partition(&mut self, group: &[Slot]) {
+        for from in 0..self.nodes.len() {
+            for to in 0..self.nodes.len() {
+                if group.contains(&from) != group.contains(&to) {
+                    self.block(from, to);
+                }
+            }
+        }
+    }
+
+    /// Cuts one direction.
+    pub fn block(&mut self, from: Slot, to: Slot) {
+        self.blocked.insert((from, to));
+        self.wires.remove(&(from, to));
+    }
+
+    /// Nothing is cut any more.
+    pub fn heal(&mut self) {
+        self.blocked.clear();
+    }
+
+    /// Holds or releases a node's disk.
+    pub fn hold_disk(&mut self, slot: Slot, hold: bool) {
+        match hold {
+            true => self.held_disks.insert(slot),
+            false => self.held_disks.remove(&slot),
+        };
+        self.work();
+    }
+
+    /// Holds or releases a node's apply thread.
+    pub fn hold_apply(&mut self, slot: Slot, hold: bool) {
+        match hold {
+            true => self.held_applies.insert(slot),
+            false => self.held_applies.remove(&slot),
+        };
+        self.work();
+    }
+
+    /// Power loss: everything that was not synced is gone; the kv db too, if asked for.
+    pub fn crash(&mut self, slot: Slot, kv_is_lost: bool) {
+        self.nodes[slot].life = Life::Down;
+        self.nodes[slot].disk.crash(0, CrashModel::Nothing);
+        let home = self.nodes[slot].home.clone();
+        home.end_run();
+        if kv_is_lost {
+            home.names().iter().for_each(|name| home.damage(name, Damage::LostAll, 0));
+        }
+        self.forget_process(slot);
+    }
+
+    /// Kill -9.
+    pub fn kill(&mut self, slot: Slot) {
+        self.nodes[slot].kill();
+        self.forget_process(slot);
+    }
+
+    fn forget_process(&mut self, slot: Slot) {
+        self.held_disks.remove(&slot);
+        self.held_applies.remove(&slot);
+        self.roles.remove(&slot);
+        self.due.retain(|(of, _)| *of != slot);
+        self.wires.retain(|(_, to), _| *to != slot);
+    }
+
+    /// Keeps a copy of a node's disk.
+    pub fn backup(&mut self, slot: Slot) {
+        self.backups.insert(slot, (copy_of(&self.nodes[slot].disk), self.nodes[slot].member_id()));
+    }
+
+    /// The disk is as it was when the copy was made, as after a restored volume.
+    pub fn restore(&mut self, slot: Slot) -> Result<(), String> {
+        let (disk, _) = self.backups.get(&slot).ok_or("there is no backup")?;
+        self.nodes[slot].disk = copy_of(disk);
+        let home = self.nodes[slot].home.clone();
+        home.end_run();
+        home.names().iter().for_each(|name| home.damage(name, Damage::LostAll, 0));
+        Ok(())
+    }
+
+    fn new_call(&mut self, slot: Slot) -> Result<RequestId, String> {
+        let running = self.nodes[slot].running_mut().ok_or("that node does not run")?;
+        let request = running.next_request();
+        self.count += 1;
+        self.calls.insert(request, self.count);
+        Ok(request)
+    }
+
+    /// A client's command, as an event to be stepped.
+    pub fn write(&mut self, slot: Slot, command: &Command) -> Result<Event, String> {
+        let request = self.new_call(slot)?;
+        let text = format!("takes #{}: {}", self.count, tell::command(command));
+        self.say(slot, &text);
+        Ok(Event::Propose { request, data: command.encode(), grows: matches!(command, Command::Put { .. }) })
+    }
+
+    /// A linearizable read, as an event to be stepped.
+    pub fn read(&mut self, slot: Slot, key: &str) -> Event {
+        let read = self.reads.len() as u64 + 1 + self.count as u64 * 1000;
+        self.reads.insert((slot, read), key.to_string());
+        Event::Read { read }
+    }
+
+    fn read_ready(&mut self, slot: Slot, read: u64) {
+        let Some(key) = self.reads.remove(&(slot, read)) else { return };
+        let view = self.nodes[slot].running().and_then(|running| running.view()).cloned();
+        let Some(view) = view else { return };
+        let text = match view.get(key.as_bytes(), 0) {
+            Ok((revision, Some(record))) => {
+                format!("reads {key}={} at revision {revision}", String::from_utf8_lossy(&record.value))
+            }
+            Ok((revision, None)) => format!("reads that there is no {key} at revision {revision}"),
+            Err(e) => format!("cannot read {key}: {e}"),
+        };
+        self.say(slot, &text);
+    }
+
+    /// A membership call at a node; `if_match` is its own membership unless given.
+    pub fn change(&mut self, slot: Slot, call: MembershipCall, if_match: Option<Index>) -> Result<(), String> {
+        let request = self.new_call(slot)?;
+        let current = self.nodes[slot].status().map_or(0, |status| status.membership.conf_index);
+        let text = format!("takes #{}: {}", self.count, tell::call(&call));
+        self.say(slot, &text);
+        self.step(slot, Event::Change { request, call, if_match: if_match.unwrap_or(current) });
+        Ok(())
+    }
+
+    /// The call that adds a node.
+    pub fn add_call(&self, slot: Slot) -> MembershipCall {
+        let node = &self.nodes[slot];
+        let (name, peer_url, incarnation) = (node.name.clone(), node.peer_url(), node.incarnation);
+        MembershipCall::Add(AddMember { name, peer_url, incarnation })
+    }
+
+    /// Its member id, or why it has none.
+    pub fn id(&self, slot: Slot) -> Result<MemberId, String> {
+        self.nodes[slot].member_id().ok_or_else(|| format!("{} is no member", self.nodes[slot].name))
+    }
+
+    /// Leadership is to move.
+    pub fn transfer(&mut self, slot: Slot, to: Option<MemberId>) -> Result<(), String> {
+        let request = self.new_call(slot)?;
+        let text = format!("takes #{}: transfer leadership", self.count);
+        self.say(slot, &text);
+        self.step(slot, Event::Transfer { request, to });
+        Ok(())
+    }
+
+    fn fetch(&mut self, to: Slot, from: MemberId, meta: Box<SnapshotMeta>) {
+        let there = snapshot::verify(&*self.nodes[to].disk, &meta.file_name()).is_ok_and(|found| found == *meta);
+        let source = self.target(to, from).or_else(|| self.nodes.iter().position(|n| n.member_id() == Some(from)));
+        let Some(source) = source else { return };
+        let linked = !self.blocked.contains(&(source, to)) && self.nodes[source].running().is_some();
+        let mut file = CopiedFile { meta, done: 0 };
+        let mut whole = there;
+        while linked && !whole {
+            match copy_some(&*self.nodes[source].disk, &*self.nodes[to].disk, &mut file) {
+                Ok(done) => whole = done,
+                Err(_) => break,
+            }
+        }
+        let meta = file.meta;
+        let text = format!("copies snapshot {} from {}, whole: {whole}", meta.index, self.nodes[source].name);
+        self.say(to, &text);
+        if let Some(to_member) = self.nodes[to].member_id() {
+            self.due.push_back((source, Event::SnapshotSent { to: to_member, index: meta.index, whole }));
+        }
+        self.due.push_back((to, Event::Fetched { meta, whole }));
+    }
+
+    /// A line per node.
+    pub fn status(&mut self) {
+        for slot in 0..self.nodes.len() {
+            let text = tell::node(&self.nodes[slot]);
+            self.say(slot, &text);
+        }
+    }
+
+    /// The entries that a node's log holds.
+    pub fn log(&mut self, slot: Slot) -> Result<(), String> {
+        let running = self.nodes[slot].running().ok_or("that node does not run")?;
+        let text = tell::log(running.driver.log());
+        self.say(slot, &format!("log: {text}"));
+        Ok(())
+    }
+
+    /// A raft message that nobody sent.
+    pub fn forge(&mut self, from: Slot, to: Slot, frame: Frame) {
+        self.hand_over(from, to, frame);
+    }
+}
+
+fn copy_of(disk: &SimDisk) -> Arc<SimDisk> {
+    let copy = SimDisk::new();
+    for name in disk.names() {
+        let bytes = disk.bytes(&name);
+        let done = copy.create(&name, 0).and_then(|()| copy.write(&name, 0, &bytes)).and_then(|()| copy.sync(&name));
+        done.expect("a simulated disk takes a file");
+    }
+    copy.sync_dir().expect("a simulated disk takes its names");
+    Arc::new(copy)
+}
+
+/// A put, for scripts.
+pub fn put(key: &str, value: &str, condition: Condition) -> Command {
+    Command::Put { key: key.to_string().into(), value: value.to_string().into(), condition }
+}

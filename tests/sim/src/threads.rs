@@ -1,0 +1,260 @@
+//! The two slow threads of a simulated node, one small step at a time: the log's disk, and apply.
+
+use crate::node::{Out, plan_name};
+use crate::rng::Rng;
+use raftkv_api::StateHash;
+use raftkv_node::disk::LogDisk;
+use raftkv_node::driver::Event;
+use raftkv_node::kvstore::{Applied, Committed, Cut, KvHome, Store, StoreError, View};
+use raftkv_node::log::{LogOp, execute};
+use raftkv_node::open::{KvPlan, open_kv};
+use raftkv_node::snapshot::{self, SnapshotMeta};
+use raftkv_node::types::{Index, MemberIdentity, Term};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// What follows a run of steps on the disk.
+#[derive(Debug)]
+pub enum DiskJob {
+    /// Tell the driver that the batch is durable; this was the end of the log, and raft's term, when it was handed out.
+    Persisted { batch: u64, last_index: Index, term: Term },
+    /// The spare may become a segment.
+    Spare(String),
+    /// Remove all snapshot files below this index.
+    DropSnapshots(Index),
+    /// Nobody waits.
+    Nothing,
+}
+
+/// What a turn of the log thread led to.
+#[derive(Debug)]
+pub enum DiskTurn {
+    /// Nobody has to know.
+    Worked,
+    /// The batch is durable, and with it the log up to here, and this term.
+    Durable { batch: u64, last_index: Index, term: Term },
+    /// A spare is durable.
+    SpareMade { name: String },
+}
+
+/// The log thread: executes steps in order. Spares are made behind everything else.
+#[derive(Debug, Default)]
+pub struct DiskThread {
+    queue: VecDeque<(VecDeque<LogOp>, DiskJob)>,
+    spares: VecDeque<(VecDeque<LogOp>, DiskJob)>,
+}
+
+impl DiskThread {
+    /// Queues steps and what follows them.
+    pub fn push(&mut self, ops: Vec<LogOp>, then: DiskJob) {
+        self.queue.push_back((ops.into(), then));
+    }
+
+    /// Queues the making of a spare segment.
+    pub fn push_spare(&mut self, ops: Vec<LogOp>, name: String) {
+        self.spares.push_back((ops.into(), DiskJob::Spare(name)));
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.spares.is_empty()
+    }
+
+    /// Executes at most `ops` steps of the first job. What follows a job is a step of its own, so that a crash can
+    /// fall between the last sync and the word of it.
+    pub fn turn(&mut self, disk: &dyn LogDisk, ops: usize) -> io::Result<DiskTurn> {
+        let queue = if self.queue.is_empty() { &mut self.spares } else { &mut self.queue };
+        let Some((steps, _)) = queue.front_mut() else { return Ok(DiskTurn::Worked) };
+        let now: Vec<LogOp> = (0..ops).map_while(|_| steps.pop_front()).collect();
+        execute(disk, &now)?;
+        if !now.is_empty() {
+            return Ok(DiskTurn::Worked);
+        }
+        let (_, then) = queue.pop_front().expect("the front was looked at");
+        match then {
+            DiskJob::Persisted { batch, last_index, term } => Ok(DiskTurn::Durable { batch, last_index, term }),
+            DiskJob::Spare(name) => Ok(DiskTurn::SpareMade { name }),
+            DiskJob::DropSnapshots(below) => snapshot::drop_below(disk, below).map(|()| DiskTurn::Worked),
+            DiskJob::Nothing => Ok(DiskTurn::Worked),
+        }
+    }
+}
+
+/// What the apply thread has to do, in order.
+#[derive(Debug)]
+pub enum ApplyJob {
+    /// Prove or rebuild the kv db.
+    Open(KvPlan),
+    /// Apply.
+    Items(u64, VecDeque<Committed>),
+    /// Freeze a cut and start writing it.
+    Cut,
+    /// Replace the store.
+    Install(u64, Box<SnapshotMeta>),
+}
+
+/// What a turn of the apply thread led to.
+#[derive(Default)]
+pub struct Turn {
+    events: Vec<Event>,
+    outs: Vec<Out>,
+}
+
+impl Turn {
+    /// The events for the driver; what is for others goes to `out`.
+    pub fn into_outs(self, out: &mut Vec<Out>) -> Vec<Event> {
+        out.extend(self.outs);
+        self.events
+    }
+}
+
+/// The apply thread, and the thread that writes cuts.
+pub struct ApplyThread {
+    queue: VecDeque<ApplyJob>,
+    store: Option<Store>,
+    view: Option<Arc<View>>,
+    /// A frozen cut, and the turns until it is written.
+    cut: Option<(Cut, u64)>,
+    /// Turns until the first job is done, once it was drawn.
+    slow: Option<u64>,
+    kv_name: Option<String>,
+}
+
+impl ApplyThread {
+    /// Starts with what opening asked for.
+    pub fn new(plan: KvPlan) -> ApplyThread {
+        let queue = VecDeque::from([ApplyJob::Open(plan)]);
+        ApplyThread { queue, store: None, view: None, cut: None, slow: None, kv_name: None }
+    }
+
+    /// Queues a job.
+    pub fn push(&mut self, job: ApplyJob) {
+        self.queue.push_back(job);
+    }
+
+    /// A snapshot will replace the store: nothing is served from here on.
+    pub fn hide_view(&mut self) {
+        self.view = None;
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.cut.is_none()
+    }
+
+    /// The readers' side, once the store is proved.
+    pub fn view(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
+    }
+
+    /// Name of the kv db in use.
+    pub fn kv_name(&self) -> Option<String> {
+        self.kv_name.clone()
+    }
+
+    /// Does one small thing.
+    pub fn turn(
+        &mut self,
+        identity: &MemberIdentity,
+        disk: &dyn LogDisk,
+        home: &dyn KvHome,
+        items: usize,
+        rng: &mut Rng,
+    ) -> Turn {
+        let mut turn = Turn::default();
+        if self.cut.is_some() && (self.queue.is_empty() || rng.chance(300)) {
+            self.write_cut(identity, disk, &mut turn);
+            return turn;
+        }
+        match self.queue.pop_front() {
+            None => {}
+            Some(ApplyJob::Open(plan)) => {
+                if self.is_slow(rng) {
+                    self.queue.push_front(ApplyJob::Open(plan));
+                } else {
+                    self.open(&plan, disk, home, &mut turn);
+                }
+            }
+            Some(ApplyJob::Install(generation, meta)) => {
+                if self.is_slow(rng) {
+                    self.queue.push_front(ApplyJob::Install(generation, meta));
+                } else {
+                    self.open(&KvPlan::Rebuild { meta }, disk, home, &mut turn);
+                }
+            }
+            Some(ApplyJob::Items(generation, queue)) => self.apply(generation, queue, items, &mut turn),
+            Some(ApplyJob::Cut) => {
+                let store = self.store.as_mut().expect("a cut is asked for behind the proof");
+                self.cut = Some((store.freeze(), rng.below(12)));
+            }
+        }
+        turn
+    }
+
+    /// Proof, rebuild and installation take several turns.
+    fn is_slow(&mut self, rng: &mut Rng) -> bool {
+        let left = *self.slow.get_or_insert_with(|| rng.below(8));
+        self.slow = left.checked_sub(1);
+        self.slow.is_some()
+    }
+
+    fn open(&mut self, plan: &KvPlan, disk: &dyn LogDisk, home: &dyn KvHome, turn: &mut Turn) {
+        self.store = None;
+        self.view = None;
+        self.kv_name = Some(plan_name(plan));
+        match open_kv(plan, disk, home, &mut |_, _, _| {}) {
+            // There is nothing to serve before a leader's snapshot comes.
+            Ok(None) => {}
+            Ok(Some(store)) => {
+                let view = store.view();
+                turn.outs.push(Out::StoreReady { index: view.applied() });
+                turn.events.push(Event::KvReady);
+                self.view = Some(view);
+                self.store = Some(store);
+            }
+            Err(StoreError::Io(e)) => turn.outs.push(Out::DiskFailed(e.to_string())),
+            Err(StoreError::Unproved(why)) => turn.outs.push(Out::DistrustsKv(why)),
+        }
+    }
+
+    fn apply(&mut self, generation: u64, mut queue: VecDeque<Committed>, items: usize, turn: &mut Turn) {
+        let piece: Vec<Committed> = queue.drain(..items.clamp(1, queue.len())).collect();
+        let store = self.store.as_mut().expect("entries follow the proof");
+        let results: Vec<Applied> = store.apply(&piece).expect("the simulated kv db does not fail");
+        let hash: StateHash = store.view().state_hash();
+        // Waiters are answered before the flush (rule N23).
+        let index = results.last().expect("a piece is not empty").index;
+        turn.outs.push(Out::Applied { items: piece, results, hash });
+        store.flush().expect("the simulated kv db does not fail");
+        if self.cut.is_none() {
+            store.compact_step().expect("the simulated kv db does not fail");
+        }
+        turn.events.push(Event::Applied { index, generation });
+        if !queue.is_empty() {
+            self.queue.push_front(ApplyJob::Items(generation, queue));
+        }
+    }
+
+    fn write_cut(&mut self, identity: &MemberIdentity, disk: &dyn LogDisk, turn: &mut Turn) {
+        let Some((cut, turns)) = &mut self.cut else { return };
+        if *turns > 0 {
+            *turns -= 1;
+            return;
+        }
+        match snapshot::write(disk, identity, cut, &mut |_, _| {}) {
+            Ok(meta) => self.end_cut(turn, meta),
+            Err(StoreError::Io(e)) => turn.outs.push(Out::DiskFailed(e.to_string())),
+            Err(StoreError::Unproved(why)) => panic!("a proved store does not write what was frozen: {why}"),
+        }
+    }
+
+    fn end_cut(&mut self, turn: &mut Turn, meta: SnapshotMeta) {
+        self.cut = None;
+        if let Some(store) = &mut self.store {
+            store.cut_done();
+        }
+        turn.outs.push(Out::Cut { index: meta.index });
+        turn.events.push(Event::CutDone { meta: Some(Box::new(meta)) });
+    }
+}

@@ -1,0 +1,303 @@
+//! Stories: scripts in `tests/sim/golden/`, with what happens below each command.
+//!
+//! `UPDATE_GOLDENFILES=1 cargo test -p raftkv-sim --test golden` writes what happens into them; review the difference.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `cluster voters=3 [blank=1] [min_voters=1] [snapshot_bytes=..]` | grows a cluster as a person would, silently |
+//! | `blank nodes=2 [init] [min_voters=..]` | Blank nodes, the first made a cluster of one |
+//! | `tick n1 [20]`, `campaign n2` | time passes; until a node campaigns |
+//! | `deliver n1 n2 [count]`, `stabilize` | frames arrive; all of them, until nothing moves |
+//! | `drop n1 n2`, `double n1 n2`, `frames` | frames are lost, doubled, listed |
+//! | `partition n1 ..`, `block n1 n2`, `heal` | the network is cut, one way, whole |
+//! | `put n1 a=1 [if=absent\|exists\|<revision>]`, `delete n1 a`, `read n1 a` | a client asks a node |
+//! | `puts n1 a=1 b=2` | several puts in one batch |
+//! | `add n1 n4`, `promote n1 n4 [replaces=n2]`, `remove n1 n3`, each with `[if_match=..]` | membership calls at n1 |
+//! | `transfer n1 [n2]` | leadership moves |
+//! | `hold-disk n1`, `release-disk n1`, `hold-apply n1`, `release-apply n1` | slow disks, slow applies |
+//! | `crash n1 [kv=lost]`, `kill n1`, `stop n1`, `restart n1` | ends and starts of processes |
+//! | `backup n2`, `restore n2` | a disk is copied, and put back |
+//! | `forge-heartbeat n1 n2 term=.. commit=..` | a message that nobody sent |
+//! | `status`, `log n1` | what nodes show |
+
+use goldenscript::{ArgumentConsumer, Command, Runner};
+use raft::prelude::{Message, MessageType};
+use raftkv_node::driver::Event;
+use raftkv_node::kvstore::{self, Condition};
+use raftkv_node::log::LogConfig;
+use raftkv_node::node::MembershipCall;
+use raftkv_node::transport::Frame;
+use raftkv_sim::net::Slot;
+use raftkv_sim::node::Sizes;
+use raftkv_sim::story::{Story, put};
+use std::error::Error;
+
+type Done = Result<(), Box<dyn Error>>;
+
+/// Ticks in which everyone's election timeout ends.
+const LONG_TICKS: u64 = 60;
+
+struct Teller {
+    story: Story,
+}
+
+impl Teller {
+    fn slot(&self, args: &mut ArgumentConsumer<'_>) -> Result<Slot, Box<dyn Error>> {
+        let name = &args.next_pos().ok_or("a node is missing")?.value;
+        Ok(self.story.slot(name)?)
+    }
+
+    fn slots(&self, args: &mut ArgumentConsumer<'_>) -> Result<Vec<Slot>, Box<dyn Error>> {
+        let names = args.rest_pos();
+        names.into_iter().map(|name| self.story.slot(&name.value).map_err(Into::into)).collect()
+    }
+
+    fn number(args: &mut ArgumentConsumer<'_>, default: u64) -> Result<u64, Box<dyn Error>> {
+        args.next_pos().map_or(Ok(default), |argument| argument.parse())
+    }
+
+    fn cluster(&mut self, args: &mut ArgumentConsumer<'_>) -> Done {
+        let voters: u64 = args.lookup_parse("voters")?.ok_or("how many voters?")?;
+        let blank: u64 = args.lookup_parse("blank")?.unwrap_or(0);
+        let min_voters: u32 = args.lookup_parse("min_voters")?.unwrap_or(1);
+        self.story = Story::new(voters + blank, sizes(args)?);
+        self.story.init(min_voters);
+        self.settle();
+        for slot in 1..voters as usize {
+            let call = self.story.add_call(slot);
+            self.story.change(0, call, None)?;
+            self.settle();
+            let id = self.story.id(slot)?;
+            self.story.change(0, MembershipCall::Promote { id, replaces: None }, None)?;
+            self.settle();
+        }
+        self.story.take_text();
+        self.story.status();
+        Ok(())
+    }
+
+    fn blank(&mut self, args: &mut ArgumentConsumer<'_>) -> Done {
+        let nodes: u64 = args.lookup_parse("nodes")?.ok_or("how many nodes?")?;
+        let min_voters: u32 = args.lookup_parse("min_voters")?.unwrap_or(1);
+        self.story = Story::new(nodes, sizes(args)?);
+        if args.next_pos().is_some_and(|word| word.value == "init") {
+            self.story.init(min_voters);
+        }
+        Ok(())
+    }
+
+    /// Frames arrive, and a second passes for the leader, so that reports and commit indexes get around.
+    fn settle(&mut self) {
+        self.story.stabilize();
+        for _ in 0..25 {
+            self.story.step(0, Event::Tick);
+            self.story.stabilize();
+        }
+        for slot in 1.. {
+            if self.story.slot(&format!("n{}", slot + 1)).is_err() {
+                break;
+            }
+            if self.story.id(slot).is_ok() {
+                (0..3).for_each(|_| self.story.step(slot, Event::Tick));
+            }
+        }
+        self.story.stabilize();
+    }
+
+    fn campaign(&mut self, slot: Slot) -> Done {
+        for _ in 0..LONG_TICKS {
+            let text = self.story.take_text();
+            self.story.step(slot, Event::Tick);
+            let more = self.story.take_text();
+            let campaigns = more.contains("campaigns") || more.contains("leads");
+            self.story.tell(&text);
+            self.story.tell(&more);
+            if campaigns {
+                return Ok(());
+            }
+        }
+        Err("it does not campaign".into())
+    }
+
+    fn put(&mut self, args: &mut ArgumentConsumer<'_>) -> Done {
+        let condition = match args.lookup("if").map(|condition| condition.value.as_str()) {
+            None => Condition::None,
+            Some("absent") => Condition::Absent,
+            Some("exists") => Condition::Exists,
+            Some(revision) => Condition::ModRevision(revision.parse()?),
+        };
+        let slot = self.slot(args)?;
+        let mut events = Vec::new();
+        for pair in args.rest_key() {
+            let command = put(pair.name(), &pair.value, condition);
+            events.push(self.story.write(slot, &command)?);
+        }
+        self.story.step_batch(slot, events);
+        Ok(())
+    }
+
+    fn change(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Done {
+        let if_match = args.lookup_parse("if_match")?;
+        let replaces = args.lookup("replaces").map(|node| node.value.clone());
+        let at = self.slot(args)?;
+        let whom = self.slot(args)?;
+        let call = match name {
+            "add" => self.story.add_call(whom),
+            "remove" => MembershipCall::Remove { id: self.story.id(whom)? },
+            _ => {
+                let replaces = match replaces {
+                    None => None,
+                    Some(name) => Some(self.story.id(self.story.slot(&name)?)?),
+                };
+                MembershipCall::Promote { id: self.story.id(whom)?, replaces }
+            }
+        };
+        Ok(self.story.change(at, call, if_match)?)
+    }
+
+    fn forge_heartbeat(&mut self, args: &mut ArgumentConsumer<'_>) -> Done {
+        let (term, commit) = (args.lookup_parse("term")?.unwrap_or(0), args.lookup_parse("commit")?.unwrap_or(0));
+        let (from, to) = (self.slot(args)?, self.slot(args)?);
+        let (from_id, to_id) = (self.story.id(from)?, self.story.id(to)?);
+        let mut message = Message { from: from_id, to: to_id, term, commit, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeat);
+        self.story.forge(from, to, Frame::Raft(Box::new(message)));
+        Ok(())
+    }
+
+    fn obey(&mut self, command: &Command) -> Done {
+        let args = &mut command.consume_args();
+        match command.name.as_str() {
+            "cluster" => self.cluster(args)?,
+            "blank" => self.blank(args)?,
+            "tick" => {
+                let slot = self.slot(args)?;
+                for _ in 0..Self::number(args, 1)? {
+                    self.story.step(slot, Event::Tick);
+                }
+            }
+            "campaign" => {
+                let slot = self.slot(args)?;
+                self.campaign(slot)?;
+            }
+            "deliver" => {
+                let (from, to) = (self.slot(args)?, self.slot(args)?);
+                let count = Self::number(args, u64::from(u32::MAX))? as usize;
+                self.story.deliver(from, to, count);
+            }
+            "stabilize" => self.story.stabilize(),
+            "drop" => {
+                let (from, to) = (self.slot(args)?, self.slot(args)?);
+                self.story.drop_frames(from, to);
+            }
+            "double" => {
+                let (from, to) = (self.slot(args)?, self.slot(args)?);
+                self.story.double(from, to);
+            }
+            "frames" => self.story.frames(),
+            "partition" => {
+                let group = self.slots(args)?;
+                self.story.partition(&group);
+            }
+            "block" => {
+                let (from, to) = (self.slot(args)?, self.slot(args)?);
+                self.story.block(from, to);
+            }
+            "heal" => self.story.heal(),
+            "put" | "puts" => self.put(args)?,
+            "delete" => {
+                let slot = self.slot(args)?;
+                let key = args.next_pos().ok_or("which key?")?.value.clone();
+                let command = kvstore::Command::Delete { key: key.into(), condition: Condition::None };
+                let event = self.story.write(slot, &command)?;
+                self.story.step(slot, event);
+            }
+            "read" => {
+                let slot = self.slot(args)?;
+                let keys = args.rest_pos();
+                let events = keys.iter().map(|key| self.story.read(slot, &key.value)).collect();
+                self.story.step_batch(slot, events);
+            }
+            name @ ("add" | "promote" | "remove") => self.change(name, args)?,
+            "transfer" => {
+                let at = self.slot(args)?;
+                let to = match args.next_pos() {
+                    None => None,
+                    Some(name) => Some(self.story.id(self.story.slot(&name.value)?)?),
+                };
+                self.story.transfer(at, to)?;
+            }
+            name @ ("hold-disk" | "release-disk") => {
+                let slot = self.slot(args)?;
+                self.story.hold_disk(slot, name == "hold-disk");
+            }
+            name @ ("hold-apply" | "release-apply") => {
+                let slot = self.slot(args)?;
+                self.story.hold_apply(slot, name == "hold-apply");
+            }
+            "crash" => {
+                let slot = self.slot(args)?;
+                let kv_is_lost = args.lookup("kv").is_some_and(|kv| kv.value == "lost");
+                self.story.crash(slot, kv_is_lost);
+            }
+            "kill" => {
+                let slot = self.slot(args)?;
+                self.story.kill(slot);
+            }
+            "stop" => {
+                let slot = self.slot(args)?;
+                self.story.step(slot, Event::Close);
+            }
+            "restart" => {
+                let slot = self.slot(args)?;
+                self.story.boot(slot);
+            }
+            "backup" => {
+                let slot = self.slot(args)?;
+                self.story.backup(slot);
+            }
+            "restore" => {
+                let slot = self.slot(args)?;
+                self.story.restore(slot)?;
+            }
+            "forge-heartbeat" => self.forge_heartbeat(args)?,
+            "status" => self.story.status(),
+            "log" => {
+                let slot = self.slot(args)?;
+                self.story.log(slot)?;
+            }
+            name => return Err(format!("there is no command {name}").into()),
+        }
+        args.reject_rest()?;
+        Ok(())
+    }
+}
+
+fn sizes(args: &mut ArgumentConsumer<'_>) -> Result<Sizes, Box<dyn Error>> {
+    Ok(with_snapshots(args.lookup_parse("snapshot_bytes")?.unwrap_or(1 << 20)))
+}
+
+fn with_snapshots(snapshot_log_bytes_min: u64) -> Sizes {
+    let log = LogConfig { segment_bytes: 1 << 16, batch_bytes_max: 1 << 15, cache_bytes_max: 1 << 16, spare_segments: 1 };
+    Sizes { log, snapshot_log_bytes_min }
+}
+
+impl Runner for Teller {
+    fn run(&mut self, command: &Command) -> Result<String, Box<dyn Error>> {
+        self.obey(command)?;
+        Ok(self.story.take_text())
+    }
+}
+
+#[test]
+fn stories() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 25, "{} stories", paths.len());
+    for path in paths {
+        println!("{}", path.display());
+        let mut teller = Teller { story: Story::new(0, with_snapshots(1 << 20)) };
+        goldenscript::run(&mut teller, &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}

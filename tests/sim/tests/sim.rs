@@ -1,0 +1,62 @@
+//! Many seeds of the simulation, and the ones that once failed.
+//!
+//! `RAFTKV_SIM_SEEDS` (300), `RAFTKV_SIM_STEPS` (20 000) and `RAFTKV_SIM_FIRST_SEED` (1) say how many; a failure prints
+//! the command that shows it again.
+
+use raftkv_sim::run::{Failed, run, run_all};
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+fn steps() -> u64 {
+    setting("RAFTKV_SIM_STEPS", 20_000)
+}
+
+fn show(failed: &Failed) -> ! {
+    panic!("\n{}", failed.report)
+}
+
+fn check_all(seeds: &[u64]) {
+    match run_all(seeds, steps(), 2) {
+        Ok((totals, seconds)) => println!("\n{}", totals.table(seconds)),
+        Err(failed) => show(&failed),
+    }
+}
+
+#[test]
+fn many_seeds() {
+    let first = setting("RAFTKV_SIM_FIRST_SEED", 1);
+    let seeds: Vec<u64> = (first..first + setting("RAFTKV_SIM_SEEDS", 300)).collect();
+    check_all(&seeds);
+}
+
+#[test]
+fn seeds_that_failed_once() {
+    let seeds: Vec<u64> = include_str!("../seeds.txt")
+        .lines()
+        .filter_map(|line| line.split('#').next()?.trim().parse().ok())
+        .collect();
+    check_all(&seeds);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    for seed in 1..=20 {
+        let hash = || run(seed, steps().min(5_000), false).unwrap_or_else(|failed| show(&failed)).trace_hash;
+        assert_eq!(hash(), hash(), "seed {seed} gave two different runs");
+    }
+}
+
+/// `RAFTKV_SIM_SEED=<n>` with `--nocapture` prints every step.
+#[test]
+fn one_seed() {
+    let seed = setting("RAFTKV_SIM_SEED", 1);
+    let echo = std::env::var("RAFTKV_SIM_SEED").is_ok();
+    if let Err(failed) = run(seed, steps(), echo) {
+        show(&failed);
+    }
+}
