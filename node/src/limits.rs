@@ -79,6 +79,9 @@ pub const CHANGE_TIMEOUT_MS: u64 = 15_000;
 /// A leadership transfer that was not taken over by then has failed.
 pub const TRANSFER_TIMEOUT_MS: u64 = 2_000;
 
+/// Before a process replaces itself to rebuild its kv db.
+pub const RESTART_PAUSE_MS: u64 = 500;
+
 /// Largest payload of a peer frame.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Frames that may wait for one peer; one more is dropped.

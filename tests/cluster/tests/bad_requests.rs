@@ -129,12 +129,12 @@ fn init_takes_effect_once_and_only_where_it_was_meant() -> Result<()> {
     ensure!(node.status()?.state == NodeState::Blank, "a refused init has left a trace");
 
     let done: raftkv_api::InitDone = call(&init)?.expect(200)?.json()?;
+    node.wait_serving()?;
     // Asked again, it is the same cluster; asked for another one, it is refused with the id of the one that is there.
     let again: raftkv_api::InitDone = call(&init)?.expect(200)?.json()?;
     ensure!(again == done, "{again:?}, {done:?}");
     let other = Init { cluster_id: Hex128([2; 16]), ..init };
     refused(&call(&other)?, Code::AlreadyInitialized, &[&Hex128([1; 16]).to_string()])?;
-    node.wait_serving()?;
     ensure!(node.status()?.cluster_id == Some(Hex128([1; 16])));
     cluster.finish()
 }
