@@ -12,7 +12,6 @@
 //!                   crate raft                             box 4: untouched
 //!                      transport  ◄──► peers               peer HTTP server and client
 //! ```
-#![allow(missing_docs)]
 
 pub mod admin_client;
 pub mod background;

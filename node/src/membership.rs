@@ -34,6 +34,7 @@ pub struct Removed {
 }
 
 /// A membership change; travels as the context of its conf-change entry, behind the request id.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {

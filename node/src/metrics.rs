@@ -9,61 +9,53 @@ use prometheus::{
 };
 use raftkv_api::NodeState;
 
-/// Every metric of one node. Names in the exposition are the field names behind `raftkv_`.
-pub struct Metrics {
-    registry: Registry,
-    /// 1 when a leader is known.
-    pub has_leader: IntGauge,
-    /// 1 when this node leads.
-    pub is_leader: IntGauge,
-    /// Changes of leader that this node saw.
-    pub leader_changes_seen_total: IntCounter,
-    /// Commit index.
-    pub proposals_committed_total: IntGauge,
-    /// Applied index.
-    pub proposals_applied_total: IntGauge,
-    /// Requests that wait for their outcome.
-    pub proposals_pending: IntGauge,
-    /// Requests that ended without a known good outcome.
-    pub proposals_failed_total: IntCounter,
-    /// fdatasync of a log batch.
-    pub wal_fsync_duration_seconds: Histogram,
-    /// Bytes of a log batch.
-    pub wal_batch_bytes: Histogram,
-    /// Application of a batch of committed entries.
-    pub apply_duration_seconds: Histogram,
-    /// By `to`.
-    pub peer_round_trip_time_seconds: HistogramVec,
-    /// By `to`.
-    pub peer_sent_frames_total: IntCounterVec,
-    /// By `from`.
-    pub peer_received_frames_total: IntCounterVec,
-    /// By `to`.
-    pub peer_dropped_frames_total: IntCounterVec,
-    /// The kv db on disk.
-    pub db_total_size_bytes: IntGauge,
-    /// The key index in memory.
-    pub db_index_bytes: IntGauge,
-    /// Keys at the newest revision.
-    pub keys: IntGauge,
-    /// Newest revision.
-    pub revision: IntGauge,
-    /// Revisions at or below it cannot be read.
-    pub compacted_revision: IntGauge,
-    /// A whole cut of a snapshot.
-    pub snapshot_save_total_duration_seconds: Histogram,
-    /// Snapshots of a leader that were installed.
-    pub snapshot_install_total: IntCounter,
-    /// Index of the newest snapshot file.
-    pub snapshot_index: IntGauge,
-    /// By `port`, `route`, `method`, `status`.
-    pub http_requests_total: IntCounterVec,
-    /// By `port`, `route`.
-    pub http_request_duration_seconds: HistogramVec,
-    /// By `port`.
-    pub connections: IntGaugeVec,
-    /// By `state`: 1 for the present state, 0 for the others.
-    pub state: IntGaugeVec,
+/// The table: field and exposed name (behind `raftkv_`), type, constructor, help text, labels.
+macro_rules! metrics {
+    ($($name:ident: $type:ident = $make:ident, $help:literal $(by $labels:expr)?;)*) => {
+        /// Every metric of one node. Names in the exposition are the field names behind `raftkv_`.
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $name: $type,)*
+        }
+
+        impl Metrics {
+            /// All at zero.
+            pub fn new() -> Self {
+                let registry = Registry::new_custom(Some("raftkv".to_string()), None).expect("the prefix is not empty");
+                $(let $name = $make(&registry, stringify!($name), $help $(, $labels)?);)*
+                Metrics { registry, $($name,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    has_leader: IntGauge = gauge, "Whether a leader is known: 1 is yes, 0 is no.";
+    is_leader: IntGauge = gauge, "Whether this node is the leader: 1 is yes, 0 is no.";
+    leader_changes_seen_total: IntCounter = counter, "Changes of leader seen.";
+    proposals_committed_total: IntGauge = gauge, "Index of the last committed entry.";
+    proposals_applied_total: IntGauge = gauge, "Index of the last applied entry.";
+    proposals_pending: IntGauge = gauge, "Writes taken from clients that wait for their outcome.";
+    proposals_failed_total: IntCounter = counter, "Writes taken from clients that were dropped, timed out or ended with an unknown outcome.";
+    wal_fsync_duration_seconds: Histogram = seconds, "Duration of the fdatasync that makes a log batch durable.";
+    wal_batch_bytes: Histogram = bytes, "Bytes written to the log under one fdatasync.";
+    apply_duration_seconds: Histogram = seconds, "Duration of applying one batch of committed entries.";
+    peer_round_trip_time_seconds: HistogramVec = seconds_by, "Round trip time of the stream to a peer." by &["to"];
+    peer_sent_frames_total: IntCounterVec = counters, "Frames written to the stream to a peer." by &["to"];
+    peer_received_frames_total: IntCounterVec = counters, "Frames read from the stream of a peer." by &["from"];
+    peer_dropped_frames_total: IntCounterVec = counters, "Frames for a peer dropped because its queue was full or its stream was down." by &["to"];
+    db_total_size_bytes: IntGauge = gauge, "Bytes of the kv db on disk.";
+    db_index_bytes: IntGauge = gauge, "Bytes of the key index in memory.";
+    keys: IntGauge = gauge, "Keys that exist at the newest revision.";
+    revision: IntGauge = gauge, "Newest revision of the store.";
+    compacted_revision: IntGauge = gauge, "Revisions at or below it cannot be read; 0 is none.";
+    snapshot_save_total_duration_seconds: Histogram = seconds, "Duration of cutting a snapshot, from freezing it to its file being durable.";
+    snapshot_install_total: IntCounter = counter, "Snapshots of a leader that were installed.";
+    snapshot_index: IntGauge = gauge, "Log index of the newest snapshot file.";
+    http_requests_total: IntCounterVec = counters, "Requests answered, by port, route of the route table, method and status." by &["port", "route", "method", "status"];
+    http_request_duration_seconds: HistogramVec = seconds_by, "From a request's head to the head of its answer." by &["port", "route"];
+    connections: IntGaugeVec = gauges, "Open connections that others made to a port." by &["port"];
+    state: IntGaugeVec = gauges, "The node's state: 1 for the present one." by &["state"];
 }
 
 impl Default for Metrics {
@@ -73,92 +65,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
-    pub fn new() -> Self {
-        let registry = Registry::new_custom(Some("raftkv".to_string()), None).expect("the prefix is not empty");
-        let r = &registry;
-        Metrics {
-            has_leader: gauge(r, "has_leader", "Whether a leader is known: 1 is yes, 0 is no."),
-            is_leader: gauge(r, "is_leader", "Whether this node is the leader: 1 is yes, 0 is no."),
-            leader_changes_seen_total: counter(r, "leader_changes_seen_total", "Changes of leader seen."),
-            proposals_committed_total: gauge(r, "proposals_committed_total", "Index of the last committed entry."),
-            proposals_applied_total: gauge(r, "proposals_applied_total", "Index of the last applied entry."),
-            proposals_pending: gauge(r, "proposals_pending", "Writes taken from clients that wait for their outcome."),
-            proposals_failed_total: counter(
-                r,
-                "proposals_failed_total",
-                "Writes taken from clients that were dropped, timed out or ended with an unknown outcome.",
-            ),
-            wal_fsync_duration_seconds: seconds(
-                r,
-                "wal_fsync_duration_seconds",
-                "Duration of the fdatasync that makes a log batch durable.",
-            ),
-            wal_batch_bytes: histogram(
-                r,
-                "wal_batch_bytes",
-                "Bytes written to the log under one fdatasync.",
-                exponential_buckets(512.0, 4.0, 9).expect("constants are in range"),
-            ),
-            apply_duration_seconds: seconds(
-                r,
-                "apply_duration_seconds",
-                "Duration of applying one batch of committed entries.",
-            ),
-            peer_round_trip_time_seconds: seconds_by(
-                r,
-                "peer_round_trip_time_seconds",
-                "Round trip time of the stream to a peer.",
-                &["to"],
-            ),
-            peer_sent_frames_total: counters(
-                r,
-                "peer_sent_frames_total",
-                "Frames written to the stream to a peer.",
-                &["to"],
-            ),
-            peer_received_frames_total: counters(
-                r,
-                "peer_received_frames_total",
-                "Frames read from the stream of a peer.",
-                &["from"],
-            ),
-            peer_dropped_frames_total: counters(
-                r,
-                "peer_dropped_frames_total",
-                "Frames for a peer dropped because its queue was full or its stream was down.",
-                &["to"],
-            ),
-            db_total_size_bytes: gauge(r, "db_total_size_bytes", "Bytes of the kv db on disk."),
-            db_index_bytes: gauge(r, "db_index_bytes", "Bytes of the key index in memory."),
-            keys: gauge(r, "keys", "Keys that exist at the newest revision."),
-            revision: gauge(r, "revision", "Newest revision of the store."),
-            compacted_revision: gauge(r, "compacted_revision", "Revisions at or below it cannot be read; 0 is none."),
-            snapshot_save_total_duration_seconds: seconds(
-                r,
-                "snapshot_save_total_duration_seconds",
-                "Duration of cutting a snapshot, from freezing it to its file being durable.",
-            ),
-            snapshot_install_total: counter(r, "snapshot_install_total", "Snapshots of a leader that were installed."),
-            snapshot_index: gauge(r, "snapshot_index", "Log index of the newest snapshot file."),
-            http_requests_total: counters(
-                r,
-                "http_requests_total",
-                "Requests answered, by port, route of the route table, method and status.",
-                &["port", "route", "method", "status"],
-            ),
-            http_request_duration_seconds: seconds_by(
-                r,
-                "http_request_duration_seconds",
-                "From a request's head to the head of its answer.",
-                &["port", "route"],
-            ),
-            connections: gauges(r, "connections", "Open connections that others made to a port.", &["port"]),
-            state: gauges(r, "state", "The node's state: 1 for the present one.", &["state"]),
-            registry,
-        }
-    }
-
     /// Sets the one state whose gauge is 1.
     pub fn set_state(&self, state: NodeState) {
         for (other, name) in STATES {
@@ -209,6 +115,11 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
     register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+}
+
+/// 512 B to 32 MiB.
+fn bytes(registry: &Registry, name: &str, help: &str) -> Histogram {
+    histogram(registry, name, help, exponential_buckets(512.0, 4.0, 9).expect("constants are in range"))
 }
 
 fn seconds(registry: &Registry, name: &str, help: &str) -> Histogram {

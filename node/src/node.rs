@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A membership call, as the HTTP API takes it.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembershipCall {
     /// Adds a learner; idempotent on the incarnation.

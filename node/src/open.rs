@@ -39,6 +39,7 @@ pub enum OpenError {
 }
 
 /// What the apply thread has to do before it may apply.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KvPlan {
     /// Open and prove the database of this name; failing that, set it aside and restart the process.

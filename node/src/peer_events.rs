@@ -31,6 +31,7 @@ impl PeerEvents for Node {
     }
 
     fn on_frame(&self, from: MemberId, frame: Frame) {
+        self.shared().metrics.peer_received_frames_total.with_label_values(&[from.to_string()]).inc();
         match frame {
             Frame::Raft(message) => {
                 let bytes = bytes_of(&message);

@@ -4,6 +4,7 @@ use crate::types::{Index, MemberId};
 
 /// Why a call was not carried out, or is not known to have been. Three kinds that are never mixed: refused (nothing
 /// happened), unknown (it may happen), and the node's own state.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The node belongs to no cluster.

@@ -1,6 +1,6 @@
 //! `raft::Storage` over the log: the entries that raft reads, and the newest snapshot that it may offer.
 //!
-//! [`Storage::snapshot`] does no work: when the newest file does not do it records a wish, which the driver turns into
+//! `snapshot` does no work: when the newest file does not do it records a wish, which the driver turns into
 //! an effect after the step (rule N12). Reads below the log's in-memory window reach the disk; hot followers never do.
 
 use crate::log::Log;

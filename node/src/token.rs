@@ -17,6 +17,7 @@ use subtle::{Choice, ConstantTimeEq};
 const TOKEN_DIGITS: usize = 64;
 
 /// Why a token file cannot be used.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.

@@ -13,6 +13,7 @@ use raft::prelude::Message;
 use std::sync::Arc;
 
 /// Something happened. Events are stepped one after another; [`super::Driver::effects`] follows a batch of them.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// 50 ms passed; ticks lost to a stall are not made up.
@@ -71,6 +72,7 @@ pub enum Answer {
 }
 
 /// Something to do, in this order. None of them needs a decision.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Hand to the transport. A dropped MsgSnapshot is reported as [`Event::SnapshotSent`] with `whole: false`; a

@@ -18,6 +18,7 @@ use raftkv_api::{Code, Problem};
 use serde::de::DeserializeOwned;
 
 /// How a read may be served.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
     /// Reflects every write acknowledged before it.
@@ -39,6 +40,7 @@ pub struct Target {
 }
 
 /// Everything that can be asked of a node over HTTP.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Call {
     /// Writes a key.

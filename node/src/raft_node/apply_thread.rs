@@ -18,6 +18,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// A job; done in order.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 pub enum ApplyJob {
     /// Open the store.
     Open(KvPlan),

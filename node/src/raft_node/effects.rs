@@ -62,7 +62,7 @@ impl Hands {
             Effect::Send(message) => self.send(message),
             Effect::Forward { to, forward } => {
                 let request = forward.request;
-                if self.transport.send(to, Frame::Forward(forward)).is_err() {
+                if !self.send_frame(to, Frame::Forward(forward)) {
                     self.input(Event::ForwardDropped { request });
                 }
             }
@@ -99,7 +99,7 @@ impl Hands {
     fn send(&self, message: Box<Message>) {
         let (to, kind) = (message.to, message.get_msg_type());
         let index = message.get_snapshot().get_metadata().index;
-        if self.transport.send(to, Frame::Raft(message)).is_ok() {
+        if self.send_frame(to, Frame::Raft(message)) {
             return;
         }
         match kind {
@@ -112,7 +112,16 @@ impl Hands {
 
     /// Nobody waits for these: the origin's timeout, or the 410 at its next hello, does the same.
     fn send_or_lose(&self, to: MemberId, frame: Frame) {
-        let _lost = self.transport.send(to, frame);
+        let _lost = self.send_frame(to, frame);
+    }
+
+    /// False when the transport dropped it.
+    fn send_frame(&self, to: MemberId, frame: Frame) -> bool {
+        let sent = self.transport.send(to, frame).is_ok();
+        let metrics = &self.shared.metrics;
+        let counter = if sent { &metrics.peer_sent_frames_total } else { &metrics.peer_dropped_frames_total };
+        counter.with_label_values(&[to.to_string()]).inc();
+        sent
     }
 
     fn input(&self, event: Event) {

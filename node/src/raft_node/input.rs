@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
 /// An input of the raft thread.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 pub enum Input {
     /// For the driver.
     Event(Event),

@@ -12,6 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 /// A job; executed in order.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 pub enum LogJob {
     /// Execute, then say that the batch is durable.
     Persist { batch: u64, ops: Vec<LogOp> },

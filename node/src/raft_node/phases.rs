@@ -301,6 +301,10 @@ impl RaftNode {
             }
             let show = driver.headline();
             if ticks || shown != Some(show) {
+                if shown.is_some_and(|(_, leader, _, _)| leader != show.1) {
+                    self.shared.metrics.leader_changes_seen_total.inc();
+                    tracing::info!(leader = show.1, term = show.0, "leader changed (0: none)");
+                }
                 shown = Some(show);
                 self.publish_driver(identity, driver);
             }

@@ -40,6 +40,7 @@ pub(super) fn hello(from: MemberId, to: MemberId) -> Hello {
         from_incarnation: incarnation(from),
         to,
         to_incarnation: incarnation(to),
+        boot: 1,
         term: 1,
         last_index: 1,
         peer_url: format!("http://n{from}:2380"),

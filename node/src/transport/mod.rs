@@ -106,6 +106,7 @@ pub struct Forward {
 }
 
 /// The leader's answer to a [`Forward`].
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForwardReply {
     /// Not appended: outcome none.
