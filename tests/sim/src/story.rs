@@ -134,6 +134,27 @@ impl Story {
         self.work();
     }
 
+    /// A tick passes for everyone.
+    pub fn tick_all(&mut self) {
+        for slot in 0..self.nodes.len() {
+            self.step(slot, Event::Tick);
+        }
+    }
+
+    /// Followers that heard of a leader lately answer no candidate: time passes for them until they may.
+    pub fn let_leases_end(&mut self) {
+        for slot in 0..self.nodes.len() {
+            let hears = |story: &Story| {
+                let status = story.nodes[slot].status()?;
+                let ticks = status.leader_contact_ticks.filter(|_| status.role == Role::Follower && status.leader != 0)?;
+                (ticks < ELECTION_TICKS as u64 - 1).then_some(())
+            };
+            while hears(self).is_some() {
+                self.step(slot, Event::Tick);
+            }
+        }
+    }
+
     /// Disks and applies that are not held work until they are idle.
     pub fn work(&mut self) {
         for _ in 0..ROUNDS_MAX {
