@@ -52,7 +52,9 @@ fn look_at_space(node: &Node) {
     let reserve = limits::FREE_BYTES_MIN.max(total / 100 * limits::FREE_PERCENT_MIN);
     let db_bytes = node.shared().view().map_or(0, |view| view.disk_bytes() + view.index_bytes());
     let short = if free < reserve {
-        Some(format!("the leader's data volume has {free} bytes free, under the reserve of {reserve}; deletes still work"))
+        Some(format!(
+            "the leader's data volume has {free} bytes free, under the reserve of {reserve}; deletes still work"
+        ))
     } else if db_bytes > config.quota_bytes {
         Some(format!("the database has {db_bytes} bytes, over --quota {}; deletes still work", config.quota_bytes))
     } else {

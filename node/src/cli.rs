@@ -16,8 +16,8 @@ pub struct Cli {
 /// What `raftkv` can run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run one node. It starts blank: `raftkvctl init` makes it the first of a new cluster, `raftkvctl member add` on
-    /// another node makes it a member of that cluster
+    /// Run one node. It starts blank: `raftkvctl init` makes it the first of a new cluster, `raftkvctl add` makes it a
+    /// member of an existing one
     Serve(Box<ServeArgs>),
     /// Run a cluster of three nodes on this machine, to develop and to try things
     Dev(DevArgs),

@@ -17,7 +17,7 @@ use crate::cli::DevArgs;
 use child::{Event, keep_running, log_tail};
 use cluster::{Forming, Health};
 use layout::{Layout, LayoutError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -123,18 +123,22 @@ impl Nodes<'_> {
         anyhow::bail!("nothing keeps the nodes running any more")
     }
 
-    /// A child that ends before the cluster stands would end again: what it said is the answer.
+    /// A node may end once and be started again, as it does to rebuild a kv db that it cannot trust. One that ends
+    /// twice before the cluster stands would go on doing so: what it said is the answer.
     async fn first_failure(&mut self) -> anyhow::Error {
+        let mut ended_before = BTreeSet::new();
         while let Some(event) = self.events.recv().await {
             self.note(&event);
-            if !matches!(event, Event::Started { .. }) {
-                let name = match event {
-                    Event::Started { name, .. } | Event::Ended { name, .. } | Event::NotStarted { name, .. } => name,
-                };
+            let name = match event {
+                Event::Started { .. } => continue,
+                Event::Ended { name, .. } | Event::NotStarted { name, .. } => name,
+            };
+            if !ended_before.insert(name) {
                 let log = self.layout.places.iter().find(|place| place.name == name).map(|place| &place.log);
                 let said = log.map(|log| format!("; the end of {}:{}", log.display(), log_tail(log)));
                 return anyhow::anyhow!("{} while it was starting{}", how_it_ended(&event), said.unwrap_or_default());
             }
+            println!("{}", told(&event));
         }
         anyhow::anyhow!("nothing keeps the nodes running any more")
     }

@@ -52,6 +52,8 @@ pub const SPARE_SEGMENTS: usize = 2;
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// An offered snapshot whose body was not taken whole by then has failed.
 pub const SNAPSHOT_OFFER_TIMEOUT_MS: u64 = 30_000;
+/// A member that was given a whole snapshot answers within this, or raft probes it.
+pub const SNAPSHOT_ANSWER_MS: u64 = 2_000;
 /// Snapshot files kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Entries by which a caught-up member may be behind (rule O6).
@@ -76,6 +78,9 @@ pub const READ_TIMEOUT_MS: u64 = 5_000;
 pub const CHANGE_TIMEOUT_MS: u64 = 15_000;
 /// A leadership transfer that was not taken over by then has failed.
 pub const TRANSFER_TIMEOUT_MS: u64 = 2_000;
+
+/// Before a process replaces itself to rebuild its kv db.
+pub const RESTART_PAUSE_MS: u64 = 500;
 
 /// Largest payload of a peer frame.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;

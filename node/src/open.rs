@@ -80,6 +80,12 @@ pub fn open_member(
 ) -> Result<Opened, OpenError> {
     snapshot::remove_temporary(&*disk)?;
     let (files, corrupt) = snapshot::list(&*disk)?;
+    for file in &corrupt {
+        tracing::error!(
+            file,
+            "this snapshot does not validate and is not used; an older one, or a member's, replaces it"
+        );
+    }
     let mut on_log = |done, total| progress("reading the log", done, total);
     let Some(replayed) = Log::replay(config.log, disk.clone(), &mut on_log)? else {
         return Err(OpenError::Quarantined(

@@ -26,6 +26,7 @@ impl PeerEvents for Node {
     }
 
     fn on_connected(&self, hello: Hello) {
+        self.shared().dial_succeeded(hello.from);
         self.shared().send(Input::Connected(Box::new(hello)));
     }
 
@@ -47,15 +48,20 @@ impl PeerEvents for Node {
     }
 
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
+        // The transport dials again and again: a person needs to read about it once.
+        let is_news = self.shared().dial_failed(to, &failure);
         match failure {
             DialFailure::Unreachable(why) => {
                 tracing::debug!(to, why, "peer unreachable");
                 self.event(Event::Unreachable { to });
             }
-            DialFailure::Unauthorized => {
-                tracing::error!(to, "the peer refuses our token: compare --token-file of both nodes");
+            DialFailure::Unauthorized if is_news => {
+                tracing::error!(to, "the peer refuses our token (401): compare --token-file of both nodes");
             }
-            DialFailure::Differs(why) => tracing::warn!(to, why, "the peer says that we do not belong together"),
+            DialFailure::Differs(why) if is_news => {
+                tracing::error!(to, why, "the peer says that we do not belong together");
+            }
+            DialFailure::Unauthorized | DialFailure::Differs(_) => {}
             DialFailure::RolledBack(why) => {
                 self.shared().send(Input::Quarantine(format!("rolled back: {why}")));
             }
@@ -69,7 +75,12 @@ impl PeerEvents for Node {
 
     fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>) {
         if let Err(why) = &result {
-            tracing::warn!(from, index = meta.index, why, "a snapshot could not be fetched; the leader offers it again");
+            tracing::warn!(
+                from,
+                index = meta.index,
+                why,
+                "a snapshot could not be fetched; the leader offers it again"
+            );
         }
         self.event(Event::Fetched { meta: Box::new(meta), whole: result.is_ok() });
     }

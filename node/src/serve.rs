@@ -50,6 +50,8 @@ fn start_anew(why: &RestartWhy) -> anyhow::Error {
         RestartWhy::DistrustKv(why) => tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it"),
         RestartWhy::Reset => tracing::info!("the data were set aside; starting anew as blank"),
     }
+    // A cause that stays (no space left) must not turn this into a busy loop.
+    std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
     match std::env::current_exe() {
         Ok(exe) => anyhow!(std::process::Command::new(exe).args(std::env::args_os().skip(1)).exec()),
         Err(e) => anyhow!(e),

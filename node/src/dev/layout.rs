@@ -178,10 +178,15 @@ fn settle_token(file: &Path) -> Result<String, LayoutError> {
     match fs::read_to_string(file) {
         Ok(text) => {
             let first = text.lines().next().unwrap_or_default().to_string();
-            if first.len() == TOKEN_DIGITS && first.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            if first.len() == TOKEN_DIGITS
+                && first.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            {
                 return Ok(first);
             }
-            Err(LayoutError::Content { file: file.display().to_string(), want: "64 hex digits in its first line" })
+            Err(LayoutError::Content {
+                file: file.display().to_string(),
+                want: "64 lower-case hex digits in its first line",
+            })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -217,7 +222,7 @@ mod tests {
         assert_eq!(Layout::prepare(dir.path(), None).unwrap().token, token);
         fs::write(dir.path().join("token"), "short\n").unwrap();
         let error = Layout::prepare(dir.path(), None).unwrap_err().to_string();
-        assert!(error.contains("token does not hold 64 hex digits"), "{error}");
+        assert!(error.contains("token does not hold 64 lower-case hex digits"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{Driver, Effect};
 use crate::limits;
+use crate::log;
 use raft::ProgressState;
 use raft::prelude::{Message, MessageType};
 
@@ -79,25 +80,29 @@ impl Driver {
         if from_leader && message.term >= own_term {
             self.leader_heard_at = Some(self.now_tick);
         }
-        let from = message.from;
+        let (from, accepted) = (message.from, (!message.reject).then_some(message.index));
         // Refusals (an unknown peer's answer, a dropped transfer) need no action: raft has said all there is to say.
         let _refused = self.node.step(message);
         if kind == MessageType::MsgAppendResponse && self.is_leader() {
-            self.mend_next_index(from);
+            self.mend_progress(from, accepted);
         }
     }
 
-    /// raft-rs 0.7 lets next_idx fall to matched or below after a stale rejection (raft-rs #555).
-    fn mend_next_index(&mut self, id: u64) {
-        if let Some(progress) = self.node.raft.mut_prs().get_mut(id)
-            && progress.state != ProgressState::Snapshot
-            && progress.next_idx <= progress.matched
-        {
+    /// Two things that raft-rs 0.7 leaves undone after a MsgAppendResponse.
+    fn mend_progress(&mut self, id: u64, accepted: Option<u64>) {
+        let Some(progress) = self.node.raft.mut_prs().get_mut(id) else { return };
+        // next_idx may have fallen to matched or below after a stale rejection (raft-rs #555).
+        if progress.state != ProgressState::Snapshot && progress.next_idx <= progress.matched {
             progress.next_idx = progress.matched + 1;
+        }
+        // An answer that brings nothing new leaves a member in Probe: after a snapshot, without another write, for ever
+        // (etcd's raft takes it out since v3.6).
+        if progress.state == ProgressState::Probe && accepted == Some(progress.matched) {
+            progress.become_replicate();
         }
     }
 }
 
 fn bytes_of(message: &Message) -> usize {
-    message.entries.iter().map(|e| e.data.len() + 64).sum()
+    message.entries.iter().map(log::entry_bytes).sum()
 }

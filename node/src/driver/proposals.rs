@@ -10,6 +10,11 @@ use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// What an entry of ours needs in the log besides its command: header, context, padding.
+const ENTRY_OVERHEAD_BYTES: usize = 96;
+/// A membership change in the log: its context is a small JSON object.
+const CHANGE_BYTES: usize = 1024;
+
 /// A command or membership call that was not stepped yet.
 #[derive(Debug)]
 pub enum Waiting {
@@ -25,8 +30,8 @@ impl Waiting {
     /// Bytes that it adds to the log, roughly.
     pub fn bytes(&self) -> usize {
         match self {
-            Waiting::Command { data, .. } | Waiting::Forwarded { data, .. } => data.len() + 64,
-            Waiting::Change { .. } => 1024,
+            Waiting::Command { data, .. } | Waiting::Forwarded { data, .. } => data.len() + ENTRY_OVERHEAD_BYTES,
+            Waiting::Change { .. } => CHANGE_BYTES,
         }
     }
 }

@@ -16,6 +16,16 @@ use std::sync::Arc;
 struct Offer {
     index: Index,
     since_tick: u64,
+    /// The whole body went out; the member is verifying and installing it.
+    delivered: bool,
+}
+
+impl Offer {
+    /// Ticks after which raft is told that the offer ended, if the member's own answer has not ended it before.
+    fn patience_ticks(&self) -> u64 {
+        let millis = if self.delivered { limits::SNAPSHOT_ANSWER_MS } else { limits::SNAPSHOT_OFFER_TIMEOUT_MS };
+        millis / limits::TICK_MS
+    }
 }
 
 /// What the driver knows of snapshots.
@@ -73,8 +83,14 @@ impl Driver {
             return self.defer(message);
         }
         let from = message.from;
-        self.snapshots.fetching = Some(message);
-        self.emit(Effect::Fetch { from, meta: Box::new(meta) });
+        let is_same = |old: &Message| {
+            let old = old.get_snapshot().get_metadata();
+            (old.index, old.term) == (meta.index, meta.term)
+        };
+        // The newest offer is the one to answer; a file that is on its way already is not fetched twice.
+        if !self.snapshots.fetching.replace(message).is_some_and(|old| is_same(&old)) {
+            self.emit(Effect::Fetch { from, meta: Box::new(meta) });
+        }
     }
 
     pub(super) fn fetched(&mut self, meta: &SnapshotMeta, whole: bool) {
@@ -115,28 +131,37 @@ impl Driver {
 
     pub(super) fn note_snapshot_offer(&mut self, message: &Message) {
         if message.get_msg_type() == MessageType::MsgSnapshot {
-            let offer = Offer { index: message.get_snapshot().get_metadata().index, since_tick: self.now_tick };
+            let index = message.get_snapshot().get_metadata().index;
+            let offer = Offer { index, since_tick: self.now_tick, delivered: false };
             self.snapshots.sending.insert(message.to, offer);
         }
     }
 
-    /// raft is told exactly once what became of an offer, since it feeds the member nothing until then.
+    /// The body went out whole: the member's own answer, when it has installed it, tells raft. Told earlier, raft would
+    /// probe, be refused by a log that is still empty, and offer the snapshot again.
     pub(super) fn snapshot_sent(&mut self, to: MemberId, index: Index, whole: bool) {
-        if self.snapshots.sending.get(&to).is_some_and(|offer| offer.index == index) {
-            self.snapshots.sending.remove(&to);
-            let status = if whole { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-            self.node.report_snapshot(to, status);
+        let now_tick = self.now_tick;
+        let Some(offer) = self.snapshots.sending.get_mut(&to).filter(|offer| offer.index == index) else { return };
+        if whole {
+            *offer = Offer { delivered: true, since_tick: now_tick, ..*offer };
+        } else {
+            self.end_offer(to, SnapshotStatus::Failure);
         }
     }
 
+    /// raft is told exactly once what became of an offer, since it feeds the member nothing until then.
+    fn end_offer(&mut self, to: MemberId, status: SnapshotStatus) {
+        self.snapshots.sending.remove(&to);
+        self.node.report_snapshot(to, status);
+    }
+
     pub(super) fn tick_snapshots(&mut self) {
-        let stalled_ticks = limits::SNAPSHOT_OFFER_TIMEOUT_MS / limits::TICK_MS;
         for (to, offer) in self.snapshots.sending.clone() {
             let progress = self.node.raft.prs().get(to);
             if progress.is_none_or(|progress| progress.state != ProgressState::Snapshot) {
                 self.snapshots.sending.remove(&to);
-            } else if self.now_tick - offer.since_tick > stalled_ticks {
-                self.snapshot_sent(to, offer.index, false);
+            } else if self.now_tick - offer.since_tick > offer.patience_ticks() {
+                self.end_offer(to, if offer.delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure });
             }
         }
     }

@@ -1,4 +1,5 @@
 //! The store against a model that keeps every revision as a whole map, and the rules that a model cannot show.
+#![allow(clippy::unwrap_used)]
 
 use super::testing::{MemKv, delete, delete_if, entry, membership, new_store, put, put_if, reopen};
 use super::*;
@@ -380,6 +381,20 @@ fn state_hashes_are_kept_at_multiples_of_1024() {
     assert_eq!(hashes[0].applied, 3 * HASH_EVERY);
     assert!(hashes.windows(2).all(|pair| pair[1].applied == pair[0].applied + HASH_EVERY));
     assert_eq!(hashes, kept(7777));
+}
+
+/// Rule N15: `disk_hash` covers every record of the tree but the one that holds it.
+#[test]
+fn damaged_or_missing_kept_hashes_are_found() {
+    let disk = Arc::new(MemKv::default());
+    let empty = |index| Committed::Normal { index, term: 1, request: None, data: Bytes::new() };
+    new_store(&disk).apply(&(2..=HASH_EVERY).map(empty).collect::<Vec<_>>()).unwrap();
+    reopen(&disk);
+    let damaged = disk.copy();
+    damaged.map().get_mut(keys::HASHES_KEY).unwrap()[12] ^= 1;
+    assert!(matches!(Store::open(damaged, &mut |_, _| ()), Err(StoreError::Unproved(_))));
+    disk.map().remove(keys::HASHES_KEY);
+    assert!(matches!(Store::open(disk, &mut |_, _| ()), Err(StoreError::Unproved(_))));
 }
 
 #[test]

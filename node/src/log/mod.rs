@@ -111,14 +111,18 @@ pub enum LogOp {
 
 /// Executes `ops` in order and stops at the first error.
 pub fn execute(disk: &dyn LogDisk, ops: &[LogOp]) -> io::Result<()> {
-    ops.iter().try_for_each(|op| match op {
-        LogOp::Create { file, len } => disk.create(file, *len),
-        LogOp::Write { file, offset, bytes } => disk.write(file, *offset, bytes),
-        LogOp::Sync { file } => disk.sync(file),
-        LogOp::Rename { from, to } => disk.rename(from, to),
-        LogOp::Remove { file } => disk.remove(file),
-        LogOp::SyncDir => disk.sync_dir(),
-    })
+    for op in ops {
+        let (file, result) = match op {
+            LogOp::Create { file, len } => (file.as_str(), disk.create(file, *len)),
+            LogOp::Write { file, offset, bytes } => (file.as_str(), disk.write(file, *offset, bytes)),
+            LogOp::Sync { file } => (file.as_str(), disk.sync(file)),
+            LogOp::Rename { from, to } => (from.as_str(), disk.rename(from, to)),
+            LogOp::Remove { file } => (file.as_str(), disk.remove(file)),
+            LogOp::SyncDir => (".", disk.sync_dir()),
+        };
+        result.map_err(|e| io::Error::new(e.kind(), format!("{file}: {e}")))?;
+    }
+    Ok(())
 }
 
 /// Why a log cannot be used.

@@ -1,9 +1,9 @@
 //! Published state in the words of the API.
 
 use crate::driver::{DriverStatus, PeerStatus, Role};
+use crate::limits;
 use crate::membership::Membership;
 use crate::raft_node::shared::{Advertised, Phase, Shared};
-use crate::limits;
 use crate::types::MemberId;
 use raftkv_api::{self as api, DecimalId, KvState, NodeState};
 use std::sync::atomic::Ordering;

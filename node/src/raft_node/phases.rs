@@ -8,7 +8,7 @@ use super::shared::{Advertised, Phase, Published, Shared};
 use crate::disk::LogDisk;
 use crate::driver::{Driver, Event, HELLO_FORMAT};
 use crate::file_disk;
-use crate::identity::{Found, Identity, self};
+use crate::identity::{self, Found, Identity};
 use crate::kvstore::KvHome;
 use crate::limits;
 use crate::membership::{Member, Membership};
@@ -141,18 +141,13 @@ impl RaftNode {
                 Some(Next::Member(identity))
             }
             Err(e) => {
-                answer(reply, Err(Refusal::Internal(e.to_string())));
+                answer(reply, Err(Refusal::Stopping));
                 Some(Next::Exit(Exit::Fatal(format!("init failed: {e}; start the node again, it is still blank"))))
             }
         }
     }
 
-    fn join(
-        &self,
-        incarnation: Hex128,
-        hello: Hello,
-        verdict: oneshot::Sender<HelloVerdict>,
-    ) -> Option<Next> {
+    fn join(&self, incarnation: Hex128, hello: Hello, verdict: oneshot::Sender<HelloVerdict>) -> Option<Next> {
         if hello.format != HELLO_FORMAT || hello.to_incarnation != incarnation {
             let why = format!("this blank node is incarnation {incarnation}, not {}", hello.to_incarnation);
             answer(verdict, HelloVerdict::Differs(why));
@@ -420,11 +415,7 @@ impl RaftNode {
         }
     }
 
-    fn reset(
-        &self,
-        incarnation: Hex128,
-        reply: oneshot::Sender<Result<(), Refusal>>,
-    ) -> Option<Exit> {
+    fn reset(&self, incarnation: Hex128, reply: oneshot::Sender<Result<(), Refusal>>) -> Option<Exit> {
         // A directory whose identity can't be read has no incarnation that could be compared.
         let own = self.shared.published().incarnation;
         if let Some(own) = own.filter(|own| *own != incarnation) {
@@ -451,7 +442,7 @@ impl RaftNode {
                 answer(verdict, HelloVerdict::Later(refusal.to_string()));
             }
             Input::Init { reply, .. } => {
-                answer(reply, Err(Refusal::WrongState(refusal.to_string())));
+                answer(reply, Err(refusal.clone()));
             }
             Input::Reset { reply, .. } => refuse_reset(reply, "busy"),
             Input::Peer { bytes, .. } => self.shared.messages.leave(bytes),

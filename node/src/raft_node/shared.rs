@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::driver::DriverStatus;
 use crate::kvstore::View;
 use crate::metrics::Metrics;
+use crate::transport::DialFailure;
 use crate::types::{Index, MemberId, MemberIdentity, Term};
 use raftkv_api::{Hex128, KvState};
 use std::collections::BTreeMap;
@@ -93,6 +94,8 @@ pub struct Shared {
     view: RwLock<Option<Arc<View>>>,
     kv: RwLock<(KvState, String)>,
     advertised: Mutex<BTreeMap<MemberId, Advertised>>,
+    /// The last failure to dial each peer, until it succeeds.
+    dial_failures: Mutex<BTreeMap<MemberId, DialFailure>>,
 }
 
 impl Shared {
@@ -122,6 +125,7 @@ impl Shared {
             view: RwLock::new(None),
             kv: RwLock::new((KvState::Absent, String::new())),
             advertised: Mutex::new(BTreeMap::new()),
+            dial_failures: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -169,6 +173,17 @@ impl Shared {
     /// A member said what it advertises.
     pub fn set_advertised(&self, id: MemberId, urls: Advertised) {
         self.advertised.lock().unwrap_or_else(PoisonError::into_inner).insert(id, urls);
+    }
+
+    /// A peer could not be dialled; true when the failure is another one than last time.
+    pub fn dial_failed(&self, to: MemberId, failure: &DialFailure) -> bool {
+        let mut failures = self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.insert(to, failure.clone()).as_ref() != Some(failure)
+    }
+
+    /// A peer was dialled.
+    pub fn dial_succeeded(&self, to: MemberId) {
+        self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
     }
 
     fn now_ms(&self) -> u64 {

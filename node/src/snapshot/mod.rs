@@ -56,8 +56,8 @@ impl SnapshotMeta {
 
     /// As raft wants it: metadata, and this struct as JSON in `data`; the body has its own connection (rule N13).
     pub fn to_raft(&self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        snapshot.data = serde_json::to_vec(self).expect("it has string keys and no failing serializer").into();
+        let data = serde_json::to_vec(self).expect("it has string keys and no failing serializer").into();
+        let mut snapshot = Snapshot { data, ..Snapshot::default() };
         let metadata = snapshot.mut_metadata();
         metadata.index = self.index;
         metadata.term = self.term;
@@ -120,6 +120,16 @@ pub fn list(disk: &dyn LogDisk) -> Result<(Vec<SnapshotMeta>, Vec<String>), Stor
     Ok((good, bad))
 }
 
+/// Removes files with an index below `below`, and waits until they are gone durably.
+pub fn drop_below(disk: &dyn LogDisk, below: Index) -> std::io::Result<()> {
+    let old: Vec<String> =
+        disk.list()?.into_iter().filter(|name| parse_name(name).is_some_and(|(_, index)| index < below)).collect();
+    for name in &old {
+        disk.remove(name)?;
+    }
+    if old.is_empty() { Ok(()) } else { disk.sync_dir() }
+}
+
 /// Removes what writers that were cut short left behind; for the opening of a data directory, before anything writes.
 pub fn remove_temporary(disk: &dyn LogDisk) -> Result<(), StoreError> {
     let temporary = |name: &String| name.strip_suffix(TEMPORARY).is_some_and(|name| parse_name(name).is_some());
@@ -142,14 +152,4 @@ fn parse_name(name: &str) -> Option<(Term, Index)> {
         return None;
     }
     Some((term.parse().ok()?, index.parse().ok()?))
-}
-
-/// Removes files with an index below `below`, and waits until they are gone durably.
-pub fn drop_below(disk: &dyn LogDisk, below: Index) -> std::io::Result<()> {
-    let old: Vec<String> =
-        disk.list()?.into_iter().filter(|name| parse_name(name).is_some_and(|(_, index)| index < below)).collect();
-    for name in &old {
-        disk.remove(name)?;
-    }
-    if old.is_empty() { Ok(()) } else { disk.sync_dir() }
 }

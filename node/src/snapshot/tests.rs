@@ -1,4 +1,5 @@
 //! A snapshot is the store: whole, at one index, and damage to its file is always found.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::kvstore::testing::{MemFiles, MemKv, delete, entry, identity, membership, new_store, put, reopen};
@@ -16,7 +17,7 @@ fn empty_entries(range: std::ops::RangeInclusive<Index>) -> Vec<Committed> {
     range.map(|index| Committed::Normal { index, term: 1, request: None, data: Bytes::new() }).collect()
 }
 
-/// A store with history, a membership change, kept hashes, and a compaction that is half done.
+/// A store with history, a membership change, kept hashes, one compaction that is done and one that is due.
 fn rich_store(disk: &Arc<MemKv>) -> Store {
     let mut store = new_store(disk);
     store.apply(&empty_entries(2..=HASH_EVERY)).unwrap();
@@ -29,6 +30,8 @@ fn rich_store(disk: &Arc<MemKv>) -> Store {
         apply(&mut store, &put(&format!("key{}", i % 11), &vec![i as u8; 700 * i as usize]));
     }
     apply(&mut store, &delete("key3"));
+    apply(&mut store, &Command::Compact { revision: 15 });
+    while store.compact_step().unwrap() {}
     apply(&mut store, &Command::Compact { revision: 20 });
     let membership = Arc::new(membership(3));
     store.apply(&[Committed::Conf { index: index + 1, term: 2, membership }]).unwrap();

@@ -129,8 +129,7 @@ impl Transport {
         }
     }
 
-    /// Queues a frame for `to` on the stream that we dialled, or, if we know no address of `to`, on the newest one that
-    /// it dialled. A frame that is not taken is dropped, as is one whose stream breaks; nothing is sent twice.
+    /// Queues a frame for `to` on the stream that we dialled, or, while there is none, on the newest one that it dialled. A frame that is not taken is dropped, as is one whose stream breaks; nothing is sent twice.
     pub fn send(&self, to: MemberId, frame: Frame) -> Result<(), Dropped> {
         let outbox = self.inner.peers().route(to);
         let result = outbox.ok_or(Dropped::NotConnected).and_then(|outbox| outbox.push(frame));
@@ -252,9 +251,12 @@ struct AcceptedStream {
 }
 
 impl Peers {
+    /// The stream that we dialled; while it does not stand, the newest one that `to` dialled. (A joiner's first answers
+    /// would be lost otherwise: it begins to dial when it learns of its membership, which is what it has to answer.)
     fn route(&self, to: MemberId) -> Option<Arc<Outbox>> {
         let dialled = self.dialled.get(&to).map(|peer| &peer.outbox);
-        dialled.or_else(|| self.accepted.get(&to).map(|stream| &stream.outbox)).cloned()
+        let accepted = || self.accepted.get(&to).map(|stream| &stream.outbox);
+        dialled.filter(|outbox| outbox.is_open()).or_else(accepted).cloned()
     }
 
     /// A joiner has no peers yet: it knows whoever offers it a snapshot from that one's stream.

@@ -75,6 +75,11 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// Whether a stream stands.
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
     /// Queues a frame.
     pub fn push(&self, frame: Frame) -> Result<(), Dropped> {
         let bytes = payload_bytes(&frame);

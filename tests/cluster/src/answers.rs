@@ -53,37 +53,44 @@ pub fn all() -> BTreeSet<Answered> {
     ANSWERS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Recorded answers whose path and method `spec` (OpenAPI) knows, but not their status. Paths that it does not know must
-/// have been refused with 404, 405 or a status that any path may get.
+/// Recorded answers of the client and admin ports that `spec` (OpenAPI, with the ports as tags) does not list.
 pub fn unlisted(spec: &Value, answers: &BTreeSet<Answered>) -> Vec<Answered> {
-    let anywhere = [400, 401, 403, 404, 405, 414, 431, 503];
-    let known = |answered: &&Answered| match responses(spec, &answered.path, &answered.method) {
-        Some(responses) => responses.contains(&answered.status),
-        None => anywhere.contains(&answered.status),
+    let listed = listed(spec);
+    // What is checked before the route is known.
+    let anywhere = [403, 404, 405, 414, 431];
+    let known = |answered: &&Answered| {
+        let Answered { port, method, path, status } = *answered;
+        let method = if method == "HEAD" { "GET" } else { method };
+        let of_route = || listed.iter().filter(|l| l.port == *port && l.method == method && l.path == *path);
+        match of_route().next() {
+            Some(_) => of_route().any(|listed| listed.status == *status),
+            None => *port == Port::Peer || anywhere.contains(status),
+        }
     };
     answers.iter().filter(|answered| !known(answered)).cloned().collect()
 }
 
-/// Listed answers, as (method, path, status), that were never recorded.
-pub fn missing(spec: &Value, answers: &BTreeSet<Answered>) -> Vec<(String, String, u16)> {
-    let seen: BTreeSet<_> = answers.iter().map(|a| (a.method.clone(), a.path.clone(), a.status)).collect();
-    let mut missing = Vec::new();
+/// Listed answers that were never recorded.
+pub fn missing(spec: &Value, answers: &BTreeSet<Answered>) -> Vec<Answered> {
+    listed(spec).into_iter().filter(|listed| !answers.contains(listed)).collect()
+}
+
+/// Every answer that the description lists, by port.
+pub fn listed(spec: &Value) -> Vec<Answered> {
+    let mut listed = Vec::new();
     for (path, item) in spec["paths"].as_object().into_iter().flatten() {
-        for method in item.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()) {
-            for status in responses(spec, path, &method).into_iter().flatten() {
-                let listed = (method.clone(), pattern(path), status);
-                if !seen.contains(&listed) {
-                    missing.push(listed);
+        for (method, operation) in item.as_object().into_iter().flatten() {
+            for tag in operation["tags"].as_array().into_iter().flatten() {
+                let port = if tag == "admin" { Port::Admin } else { Port::Client };
+                for status in operation["responses"].as_object().into_iter().flat_map(|responses| responses.keys()) {
+                    if let Ok(status) = status.parse() {
+                        listed.push(Answered { port, method: method.to_uppercase(), path: pattern(path), status });
+                    }
                 }
             }
         }
     }
-    missing
-}
-
-fn responses(spec: &Value, path: &str, method: &str) -> Option<BTreeSet<u16>> {
-    let responses = spec["paths"][path].get(method.to_lowercase())?.get("responses")?.as_object()?;
-    Some(responses.keys().filter_map(|status| status.parse().ok()).collect())
+    listed
 }
 
 /// The path with its variable parts in braces.
@@ -118,11 +125,14 @@ mod tests {
 
     #[test]
     fn both_directions_of_the_comparison_can_fail() {
-        let spec = serde_json::json!({"paths": {"/v1/kv/{key}": {"get": {"responses": {"200": {}, "404": {}}}}}});
+        let get = serde_json::json!({"tags": ["client"], "responses": {"200": {}, "404": {}}});
+        let spec = serde_json::json!({"paths": {"/v1/kv/{key}": {"get": get}}});
         let seen = BTreeSet::from([answered("GET", "/v1/kv/a", 200), answered("GET", "/nowhere", 404)]);
         assert!(unlisted(&spec, &seen).is_empty());
-        assert_eq!(missing(&spec, &seen), [("GET".to_string(), "/v1/kv/{key}".to_string(), 404)]);
-        let odd = answered("GET", "/v1/kv/a", 500);
-        assert_eq!(unlisted(&spec, &BTreeSet::from([odd.clone()])), [odd]);
+        assert_eq!(missing(&spec, &seen), [answered("GET", "/v1/kv/a", 404)]);
+        let odd = [answered("GET", "/nowhere", 200), answered("GET", "/v1/kv/a", 500)];
+        assert_eq!(unlisted(&spec, &BTreeSet::from(odd.clone())), odd);
+        let elsewhere = Answered { port: Port::Admin, ..answered("GET", "/v1/kv/a", 200) };
+        assert_eq!(unlisted(&spec, &BTreeSet::from([elsewhere.clone()])), [elsewhere]);
     }
 }

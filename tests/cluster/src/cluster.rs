@@ -1,7 +1,7 @@
 //! Several nodes in one temporary directory, with one token.
 
 use crate::wait::{eventually, holds};
-use crate::{Export, Node};
+use crate::{Export, Node, answers};
 use anyhow::{Context, Result, bail, ensure};
 use raftkv_api::{NodeState, Status};
 use std::fs;
@@ -115,11 +115,11 @@ impl Cluster {
                 if status.state != NodeState::Voter {
                     continue;
                 }
-                let hash = status.state_hash.clone().with_context(|| format!("{} shows no hash", status.name))?;
+                let hash = status.state_hash.with_context(|| format!("{} shows no hash", status.name))?;
                 match &first {
                     None => first = Some(status),
                     Some(first) => {
-                        let of_first = first.state_hash.clone().context("checked when it was the first")?;
+                        let of_first = first.state_hash.context("checked when it was the first")?;
                         holds(hash.applied == of_first.applied, || format!("{hash:?} and {of_first:?}"))?;
                         if hash != of_first {
                             return Ok(Err(anyhow::anyhow!(
@@ -163,9 +163,16 @@ impl Cluster {
         first.map(|(_, export)| export).context("no voter runs")
     }
 
-    /// Ends a good test: every node that still runs must stop cleanly.
+    /// Ends a good test: every answer so far is one that the API's description lists, and every node that still runs
+    /// stops cleanly.
     pub fn finish(mut self) -> Result<()> {
-        for node in self.running() {
+        let running = self.running();
+        if let Some(node) = running.first() {
+            let spec = self.nodes[*node].client("GET", "/openapi.json").send()?.expect(200)?.json()?;
+            let unlisted = answers::unlisted(&spec, &answers::all());
+            ensure!(unlisted.is_empty(), "answers that /openapi.json does not list: {unlisted:?}");
+        }
+        for node in running {
             self.nodes[node].stop()?;
         }
         for node in &self.nodes {

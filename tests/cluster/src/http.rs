@@ -8,8 +8,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Longest silence of a node within an exchange; a membership change may take 15 s.
-const SILENCE_MAX: Duration = Duration::from_secs(25);
+/// Longest silence of a node within an exchange: a body that does not come is given up after 30 s.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// A request to one node.
 #[derive(Clone, Debug)]

@@ -106,9 +106,8 @@ impl World {
         let Some((_, leader)) = self.leader() else { return false };
         let membership: &Membership = &leader.membership;
         let is_lost = |node: &SimNode| matches!(node.life, Life::Lost | Life::Removed);
-        let alive = |other: u64| {
-            other != id && self.nodes.iter().any(|node| node.member_id() == Some(other) && !is_lost(node))
-        };
+        let alive =
+            |other: u64| other != id && self.nodes.iter().any(|node| node.member_id() == Some(other) && !is_lost(node));
         let voters = membership.voters.len();
         let alive_voters = membership.voters.iter().filter(|id| alive(**id)).count();
         let fits = !membership.is_joint() && alive_voters > voters / 2 + 1;

@@ -103,7 +103,8 @@ mod tests {
     fn revisions_count_changes_and_history_is_kept() {
         let mut model = Model::default();
         let key = Bytes::from("k");
-        let put = |value: &str, condition| Command::Put { key: key.clone(), value: value.to_string().into(), condition };
+        let put =
+            |value: &str, condition| Command::Put { key: key.clone(), value: value.to_string().into(), condition };
         assert_eq!(model.apply(&put("a", Condition::Absent)), Outcome::Put { revision: 2, version: 1 });
         let failed = Outcome::ConditionFailed { revision: 2, current: Some(2) };
         assert_eq!(model.apply(&put("b", Condition::Absent)), failed);

@@ -159,8 +159,7 @@ mod tests {
     #[test]
     fn streams_keep_their_order_unless_reordering_is_asked_for() {
         let mut rng = Rng::new(1);
-        let mut net =
-            SimNet { rates: NetRates { delay_steps_max: 50, ..NetRates::default() }, ..SimNet::default() };
+        let mut net = SimNet { rates: NetRates { delay_steps_max: 50, ..NetRates::default() }, ..SimNet::default() };
         (0..50).for_each(|n| assert_eq!(net.send(n, packet(n), &mut rng), Sent::Taken));
         assert_eq!(drain(&mut net), (0..50).collect::<Vec<_>>());
         net.rates.reorder_per_mille = 500;

@@ -153,7 +153,8 @@ impl SimNode {
     /// Makes this the first voter of a new cluster; it is Down until it boots.
     pub fn init(&mut self, cluster_id: Hex128, min_voters: u32) -> Result<(), OpenError> {
         let incarnation = self.incarnation;
-        let identity = MemberIdentity { cluster_id, genesis: Hex128([7; 16]), generation: 0, member_id: 1, incarnation };
+        let identity =
+            MemberIdentity { cluster_id, genesis: Hex128([7; 16]), generation: 0, member_id: 1, incarnation };
         let first = Member { name: self.name.clone(), peer_url: self.peer_url(), incarnation };
         open::init(&identity, first, min_voters, &self.log_disk(), self.sizes.log)?;
         self.identity = Some(identity);

@@ -6,7 +6,7 @@
 use crate::disk::{CrashModel, SimDisk};
 use crate::kv::Damage;
 use crate::net::Slot;
-use crate::node::{Life, Out, Sizes, SimNode};
+use crate::node::{Life, Out, SimNode, Sizes};
 use crate::rng::Rng;
 use crate::tell;
 use crate::threads::DiskTurn;

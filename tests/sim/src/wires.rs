@@ -51,7 +51,8 @@ impl World {
         }
         let packet = Packet { from, to: target, from_member, frame };
         // The net keeps what it takes: only a frame whose loss somebody must hear of is looked at again.
-        let heard = self.rng.chance(500) || matches!(&packet.frame, Frame::Raft(m) if m.get_msg_type() == MessageType::MsgSnapshot);
+        let heard = self.rng.chance(500)
+            || matches!(&packet.frame, Frame::Raft(m) if m.get_msg_type() == MessageType::MsgSnapshot);
         let copy = heard.then(|| packet.frame.clone());
         if self.net.send(self.now, packet, &mut self.rng) == Sent::Lost
             && let Some(frame) = copy
@@ -69,7 +70,8 @@ impl World {
         let by_incarnation = |node: &SimNode| Some(node.incarnation) == known;
         self.nodes.iter().position(by_incarnation).or_else(|| {
             let has_dialled = |slot: &Slot| {
-                self.nodes[*slot].member_id() == Some(to) && self.streams.get(&(*slot, from)) == self.boots(*slot, from).as_ref()
+                self.nodes[*slot].member_id() == Some(to)
+                    && self.streams.get(&(*slot, from)) == self.boots(*slot, from).as_ref()
             };
             (0..self.nodes.len()).find(has_dialled)
         })
@@ -113,14 +115,18 @@ impl World {
                 Ok(true)
             }
             Err(HelloVerdict::Gone(record)) => {
-                self.trace.line(self.now, &format!("{} tells {} that it is removed", self.nodes[target].name, self.nodes[from].name));
+                self.trace.line(
+                    self.now,
+                    &format!("{} tells {} that it is removed", self.nodes[target].name, self.nodes[from].name),
+                );
                 self.invariants.told_removed(record.member_id)?;
                 self.due.push_back((from, Event::Removed(record)));
                 Ok(false)
             }
             Err(HelloVerdict::RolledBack(why)) => broken("quarantine", format!("on an honest disk: {why}")),
             Err(HelloVerdict::Differs(why) | HelloVerdict::Later(why)) => {
-                self.trace.line(self.now, &format!("{} refuses {}: {why}", self.nodes[target].name, self.nodes[from].name));
+                self.trace
+                    .line(self.now, &format!("{} refuses {}: {why}", self.nodes[target].name, self.nodes[from].name));
                 Ok(false)
             }
             Err(HelloVerdict::Accept(_)) => Ok(true),
@@ -210,7 +216,10 @@ impl World {
 
     fn copied(&mut self, copy: Copy, same_process: bool, whole: bool) {
         let Copy { from, to, to_boot: _, to_member, file: CopiedFile { meta, done: _ } } = copy;
-        self.trace.line(self.now, &format!("{} -> {} snapshot {} whole: {whole}", self.nodes[from].name, self.nodes[to].name, meta.index));
+        self.trace.line(
+            self.now,
+            &format!("{} -> {} snapshot {} whole: {whole}", self.nodes[from].name, self.nodes[to].name, meta.index),
+        );
         self.counts.copies += u64::from(whole);
         self.due.push_back((from, Event::SnapshotSent { to: to_member, index: meta.index, whole }));
         if same_process {
@@ -261,7 +270,9 @@ pub fn brief(frame: &Frame) -> String {
             }
             text
         }
-        Frame::Forward(forward) => format!("Forward t{} {}/{}", forward.term, forward.request.origin, forward.request.seq),
+        Frame::Forward(forward) => {
+            format!("Forward t{} {}/{}", forward.term, forward.request.origin, forward.request.seq)
+        }
         Frame::ForwardReply(reply) => format!("{reply:?}"),
         Frame::Removed(record) => format!("Removed member {} at {}", record.member_id, record.removed.index),
         Frame::Report(report) => format!("Report applied {} conf {}", report.applied, report.durable_conf_index),

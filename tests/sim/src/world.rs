@@ -247,7 +247,8 @@ impl World {
                 let running = self.nodes[slot].running_mut().expect("the caller looked");
                 let request = running.next_request();
                 self.clients.began(Ticket::Write(request), slot, key, self.now);
-                self.trace.line(self.now, &format!("{} write {} {}", self.nodes[slot].name, request.origin, request.seq));
+                self.trace
+                    .line(self.now, &format!("{} write {} {}", self.nodes[slot].name, request.origin, request.seq));
                 self.step_node(slot, Event::Propose { request, data: command.encode(), grows })
             }
             Ask::Read { key } => {
@@ -356,7 +357,9 @@ impl World {
                 Ok(())
             }
             // No disk lies in these runs: nobody may lose trust in the log.
-            Out::Quarantined(why) => broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name)),
+            Out::Quarantined(why) => {
+                broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name))
+            }
             Out::DistrustsKv(why) => {
                 self.counts.distrusted += 1;
                 self.trace.line(self.now, &format!("{} sets its kv db aside: {why}", self.nodes[slot].name));

@@ -288,7 +288,8 @@ fn sizes(args: &mut ArgumentConsumer<'_>) -> Result<Sizes, Box<dyn Error>> {
 }
 
 fn with_snapshots(snapshot_log_bytes_min: u64) -> Sizes {
-    let log = LogConfig { segment_bytes: 1 << 16, batch_bytes_max: 1 << 15, cache_bytes_max: 1 << 16, spare_segments: 1 };
+    let log =
+        LogConfig { segment_bytes: 1 << 16, batch_bytes_max: 1 << 15, cache_bytes_max: 1 << 16, spare_segments: 1 };
     Sizes { log, snapshot_log_bytes_min }
 }
 

@@ -36,10 +36,8 @@ fn many_seeds() {
 
 #[test]
 fn seeds_that_failed_once() {
-    let seeds: Vec<u64> = include_str!("../seeds.txt")
-        .lines()
-        .filter_map(|line| line.split('#').next()?.trim().parse().ok())
-        .collect();
+    let seeds: Vec<u64> =
+        include_str!("../seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok()).collect();
     check_all(&seeds);
 }
 

@@ -13,12 +13,7 @@ use raftkv_node::types::MemberId;
 use std::collections::BTreeMap;
 
 /// The commit index rose above all that was known.
-pub fn check(
-    now: &DriverStatus,
-    was: &Membership,
-    log: &Log,
-    witnesses: &BTreeMap<MemberId, Witness>,
-) -> Check {
+pub fn check(now: &DriverStatus, was: &Membership, log: &Log, witnesses: &BTreeMap<MemberId, Witness>) -> Check {
     let index = now.commit;
     let Some(term) = log.term(index) else {
         return broken("commit_on_quorum", format!("member {} commits {index}, which it does not hold", now.id));

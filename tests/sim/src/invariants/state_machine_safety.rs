@@ -55,7 +55,10 @@ impl History {
         if let Some((last, _)) = self.entries.last_key_value()
             && index != last + 1
         {
-            return broken("state_machine_safety", format!("member {id} applied {index}, nobody applied {}", index - 1));
+            return broken(
+                "state_machine_safety",
+                format!("member {id} applied {index}, nobody applied {}", index - 1),
+            );
         }
         let expected = match item {
             Committed::Normal { data, .. } if !data.is_empty() => match Command::decode(data) {

@@ -1,0 +1,191 @@
+//! sled is damaged file by file: what opens again must be proved or refused, and never be wrong data.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
+use crate::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
+use crate::snapshot;
+use crate::types::Index;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use tempfile::TempDir;
+
+const NAME: &str = "kv-1";
+const ENTRIES: Index = 60;
+
+fn everything() -> RangeQuery {
+    RangeQuery { limit: usize::MAX, bytes_max: usize::MAX, ..RangeQuery::default() }
+}
+
+fn story() -> Vec<Committed> {
+    let command = |index: Index| match index % 5 {
+        0 => delete(&format!("key{}", (index - 1) % 7)),
+        _ => put(&format!("key{}", index % 7), &vec![index as u8; 37 * index as usize % 9000]),
+    };
+    (2..=ENTRIES).map(|index| entry(index, &command(index))).collect()
+}
+
+/// Applies the story one entry a batch and keeps what a reader saw after each.
+fn fill(home: &SledHome) -> Vec<RangeAnswer> {
+    let mut store = Store::create(home.open(NAME).unwrap(), 1, 1, &membership(1)).unwrap();
+    let mut seen = vec![RangeAnswer::default(), store.view().range(&everything()).unwrap()];
+    for entry in story() {
+        store.apply(&[entry]).unwrap();
+        store.flush().unwrap();
+        seen.push(store.view().range(&everything()).unwrap());
+    }
+    seen
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_dir(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Opens what may be damaged: `Some(applied)` when it was proved, and then it is what it was at that index.
+fn survives(dir: &Path, seen: &[RangeAnswer]) -> Option<Index> {
+    let disk = SledHome::new(dir).open(NAME).ok()?;
+    let claimed = claim(disk.as_ref()).ok()?;
+    match Store::open(disk, &mut |_, _| ()) {
+        Ok(store) => {
+            let applied = store.view().applied();
+            assert_eq!(claimed.map(|claim| claim.applied), Some(applied));
+            assert_eq!(store.view().range(&everything()).unwrap(), seen[applied as usize]);
+            Some(applied)
+        }
+        Err(StoreError::Io(_) | StoreError::Unproved(_)) => None,
+    }
+}
+
+#[test]
+fn a_db_that_was_closed_opens_again_with_all_it_held() {
+    let dir = TempDir::new().unwrap();
+    let home = SledHome::new(dir.path());
+    let seen = fill(&home);
+    fs::write(dir.path().join(NAME).join("snap.00000000000000FF.generating"), b"torn").unwrap();
+    assert_eq!(survives(dir.path(), &seen), Some(ENTRIES));
+    assert!(home.open(NAME).unwrap().bytes() > 0);
+}
+
+#[test]
+fn a_damaged_file_is_never_read_as_good_data() {
+    let dir = TempDir::new().unwrap();
+    let seen = fill(&SledHome::new(dir.path()));
+    let origin = dir.path().join(NAME);
+    let mut refused = 0;
+    for file in files(&origin) {
+        let len = fs::metadata(&file).unwrap().len();
+        let name = file.strip_prefix(&origin).unwrap();
+        let cuts = [0, 1, len / 3, len / 2, len.saturating_sub(1)].map(Damage::Cut);
+        let flips = (0..12).map(|i| Damage::Flip(len * i / 12 + i));
+        let zeros = [0, len / 4, len / 2].map(Damage::Zero);
+        for damage in cuts.into_iter().chain(flips).chain(zeros) {
+            let copy = TempDir::new().unwrap();
+            copy_dir(&origin, &copy.path().join(NAME));
+            damage.hit(&copy.path().join(NAME).join(name), len);
+            refused += usize::from(survives(copy.path(), &seen) != Some(ENTRIES));
+        }
+    }
+    assert!(refused > 0, "the damage was seen at least once");
+}
+
+#[derive(Clone, Copy)]
+enum Damage {
+    Cut(u64),
+    Flip(u64),
+    Zero(u64),
+}
+
+impl Damage {
+    fn hit(self, path: &Path, len: u64) {
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        match self {
+            Damage::Cut(at) => file.set_len(at).unwrap(),
+            Damage::Flip(at) if at < len => {
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at).unwrap();
+                file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+            }
+            Damage::Zero(at) => file.write_all_at(&vec![0; (len - at).min(4096) as usize], at).unwrap(),
+            Damage::Flip(_) => (),
+        }
+    }
+}
+
+/// Rule N14, step 4, over the real thing.
+#[test]
+fn a_snapshot_is_cut_from_sled_and_installed_into_sled() {
+    let (dir, files) = (TempDir::new().unwrap(), MemFiles::default());
+    let home = SledHome::new(dir.path());
+    let seen = fill(&home);
+    let mut store = Store::open(home.open(NAME).unwrap(), &mut |_, _| ()).unwrap();
+    let meta = snapshot::write(&files, &identity(), &store.freeze(), &mut |_, _| ()).unwrap();
+    drop(snapshot::install(&files, &meta, home.open("kv-60").unwrap(), &mut |_, _| ()).unwrap());
+    let installed = Store::open(home.open("kv-60").unwrap(), &mut |_, _| ()).unwrap();
+    assert_eq!(installed.view().state_hash(), store.view().state_hash());
+    assert_eq!(installed.view().range(&everything()).unwrap(), seen[ENTRIES as usize]);
+}
+
+#[test]
+fn a_panic_becomes_an_error() {
+    let error = guarded(|| -> sled::Result<()> { panic!("page {} is torn", 7) }).unwrap_err();
+    assert_eq!(error.to_string(), "sled panicked: page 7 is torn");
+}
+
+#[test]
+fn setting_aside_keeps_the_last_one_and_removing_nothing_is_fine() {
+    let dir = TempDir::new().unwrap();
+    let home = SledHome::new(dir.path());
+    for (name, value) in [("kv-1", b"old"), ("kv-2", b"new")] {
+        home.open(name).unwrap().apply_batch(vec![(b"k".to_vec(), Some(value.to_vec()))]).unwrap();
+        home.set_aside(name).unwrap();
+    }
+    home.set_aside("kv-3").unwrap();
+    assert_eq!(home.open(ASIDE).unwrap().get(b"k").unwrap(), Some(b"new".to_vec()));
+    home.remove(ASIDE).unwrap();
+    home.remove(ASIDE).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(home.open("../elsewhere").is_err());
+}
+
+#[test]
+fn ranges_are_half_open_and_batches_write_and_remove() {
+    let dir = TempDir::new().unwrap();
+    let disk = SledHome::new(dir.path()).open(NAME).unwrap();
+    let write = |key: &str| (key.as_bytes().to_vec(), Some(b"v".to_vec()));
+    disk.apply_batch(vec![write("a"), write("b"), write("c")]).unwrap();
+    disk.apply_batch(vec![(b"b".to_vec(), None), write("d")]).unwrap();
+    let keys = |start: &[u8], end: Option<&[u8]>| {
+        let mut keys = Vec::new();
+        disk.scan(start, end, &mut |key, _| {
+            keys.push(String::from_utf8(key.to_vec()).unwrap());
+            keys.len() < 2
+        })
+        .unwrap();
+        keys
+    };
+    assert_eq!(keys(b"", Some(b"c")), ["a"]);
+    assert_eq!(keys(b"a", None), ["a", "c"]);
+    assert!(keys(b"d", Some(b"a")).is_empty());
+    disk.sync().unwrap();
+}

@@ -1,0 +1,135 @@
+//! Nodes that are killed, stopped and paused while a client writes: nothing acknowledged is lost or changed.
+
+use anyhow::{Result, ensure};
+use raftkv_cluster_tests::wait::{eventually, holds};
+use raftkv_cluster_tests::{Cluster, Signal, Writer};
+use std::time::Duration;
+
+/// Writes between two events: enough that the next one meets a busy cluster.
+const WRITES_BETWEEN: usize = 50;
+
+#[test]
+fn five_leaders_killed_under_a_writer_lose_nothing() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let writer = Writer::start("w", cluster.client_urls());
+    for _ in 0..5 {
+        writer.wait_for(WRITES_BETWEEN)?;
+        let leader = cluster.leader()?;
+        cluster.nodes[leader].kill()?;
+        // The other two go on by themselves.
+        writer.wait_for(WRITES_BETWEEN)?;
+        cluster.nodes[leader].start()?;
+        cluster.nodes[leader].wait_serving()?;
+    }
+    let written = writer.stop()?;
+    println!("{} keys, {} settled, longest {:?}", written.keys.len(), written.unknown, written.longest);
+    written.verify(&mut cluster)?;
+    cluster.agree()?;
+    ensure!(written.longest < Duration::from_secs(10), "one key took {:?}", written.longest);
+    cluster.finish()
+}
+
+#[test]
+fn all_nodes_killed_at_once_lose_nothing() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    for round in 0..3 {
+        let writers: Vec<_> =
+            (0..4).map(|nth| Writer::start(&format!("r{round}w{nth}"), cluster.client_urls())).collect();
+        for writer in &writers {
+            writer.wait_for(WRITES_BETWEEN)?;
+        }
+        for node in &mut cluster.nodes {
+            node.kill()?;
+        }
+        for node in &mut cluster.nodes {
+            node.start()?;
+        }
+        for writer in writers {
+            writer.wait_for(1)?;
+            writer.stop()?.verify(&mut cluster)?;
+        }
+    }
+    cluster.agree()?;
+    cluster.finish()
+}
+
+#[test]
+fn a_rolling_restart_is_hardly_noticed() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let writer = Writer::start("w", cluster.client_urls());
+    for node in 0..3 {
+        writer.wait_for(WRITES_BETWEEN)?;
+        let led = cluster.leader()? == node;
+        cluster.nodes[node].stop()?;
+        if led {
+            // SIGTERM hands leadership over: the others must not have to wait for an election timeout to see it.
+            ensure!(cluster.leader()? != node, "a node that has ended leads");
+        }
+        writer.wait_for(WRITES_BETWEEN)?;
+        cluster.nodes[node].start()?;
+        cluster.nodes[node].wait_serving()?;
+    }
+    let written = writer.stop()?;
+    println!("{} keys, {} settled, longest {:?}", written.keys.len(), written.unknown, written.longest);
+    written.verify(&mut cluster)?;
+    cluster.agree()?;
+    ensure!(written.longest < Duration::from_secs(5), "one key took {:?}", written.longest);
+    cluster.finish()
+}
+
+#[test]
+fn a_paused_leader_answers_nothing_old_when_it_wakes() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    cluster.nodes[0].client("PUT", "/v1/kv/k").body("old").send()?.expect(200)?;
+    for round in 0..3 {
+        let old = cluster.leader()?;
+        let value = format!("new {round}");
+        cluster.nodes[old].signal(Signal::STOP)?;
+        let other = (old + 1) % 3;
+        eventually("the others elect a leader and take a write", || {
+            let answer = cluster.nodes[other].client("PUT", "/v1/kv/k").body(value.clone()).send()?;
+            holds(answer.status == 200, || answer.text())
+        })?;
+        // It waits in the paused node's backlog and is answered the moment the node wakes and still believes it leads.
+        let reads: Vec<_> = std::thread::scope(|scope| {
+            let node = &cluster.nodes[old];
+            let reads: Vec<_> = (0..8).map(|_| scope.spawn(|| node.client("GET", "/v1/kv/k").send())).collect();
+            let woken = node.signal(Signal::CONT);
+            let answers = reads.into_iter().map(|read| read.join().expect("no assertion in there"));
+            woken.and_then(|()| answers.collect::<Result<_>>())
+        })?;
+        for answer in reads {
+            let fine = answer.status != 200 || answer.text() == value;
+            ensure!(fine, "a linearizable read showed '{}' after '{value}' was acknowledged", answer.text());
+        }
+        eventually("the old leader follows", || cluster.nodes[old].wait_serving())?;
+    }
+    cluster.agree()?;
+    cluster.finish()
+}
+
+#[test]
+fn a_node_that_was_away_for_long_catches_up_by_snapshot() -> Result<()> {
+    // A snapshot every 64 KiB of log, so that what the absent node needs is soon gone from the others' logs.
+    let mut cluster = Cluster::start_with(3, &["--snapshot-log-bytes=64KiB"])?;
+    let away = (cluster.leader()? + 1) % 3;
+    cluster.nodes[away].kill()?;
+    let urls =
+        cluster.nodes.iter().enumerate().filter(|(nth, _)| *nth != away).map(|(_, node)| node.client_url()).collect();
+    let leader = cluster.leader()?;
+    let before = cluster.nodes[leader].status()?.snapshot_index;
+    let body = vec![b'x'; 16 * 1024];
+    for nth in 0..64 {
+        cluster.nodes[leader].client("PUT", &format!("/v1/kv/large{nth}")).body(body.clone()).send()?.expect(200)?;
+    }
+    cluster.nodes[leader].wait_for("has cut a snapshot", |status| status.snapshot_index > before)?;
+    let writer = Writer::start("w", urls);
+    writer.wait_for(200)?;
+    cluster.nodes[away].start()?;
+    cluster.nodes[away].wait_serving()?;
+    let written = writer.stop()?;
+    written.verify(&mut cluster)?;
+    cluster.agree()?;
+    ensure!(cluster.export("large")?.entries.len() == 64);
+    cluster.finish()
+}

@@ -1,0 +1,165 @@
+//! Members that come and go while a client writes.
+
+use anyhow::{Context, Result, ensure};
+use raftkv_api::{Code, DecimalId, MemberRole, Members, NodeState};
+use raftkv_cluster_tests::wait::{eventually, holds};
+use raftkv_cluster_tests::{Cluster, Writer};
+
+/// Writes between two changes: enough that the next one meets a busy cluster.
+const WRITES_BETWEEN: usize = 30;
+
+#[test]
+fn one_three_five_three_one_under_a_writer() -> Result<()> {
+    let mut cluster = Cluster::start(1)?;
+    let writer = Writer::start("w", cluster.client_urls());
+    for size in 2..=5 {
+        writer.wait_for(WRITES_BETWEEN)?;
+        let node = cluster.start_node()?;
+        let id = cluster.join(node)?;
+        ensure!(id == DecimalId(size), "ids count up and are never reused: {id:?}");
+        cluster.nodes[node].wait_serving()?;
+        writer.use_urls(cluster.client_urls());
+    }
+    for id in (1..=4).map(DecimalId) {
+        writer.wait_for(WRITES_BETWEEN)?;
+        let node = id.0 as usize - 1;
+        cluster.lead_elsewhere(node)?;
+        writer.use_urls(cluster.nodes[node + 1..].iter().map(|node| node.client_url()).collect());
+        cluster.remove(id)?;
+        let removed = cluster.nodes[node].wait_for("knows that it was removed", |s| s.state == NodeState::Removed)?;
+        ensure!(removed.reason.is_some(), "a removed node says why: {removed:?}");
+        let answer = cluster.nodes[node].client("GET", "/v1/kv?limit=1").send()?;
+        ensure!(answer.problem()?.code == Code::Removed, "{answer:?}");
+    }
+    writer.wait_for(WRITES_BETWEEN)?;
+    let written = writer.stop()?;
+    println!("{} keys, {} settled, longest {:?}", written.keys.len(), written.unknown, written.longest);
+    written.verify(&mut cluster)?;
+    let members = cluster.members()?;
+    let left: Vec<_> = members.members.iter().map(|member| (member.id.0, member.role)).collect();
+    ensure!(left == [(5, MemberRole::Voter)], "{members:?}");
+    let gone: Vec<_> = members.removed.iter().map(|member| member.id.0).collect();
+    ensure!(gone == [1, 2, 3, 4], "{members:?}");
+    cluster.finish()
+}
+
+#[test]
+fn a_node_with_a_lost_disk_is_replaced_in_one_joint_change() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let writer = Writer::start("w", cluster.client_urls());
+    writer.wait_for(WRITES_BETWEEN)?;
+    let lost = (cluster.leader()? + 1) % 3;
+    let old = cluster.member_id(lost)?;
+    cluster.nodes[lost].kill()?;
+    std::fs::remove_dir_all(&cluster.nodes[lost].data_dir)?;
+    cluster.nodes[lost].start()?;
+    let blank = cluster.nodes[lost].status()?;
+    ensure!(blank.state == NodeState::Blank && blank.member_id.is_none(), "{blank:?}");
+
+    let new = cluster.add(lost)?;
+    ensure!(new != old, "an id is never used again");
+    cluster.promote(new, Some(old))?;
+    cluster.nodes[lost].wait_serving()?;
+    writer.wait_for(WRITES_BETWEEN)?;
+    let members = cluster.members()?;
+    let voters = members.members.iter().filter(|member| member.role == MemberRole::Voter).count();
+    ensure!(voters == 3 && members.members.len() == 3 && !members.joint, "{members:?}");
+    ensure!(members.removed.iter().any(|member| member.id == old), "{members:?}");
+    writer.stop()?.verify(&mut cluster)?;
+    cluster.agree()?;
+    cluster.finish()
+}
+
+#[test]
+fn changes_are_fenced_refused_and_idempotent_as_documented() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let blank = cluster.start_node()?;
+    let leader = cluster.leader()?;
+    let follower = (leader + 1) % 3;
+    let status = cluster.nodes[leader].status()?;
+    let answer = cluster.nodes[leader].admin("GET", "/v1/members").send()?.expect(200)?;
+    let members: Members = answer.json()?;
+    ensure!(answer.etag()? == members.conf_index, "{answer:?}");
+    let fence = format!("\"{}\"", members.conf_index);
+    let add = raftkv_api::AddMember {
+        name: cluster.nodes[blank].name.clone(),
+        peer_url: cluster.nodes[blank].peer_url(),
+        incarnation: cluster.nodes[blank].status()?.incarnation.context("Blank has one")?,
+    };
+    let call = cluster.nodes[leader].admin_guarded("POST", "/v1/members", &status).json(&add);
+
+    let unfenced = call.clone().send()?.problem()?;
+    ensure!(unfenced.code == Code::PreconditionRequired, "{unfenced:?}");
+    let moved = call.clone().header("If-Match", "\"1\"").send()?.problem()?;
+    ensure!(moved.code == Code::MembersMoved, "{moved:?}");
+    let nameless = call.clone().header("If-Match", &fence).without("x-raftkv-name").send()?.problem()?;
+    ensure!(nameless.code == Code::MissingHeader, "{nameless:?}");
+    let other = call.clone().header("If-Match", &fence).header("x-raftkv-name", "n9").send()?.problem()?;
+    ensure!(other.code == Code::WrongNode, "{other:?}");
+    let its_status = cluster.nodes[follower].status()?;
+    let elsewhere = cluster.nodes[follower].admin_guarded("POST", "/v1/members", &its_status).json(&add);
+    let not_leader = elsewhere.header("If-Match", &fence).send()?.problem()?;
+    ensure!(not_leader.code == Code::NotLeader, "{not_leader:?}");
+    let named = not_leader.leader.context("a follower names the leader")?;
+    ensure!(named.name == cluster.nodes[leader].name, "{named:?}");
+    ensure!(named.admin_url == Some(cluster.nodes[leader].admin_url()), "{named:?}");
+    ensure!(cluster.members()? == members, "a refused change has changed something");
+
+    // Twice the same call is one member.
+    let first: raftkv_api::MemberAdded = call.clone().header("If-Match", &fence).send()?.expect(200)?.json()?;
+    let now = format!("\"{}\"", cluster.members()?.conf_index);
+    let second: raftkv_api::MemberAdded = call.header("If-Match", now).send()?.expect(200)?.json()?;
+    ensure!(first.id == second.id, "{first:?}, {second:?}");
+    cluster.promote(first.id, None)?;
+    cluster.finish()
+}
+
+#[test]
+fn a_removal_that_would_lose_quorum_is_refused() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let leader = cluster.leader()?;
+    let (dead, healthy) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = cluster.member_id(healthy)?;
+    cluster.nodes[dead].kill()?;
+    // With the dead one uncounted, two voters would need both, and one of them would be the dead one.
+    eventually("the leader has noticed", || {
+        let status = cluster.nodes[leader].status()?;
+        let members: Members = cluster.nodes[leader].admin("GET", "/v1/members").send()?.expect(200)?.json()?;
+        let call = cluster.nodes[leader].admin_guarded("DELETE", &format!("/v1/members/{}", id.0), &status);
+        let active = status.peers.iter().any(|peer| peer.name == cluster.nodes[dead].name && peer.active);
+        holds(!active, || format!("{:?}", status.peers))?;
+        let answer = call.header("If-Match", format!("\"{}\"", members.conf_index)).send()?;
+        let problem = answer.problem()?;
+        ensure!(problem.code == Code::WouldLoseQuorum, "{problem:?}");
+        Ok(())
+    })?;
+    // The dead one itself may go: the two that are left are healthy.
+    cluster.nodes[dead].start()?;
+    cluster.nodes[dead].wait_serving()?;
+    let id = cluster.member_id(dead)?;
+    cluster.nodes[dead].kill()?;
+    cluster.remove(id)?;
+    cluster.agree()?;
+    cluster.finish()
+}
+
+#[test]
+fn a_removed_node_does_not_disturb_the_others_when_it_comes_back() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let gone = (cluster.leader()? + 1) % 3;
+    let id = cluster.member_id(gone)?;
+    cluster.nodes[gone].kill()?;
+    cluster.remove(id)?;
+    let leader = cluster.leader()?;
+    let term = cluster.nodes[leader].status()?.term;
+    cluster.nodes[gone].start()?;
+    // It learns by the 410 of a peer, since nobody sends it the log any more.
+    cluster.nodes[gone].wait_for("knows that it was removed", |status| status.state == NodeState::Removed)?;
+    let writer = Writer::start("w", vec![cluster.nodes[leader].client_url()]);
+    writer.wait_for(WRITES_BETWEEN)?;
+    writer.stop()?.verify(&mut cluster)?;
+    let now = cluster.nodes[leader].status()?.term;
+    ensure!(now == term, "the removed node has forced an election: term {term} became {now}");
+    ensure!(cluster.nodes[gone].is_running(), "a removed node goes on to say why");
+    cluster.finish()
+}

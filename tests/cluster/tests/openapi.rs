@@ -1,0 +1,229 @@
+//! The API's description is true: every status that it lists for a route is produced here once, and no other is seen.
+//!
+//! That no other is seen is checked by every test of the suite, in `Cluster::finish`.
+
+use anyhow::{Context, Result, ensure};
+use raftkv_api::{AddMember, DecimalId, Hex128, Init, NodeState, Reset, Status, Transfer};
+use raftkv_cluster_tests::answers::{self, Answered, Port};
+use raftkv_cluster_tests::http::Request;
+use raftkv_cluster_tests::wait::{eventually, holds};
+use raftkv_cluster_tests::{Cluster, Node};
+use serde_json::{Value, json};
+use std::thread;
+
+/// Listed answers that take a state no client can bring about at will; tests inside the node produce them.
+fn is_produced_elsewhere(listed: &Answered) -> bool {
+    match listed.status {
+        // 256 MiB of requests in memory; a cluster that neither answers nor loses its leader.
+        429 | 504 => true,
+        // A reset that arrives while the node is opening or stopping.
+        503 => listed.path == "/v1/reset",
+        _ => false,
+    }
+}
+
+#[test]
+fn every_listed_status_is_produced() -> Result<()> {
+    let mut cluster = Cluster::start_with(3, &["--compact-retention=1s"])?;
+    let leader = cluster.leader()?;
+    let spec: Value = cluster.nodes[leader].client("GET", "/openapi.json").send()?.expect(200)?.json()?;
+
+    late_bodies(&cluster.nodes[leader], &spec)?;
+    before_the_route_is_carried_out(&cluster.nodes[leader], &spec)?;
+    keys(&cluster.nodes[leader])?;
+    full()?;
+    good_answers(&cluster.nodes[leader], &spec)?;
+    let blank = cluster.start_node()?;
+    blank_node(&cluster.nodes[blank])?;
+    members(&mut cluster, blank)?;
+
+    let missing = answers::missing(&spec, &answers::all());
+    let missing: Vec<_> = missing.into_iter().filter(|listed| !is_produced_elsewhere(listed)).collect();
+    ensure!(missing.is_empty(), "listed and never produced: {missing:#?}");
+    cluster.finish()
+}
+
+/// A request for a listed route that would be let through to it.
+fn request(node: &Node, status: &Status, listed: &Answered) -> Request {
+    let target = listed.path.replace("{key}", "k").replace("{id}", "1");
+    match listed.port {
+        Port::Client | Port::Peer => node.client(&listed.method, &target),
+        Port::Admin => node.admin_guarded(&listed.method, &target, status),
+    }
+}
+
+/// 408 on every route with a body, all at once: the node gives up after half a minute.
+fn late_bodies(node: &Node, spec: &Value) -> Result<()> {
+    let status = node.status()?;
+    thread::scope(|scope| {
+        let late = answers::listed(spec).into_iter().filter(|listed| listed.status == 408);
+        let sent: Vec<_> = late
+            .map(|listed| request(node, &status, &listed).header("Content-Length", 10).body("{"))
+            .map(|request| scope.spawn(move || request.send()?.expect(408)))
+            .collect();
+        sent.into_iter().try_for_each(|sent| sent.join().expect("no assertion in there").map(drop))
+    })
+}
+
+/// What is refused before the call is looked at, on every route.
+fn before_the_route_is_carried_out(node: &Node, spec: &Value) -> Result<()> {
+    let status = node.status()?;
+    for listed in answers::listed(spec) {
+        let plain = request(node, &status, &listed);
+        let target = listed.path.replace("{key}", "k").replace("{id}", "1");
+        let with_query = |query: &str| match listed.port {
+            Port::Client | Port::Peer => node.client(&listed.method, &format!("{target}?{query}")),
+            Port::Admin => node.admin_guarded(&listed.method, &format!("{target}?{query}"), &status),
+        };
+        let request = match listed.status {
+            400 => with_query("nope=1"),
+            401 => plain.without("Authorization"),
+            403 => plain.header("Host", "evil.example"),
+            413 => plain.body(vec![b' '; 1536 * 1024 + 1]),
+            414 => with_query(&format!("long={}", "x".repeat(16 * 1024))),
+            431 => plain.header("X-Long", "x".repeat(17 * 1024)),
+            _ => continue,
+        };
+        request.send()?.expect(listed.status).with_context(|| format!("{listed:?}"))?;
+    }
+    Ok(())
+}
+
+/// 200, 404, 410 and 412 of the calls on keys.
+fn keys(node: &Node) -> Result<()> {
+    node.client("PUT", "/v1/kv/k").body("1").send()?.expect(200)?;
+    let first = node.client("GET", "/v1/kv/k").send()?.expect(200)?.etag()?;
+    node.client("PUT", "/v1/kv/k").header("If-None-Match", "*").body("2").send()?.expect(412)?;
+    node.client("DELETE", "/v1/kv/k").header("If-Match", "\"999999\"").send()?.expect(412)?;
+    node.client("DELETE", "/v1/kv/k").send()?.expect(200)?;
+    node.client("GET", "/v1/kv/k").send()?.expect(404)?;
+    node.client("GET", "/v1/kv").send()?.expect(200)?;
+    eventually("the first revision is compacted", || {
+        node.client("PUT", "/v1/kv/tick").body("tock").send()?.expect(200)?;
+        node.client("GET", &format!("/v1/kv/k?revision={first}")).send()?.expect(410).map(drop)
+    })?;
+    node.client("GET", &format!("/v1/kv?revision={first}")).send()?.expect(410)?;
+    Ok(())
+}
+
+/// 507, and that a full node still lets one delete.
+fn full() -> Result<()> {
+    let cluster = Cluster::start_with(1, &["--quota=4MiB"])?;
+    let node = &cluster.nodes[0];
+    let body: Vec<u8> = (0..=255).cycle().take(1024 * 1024).collect();
+    let mut nth = 0;
+    eventually("the quota is reached", || {
+        nth += 1;
+        node.client("PUT", &format!("/v1/kv/large{nth}")).body(body.clone()).send()?.expect(507).map(drop)
+    })?;
+    node.client("GET", "/v1/kv/large1?consistency=linearizable").send()?.expect(200)?;
+    node.client("DELETE", "/v1/kv/large1").send()?.expect(200)?;
+    cluster.finish()
+}
+
+/// 200 of every call that changes nothing.
+fn good_answers(node: &Node, spec: &Value) -> Result<()> {
+    let status = node.status()?;
+    let safe = |listed: &Answered| listed.status == 200 && listed.method == "GET" && !listed.path.contains("{key}");
+    for listed in answers::listed(spec).into_iter().filter(safe) {
+        eventually(&format!("{listed:?}"), || request(node, &status, &listed).send()?.expect(200).map(drop))?;
+    }
+    Ok(())
+}
+
+/// 503 of every call that needs a cluster, on a node that has none.
+fn blank_node(node: &Node) -> Result<()> {
+    let status = node.status()?;
+    let guarded = |method: &str, path: &str| node.admin_guarded(method, path, &status);
+    let fenced = |method: &str, path: &str| guarded(method, path).header("If-Match", "\"1\"");
+    let requests = [
+        node.client("GET", "/v1/kv/k"),
+        node.client("PUT", "/v1/kv/k").body("v"),
+        node.client("DELETE", "/v1/kv/k"),
+        node.client("GET", "/v1/kv"),
+        node.client("GET", "/readyz"),
+        node.admin("GET", "/readyz"),
+        node.admin("GET", "/v1/members"),
+        fenced("POST", "/v1/members").json(&stranger()),
+        fenced("POST", "/v1/members/1/promote").json(&json!({})),
+        fenced("DELETE", "/v1/members/1"),
+        guarded("POST", "/v1/leader/transfer").json(&Transfer::default()),
+    ];
+    for request in requests {
+        request.send()?.expect(503).with_context(|| format!("{request:?}"))?;
+    }
+    Ok(())
+}
+
+/// 200, 404, 409, 412, 428 and 503 of the calls on members; `blank` is added, promoted, removed and reset.
+fn members(cluster: &mut Cluster, blank: usize) -> Result<()> {
+    let leader = cluster.leader()?;
+    let status = cluster.nodes[leader].status()?;
+    let fence = format!("\"{}\"", cluster.members()?.conf_index);
+    let node = &cluster.nodes[leader];
+    let empty = json!({});
+    let calls = [("POST", "/v1/members"), ("POST", "/v1/members/77/promote"), ("DELETE", "/v1/members/77")];
+    for (method, path) in calls {
+        let call = |node: &Node, status: &Status| {
+            let call = node.admin_guarded(method, path, status);
+            match (method, path) {
+                ("POST", "/v1/members") => call.json(&stranger()),
+                ("POST", _) => call.json(&empty),
+                _ => call,
+            }
+        };
+        call(node, &status).send()?.expect(428)?;
+        call(node, &status).header("If-Match", "\"1\"").send()?.expect(412)?;
+        let follower = &cluster.nodes[(leader + 1) % 3];
+        call(follower, &follower.status()?).header("If-Match", &fence).send()?.expect(409)?;
+        if path.contains("77") {
+            call(node, &status).header("If-Match", &fence).send()?.expect(404)?;
+        }
+    }
+    let transfer = |to: Transfer| node.admin_guarded("POST", "/v1/leader/transfer", &status).json(&to);
+    transfer(Transfer { to: Some(DecimalId(77)) }).send()?.expect(404)?;
+    let follower = &cluster.nodes[(leader + 1) % 3];
+    let elsewhere = follower.admin_guarded("POST", "/v1/leader/transfer", &follower.status()?);
+    elsewhere.json(&Transfer::default()).send()?.expect(409)?;
+
+    let init = |node: &Node, status: &Status| {
+        let incarnation = status.incarnation.unwrap_or_default();
+        let init = Init { cluster_id: Hex128([7; 16]), name: node.name.clone(), incarnation, min_voters: 1 };
+        node.admin_guarded("POST", "/v1/init", status).json(&init)
+    };
+    let reset = |node: &Node, status: &Status| {
+        let incarnation = status.incarnation.unwrap_or_default();
+        node.admin_guarded("POST", "/v1/reset", status).json(&Reset { incarnation })
+    };
+    init(node, &status).send()?.expect(409)?;
+    reset(node, &status).send()?.expect(409)?;
+
+    let id = cluster.join(blank)?;
+    cluster.lead_elsewhere(blank)?;
+    cluster.remove(id)?;
+    let leader = cluster.leader()?;
+    cluster.lead_elsewhere(leader)?;
+
+    let removed = &mut cluster.nodes[blank];
+    let status = removed.wait_for("knows that it was removed", |status| status.state == NodeState::Removed)?;
+    init(removed, &status).send()?.expect(503)?;
+    reset(removed, &status).send()?.expect(200)?;
+    let again = eventually("the reset node is blank", || {
+        // It begins anew by itself, or by ending and leaving that to whoever supervises it.
+        if !removed.is_running() {
+            removed.start()?;
+        }
+        let status = removed.status()?;
+        holds(status.state == NodeState::Blank, || format!("{status:?}"))?;
+        Ok(status)
+    })?;
+    ensure!(again.incarnation != status.incarnation, "a reset node is the same one");
+    // With nothing to join, it may as well begin a cluster of its own; the others must not be taken for it.
+    init(removed, &again).send()?.expect(200)?;
+    removed.stop()
+}
+
+/// A node that does not exist.
+fn stranger() -> AddMember {
+    AddMember { name: "stranger".into(), peer_url: "http://127.0.0.1:1".into(), incarnation: Hex128([0xee; 16]) }
+}
