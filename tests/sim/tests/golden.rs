@@ -10,6 +10,7 @@
 //! | `campaign n2` | time passes without a leader, until this node campaigns |
 //! | `deliver n1 n2 [count]`, `stabilize` | frames arrive; all of them, until nothing moves |
 //! | `drop n1 n2`, `double n1 n2`, `frames` | frames are lost, doubled, listed |
+//! | `break-copies 1` | the next copies of snapshot files break |
 //! | `partition n1 ..`, `block n1 n2`, `heal` | the network is cut, one way, whole |
 //! | `put n1 a=1 [size=..] [if=absent\|exists\|<revision>]`, `delete n1 a`, `read n1 a` | a client asks a node |
 //! | `puts n1 a=1 b=2` | several puts in one batch |
@@ -203,6 +204,10 @@ impl Teller {
             "double" => {
                 let (from, to) = (self.slot(args)?, self.slot(args)?);
                 self.story.double(from, to);
+            }
+            "break-copies" => {
+                let count = Self::number(args, 1)?;
+                self.story.break_copies(count);
             }
             "frames" => self.story.frames(),
             "partition" => {
