@@ -210,17 +210,30 @@ impl Driver {
 
     fn switch_membership(&mut self, next: Membership) {
         let own = self.identity.member_id;
-        let newly_removed: Vec<MemberId> =
-            next.removed.keys().copied().filter(|id| !self.membership.removed.contains_key(id)).collect();
+        let own_is_removed = next.removed.contains_key(&own) && !self.membership.removed.contains_key(&own);
         self.membership = Arc::new(next);
         self.node.mut_store().added_at = self.membership.added_at.clone();
         let membership = self.membership.clone();
         self.peers.retain(|id| membership.members.contains_key(&id));
         self.emit(Effect::Members(membership));
-        for to in newly_removed {
-            if to == own {
-                self.own_removal_applied();
-            } else if let Some(record) = self.removed_record(to) {
+        if own_is_removed {
+            self.own_removal_applied();
+        }
+    }
+
+    /// Rule N10: a removed member stops when it is told so, hence it is told only when a restart here would find the
+    /// removal committed: otherwise a lone survivor would need the vote of one who is gone.
+    pub(super) fn tell_removed_since(&mut self, durable_before: Index) {
+        let own = self.identity.member_id;
+        let news: Vec<MemberId> = self
+            .membership
+            .removed
+            .iter()
+            .filter(|(id, removed)| **id != own && removed.index > durable_before)
+            .map(|(id, _)| *id)
+            .collect();
+        for to in news {
+            if let Some(record) = self.removed_record(to) {
                 self.emit(Effect::TellRemoved { to, record: Box::new(record) });
             }
         }
@@ -278,9 +291,12 @@ impl Driver {
         }
     }
 
-    /// The proof of a removal that we applied.
+    /// The proof of a removal that we applied, durably (rules N4, N10).
     pub(super) fn removed_record(&self, id: MemberId) -> Option<RemovedRecord> {
         let removed = self.membership.removed.get(&id)?.clone();
+        if removed.index > self.durable.conf_index {
+            return None;
+        }
         let own = &self.identity;
         Some(RemovedRecord {
             cluster_id: own.cluster_id,

@@ -11,6 +11,10 @@ impl Driver {
         if message.to != self.identity.member_id {
             return;
         }
+        if let Some(record) = self.removed_record(message.from) {
+            // It campaigns, so it does not know: the word of its removal was lost (rule N4).
+            self.emit(Effect::TellRemoved { to: message.from, record: Box::new(record) });
+        }
         match message.get_msg_type() {
             // Carries no term: a late or doubled one would append twice (rule N5).
             MessageType::MsgPropose => {}

@@ -164,7 +164,9 @@ impl Driver {
     /// 5. A batch is durable: raft learns it, then its messages leave.
     pub(super) fn persisted(&mut self, batch: u64) {
         let Some(syncing) = self.syncing.take_if(|syncing| syncing.batch == batch) else { return };
+        let durable_conf_index = self.durable.conf_index;
         self.durable = syncing.durable;
+        self.tell_removed_since(durable_conf_index);
         if syncing.closing {
             return self.halt(Effect::Closed { batch });
         }

@@ -14,7 +14,7 @@ use crate::wires::{CopiedFile, copy_some};
 use raft::prelude::MessageType;
 use raftkv_api::{AddMember, Hex128};
 use raftkv_node::disk::LogDisk;
-use raftkv_node::driver::{Event, Role};
+use raftkv_node::driver::{DriverStatus, Event, Role};
 use raftkv_node::kvstore::{Command, Condition};
 use raftkv_node::node::MembershipCall;
 use raftkv_node::snapshot::{self, SnapshotMeta};
@@ -44,6 +44,7 @@ pub struct Story {
     roles: BTreeMap<Slot, (Role, u64)>,
     backups: BTreeMap<Slot, (Arc<SimDisk>, Option<u64>)>,
     due: VecDeque<(Slot, Event)>,
+    breaking_copies: u64,
     rng: Rng,
     boots: u64,
     text: String,
@@ -65,6 +66,7 @@ impl Story {
             roles: BTreeMap::new(),
             backups: BTreeMap::new(),
             due: VecDeque::new(),
+            breaking_copies: 0,
             rng: Rng::new(1),
             boots: 0,
             text: String::new(),
@@ -134,6 +136,28 @@ impl Story {
         self.work();
     }
 
+    /// A tick passes for everyone.
+    pub fn tick_all(&mut self) {
+        for slot in 0..self.nodes.len() {
+            self.step(slot, Event::Tick);
+        }
+    }
+
+    /// Followers that heard of a leader lately answer no candidate: time passes for them until they may.
+    pub fn let_leases_end(&mut self) {
+        for slot in 0..self.nodes.len() {
+            let hears = |story: &Story| {
+                let status = story.nodes[slot].status()?;
+                let ticks =
+                    status.leader_contact_ticks.filter(|_| status.role == Role::Follower && status.leader != 0)?;
+                (ticks < ELECTION_TICKS as u64 - 1).then_some(())
+            };
+            while hears(self).is_some() {
+                self.step(slot, Event::Tick);
+            }
+        }
+    }
+
     /// Disks and applies that are not held work until they are idle.
     pub fn work(&mut self) {
         for _ in 0..ROUNDS_MAX {
@@ -151,7 +175,7 @@ impl Story {
                     && self.nodes[*slot].running().is_some_and(|running| !running.apply_thread.is_idle())
             };
             if let Some(slot) = (0..self.nodes.len()).find(disk_works) {
-                self.disk_turn(slot);
+                self.disk_turn(slot, usize::MAX);
             } else if let Some(slot) = (0..self.nodes.len()).find(apply_works) {
                 let out = self.nodes[slot].apply_turn(usize::MAX, &mut self.rng);
                 self.took(slot, out);
@@ -162,8 +186,46 @@ impl Story {
         panic!("the story does not come to rest");
     }
 
-    fn disk_turn(&mut self, slot: Slot) {
-        let event = match self.nodes[slot].disk_turn(usize::MAX).expect("a story's disk does not fail") {
+    /// Does one of the smallest things that could happen next: a step of a disk, of an apply, or the arrival of a frame.
+    /// Disks and applies must be held, so that nothing else happens. False when there is nothing to do.
+    pub fn one_thing(&mut self, choice: u64) -> bool {
+        if let Some((slot, event)) = self.due.pop_front() {
+            let out = self.nodes[slot].step(event, true);
+            self.took(slot, out);
+            return true;
+        }
+        let mut disks = Vec::new();
+        let mut applies = Vec::new();
+        for (slot, node) in self.nodes.iter().enumerate() {
+            let Some(running) = node.running() else { continue };
+            if !running.disk_thread.is_idle() {
+                disks.push(slot);
+            }
+            if !running.apply_thread.is_idle() {
+                applies.push(slot);
+            }
+        }
+        let ways: Vec<(Slot, Slot)> =
+            self.wires.iter().filter(|(_, frames)| !frames.is_empty()).map(|(way, _)| *way).collect();
+        let all = disks.len() + applies.len() + ways.len();
+        if all == 0 {
+            return false;
+        }
+        let at = (choice % all as u64) as usize;
+        if let Some(slot) = disks.get(at) {
+            self.disk_turn(*slot, 1);
+        } else if let Some(slot) = applies.get(at - disks.len()) {
+            let out = self.nodes[*slot].apply_turn(1, &mut self.rng);
+            self.took(*slot, out);
+        } else {
+            let (from, to) = ways[at - disks.len() - applies.len()];
+            self.deliver(from, to, 1);
+        }
+        true
+    }
+
+    fn disk_turn(&mut self, slot: Slot, ops: usize) {
+        let event = match self.nodes[slot].disk_turn(ops).expect("a story's disk does not fail") {
             DiskTurn::Worked => return,
             DiskTurn::Durable { batch, .. } => Event::Persisted { batch },
             DiskTurn::SpareMade { name } => Event::SpareMade { name },
@@ -399,6 +461,11 @@ impl Story {
         self.wires.remove(&(from, to));
     }
 
+    /// The next copies of snapshot files break.
+    pub fn break_copies(&mut self, count: u64) {
+        self.breaking_copies = count;
+    }
+
     /// Nothing is cut any more.
     pub fn heal(&mut self) {
         self.blocked.clear();
@@ -535,7 +602,9 @@ impl Story {
         let there = snapshot::verify(&*self.nodes[to].disk, &meta.file_name()).is_ok_and(|found| found == *meta);
         let source = self.target(to, from).or_else(|| self.nodes.iter().position(|n| n.member_id() == Some(from)));
         let Some(source) = source else { return };
-        let linked = !self.blocked.contains(&(source, to)) && self.nodes[source].running().is_some();
+        let breaks = self.breaking_copies > 0;
+        self.breaking_copies = self.breaking_copies.saturating_sub(1);
+        let linked = !breaks && !self.blocked.contains(&(source, to)) && self.nodes[source].running().is_some();
         let mut file = CopiedFile { meta, done: 0 };
         let mut whole = there;
         while linked && !whole {
@@ -551,6 +620,21 @@ impl Story {
             self.due.push_back((source, Event::SnapshotSent { to: to_member, index: meta.index, whole }));
         }
         self.due.push_back((to, Event::Fetched { meta, whole }));
+    }
+
+    /// What a node's driver shows, while it runs.
+    pub fn status_of(&self, slot: Slot) -> Option<DriverStatus> {
+        self.nodes[slot].status()
+    }
+
+    /// Where a node is in its life.
+    pub fn life_of(&self, slot: Slot) -> &Life {
+        &self.nodes[slot].life
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&self, slot: Slot) -> bool {
+        self.nodes[slot].running().is_some()
     }
 
     /// A line per node.

@@ -6,11 +6,13 @@
 //! |---|---|
 //! | `cluster voters=3 [blank=1] [min_voters=1] [snapshot_bytes=..]` | grows a cluster as a person would, silently |
 //! | `blank nodes=2 [init] [min_voters=..]` | Blank nodes, the first made a cluster of one |
-//! | `tick n1 [20]`, `campaign n2` | time passes; until a node campaigns |
+//! | `tick n1 [20]`, `live 20` | time passes for one node; for all, and frames arrive |
+//! | `campaign n2` | time passes without a leader, until this node campaigns |
 //! | `deliver n1 n2 [count]`, `stabilize` | frames arrive; all of them, until nothing moves |
 //! | `drop n1 n2`, `double n1 n2`, `frames` | frames are lost, doubled, listed |
+//! | `break-copies 1` | the next copies of snapshot files break |
 //! | `partition n1 ..`, `block n1 n2`, `heal` | the network is cut, one way, whole |
-//! | `put n1 a=1 [if=absent\|exists\|<revision>]`, `delete n1 a`, `read n1 a` | a client asks a node |
+//! | `put n1 a=1 [size=..] [if=absent\|exists\|<revision>]`, `delete n1 a`, `read n1 a` | a client asks a node |
 //! | `puts n1 a=1 b=2` | several puts in one batch |
 //! | `add n1 n4`, `promote n1 n4 [replaces=n2]`, `remove n1 n3`, each with `[if_match=..]` | membership calls at n1 |
 //! | `transfer n1 [n2]` | leadership moves |
@@ -104,7 +106,9 @@ impl Teller {
         self.story.stabilize();
     }
 
+    /// Nobody heard of a leader for an election timeout, so that votes may be given; this node is the first to act.
     fn campaign(&mut self, slot: Slot) -> Done {
+        self.story.let_leases_end();
         for _ in 0..LONG_TICKS {
             let text = self.story.take_text();
             self.story.step(slot, Event::Tick);
@@ -126,10 +130,11 @@ impl Teller {
             Some("exists") => Condition::Exists,
             Some(revision) => Condition::ModRevision(revision.parse()?),
         };
+        let size: usize = args.lookup_parse("size")?.unwrap_or(0);
         let slot = self.slot(args)?;
         let mut events = Vec::new();
         for pair in args.rest_key() {
-            let command = put(pair.name(), &pair.value, condition);
+            let command = put(pair.name(), &format!("{:.<size$}", pair.value), condition);
             events.push(self.story.write(slot, &command)?);
         }
         self.story.step_batch(slot, events);
@@ -176,6 +181,12 @@ impl Teller {
                     self.story.step(slot, Event::Tick);
                 }
             }
+            "live" => {
+                for _ in 0..Self::number(args, 1)? {
+                    self.story.tick_all();
+                    self.story.stabilize();
+                }
+            }
             "campaign" => {
                 let slot = self.slot(args)?;
                 self.campaign(slot)?;
@@ -193,6 +204,10 @@ impl Teller {
             "double" => {
                 let (from, to) = (self.slot(args)?, self.slot(args)?);
                 self.story.double(from, to);
+            }
+            "break-copies" => {
+                let count = Self::number(args, 1)?;
+                self.story.break_copies(count);
             }
             "frames" => self.story.frames(),
             "partition" => {
