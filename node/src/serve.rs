@@ -79,10 +79,10 @@ fn serve(config: Config) -> Result<Exit> {
     let node = Node::new(shared.clone());
     let transport = Transport::new(runtime.handle().clone(), Arc::new(node.clone()), token.clone(), disk.clone());
 
-    let (stop, stopped) = watch::channel(false);
-    let servers = start_servers(&runtime, listeners, &node, &metrics, &token, &transport, &stopped)?;
+    let stop = watch::Sender::new(false);
+    let servers = start_servers(&runtime, listeners, &node, &metrics, &token, &transport, &stop.subscribe())?;
     runtime.spawn(background::run(node.clone(), transport.clone()));
-    runtime.spawn(wait_for_the_end(node.clone()));
+    let ending = runtime.spawn(end(node.clone(), stop.clone(), servers));
 
     let logger = slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!());
     let raft_node =
@@ -90,14 +90,12 @@ fn serve(config: Config) -> Result<Exit> {
     let raft_thread = std::thread::Builder::new().name("raft".to_string()).spawn(move || raft_node.run(found));
     let exit = raft_thread.context("no thread for raft")?.join().map_err(|_| anyhow!("the raft thread panicked"))?;
 
+    // On a clean stop the servers have ended by now; if raft ended by itself, this ends them.
     stop.send_replace(true);
     transport.shutdown();
-    runtime.block_on(async {
-        for server in servers {
-            // A server that panicked has printed its last words.
-            let _panicked = server.await;
-        }
-    });
+    let patience = Duration::from_millis(2 * limits::SERVER_STOP_TIMEOUT_MS);
+    // Whatever has not ended by then is dropped with the runtime.
+    let _late = runtime.block_on(async { tokio::time::timeout(patience, ending).await });
     runtime.shutdown_timeout(Duration::from_millis(limits::SERVER_STOP_TIMEOUT_MS));
     if let Exit::Restart(RestartWhy::DistrustKv(_)) = &exit {
         set_kv_aside(&*disk, &*home)?;
@@ -179,15 +177,47 @@ fn start_servers(
     ])
 }
 
-/// SIGTERM, SIGINT, or the end of standard input. Rule O22: not ready at once, leadership handed over, serving for
-/// `--drain`, then a clean stop.
-async fn wait_for_the_end(node: Node) {
+/// Rule O22: not ready at once, leadership handed over, serving for `--drain`; then no new connections, requests in
+/// flight are answered, and last the raft thread stops cleanly.
+async fn end(node: Node, stop: watch::Sender<bool>, servers: Vec<JoinHandle<()>>) {
+    let mut stopped = stop.subscribe();
+    // An error says that the sender is gone, and with it the process.
+    let raft_ended = async { drop(stopped.wait_for(|stopped| *stopped).await.map(|_guard| ())) };
+    tokio::select! {
+        () = told_to_stop(node.config().exit_on_stdin_close) => {
+            node.shared().stopping.store(true, Ordering::Relaxed);
+            hand_over(&node).await;
+            tokio::time::sleep(node.config().drain).await;
+        }
+        () = raft_ended => {}
+    }
+    stop.send_replace(true);
+    for server in servers {
+        // A server that panicked has printed its last words.
+        let _panicked = server.await;
+    }
+    node.shared().send(Input::Stop);
+}
+
+async fn hand_over(node: &Node) {
+    if node.leader_contact_ms() != Some(0) {
+        return;
+    }
+    match node.transfer(None).await {
+        Ok(leader) => tracing::info!(leader, "leadership handed over"),
+        Err(e) => tracing::info!(error = %e, "leadership was not handed over"),
+    }
+}
+
+/// SIGTERM, SIGINT, or the end of standard input.
+async fn told_to_stop(on_stdin_close: bool) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        return tracing::error!("signals can't be caught: the node ends without handing leadership over");
+        tracing::error!("signals can't be caught: the node ends without handing leadership over");
+        return std::future::pending().await;
     };
     let parent_gone = async {
-        if node.config().exit_on_stdin_close {
+        if on_stdin_close {
             let mut byte = [0];
             while tokio::io::stdin().read(&mut byte).await.is_ok_and(|read| read > 0) {}
         } else {
@@ -200,15 +230,6 @@ async fn wait_for_the_end(node: Node) {
         () = parent_gone => "standard input was closed",
     };
     tracing::info!(why, "stopping");
-    node.shared().stopping.store(true, Ordering::Relaxed);
-    if node.leader_contact_ms() == Some(0) {
-        match node.transfer(None).await {
-            Ok(leader) => tracing::info!(leader, "leadership handed over"),
-            Err(e) => tracing::info!(error = %e, "leadership was not handed over"),
-        }
-    }
-    tokio::time::sleep(node.config().drain).await;
-    node.shared().send(Input::Stop);
 }
 
 /// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.
