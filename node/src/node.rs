@@ -175,6 +175,9 @@ impl Node {
 
     /// Sets the data of a Removed or Quarantined node aside; the process restarts itself as Blank.
     pub async fn reset(&self, incarnation: api::Hex128) -> Result<(), Refusal> {
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            return Err(Refusal::Stopping);
+        }
         let (reply, receiver) = oneshot::channel();
         self.shared.send(Input::Reset { incarnation, reply });
         in_time(receiver, limits::CHANGE_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))

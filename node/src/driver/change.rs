@@ -279,6 +279,17 @@ impl Driver {
         self.answer(request, answer);
     }
 
+    /// Leadership went while a change was in flight: whether it happens is for the next leader to say, and its caller
+    /// should not have to wait for a timeout to read the members again.
+    pub(super) fn change_noticed(&mut self) {
+        if !self.is_leader()
+            && let Some(pending) = self.change.take()
+        {
+            let why = "leadership moved before the change was applied; read the members again".to_string();
+            self.refuse(pending.request, Refusal::Unknown(why));
+        }
+    }
+
     /// raft-rs 0.7 never leaves a joint state by itself if the leader stepped down before it applied the entry.
     pub(super) fn leave_joint_if_stuck(&mut self) {
         let raft = &self.node.raft;

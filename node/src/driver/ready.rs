@@ -282,6 +282,7 @@ impl Driver {
             self.refuse(request, Refusal::Unknown("leadership moved before the leader answered".to_string()));
         }
         self.transfer_noticed(leader);
+        self.change_noticed();
         if self.role() != Role::Leader {
             self.snapshots.stop_sending();
         }

@@ -8,23 +8,16 @@ use raftkv_cluster_tests::answers::{self, Answered, Port};
 use raftkv_cluster_tests::http::Request;
 use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Node};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
-
-/// Listed answers that take a state no client can bring about at will; tests inside the node produce them.
-fn is_produced_elsewhere(listed: &Answered) -> bool {
-    match listed.status {
-        // 256 MiB of requests in memory; a cluster that neither answers nor loses its leader.
-        429 | 504 => true,
-        // A reset that arrives while the node is opening or stopping.
-        503 => listed.path == "/v1/reset",
-        _ => false,
-    }
-}
+use std::time::Duration;
 
 #[test]
 fn every_listed_status_is_produced() -> Result<()> {
-    let mut cluster = Cluster::start_with(3, &["--compact-retention=1s"])?;
+    let mut cluster = Cluster::start_with(3, &["--compact-retention=1s", "--drain=2s"])?;
     let leader = cluster.leader()?;
     let spec: Value = cluster.nodes[leader].client("GET", "/openapi.json").send()?.expect(200)?.json()?;
 
@@ -36,9 +29,10 @@ fn every_listed_status_is_produced() -> Result<()> {
     let blank = cluster.start_node()?;
     blank_node(&cluster.nodes[blank])?;
     members(&mut cluster, blank)?;
+    overloaded()?;
+    without_quorum()?;
 
     let missing = answers::missing(&spec, &answers::all());
-    let missing: Vec<_> = missing.into_iter().filter(|listed| !is_produced_elsewhere(listed)).collect();
     ensure!(missing.is_empty(), "listed and never produced: {missing:#?}");
     cluster.finish()
 }
@@ -220,7 +214,71 @@ fn members(cluster: &mut Cluster, blank: usize) -> Result<()> {
     ensure!(again.incarnation != status.incarnation, "a reset node is the same one");
     // With nothing to join, it may as well begin a cluster of its own; the others must not be taken for it.
     init(removed, &again).send()?.expect(200)?;
-    removed.stop()
+    // While it serves for `--drain`, it takes no reset.
+    let status = removed.wait_for("is a voter", |status| status.state == NodeState::Voter)?;
+    removed.signal(Signal::TERM)?;
+    eventually("it stops", || reset(removed, &status).send()?.expect(503).map(drop))?;
+    removed.wait_for_end(Duration::from_secs(10)).map(drop)
+}
+
+/// 429 of the calls on keys: half-sent bodies hold all the memory that there is for bodies and answers.
+fn overloaded() -> Result<()> {
+    let cluster = Cluster::start(1)?;
+    let node = &cluster.nodes[0];
+    let authority = node.client_url().trim_start_matches("http://").to_string();
+    // Large ones fill the room quickly, small ones the rest of it.
+    let bodies = [1536 * 1024, 64 * 1024, 4 * 1024, 256, 65].map(|bytes| vec![b'x'; bytes]);
+    let mut held = Vec::new();
+    let calls = [("PUT", "/v1/kv/k"), ("GET", "/v1/kv/k"), ("DELETE", "/v1/kv/k"), ("GET", "/v1/kv")];
+    eventually("the node has no room left", || {
+        for body in &bodies {
+            let mut half_sent = TcpStream::connect(&authority)?;
+            let length = body.len();
+            let head = format!("PUT /v1/kv/h HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {length}\r\n\r\n");
+            half_sent.write_all(head.as_bytes())?;
+            half_sent.write_all(&body[1..])?;
+            held.push(half_sent);
+        }
+        calls.iter().try_for_each(|(method, path)| node.client(method, path).body("v").send()?.expect(429).map(drop))
+    })?;
+    node.client("GET", "/livez").send()?.expect(200)?;
+    drop(held);
+    eventually("there is room again", || node.client("PUT", "/v1/kv/k").body("v").send()?.expect(200).map(drop))?;
+    cluster.finish()
+}
+
+/// 504 of every call that waits for a quorum: the two followers are paused while it waits.
+fn without_quorum() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let blank = cluster.start_node()?;
+    let learner = cluster.add(blank)?;
+    let change = format!("/v1/members/{}", learner.0);
+    let promote = format!("{change}/promote");
+    let on_keys = [("PUT", "/v1/kv/k"), ("DELETE", "/v1/kv/k"), ("GET", "/v1/kv/k"), ("GET", "/v1/kv")];
+    for (method, path) in [("POST", "/v1/members"), ("POST", promote.as_str()), ("DELETE", change.as_str())] {
+        let leader = cluster.leader()?;
+        let caught_up = |status: &Status| status.peers.iter().filter(|peer| peer.caught_up).count() >= 3;
+        let status = cluster.nodes[leader].wait_for("has its members caught up", caught_up)?;
+        let fence = format!("\"{}\"", cluster.members()?.conf_index);
+        let node = &cluster.nodes[leader];
+        let call = node.admin_guarded(method, path, &status).header("If-Match", fence);
+        let call = if path == "/v1/members" { call.json(&stranger()) } else { call };
+        let mut calls = vec![call];
+        if path == "/v1/members" {
+            calls.push(node.admin("GET", path));
+            calls.extend(on_keys.map(|(method, path)| node.client(method, path)));
+        }
+        let paused: Vec<&Node> = (0..3).filter(|n| *n != leader).map(|n| &cluster.nodes[n]).collect();
+        paused.iter().try_for_each(|node| node.signal(Signal::STOP))?;
+        let answered = thread::scope(|scope| {
+            let sent: Vec<_> = calls.iter().map(|call| scope.spawn(|| call.send()?.expect(504))).collect();
+            sent.into_iter().try_for_each(|sent| sent.join().expect("no assertion in there").map(drop))
+        });
+        paused.iter().try_for_each(|node| node.signal(Signal::CONT))?;
+        answered?;
+    }
+    cluster.agree()?;
+    cluster.finish()
 }
 
 /// A node that does not exist.
