@@ -7,7 +7,7 @@ use crate::node::{Life, SimNode};
 use crate::world::World;
 use bytes::Bytes;
 use raftkv_node::driver::Role;
-use raftkv_node::kvstore::{Condition, Outcome};
+use raftkv_node::kvstore::Condition;
 use raftkv_node::types::Index;
 
 /// Steps in which a healed cluster must serve and agree.
@@ -123,14 +123,5 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether an outcome changed something.
-pub fn changed(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Put { .. } => true,
-        Outcome::Deleted { deleted, .. } => *deleted,
-        Outcome::ConditionFailed { .. } | Outcome::Compacted { .. } => false,
     }
 }

@@ -21,9 +21,9 @@ fn two_voters() -> Story {
     story.init(1);
     story.stabilize();
     let call = story.add_call(1);
-    story.change(0, call, None).unwrap();
+    story.change(0, call, None).expect("n1 runs");
     live(&mut story, 60);
-    story.change(0, MembershipCall::Promote { id: 2, replaces: None }, None).unwrap();
+    story.change(0, MembershipCall::Promote { id: 2, replaces: None }, None).expect("n1 runs");
     live(&mut story, 60);
     story
 }
@@ -46,11 +46,11 @@ fn hold_all(story: &mut Story, hold: bool) {
 fn remove_and_crash(leader: usize, gone: usize, victim: usize, things: u64, kv_is_lost: bool, rng: &mut Rng) -> Story {
     let mut story = two_voters();
     if leader == 1 {
-        story.transfer(0, Some(2)).unwrap();
+        story.transfer(0, Some(2)).expect("n1 runs");
         live(&mut story, 10);
     }
     hold_all(&mut story, true);
-    story.change(leader, MembershipCall::Remove { id: gone as u64 + 1 }, None).unwrap();
+    story.change(leader, MembershipCall::Remove { id: gone as u64 + 1 }, None).expect("the leader runs");
     for _ in 0..things {
         if !story.one_thing(rng.bits()) {
             break;

@@ -21,11 +21,17 @@ pub fn check(message: &Message, witness: &Witness) -> Check {
         );
         return broken("promises", what);
     }
-    if kind == MessageType::MsgAppendResponse && !message.reject && message.index > witness.last() {
+    // Not so for a word of an older term: if a new leader's append follows in the same batch, the entries may be
+    // replaced before they are written. That leader was elected without them, so no quorum of the older term holds
+    // them, and none will: whoever voted rejects that term. `commit_on_quorum` looks at what such words lead to.
+    let is_of_this_term = message.term == witness.term;
+    let acknowledges = kind == MessageType::MsgAppendResponse && !message.reject;
+    if acknowledges && is_of_this_term && message.index > witness.last() {
         let what = format!(
-            "member {} acknowledges index {}, but its disk ends at {}",
+            "member {} acknowledges index {} in term {}, but its disk ends at {}",
             message.from,
             message.index,
+            message.term,
             witness.last()
         );
         return broken("promises", what);
