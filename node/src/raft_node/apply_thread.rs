@@ -33,7 +33,7 @@ pub enum ApplyJob {
 }
 
 /// How long to wait for a job before physical compaction goes on.
-const IDLE_MS: u64 = 20;
+const IDLE_MS: u64 = 100;
 /// Under load, physical compaction takes a step after this many jobs.
 const JOBS_PER_COMPACTION_STEP: u64 = 16;
 
