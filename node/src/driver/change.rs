@@ -84,7 +84,12 @@ impl Driver {
         let change = self.as_change(call);
         let conf_change = self.membership.decide(&change).map_err(refusal_of)?;
         self.check_quorum_kept(&change)?;
-        if change == (Change::Remove { id: self.identity.member_id }) {
+        let leaves = match &change {
+            Change::AddLearner { .. } => None,
+            Change::Promote { id: _, replaces } => *replaces,
+            Change::Remove { id } => Some(*id),
+        };
+        if leaves == Some(self.identity.member_id) {
             return self.start_transfer(request, None, Purpose::BeforeRemoval).map(|()| None);
         }
         self.append_change(request, &change, &conf_change)?;

@@ -21,6 +21,8 @@ mod reads;
 mod ready;
 mod snapshots;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Answer, Effect, Event};
 pub use hello::HELLO_FORMAT;

@@ -1,0 +1,156 @@
+//! A driver on files in memory, for the edges that a story would take long to reach.
+
+use super::*;
+use crate::kvstore::Committed;
+use crate::kvstore::testing::{MemFiles, identity, membership};
+use crate::log::{self, Batch, LogConfig, Mark};
+use crate::node::MembershipCall;
+use crate::transport::{Forward, ForwardReply, Hello, HelloVerdict};
+use bytes::Bytes;
+use raft::prelude::{Entry, MessageType};
+use raftkv_api::Hex128;
+
+const LOG: LogConfig =
+    LogConfig { segment_bytes: 64 << 20, batch_bytes_max: 16 << 20, cache_bytes_max: 1 << 20, spare_segments: 0 };
+
+/// Member 1 of a cluster in which the first `voters` of `members` vote.
+struct Bench {
+    driver: Driver,
+    disk: Arc<MemFiles>,
+}
+
+impl Bench {
+    fn new(voters: u64, members: u64) -> Bench {
+        Bench::opened(voters, members, 1)
+    }
+
+    /// The kv db says that it applied the membership at `applied`; the log's own commit index is 1.
+    fn opened(voters: u64, members: u64, applied: Index) -> Bench {
+        let mut membership = membership(members);
+        membership.voters = (1..=voters).collect();
+        membership.learners = (voters + 1..=members).collect();
+        membership.conf_index = applied;
+        let disk = Arc::new(MemFiles::default());
+        let (mut log, ops) = Log::create(LOG, identity(), disk.clone());
+        log::execute(&*disk, &ops).expect("memory does not fail");
+        let hard_state = HardState { term: 1, commit: 1, ..HardState::default() };
+        let mark = Some(Mark { index: 1, term: 1 });
+        let entries = (2..=applied).map(|index| Entry { index, term: 1, ..Entry::default() }).collect();
+        let ops = log.append(Batch { mark, entries, hard_state: Some(hard_state.clone()), closing: false });
+        let hard_state = HardState { commit: applied, ..hard_state };
+        log::execute(&*disk, &ops).expect("memory does not fail");
+        let config =
+            DriverConfig { nonce: 9, election_ticks_min: 15, election_ticks_max: 16, snapshot_log_bytes_min: 1 << 30 };
+        let start = Start { identity: identity(), log, hard_state, applied, membership, snapshots: Vec::new() };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        Bench { driver: Driver::new(config, start, &logger).expect("a sound start"), disk }
+    }
+
+    fn leader(voters: u64, members: u64) -> Bench {
+        let mut bench = Bench::new(voters, members);
+        bench.lead();
+        bench
+    }
+
+    /// Wins an election with the vote of member 2, and commits its first entry.
+    fn lead(&mut self) {
+        self.driver.step(Event::KvReady);
+        self.settle();
+        if !self.driver.is_leader() {
+            let term = self.driver.node.raft.term;
+            self.message(2, MessageType::MsgTimeoutNow, term, |_| {});
+            self.settle();
+            self.message(2, MessageType::MsgRequestVoteResponse, term + 1, |_| {});
+            self.settle();
+        }
+        assert!(self.driver.is_leader());
+        self.all_follow();
+    }
+
+    /// Everybody acknowledges the whole log.
+    fn all_follow(&mut self) {
+        let others: Vec<MemberId> = self.driver.membership.members.keys().copied().filter(|id| *id != 1).collect();
+        let (term, last) = (self.driver.node.raft.term, self.driver.log().last_index());
+        for id in others {
+            self.message(id, MessageType::MsgAppendResponse, term, |m| m.index = last);
+            let can_lead = crate::transport::Report { can_lead: true, ..Default::default() };
+            self.driver.step(Event::Report { from: id, report: can_lead });
+        }
+        self.settle();
+    }
+
+    fn message(&mut self, from: MemberId, kind: MessageType, term: Term, fill: impl Fn(&mut Message)) {
+        let mut message = Message { from, to: 1, term, ..Message::default() };
+        message.set_msg_type(kind);
+        fill(&mut message);
+        self.driver.step(Event::Message(Box::new(message)));
+    }
+
+    /// Carries out disk and apply until nothing moves; everything that left.
+    fn settle(&mut self) -> Vec<Effect> {
+        let mut all = Vec::new();
+        loop {
+            let effects = self.driver.effects();
+            if effects.is_empty() {
+                return all;
+            }
+            self.carry_out(&effects);
+            all.extend(effects);
+        }
+    }
+
+    fn carry_out(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Persist { batch, ops } => {
+                    log::execute(&*self.disk, ops).expect("memory does not fail");
+                    self.driver.step(Event::Persisted { batch: *batch });
+                }
+                Effect::Apply { generation, items } => {
+                    let index = match items.last().expect("never empty") {
+                        Committed::Normal { index, .. } | Committed::Conf { index, .. } => *index,
+                    };
+                    self.driver.step(Event::Applied { index, generation: *generation });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn put(&mut self, seq: u64, bytes: usize) -> RequestId {
+        let request = RequestId { origin: 1, nonce: 9, seq };
+        self.driver.step(Event::Propose { request, data: vec![0; bytes].into(), grows: true });
+        request
+    }
+
+    /// Another leader replaces everything behind `index` by one entry of its own and commits it.
+    fn overruled(&mut self, index: Index, term: Term) -> Vec<Effect> {
+        let log_term = self.driver.log().term(index).expect("within the log");
+        self.message(2, MessageType::MsgAppend, term, |m| {
+            (m.index, m.log_term, m.commit) = (index, log_term, index + 1);
+            m.set_entries(vec![Entry { index: index + 1, term, ..Entry::default() }].into());
+        });
+        self.settle()
+    }
+}
+
+fn answers(effects: &[Effect]) -> Vec<(RequestId, Answer)> {
+    let answer = |effect: &Effect| match effect {
+        Effect::Answer { request, answer } => Some((*request, answer.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(answer).collect()
+}
+
+#[test]
+fn a_leader_does_not_replace_itself_but_hands_over_first() {
+    let mut bench = Bench::leader(3, 4);
+    let last = bench.driver.log().last_index();
+    let request = RequestId { origin: 1, nonce: 9, seq: 1 };
+    let call = MembershipCall::Promote { id: 4, replaces: Some(1) };
+    bench.driver.step(Event::Change { request, call, if_match: 1 });
+    let effects = bench.settle();
+    assert_eq!(bench.driver.log().last_index(), last, "nothing was proposed");
+    let asks = |effect: &Effect| matches!(effect, Effect::Send(message) if message.get_msg_type() == MessageType::MsgTimeoutNow);
+    assert!(effects.iter().any(asks), "rule N10: transfer first");
+}
