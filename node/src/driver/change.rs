@@ -45,7 +45,9 @@ pub struct PendingTransfer {
 
 impl Driver {
     pub(super) fn change(&mut self, request: RequestId, call: MembershipCall, if_match: Index) {
-        self.proposals.waiting.push_back(Waiting::Change { request, call, if_match });
+        if !self.proposals.wait(Waiting::Change { request, call, if_match }) {
+            self.refuse(request, Refusal::Overloaded("the propose queue"));
+        }
     }
 
     pub(super) fn step_change(&mut self, request: RequestId, call: &MembershipCall, if_match: Index) {

@@ -154,3 +154,57 @@ fn a_leader_does_not_replace_itself_but_hands_over_first() {
     let asks = |effect: &Effect| matches!(effect, Effect::Send(message) if message.get_msg_type() == MessageType::MsgTimeoutNow);
     assert!(effects.iter().any(asks), "rule N10: transfer first");
 }
+
+#[test]
+fn a_request_whose_index_was_given_to_another_of_ours_still_hears_that_it_lost() {
+    let mut bench = Bench::leader(3, 3);
+    let first = bench.put(1, 10);
+    bench.settle();
+    let term = bench.driver.node.raft.term + 1;
+    bench.message(2, MessageType::MsgHeartbeat, term, |_| {});
+    bench.settle();
+    let second = bench.put(2, 10);
+    let reply = ForwardReply::Appended { request: second, index: 3, term };
+    bench.driver.step(Event::ForwardReply { from: 2, reply });
+    let answered = answers(&bench.overruled(2, term));
+    assert!(matches!(&answered[..], [(id, Answer::Refused(Refusal::Dropped(_)))] if *id == first), "{answered:?}");
+}
+
+#[test]
+fn a_doubled_forward_is_not_called_refused_after_the_first_was_appended() {
+    let mut bench = Bench::leader(3, 3);
+    let term = bench.driver.node.raft.term;
+    let request = RequestId { origin: 2, nonce: 4, seq: 1 };
+    let forward = Forward { term, request, data: Bytes::from_static(b"x") };
+    let twice = Event::Forwarded { from: 2, forward, grows: true };
+    let replies = |effects: Vec<Effect>| -> Vec<ForwardReply> {
+        let reply = |effect| if let Effect::ForwardReply { reply, .. } = effect { Some(reply) } else { None };
+        effects.into_iter().filter_map(reply).collect()
+    };
+    bench.driver.step(twice.clone());
+    assert_eq!(replies(bench.settle()), [ForwardReply::Appended { request, index: 3, term }]);
+    bench.message(3, MessageType::MsgHeartbeat, term + 1, |_| {});
+    bench.settle();
+    bench.driver.step(twice);
+    assert_eq!(replies(bench.settle()), [], "it may well be committed: no word of `none`");
+}
+
+#[test]
+fn commands_that_wait_for_a_slow_disk_are_bounded_in_bytes() {
+    let mut bench = Bench::leader(1, 1);
+    bench.put(0, 10);
+    let held = bench.driver.effects();
+    for seq in 1..=100 {
+        bench.put(seq, 1 << 20);
+    }
+    let refused = answers(&bench.driver.effects());
+    assert_eq!(refused.len(), 100 - bench.driver.proposals.waiting());
+    assert!(bench.driver.proposals.waiting() <= limits::PROPOSE_QUEUE_BYTES_MAX >> 20);
+    assert!(refused.iter().all(|(_, answer)| matches!(answer, Answer::Refused(Refusal::Overloaded(_)))));
+    let last = bench.driver.log().last_index();
+    bench.carry_out(&held);
+    bench.settle();
+    assert!(bench.driver.log().last_index() > last && bench.driver.proposals.waiting() == 0);
+    bench.put(101, 1 << 20);
+    assert!(answers(&bench.settle()).is_empty(), "there is room again");
+}
