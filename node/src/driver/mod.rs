@@ -240,7 +240,10 @@ impl Driver {
         if !self.holds_tick() {
             self.node.tick();
         }
-        self.reads.tick(limits::ELECTION_TICKS);
+        let late = self.reads.tick(limits::ELECTION_TICKS, limits::READ_TIMEOUT_MS / limits::TICK_MS);
+        if !late.is_empty() {
+            self.emit(Effect::ReadFailed { reads: late, why: Refusal::NoLeader });
+        }
         self.tick_transfer();
         self.tick_snapshots();
         self.leave_joint_if_stuck();

@@ -208,3 +208,19 @@ fn commands_that_wait_for_a_slow_disk_are_bounded_in_bytes() {
     bench.put(101, 1 << 20);
     assert!(answers(&bench.settle()).is_empty(), "there is room again");
 }
+
+#[test]
+fn a_read_without_a_leader_is_not_kept_for_ever() {
+    let mut bench = Bench::new(3, 3);
+    bench.driver.step(Event::Read { read: 7 });
+    let mut failed = Vec::new();
+    for _ in 0..=limits::READ_TIMEOUT_MS / limits::TICK_MS {
+        bench.driver.step(Event::Tick);
+        for effect in bench.settle() {
+            if let Effect::ReadFailed { reads, .. } = effect {
+                failed.extend(reads);
+            }
+        }
+    }
+    assert_eq!(failed, [7]);
+}
