@@ -224,3 +224,34 @@ fn a_read_without_a_leader_is_not_kept_for_ever() {
     }
     assert_eq!(failed, [7]);
 }
+
+#[test]
+fn a_granted_vote_is_remembered_against_a_rolled_back_disk() {
+    let mut bench = Bench::leader(3, 3);
+    let own = identity();
+    let hello = Hello {
+        format: HELLO_FORMAT,
+        cluster_id: own.cluster_id,
+        genesis: own.genesis,
+        generation: 0,
+        from: 2,
+        from_name: "n2".into(),
+        from_incarnation: Hex128([2; 16]),
+        to: 1,
+        to_incarnation: own.incarnation,
+        boot: 5,
+        term: 1,
+        last_index: 1,
+        peer_url: String::new(),
+        client_url: String::new(),
+        admin_url: String::new(),
+    };
+    let term = bench.driver.node.raft.term;
+    bench.driver.peers = Peers::default();
+    bench.driver.node.raft.become_follower(term, 2);
+    bench.message(2, MessageType::MsgTimeoutNow, term, |_| {});
+    bench.settle();
+    bench.message(2, MessageType::MsgRequestVoteResponse, term + 1, |_| {});
+    bench.settle();
+    assert!(matches!(bench.driver.check_hello(&hello), Err(HelloVerdict::RolledBack(_))));
+}
