@@ -100,6 +100,8 @@ pub struct Driver {
     peers: Peers,
     /// The kv db is proved: we may campaign, cut and lead.
     can_lead: bool,
+    /// Stores that are being proved, rebuilt or installed; each ends with a [`Event::KvReady`].
+    stores_opening: usize,
     /// Index and term of our own removal, once applied or proved by a peer.
     removed: Option<(Index, Term)>,
     /// Stopped for good: quarantined, gone or closed.
@@ -155,6 +157,8 @@ impl Driver {
             snapshots: Snapshots::new(snapshots),
             peers: Peers::default(),
             can_lead: false,
+            // Without an applied index there is nothing to open before the first install.
+            stores_opening: usize::from(applied > 0),
             removed,
             halted: false,
             closing: false,
@@ -258,6 +262,11 @@ impl Driver {
     }
 
     fn kv_ready(&mut self) {
+        self.stores_opening = self.stores_opening.saturating_sub(1);
+        if self.stores_opening > 0 {
+            // An install replaces the store that is ready: its own word counts.
+            return;
+        }
         self.can_lead = true;
         let idle = self.syncing.is_none() && !self.is_leader();
         if idle && self.is_only_voter() && self.removed.is_none() {

@@ -255,3 +255,27 @@ fn a_granted_vote_is_remembered_against_a_rolled_back_disk() {
     bench.settle();
     assert!(matches!(bench.driver.check_hello(&hello), Err(HelloVerdict::RolledBack(_))));
 }
+
+#[test]
+fn the_proof_of_a_store_that_an_install_replaces_lets_nobody_lead() {
+    let mut bench = Bench::new(3, 3);
+    let mut newer = bench.driver.membership.as_ref().clone();
+    newer.conf_index = 2;
+    let meta = SnapshotMeta {
+        index: 40,
+        term: 2,
+        membership: newer,
+        revision: 1,
+        compacted: 0,
+        size: 4096,
+        sha256: "0".repeat(64),
+    };
+    bench.message(2, MessageType::MsgSnapshot, 2, |m| m.set_snapshot(meta.to_raft()));
+    bench.driver.step(Event::Fetched { meta: Box::new(meta.clone()), whole: true });
+    let effects = bench.settle();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Install { .. })));
+    bench.driver.step(Event::KvReady);
+    assert!(!bench.driver.status().can_lead, "that was the old store");
+    bench.driver.step(Event::KvReady);
+    assert!(bench.driver.status().can_lead);
+}
