@@ -125,8 +125,9 @@ impl Driver {
                 "first index {first}, applied {applied}, commit {commit}, last index {last}: not in order"
             ));
         }
-        let durable =
-            Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index: membership.conf_index };
+        // What the kv db has applied may have survived the process only: the log's own commit index counts (rule N10).
+        let conf_index = membership.conf_index.min(log.hard_state().commit);
+        let durable = Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index };
         let batch_bytes_max = log.batch_bytes_max();
         let mut storage = Storage::new(log, hard_state, membership.conf_state());
         storage.added_at = membership.added_at.clone();

@@ -279,3 +279,12 @@ fn the_proof_of_a_store_that_an_install_replaces_lets_nobody_lead() {
     bench.driver.step(Event::KvReady);
     assert!(bench.driver.status().can_lead);
 }
+
+#[test]
+fn a_change_that_only_the_kv_db_knows_is_made_durable_before_it_is_reported() {
+    let mut bench = Bench::opened(3, 3, 2);
+    assert!(bench.driver.status().durable_conf_index < 2, "a power loss may take it from the kv db");
+    let effects = bench.settle();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Persist { .. })));
+    assert_eq!((bench.driver.status().durable_conf_index, bench.driver.log().hard_state().commit), (2, 2));
+}
