@@ -45,7 +45,9 @@ pub struct PendingTransfer {
 
 impl Driver {
     pub(super) fn change(&mut self, request: RequestId, call: MembershipCall, if_match: Index) {
-        self.proposals.waiting.push_back(Waiting::Change { request, call, if_match });
+        if !self.proposals.wait(Waiting::Change { request, call, if_match }) {
+            self.refuse(request, Refusal::Overloaded("the propose queue"));
+        }
     }
 
     pub(super) fn step_change(&mut self, request: RequestId, call: &MembershipCall, if_match: Index) {
@@ -84,7 +86,12 @@ impl Driver {
         let change = self.as_change(call);
         let conf_change = self.membership.decide(&change).map_err(refusal_of)?;
         self.check_quorum_kept(&change)?;
-        if change == (Change::Remove { id: self.identity.member_id }) {
+        let leaves = match &change {
+            Change::AddLearner { .. } => None,
+            Change::Promote { id: _, replaces } => *replaces,
+            Change::Remove { id } => Some(*id),
+        };
+        if leaves == Some(self.identity.member_id) {
             return self.start_transfer(request, None, Purpose::BeforeRemoval).map(|()| None);
         }
         self.append_change(request, &change, &conf_change)?;

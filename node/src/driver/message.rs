@@ -77,9 +77,8 @@ impl Driver {
     pub(super) fn step_raft(&mut self, message: Message) {
         let kind = message.get_msg_type();
         let own_term = self.node.raft.term;
-        if self.is_leader() {
-            self.peers.received(&message, own_term, self.now_tick);
-        }
+        // A vote is counted before we lead: it is an acknowledgement like any other (rule N20).
+        self.peers.received(&message, own_term, self.now_tick);
         let from_leader = matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
         if from_leader && message.term >= own_term {
             self.leader_heard_at = Some(self.now_tick);

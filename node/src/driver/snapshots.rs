@@ -110,6 +110,7 @@ impl Driver {
         self.node.advance_apply_to(meta.index);
         self.apply.install(meta.index);
         self.can_lead = false;
+        self.stores_opening += 1;
         self.membership = Arc::new(meta.membership.clone());
         let store = self.node.mut_store();
         store.added_at = meta.membership.added_at.clone();
