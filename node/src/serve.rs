@@ -11,7 +11,7 @@ use crate::limits;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::open::{CURRENT, OpenConfig};
+use crate::open::{self, OpenConfig};
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
 use crate::sled_home::SledHome;
@@ -234,9 +234,7 @@ async fn told_to_stop(on_stdin_close: bool) {
 
 /// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.
 fn set_kv_aside(disk: &dyn crate::disk::LogDisk, home: &dyn KvHome) -> Result<()> {
-    let mut name = vec![0; 64];
-    let read = disk.read(CURRENT, 0, &mut name)?;
-    name.truncate(read);
-    let name = String::from_utf8(name).context("CURRENT is not text")?;
+    // Without CURRENT the first rebuild failed: what it left is removed by the next one.
+    let Some(name) = open::read_current(disk)? else { return Ok(()) };
     home.set_aside(&name).with_context(|| format!("{name} can't be set aside; move it away, it will be rebuilt"))
 }

@@ -18,9 +18,12 @@ impl Driver {
         match message.get_msg_type() {
             // Carries no term: a late or doubled one would append twice (rule N5).
             MessageType::MsgPropose => {}
+            // raft-rs indexes into the entries, and lets a follower pass on a transfer that no leader asked for.
+            MessageType::MsgReadIndex if message.entries.is_empty() => {}
+            MessageType::MsgTransferLeader => {}
             MessageType::MsgTimeoutNow => {
-                let may_campaign = self.can_lead && self.removed.is_none();
-                if may_campaign && !(self.is_only_voter() && self.syncing.is_some()) {
+                let wins_at_once = self.is_only_voter();
+                if self.can_lead && self.removed.is_none() && (!wins_at_once || self.is_all_durable()) {
                     self.step_raft(message);
                 }
             }
@@ -83,7 +86,8 @@ impl Driver {
         if from_leader && message.term >= own_term {
             self.leader_heard_at = Some(self.now_tick);
         }
-        let (from, accepted) = (message.from, (!message.reject).then_some(message.index));
+        let from = message.from;
+        let accepted = (!message.reject && message.term == own_term).then_some(message.index);
         // Refusals (an unknown peer's answer, a dropped transfer) need no action: raft has said all there is to say.
         let _refused = self.node.step(message);
         if kind == MessageType::MsgAppendResponse && self.is_leader() {

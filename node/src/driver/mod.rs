@@ -190,6 +190,7 @@ impl Driver {
             Event::KvReady => self.kv_ready(),
             Event::CutDone { meta } => self.cut_done(meta.map(|meta| *meta)),
             Event::Fetched { meta, whole } => self.fetched(&meta, whole),
+            Event::SnapshotBegun { to, index } => self.snapshot_begun(to, index),
             Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
             Event::Unreachable { to } => self.node.report_unreachable(to),
             Event::Report { from, report } => self.peers.reported(from, report),
@@ -258,8 +259,13 @@ impl Driver {
     /// while a batch is not durable. The vote lease has ended by then, since the shortest timeout is above it.
     fn holds_tick(&self) -> bool {
         let raft = &self.node.raft;
-        let held = !self.can_lead || (self.is_only_voter() && self.syncing.is_some());
+        let held = !self.can_lead || (self.is_only_voter() && !self.is_all_durable());
         held && !self.is_leader() && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
+    }
+
+    /// Nothing is being made durable, and raft holds nothing that waits for it.
+    fn is_all_durable(&self) -> bool {
+        self.syncing.is_none() && self.node.raft.raft_log.unstable_entries().is_empty()
     }
 
     fn kv_ready(&mut self) {
@@ -269,7 +275,7 @@ impl Driver {
             return;
         }
         self.can_lead = true;
-        let idle = self.syncing.is_none() && !self.is_leader();
+        let idle = self.is_all_durable() && !self.is_leader();
         if idle && self.is_only_voter() && self.removed.is_none() {
             // Nobody else can lead: waiting for a timeout would help no one. An error leaves it to the next tick.
             if let Err(e) = self.node.campaign() {

@@ -167,6 +167,7 @@ impl Driver {
         let durable_conf_index = self.durable.conf_index;
         self.durable = syncing.durable;
         self.tell_removed_since(durable_conf_index);
+        self.answer_durable_change();
         if syncing.closing {
             return self.halt(Effect::Closed { batch });
         }

@@ -296,9 +296,6 @@ impl RaftNode {
                 driver.step(Event::Tick);
             }
             let effects = driver.effects();
-            if let Some(end) = hands.carry_out(effects) {
-                return end;
-            }
             let show = driver.headline();
             if ticks || shown != Some(show) {
                 if shown.is_some_and(|(_, leader, _, _)| leader != show.1) {
@@ -306,7 +303,11 @@ impl RaftNode {
                     tracing::info!(leader = show.1, term = show.0, "leader changed (0: none)");
                 }
                 shown = Some(show);
+                // Before the effects: a read that they let go must find the membership that it waited for.
                 self.publish_driver(identity, driver);
+            }
+            if let Some(end) = hands.carry_out(effects) {
+                return end;
             }
             self.shared.raft_turned();
         }
