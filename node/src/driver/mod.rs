@@ -250,6 +250,11 @@ impl Driver {
         if !late.is_empty() {
             self.emit(Effect::ReadFailed { reads: late, why: Refusal::NoLeader });
         }
+        if let Some(given_up) = self.now_tick.checked_sub(limits::WRITE_TIMEOUT_MS / limits::TICK_MS) {
+            for request in self.proposals.expire_forwards(given_up) {
+                self.refuse(request, Refusal::Unknown("the leader did not answer".to_string()));
+            }
+        }
         self.tick_transfer();
         self.tick_snapshots();
         self.leave_joint_if_stuck();

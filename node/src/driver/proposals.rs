@@ -71,7 +71,8 @@ pub struct Proposals {
     /// the leader of a later term, before anyone knows what stands there.
     appended: BTreeMap<(Index, Term), RequestId>,
     /// Requests of ours that a leader was sent and did not answer yet.
-    forwarded: BTreeSet<RequestId>,
+    /// With the tick at which it went.
+    forwarded: BTreeMap<RequestId, u64>,
     /// The newest term in which a forward was taken here.
     windows_term: Term,
     /// What was forwarded to us in that term, by (origin, nonce).
@@ -126,13 +127,25 @@ impl Proposals {
     }
 
     /// A request of ours went to the leader.
-    pub fn forwarded(&mut self, request: RequestId) {
-        self.forwarded.insert(request);
+    pub fn forwarded(&mut self, request: RequestId, now_tick: u64) {
+        self.forwarded.insert(request, now_tick);
+    }
+
+    /// Requests that went at or before `tick` and were not answered: the answer was lost, and their clients have given
+    /// up. Requests are numbered in the order in which they go.
+    pub fn expire_forwards(&mut self, tick: u64) -> Vec<RequestId> {
+        let mut expired = Vec::new();
+        while let Some(first) = self.forwarded.first_entry()
+            && *first.get() <= tick
+        {
+            expired.push(first.remove_entry().0);
+        }
+        expired
     }
 
     /// The leader answered, or was never asked; false when the request does not wait for that.
     pub fn forward_ended(&mut self, request: &RequestId) -> bool {
-        self.forwarded.remove(request)
+        self.forwarded.remove(request).is_some()
     }
 
     /// An entry is handed out: the requests of ours that lost their place.
@@ -154,19 +167,28 @@ impl Proposals {
 
     /// Leader or term changed: whatever was forwarded and not known to be appended is unknown for ever.
     pub fn leader_changed(&mut self) -> Vec<RequestId> {
-        std::mem::take(&mut self.forwarded).into_iter().collect()
+        std::mem::take(&mut self.forwarded).into_keys().collect()
     }
 
     /// Everything of ours that is appended or forwarded, taken out: the node serves no client any more.
     pub fn fail_all(&mut self) -> Vec<RequestId> {
         let appended = std::mem::take(&mut self.appended).into_values();
-        appended.chain(std::mem::take(&mut self.forwarded)).collect()
+        appended.chain(std::mem::take(&mut self.forwarded).into_keys()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forward_whose_answer_is_lost_does_not_wait_for_ever() {
+        let mut proposals = Proposals::default();
+        proposals.forwarded(request(1), 10);
+        proposals.forwarded(request(2), 20);
+        assert_eq!(proposals.expire_forwards(15), [request(1)]);
+        assert!(!proposals.forward_ended(&request(1)) && proposals.forward_ended(&request(2)));
+    }
 
     fn request(seq: u64) -> RequestId {
         RequestId { origin: 2, nonce: 7, seq }

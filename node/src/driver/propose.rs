@@ -154,7 +154,7 @@ impl Driver {
         } else if leader == 0 {
             self.refuse(request, Refusal::NoLeader);
         } else {
-            self.proposals.forwarded(request);
+            self.proposals.forwarded(request, self.now_tick);
             self.emit(Effect::Forward { to: leader, forward: Forward { term, request, data } });
         }
     }
