@@ -96,7 +96,8 @@ pub enum Effect {
     Apply { generation: u64, items: Vec<Committed> },
     /// Cut a snapshot behind everything handed to apply so far; then [`Event::CutDone`].
     Cut,
-    /// Fetch the file from this member unless it is there; then [`Event::Fetched`].
+    /// Fetch the file from this member, also if one of that name is there: nobody knows whether it is durable. Then
+    /// [`Event::Fetched`].
     Fetch { from: MemberId, meta: Box<SnapshotMeta> },
     /// Replace the kv db by this snapshot; later `Apply`s have this generation. Then [`Event::KvReady`].
     Install { generation: u64, meta: Box<SnapshotMeta> },
