@@ -121,17 +121,36 @@ fn an_only_voter_does_not_campaign_over_an_append_in_flight() {
     assert_eq!((lone.status().role, lone.status().term), (Role::Leader, 3));
 }
 
+/// The same assertion, when the proof of the kv db would make an only voter campaign at once. Guard: `kv_ready`.
+#[test]
+fn an_only_voter_that_is_proved_waits_for_the_append_in_flight() {
+    let membership = voters(&[1, 2]);
+    let mut lone = Lone::new(&membership, small());
+    lone.hold_apply(true);
+    lone.boot().expect("it opens");
+    lone.hear(append(2, 2, (1, 1), vec![change(2, 2, &membership, &Change::Remove { id: 2 })], 2));
+    lone.hold_disk(true);
+    lone.hear(append(2, 2, (2, 2), vec![put(3, 2, SMALL_BYTES)], 2));
+    lone.hold_apply(false);
+    assert!(lone.status().can_lead);
+    assert_eq!((lone.status().role, lone.status().last_index), (Role::Follower, 3));
+    lone.hold_disk(false);
+    lone.tick(20);
+    assert_eq!((lone.status().role, lone.status().term), (Role::Leader, 3));
+}
+
 /// raw_node.rs `ready()` asserts that no record of entries is open when it first sees a leader. Guard (N9): while a
 /// batch is being synced no Ready with a new term is taken, so that no vote can have been asked for, let alone given.
 #[test]
 fn votes_are_asked_for_only_when_the_batch_before_is_durable() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
+    lone.hear(message(MessageType::MsgHeartbeat, 2, 2));
     lone.campaign();
     lone.hold_disk(true);
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES)], 1));
     lone.tick(40);
     // Meant for its first campaign, it counts for the second: a candidate, while entry 2 is not durable.
-    lone.hear(message(MessageType::MsgRequestPreVoteResponse, 3, 2));
+    lone.hear(message(MessageType::MsgRequestPreVoteResponse, 3, 3));
     assert_eq!((lone.status().role, lone.status().term), (Role::Candidate, 3));
     assert!(lone.sent(MessageType::MsgRequestVote).is_empty());
     lone.hold_disk(false);
