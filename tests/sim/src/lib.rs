@@ -23,6 +23,7 @@ pub mod ending;
 pub mod faults;
 pub mod invariants;
 pub mod kv;
+pub mod lone;
 pub mod model;
 pub mod net;
 pub mod node;
