@@ -12,6 +12,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::open::{CURRENT, OpenConfig};
+use crate::raft_log;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
 use crate::sled_home::SledHome;
@@ -19,9 +20,9 @@ use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
 use raftkv_api::Hex128;
-use slog::Drain;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -33,6 +34,8 @@ use tokio::task::JoinHandle;
 
 /// Runs until SIGTERM or SIGINT. An error is the last line that a person sees: it says what to do.
 pub fn run(config: Config) -> Result<()> {
+    // Asked before a newer program may take the place of this one on the disk: its path names nothing then.
+    let program = std::env::current_exe();
     let exit = serve(config)?;
     match exit {
         Exit::Stopped => {
@@ -40,20 +43,20 @@ pub fn run(config: Config) -> Result<()> {
             Ok(())
         }
         Exit::Fatal(why) => Err(anyhow!(why)),
-        Exit::Restart(why) => Err(start_anew(&why)),
+        Exit::Restart(why) => Err(start_anew(program, &why)),
     }
 }
 
 /// Replaces this process by a new one with the same arguments; returns only if that fails.
-fn start_anew(why: &RestartWhy) -> anyhow::Error {
+fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Error {
     match why {
         RestartWhy::DistrustKv(why) => tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it"),
         RestartWhy::Reset => tracing::info!("the data were set aside; starting anew as blank"),
     }
     // A cause that stays (no space left) must not turn this into a busy loop.
     std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
-    match std::env::current_exe() {
-        Ok(exe) => anyhow!(std::process::Command::new(exe).args(std::env::args_os().skip(1)).exec()),
+    match program {
+        Ok(program) => anyhow!(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec()),
         Err(e) => anyhow!(e),
     }
     .context("this process can't replace itself; start it again")
@@ -72,6 +75,15 @@ fn serve(config: Config) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("tokio does not start")?;
     let listeners = Listeners::bind(&config)?;
     let (input, inputs) = mpsc::channel();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        name = config.name,
+        client = config.client_url,
+        peer = config.peer_url,
+        admin = config.admin_url,
+        data_dir = %config.data_dir.display(),
+        "starting"
+    );
     let metrics = Arc::new(Metrics::new());
     let nonce = rand::random();
     let open = open_config(&config, nonce);
@@ -84,9 +96,15 @@ fn serve(config: Config) -> Result<Exit> {
     runtime.spawn(background::run(node.clone(), transport.clone()));
     let ending = runtime.spawn(end(node.clone(), stop.clone(), servers));
 
-    let logger = slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!());
-    let raft_node =
-        RaftNode { shared, inputs, disk: disk.clone(), home: home.clone(), transport: transport.clone(), open, logger };
+    let raft_node = RaftNode {
+        shared,
+        inputs,
+        disk: disk.clone(),
+        home: home.clone(),
+        transport: transport.clone(),
+        open,
+        logger: raft_log::logger(),
+    };
     let raft_thread = std::thread::Builder::new().name("raft".to_string()).spawn(move || raft_node.run(found));
     let exit = raft_thread.context("no thread for raft")?.join().map_err(|_| anyhow!("the raft thread panicked"))?;
 
@@ -200,7 +218,8 @@ async fn end(node: Node, stop: watch::Sender<bool>, servers: Vec<JoinHandle<()>>
 }
 
 async fn hand_over(node: &Node) {
-    if node.leader_contact_ms() != Some(0) {
+    let status = node.status();
+    if status.member_id.is_none() || status.member_id != status.leader_id {
         return;
     }
     match node.transfer(None).await {

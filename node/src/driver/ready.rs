@@ -273,7 +273,9 @@ impl Driver {
         if term != old_term {
             self.proposals.term_changed();
         }
-        if leader != 0 && self.node.raft.state != StateRole::Leader {
+        // Whoever led until this moment has not heard of another leader, and is not stale for that.
+        let led = old_leader == self.identity.member_id;
+        if led || (leader != 0 && self.node.raft.state != StateRole::Leader) {
             self.leader_heard_at = Some(self.now_tick);
         }
         self.peers.leader_changed();
