@@ -235,7 +235,8 @@ pub fn open_kv(
     }
 }
 
-fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
+/// The name of the kv db in use, if there is one.
+pub fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
     if !disk.list()?.iter().any(|name| name == CURRENT) {
         return Ok(None);
     }

@@ -70,6 +70,10 @@ impl PeerEvents for Node {
         }
     }
 
+    fn on_snapshot_begun(&self, to: MemberId, index: Index) {
+        self.event(Event::SnapshotBegun { to, index });
+    }
+
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool) {
         self.event(Event::SnapshotSent { to, index, whole });
     }

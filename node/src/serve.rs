@@ -11,7 +11,7 @@ use crate::limits;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::open::{CURRENT, OpenConfig};
+use crate::open::{self, OpenConfig};
 use crate::raft_log;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
@@ -20,16 +20,16 @@ use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
 use raftkv_api::Hex128;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Runs until SIGTERM or SIGINT. An error is the last line that a person sees: it says what to do.
@@ -237,8 +237,7 @@ async fn told_to_stop(on_stdin_close: bool) {
     };
     let parent_gone = async {
         if on_stdin_close {
-            let mut byte = [0];
-            while tokio::io::stdin().read(&mut byte).await.is_ok_and(|read| read > 0) {}
+            stdin_closed().await;
         } else {
             std::future::pending::<()>().await;
         }
@@ -251,11 +250,27 @@ async fn told_to_stop(on_stdin_close: bool) {
     tracing::info!(why, "stopping");
 }
 
+/// Reads on a thread of its own, which nobody waits for: tokio's standard input would hold the runtime up at its end.
+async fn stdin_closed() {
+    let (closed, told) = oneshot::channel::<()>();
+    let read = move || {
+        let mut byte = [0];
+        while std::io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
+        drop(closed);
+    };
+    match std::thread::Builder::new().name("stdin".to_string()).spawn(read) {
+        // The sender is dropped, never used.
+        Ok(_thread) => drop(told.await),
+        Err(error) => {
+            tracing::error!(%error, "standard input cannot be watched");
+            std::future::pending().await
+        }
+    }
+}
+
 /// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.
 fn set_kv_aside(disk: &dyn crate::disk::LogDisk, home: &dyn KvHome) -> Result<()> {
-    let mut name = vec![0; 64];
-    let read = disk.read(CURRENT, 0, &mut name)?;
-    name.truncate(read);
-    let name = String::from_utf8(name).context("CURRENT is not text")?;
+    // Without CURRENT the first rebuild failed: what it left is removed by the next one.
+    let Some(name) = open::read_current(disk)? else { return Ok(()) };
     home.set_aside(&name).with_context(|| format!("{name} can't be set aside; move it away, it will be rebuilt"))
 }

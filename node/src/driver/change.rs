@@ -23,6 +23,8 @@ pub struct PendingChange {
     term: Term,
     id: MemberId,
     joint: bool,
+    /// Applied (a joint one: left), and not durable yet.
+    done: Option<ChangeDone>,
 }
 
 /// Why leadership is being moved.
@@ -45,7 +47,9 @@ pub struct PendingTransfer {
 
 impl Driver {
     pub(super) fn change(&mut self, request: RequestId, call: MembershipCall, if_match: Index) {
-        self.proposals.waiting.push_back(Waiting::Change { request, call, if_match });
+        if !self.proposals.wait(Waiting::Change { request, call, if_match }) {
+            self.refuse(request, Refusal::Overloaded("the propose queue"));
+        }
     }
 
     pub(super) fn step_change(&mut self, request: RequestId, call: &MembershipCall, if_match: Index) {
@@ -84,7 +88,12 @@ impl Driver {
         let change = self.as_change(call);
         let conf_change = self.membership.decide(&change).map_err(refusal_of)?;
         self.check_quorum_kept(&change)?;
-        if change == (Change::Remove { id: self.identity.member_id }) {
+        let leaves = match &change {
+            Change::AddLearner { .. } => None,
+            Change::Promote { id: _, replaces } => *replaces,
+            Change::Remove { id } => Some(*id),
+        };
+        if leaves == Some(self.identity.member_id) {
             return self.start_transfer(request, None, Purpose::BeforeRemoval).map(|()| None);
         }
         self.append_change(request, &change, &conf_change)?;
@@ -161,7 +170,7 @@ impl Driver {
         let id = match change {
             Change::AddLearner { id, .. } | Change::Promote { id, .. } | Change::Remove { id } => *id,
         };
-        self.change = Some(PendingChange { request, index, term: raft.term, id, joint: false });
+        self.change = Some(PendingChange { request, index, term: raft.term, id, joint: false, done: None });
         Ok(())
     }
 
@@ -273,17 +282,28 @@ impl Driver {
         } else if entry.index > pending.index && !pending.joint {
             return;
         } else {
-            Answer::Changed(ChangeDone { id, conf_index })
+            pending.done = Some(ChangeDone { id, conf_index });
+            return;
         };
         self.change = None;
         self.answer(request, answer);
+    }
+
+    /// A change is answered when its application is durable here, so that nobody deletes a disk on the word of a member
+    /// that may forget it (rule N10).
+    pub(super) fn answer_durable_change(&mut self) {
+        let durable = self.durable.conf_index;
+        let is_durable = |pending: &mut PendingChange| pending.done.is_some_and(|done| done.conf_index <= durable);
+        if let Some(PendingChange { request, done: Some(done), .. }) = self.change.take_if(is_durable) {
+            self.answer(request, Answer::Changed(done));
+        }
     }
 
     /// Leadership went while a change was in flight: whether it happens is for the next leader to say, and its caller
     /// should not have to wait for a timeout to read the members again.
     pub(super) fn change_noticed(&mut self) {
         if !self.is_leader()
-            && let Some(pending) = self.change.take()
+            && let Some(pending) = self.change.take_if(|pending| pending.done.is_none())
         {
             let why = "leadership moved before the change was applied; read the members again".to_string();
             self.refuse(pending.request, Refusal::Unknown(why));

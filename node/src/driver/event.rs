@@ -44,6 +44,8 @@ pub enum Event {
     CutDone { meta: Option<Box<SnapshotMeta>> },
     /// [`Effect::Fetch`] ended: the file is verified and durable under its name, or not there.
     Fetched { meta: Box<SnapshotMeta>, whole: bool },
+    /// The member has begun to take the body of the snapshot that we offered: [`Event::SnapshotSent`] follows for sure.
+    SnapshotBegun { to: MemberId, index: Index },
     /// The body of the snapshot that we offered went out whole, or broke, stalled, or the offer was dropped.
     SnapshotSent { to: MemberId, index: Index, whole: bool },
     /// A frame to this peer was dropped, or its stream broke.

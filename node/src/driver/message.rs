@@ -18,9 +18,12 @@ impl Driver {
         match message.get_msg_type() {
             // Carries no term: a late or doubled one would append twice (rule N5).
             MessageType::MsgPropose => {}
+            // raft-rs indexes into the entries, and lets a follower pass on a transfer that no leader asked for.
+            MessageType::MsgReadIndex if message.entries.is_empty() => {}
+            MessageType::MsgTransferLeader => {}
             MessageType::MsgTimeoutNow => {
-                let may_campaign = self.can_lead && self.removed.is_none();
-                if may_campaign && !(self.is_only_voter() && self.syncing.is_some()) {
+                let wins_at_once = self.is_only_voter();
+                if self.can_lead && self.removed.is_none() && (!wins_at_once || self.is_all_durable()) {
                     self.step_raft(message);
                 }
             }
@@ -77,14 +80,14 @@ impl Driver {
     pub(super) fn step_raft(&mut self, message: Message) {
         let kind = message.get_msg_type();
         let own_term = self.node.raft.term;
-        if self.is_leader() {
-            self.peers.received(&message, own_term, self.now_tick);
-        }
+        // A vote is counted before we lead: it is an acknowledgement like any other (rule N20).
+        self.peers.received(&message, own_term, self.now_tick);
         let from_leader = matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
         if from_leader && message.term >= own_term {
             self.leader_heard_at = Some(self.now_tick);
         }
-        let (from, accepted) = (message.from, (!message.reject).then_some(message.index));
+        let from = message.from;
+        let accepted = (!message.reject && message.term == own_term).then_some(message.index);
         // Refusals (an unknown peer's answer, a dropped transfer) need no action: raft has said all there is to say.
         let _refused = self.node.step(message);
         if kind == MessageType::MsgAppendResponse && self.is_leader() {

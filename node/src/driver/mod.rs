@@ -21,6 +21,8 @@ mod reads;
 mod ready;
 mod snapshots;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Answer, Effect, Event};
 pub use hello::HELLO_FORMAT;
@@ -98,6 +100,8 @@ pub struct Driver {
     peers: Peers,
     /// The kv db is proved: we may campaign, cut and lead.
     can_lead: bool,
+    /// Stores that are being proved, rebuilt or installed; each ends with a [`Event::KvReady`].
+    stores_opening: usize,
     /// Index and term of our own removal, once applied or proved by a peer.
     removed: Option<(Index, Term)>,
     /// Stopped for good: quarantined, gone or closed.
@@ -121,8 +125,9 @@ impl Driver {
                 "first index {first}, applied {applied}, commit {commit}, last index {last}: not in order"
             ));
         }
-        let durable =
-            Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index: membership.conf_index };
+        // What the kv db has applied may have survived the process only: the log's own commit index counts (rule N10).
+        let conf_index = membership.conf_index.min(log.hard_state().commit);
+        let durable = Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index };
         let batch_bytes_max = log.batch_bytes_max();
         let mut storage = Storage::new(log, hard_state, membership.conf_state());
         storage.added_at = membership.added_at.clone();
@@ -153,6 +158,8 @@ impl Driver {
             snapshots: Snapshots::new(snapshots),
             peers: Peers::default(),
             can_lead: false,
+            // Without an applied index there is nothing to open before the first install.
+            stores_opening: usize::from(applied > 0),
             removed,
             halted: false,
             closing: false,
@@ -183,6 +190,7 @@ impl Driver {
             Event::KvReady => self.kv_ready(),
             Event::CutDone { meta } => self.cut_done(meta.map(|meta| *meta)),
             Event::Fetched { meta, whole } => self.fetched(&meta, whole),
+            Event::SnapshotBegun { to, index } => self.snapshot_begun(to, index),
             Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
             Event::Unreachable { to } => self.node.report_unreachable(to),
             Event::Report { from, report } => self.peers.reported(from, report),
@@ -238,7 +246,10 @@ impl Driver {
         if !self.holds_tick() {
             self.node.tick();
         }
-        self.reads.tick(limits::ELECTION_TICKS);
+        let late = self.reads.tick(limits::ELECTION_TICKS, limits::READ_TIMEOUT_MS / limits::TICK_MS);
+        if !late.is_empty() {
+            self.emit(Effect::ReadFailed { reads: late, why: Refusal::NoLeader });
+        }
         self.tick_transfer();
         self.tick_snapshots();
         self.leave_joint_if_stuck();
@@ -248,13 +259,23 @@ impl Driver {
     /// while a batch is not durable. The vote lease has ended by then, since the shortest timeout is above it.
     fn holds_tick(&self) -> bool {
         let raft = &self.node.raft;
-        let held = !self.can_lead || (self.is_only_voter() && self.syncing.is_some());
+        let held = !self.can_lead || (self.is_only_voter() && !self.is_all_durable());
         held && !self.is_leader() && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
     }
 
+    /// Nothing is being made durable, and raft holds nothing that waits for it.
+    fn is_all_durable(&self) -> bool {
+        self.syncing.is_none() && self.node.raft.raft_log.unstable_entries().is_empty()
+    }
+
     fn kv_ready(&mut self) {
+        self.stores_opening = self.stores_opening.saturating_sub(1);
+        if self.stores_opening > 0 {
+            // An install replaces the store that is ready: its own word counts.
+            return;
+        }
         self.can_lead = true;
-        let idle = self.syncing.is_none() && !self.is_leader();
+        let idle = self.is_all_durable() && !self.is_leader();
         if idle && self.is_only_voter() && self.removed.is_none() {
             // Nobody else can lead: waiting for a timeout would help no one. An error leaves it to the next tick.
             if let Err(e) = self.node.campaign() {

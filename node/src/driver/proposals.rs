@@ -4,7 +4,7 @@
 //! term): if an entry of another term is handed out at its index it has no effect, for certain. If its own entry is
 //! handed out, apply answers it by its request id.
 
-use crate::limits::FORWARD_WINDOW;
+use crate::limits::{FORWARD_WINDOW, PROPOSE_QUEUE_BYTES_MAX};
 use crate::node::MembershipCall;
 use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
@@ -45,10 +45,15 @@ struct Window {
 }
 
 impl Window {
+    fn has(&self, seq: u64) -> bool {
+        seq <= self.floor || self.seen.contains(&seq)
+    }
+
     fn is_new(&mut self, seq: u64) -> bool {
-        if seq <= self.floor || !self.seen.insert(seq) {
+        if self.has(seq) {
             return false;
         }
+        self.seen.insert(seq);
         while self.seen.len() > FORWARD_WINDOW {
             self.floor = self.seen.pop_first().expect("longer than the window");
         }
@@ -60,25 +65,64 @@ impl Window {
 #[derive(Debug, Default)]
 pub struct Proposals {
     /// In order of arrival.
-    pub waiting: VecDeque<Waiting>,
-    /// Requests of ours that are appended at (index, term), handed out not yet.
-    appended: BTreeMap<Index, (Term, RequestId)>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// Requests of ours that are appended at (index, term), handed out not yet. An index may be given twice: again by
+    /// the leader of a later term, before anyone knows what stands there.
+    appended: BTreeMap<(Index, Term), RequestId>,
     /// Requests of ours that a leader was sent and did not answer yet.
     forwarded: BTreeSet<RequestId>,
-    /// What was forwarded to us in the present term, by (origin, nonce).
+    /// The newest term in which a forward was taken here.
+    windows_term: Term,
+    /// What was forwarded to us in that term, by (origin, nonce).
     windows: BTreeMap<(MemberId, u64), Window>,
 }
 
 impl Proposals {
-    /// Whether a forward is seen for the first time in this term.
-    pub fn is_new_forward(&mut self, request: &RequestId) -> bool {
+    /// A call waits; false when the queue is full of others and it was not taken. Clients give up before a slow disk
+    /// does, so that their own limit is none here.
+    pub fn wait(&mut self, call: Waiting) -> bool {
+        let bytes = call.bytes();
+        let fits = self.waiting.is_empty() || self.waiting_bytes + bytes <= PROPOSE_QUEUE_BYTES_MAX;
+        if fits {
+            self.waiting_bytes += bytes;
+            self.waiting.push_back(call);
+        }
+        fits
+    }
+
+    /// The call that waits longest.
+    pub fn next_waiting(&mut self) -> Option<Waiting> {
+        let call = self.waiting.pop_front()?;
+        self.waiting_bytes -= call.bytes();
+        Some(call)
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether a forward of this term was taken before, or that is forgotten: then nobody may call it refused.
+    pub fn may_have_taken(&self, term: Term, request: &RequestId) -> bool {
+        let seen = |window: &Window| window.has(request.seq);
+        let key = (request.origin, request.nonce);
+        term < self.windows_term || (term == self.windows_term && self.windows.get(&key).is_some_and(seen))
+    }
+
+    /// Whether a forward is seen for the first time in this term, which we lead.
+    pub fn is_new_forward(&mut self, term: Term, request: &RequestId) -> bool {
+        if term > self.windows_term {
+            self.windows_term = term;
+            self.windows.clear();
+        }
         self.windows.entry((request.origin, request.nonce)).or_default().is_new(request.seq)
     }
 
     /// A request of ours stands at (index, term).
     pub fn appended(&mut self, request: RequestId, index: Index, term: Term) {
         self.forwarded.remove(&request);
-        self.appended.insert(index, (term, request));
+        self.appended.insert((index, term), request);
     }
 
     /// A request of ours went to the leader.
@@ -91,21 +135,21 @@ impl Proposals {
         self.forwarded.remove(request)
     }
 
-    /// An entry is handed out: the request of ours that lost its place, if one did.
-    pub fn handed_out(&mut self, index: Index, term: Term) -> Option<RequestId> {
-        let (expected, request) = self.appended.remove(&index)?;
-        (expected != term).then_some(request)
+    /// An entry is handed out: the requests of ours that lost their place.
+    pub fn handed_out(&mut self, index: Index, term: Term) -> Vec<RequestId> {
+        let mut here = self.take_up_to(index);
+        here.retain(|(_, expected), _| *expected != term);
+        here.into_values().collect()
     }
 
     /// A snapshot covers everything up to `index`: those requests may or may not be in it.
     pub fn installed(&mut self, index: Index) -> Vec<RequestId> {
-        let rest = self.appended.split_off(&(index + 1));
-        std::mem::replace(&mut self.appended, rest).into_values().map(|(_, request)| request).collect()
+        self.take_up_to(index).into_values().collect()
     }
 
-    /// The term changed: windows of the old one are void.
-    pub fn term_changed(&mut self) {
-        self.windows.clear();
+    fn take_up_to(&mut self, index: Index) -> BTreeMap<(Index, Term), RequestId> {
+        let rest = self.appended.split_off(&(index + 1, 0));
+        std::mem::replace(&mut self.appended, rest)
     }
 
     /// Leader or term changed: whatever was forwarded and not known to be appended is unknown for ever.
@@ -115,7 +159,7 @@ impl Proposals {
 
     /// Everything of ours that is appended or forwarded, taken out: the node serves no client any more.
     pub fn fail_all(&mut self) -> Vec<RequestId> {
-        let appended = std::mem::take(&mut self.appended).into_values().map(|(_, request)| request);
+        let appended = std::mem::take(&mut self.appended).into_values();
         appended.chain(std::mem::take(&mut self.forwarded)).collect()
     }
 }
@@ -131,14 +175,16 @@ mod tests {
     #[test]
     fn a_forward_is_new_once_in_a_term_also_beyond_the_window() {
         let mut proposals = Proposals::default();
-        assert!(proposals.is_new_forward(&request(1)));
-        assert!(!proposals.is_new_forward(&request(1)));
+        assert!(!proposals.may_have_taken(5, &request(1)));
+        assert!(proposals.is_new_forward(5, &request(1)));
+        assert!(proposals.may_have_taken(5, &request(1)) && !proposals.is_new_forward(5, &request(1)));
         for seq in 2..=FORWARD_WINDOW as u64 + 2 {
-            assert!(proposals.is_new_forward(&request(seq)));
+            assert!(proposals.is_new_forward(5, &request(seq)));
         }
-        assert!(!proposals.is_new_forward(&request(1)), "fell out of the window: refused, not taken twice");
-        proposals.term_changed();
-        assert!(proposals.is_new_forward(&request(1)), "a frame of the old term fails its term check instead");
+        assert!(!proposals.is_new_forward(5, &request(1)), "fell out of the window: not taken twice");
+        assert!(!proposals.may_have_taken(6, &request(1)));
+        assert!(proposals.is_new_forward(6, &request(1)), "a frame of the old term fails its term check instead");
+        assert!(proposals.may_have_taken(5, &request(9)), "what was taken in an older term is forgotten");
     }
 
     #[test]
@@ -146,8 +192,8 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.appended(request(1), 10, 3);
         proposals.appended(request(2), 11, 3);
-        assert_eq!(proposals.handed_out(10, 3), None, "apply answers it");
-        assert_eq!(proposals.handed_out(11, 4), Some(request(2)));
+        assert_eq!(proposals.handed_out(10, 3), [], "apply answers it");
+        assert_eq!(proposals.handed_out(11, 4), [request(2)]);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::types::{MemberId, RequestId, Term};
 use bytes::Bytes;
 use raft::prelude::{Entry, Message, MessageType};
 
+/// What is full when a command does not fit.
+const QUEUE: &str = "the propose queue";
+
 /// Where a command came from, for the answer.
 enum From {
     Client,
@@ -18,7 +21,9 @@ enum From {
 impl Driver {
     pub(super) fn propose(&mut self, request: RequestId, data: Bytes, grows: bool) {
         if self.is_leader() {
-            self.proposals.waiting.push_back(Waiting::Command { request, data, grows });
+            if !self.proposals.wait(Waiting::Command { request, data, grows }) {
+                self.refuse(request, Refusal::Overloaded(QUEUE));
+            }
         } else {
             self.forward(request, data);
         }
@@ -27,11 +32,16 @@ impl Driver {
     /// Another member believes that we lead.
     pub(super) fn forwarded(&mut self, from: MemberId, forward: Forward, grows: bool) {
         let Forward { term, request, data } = forward;
+        // A doubled frame: the first one has its answer, which another word could contradict.
+        if request.origin != from || self.proposals.may_have_taken(term, &request) {
+            return;
+        }
         if !self.leads(term) {
             return self.reply_refused(from, request, "the member asked does not lead that term");
         }
-        if request.origin == from && self.proposals.is_new_forward(&request) {
-            self.proposals.waiting.push_back(Waiting::Forwarded { from, term, request, data, grows });
+        self.proposals.is_new_forward(term, &request);
+        if !self.proposals.wait(Waiting::Forwarded { from, term, request, data, grows }) {
+            self.reply_refused(from, request, "the leader's propose queue is full");
         }
     }
 
@@ -62,7 +72,7 @@ impl Driver {
     pub(super) fn step_waiting(&mut self) {
         let mut batch = Vec::new();
         while self.may_step_entries()
-            && let Some(waiting) = self.proposals.waiting.pop_front()
+            && let Some(waiting) = self.proposals.next_waiting()
         {
             let bytes = waiting.bytes();
             match waiting {

@@ -5,11 +5,18 @@
 
 use crate::types::{MemberId, RequestId, Term};
 
+/// A read, and when it came.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    read: u64,
+    since_tick: u64,
+}
+
 /// A round in flight.
 #[derive(Debug)]
 struct Round {
     context: Vec<u8>,
-    reads: Vec<u64>,
+    reads: Vec<Waiting>,
     term: Term,
     leader: MemberId,
     age_ticks: usize,
@@ -21,19 +28,20 @@ pub struct Reads {
     origin: MemberId,
     nonce: u64,
     rounds: u64,
-    collecting: Vec<u64>,
+    now_tick: u64,
+    collecting: Vec<Waiting>,
     in_flight: Option<Round>,
 }
 
 impl Reads {
     /// `nonce` is random per process start: contexts differ across restarts.
     pub fn new(origin: MemberId, nonce: u64) -> Reads {
-        Reads { origin, nonce, rounds: 0, collecting: Vec::new(), in_flight: None }
+        Reads { origin, nonce, rounds: 0, now_tick: 0, collecting: Vec::new(), in_flight: None }
     }
 
     /// A read waits.
     pub fn add(&mut self, read: u64) {
-        self.collecting.push(read);
+        self.collecting.push(Waiting { read, since_tick: self.now_tick });
     }
 
     /// Whether a round could start.
@@ -54,7 +62,7 @@ impl Reads {
     /// raft answered `context`: the reads that may be served, if the leader and term are still those of the step.
     pub fn answered(&mut self, context: &[u8], term: Term, leader: MemberId) -> Vec<u64> {
         match self.in_flight.take_if(|round| round.context == context) {
-            Some(round) if round.term == term && round.leader == leader => round.reads,
+            Some(round) if round.term == term && round.leader == leader => numbers(round.reads),
             Some(round) => {
                 self.collecting.splice(0..0, round.reads);
                 Vec::new()
@@ -77,21 +85,30 @@ impl Reads {
         }
     }
 
-    /// Counts a tick; a round without an answer for `ticks_max` is abandoned (raft drops some without a word).
-    pub fn tick(&mut self, ticks_max: usize) {
+    /// Counts a tick; a round without an answer for `round_ticks_max` is abandoned (raft drops some without a word).
+    /// Returns the reads that no round took for `read_ticks_max`: their clients have given up.
+    pub fn tick(&mut self, round_ticks_max: usize, read_ticks_max: u64) -> Vec<u64> {
+        self.now_tick += 1;
         if let Some(round) = &mut self.in_flight {
             round.age_ticks += 1;
-            if round.age_ticks >= ticks_max {
+            if round.age_ticks >= round_ticks_max {
                 self.abandon();
             }
         }
+        let now_tick = self.now_tick;
+        let late = |waiting: &mut Waiting| now_tick - waiting.since_tick >= read_ticks_max;
+        numbers(self.collecting.extract_if(.., late).collect())
     }
 
     /// Everything that waits, taken out: the node can't serve reads.
     pub fn fail_all(&mut self) -> Vec<u64> {
         self.abandon();
-        std::mem::take(&mut self.collecting)
+        numbers(std::mem::take(&mut self.collecting))
     }
+}
+
+fn numbers(reads: Vec<Waiting>) -> Vec<u64> {
+    reads.into_iter().map(|waiting| waiting.read).collect()
 }
 
 #[cfg(test)]
@@ -129,9 +146,11 @@ mod tests {
         let mut reads = Reads::new(1, 9);
         reads.add(1);
         reads.start(5, 2);
-        reads.tick(2);
+        assert!(reads.tick(2, 3).is_empty());
         assert!(!reads.wants_round());
-        reads.tick(2);
+        assert!(reads.tick(2, 3).is_empty());
         assert!(reads.wants_round());
+        assert_eq!(reads.tick(2, 3), [1]);
+        assert!(!reads.wants_round());
     }
 }

@@ -167,6 +167,7 @@ impl Driver {
         let durable_conf_index = self.durable.conf_index;
         self.durable = syncing.durable;
         self.tell_removed_since(durable_conf_index);
+        self.answer_durable_change();
         if syncing.closing {
             return self.halt(Effect::Closed { batch });
         }
@@ -197,7 +198,7 @@ impl Driver {
 
     fn hand_out(&mut self, committed: Vec<Entry>) {
         for entry in &committed {
-            if let Some(request) = self.proposals.handed_out(entry.index, entry.term) {
+            for request in self.proposals.handed_out(entry.index, entry.term) {
                 self.refuse(request, Refusal::Dropped("another leader's entry took its place".to_string()));
             }
             self.change_handed_out(entry);
@@ -266,15 +267,12 @@ impl Driver {
     /// Looks whether raft's leader or term moved, and ends what they void.
     pub(super) fn notice_leader(&mut self) {
         let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
-        let (old_term, old_leader) = std::mem::replace(&mut self.seen_leader, (term, leader));
-        if (old_term, old_leader) == (term, leader) {
+        let old = std::mem::replace(&mut self.seen_leader, (term, leader));
+        if old == (term, leader) {
             return;
         }
-        if term != old_term {
-            self.proposals.term_changed();
-        }
         // Whoever led until this moment has not heard of another leader, and is not stale for that.
-        let led = old_leader == self.identity.member_id;
+        let led = old.1 == self.identity.member_id;
         if led || (leader != 0 && self.node.raft.state != StateRole::Leader) {
             self.leader_heard_at = Some(self.now_tick);
         }

@@ -16,15 +16,28 @@ use std::sync::Arc;
 struct Offer {
     index: Index,
     since_tick: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The member has not asked for the body.
+    Offered,
+    /// The body is on its way; the transport breaks off a stalled one and says so.
+    Begun,
     /// The whole body went out; the member is verifying and installing it.
-    delivered: bool,
+    Delivered,
 }
 
 impl Offer {
-    /// Ticks after which raft is told that the offer ended, if the member's own answer has not ended it before.
-    fn patience_ticks(&self) -> u64 {
-        let millis = if self.delivered { limits::SNAPSHOT_ANSWER_MS } else { limits::SNAPSHOT_OFFER_TIMEOUT_MS };
-        millis / limits::TICK_MS
+    /// What raft is told when the member's own answer has not ended the offer in time.
+    fn overdue(&self, now_tick: u64) -> Option<SnapshotStatus> {
+        let age_ms = (now_tick - self.since_tick) * limits::TICK_MS;
+        match self.stage {
+            Stage::Offered => (age_ms > limits::SNAPSHOT_OFFER_TIMEOUT_MS).then_some(SnapshotStatus::Failure),
+            Stage::Begun => None,
+            Stage::Delivered => (age_ms > limits::SNAPSHOT_ANSWER_MS).then_some(SnapshotStatus::Finish),
+        }
     }
 }
 
@@ -110,6 +123,7 @@ impl Driver {
         self.node.advance_apply_to(meta.index);
         self.apply.install(meta.index);
         self.can_lead = false;
+        self.stores_opening += 1;
         self.membership = Arc::new(meta.membership.clone());
         let store = self.node.mut_store();
         store.added_at = meta.membership.added_at.clone();
@@ -132,8 +146,14 @@ impl Driver {
     pub(super) fn note_snapshot_offer(&mut self, message: &Message) {
         if message.get_msg_type() == MessageType::MsgSnapshot {
             let index = message.get_snapshot().get_metadata().index;
-            let offer = Offer { index, since_tick: self.now_tick, delivered: false };
+            let offer = Offer { index, since_tick: self.now_tick, stage: Stage::Offered };
             self.snapshots.sending.insert(message.to, offer);
+        }
+    }
+
+    pub(super) fn snapshot_begun(&mut self, to: MemberId, index: Index) {
+        if let Some(offer) = self.snapshots.sending.get_mut(&to).filter(|offer| offer.index == index) {
+            offer.stage = Stage::Begun;
         }
     }
 
@@ -143,7 +163,7 @@ impl Driver {
         let now_tick = self.now_tick;
         let Some(offer) = self.snapshots.sending.get_mut(&to).filter(|offer| offer.index == index) else { return };
         if whole {
-            *offer = Offer { delivered: true, since_tick: now_tick, ..*offer };
+            *offer = Offer { stage: Stage::Delivered, since_tick: now_tick, ..*offer };
         } else {
             self.end_offer(to, SnapshotStatus::Failure);
         }
@@ -160,8 +180,8 @@ impl Driver {
             let progress = self.node.raft.prs().get(to);
             if progress.is_none_or(|progress| progress.state != ProgressState::Snapshot) {
                 self.snapshots.sending.remove(&to);
-            } else if self.now_tick - offer.since_tick > offer.patience_ticks() {
-                self.end_offer(to, if offer.delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure });
+            } else if let Some(status) = offer.overdue(self.now_tick) {
+                self.end_offer(to, status);
             }
         }
     }

@@ -94,7 +94,7 @@ impl Driver {
             durable_conf_index: self.durable.conf_index,
             can_lead: self.can_lead,
             removed: self.removed.is_some(),
-            proposals_waiting: self.proposals.waiting.len(),
+            proposals_waiting: self.proposals.waiting(),
             leader_contact_ticks: self.leader_contact_ticks(),
             membership: self.membership.clone(),
             peers: self.peer_statuses(),

@@ -275,6 +275,11 @@ impl Log {
         ops
     }
 
+    /// The newest HardState that was planned or replayed.
+    pub fn hard_state(&self) -> &HardState {
+        &self.state.hard_state
+    }
+
     /// Largest batch that [`Log::append`] takes.
     pub fn batch_bytes_max(&self) -> usize {
         self.config.batch_bytes_max

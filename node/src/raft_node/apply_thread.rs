@@ -33,7 +33,7 @@ pub enum ApplyJob {
 }
 
 /// How long to wait for a job before physical compaction goes on.
-const IDLE_MS: u64 = 20;
+const IDLE_MS: u64 = 100;
 /// Under load, physical compaction takes a step after this many jobs.
 const JOBS_PER_COMPACTION_STEP: u64 = 16;
 
@@ -164,7 +164,11 @@ impl ApplyThread {
         let shared = self.shared.clone();
         let write = move || {
             let started = Instant::now();
-            let result = snapshot::write(&*disk, &identity, &cut, &mut |_, _| {}).map(Box::new);
+            let write = || snapshot::write(&*disk, &identity, &cut, &mut |_, _| {}).map(Box::new);
+            let Ok(result) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)) else {
+                shared.send(Input::Fatal("the snapshot thread panicked; its last words are above".to_string()));
+                return;
+            };
             shared.metrics.snapshot_save_total_duration_seconds.observe(started.elapsed().as_secs_f64());
             shared.apply_given.fetch_add(1, Ordering::Relaxed);
             // The apply thread may have ended: then nobody needs the cut.

@@ -297,9 +297,6 @@ impl RaftNode {
                 driver.step(Event::Tick);
             }
             let effects = driver.effects();
-            if let Some(end) = hands.carry_out(effects) {
-                return end;
-            }
             let show = driver.headline();
             if ticks || shown != Some(show) {
                 if shown.is_some_and(|(_, leader, _, _)| leader != show.1) {
@@ -307,7 +304,11 @@ impl RaftNode {
                     raft_log::tell_leader(identity.member_id, show.1, show.0);
                 }
                 shown = Some(show);
+                // Before the effects: a read that they let go must find the membership that it waited for.
                 self.publish_driver(identity, driver);
+            }
+            if let Some(end) = hands.carry_out(effects) {
+                return end;
             }
             self.shared.raft_turned();
         }

@@ -200,6 +200,8 @@ pub trait PeerEvents: Send + Sync + 'static {
     fn on_frame(&self, from: MemberId, frame: Frame);
     /// A dialled stream could not be opened or broke; once per failure.
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure);
+    /// `to` has begun to take the body of a snapshot that we offered; [`PeerEvents::on_snapshot_body`] follows for sure.
+    fn on_snapshot_begun(&self, to: MemberId, index: Index);
     /// The body of a snapshot that we offered to `to` went out whole, or broke or stalled 30 s.
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool);
     /// A snapshot fetched for us is verified, fsynced and renamed, or why not. `done`/`total` progress goes to the log.

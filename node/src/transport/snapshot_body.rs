@@ -124,6 +124,7 @@ pub(super) struct BodyReport {
 impl BodyReport {
     /// For a body of the snapshot at `index` that `to` asked for.
     pub fn new(events: Arc<dyn PeerEvents>, to: MemberId, index: Index) -> BodyReport {
+        events.on_snapshot_begun(to, index);
         BodyReport { events, to, index, taken: Arc::new(AtomicBool::new(false)), flushed: false }
     }
 

@@ -172,7 +172,21 @@ impl Teller {
 
     fn obey(&mut self, command: &Command) -> Done {
         let args = &mut command.consume_args();
-        match command.name.as_str() {
+        let name = command.name.as_str();
+        let known = self.set_up(name, args)?
+            || self.wires(name, args)?
+            || self.clients(name, args)?
+            || self.machines(name, args)?;
+        if !known {
+            return Err(format!("there is no command {name}").into());
+        }
+        args.reject_rest()?;
+        Ok(())
+    }
+
+    /// Commands on the whole cluster, and time; false when it is none of them.
+    fn set_up(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
+        match name {
             "cluster" => self.cluster(args)?,
             "blank" => self.blank(args)?,
             "tick" => {
@@ -187,6 +201,19 @@ impl Teller {
                     self.story.stabilize();
                 }
             }
+            "status" => self.story.status(),
+            "log" => {
+                let slot = self.slot(args)?;
+                self.story.log(slot)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Commands on frames on their way; false when it is none of them.
+    fn wires(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
+        match name {
             "campaign" => {
                 let slot = self.slot(args)?;
                 self.campaign(slot)?;
@@ -219,6 +246,15 @@ impl Teller {
                 self.story.block(from, to);
             }
             "heal" => self.story.heal(),
+            "forge-heartbeat" => self.forge_heartbeat(args)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Commands on what clients and administrators ask; false when it is none of them.
+    fn clients(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
+        match name {
             "put" | "puts" => self.put(args)?,
             "delete" => {
                 let slot = self.slot(args)?;
@@ -242,6 +278,14 @@ impl Teller {
                 };
                 self.story.transfer(at, to)?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Commands on disks and processes; false when it is none of them.
+    fn machines(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
+        match name {
             name @ ("hold-disk" | "release-disk") => {
                 let slot = self.slot(args)?;
                 self.story.hold_disk(slot, name == "hold-disk");
@@ -275,16 +319,9 @@ impl Teller {
                 let slot = self.slot(args)?;
                 self.story.restore(slot)?;
             }
-            "forge-heartbeat" => self.forge_heartbeat(args)?,
-            "status" => self.story.status(),
-            "log" => {
-                let slot = self.slot(args)?;
-                self.story.log(slot)?;
-            }
-            name => return Err(format!("there is no command {name}").into()),
+            _ => return Ok(false),
         }
-        args.reject_rest()?;
-        Ok(())
+        Ok(true)
     }
 }
 
