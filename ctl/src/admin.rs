@@ -15,7 +15,7 @@ use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
 use raftkv_api::{
     AddMember, Code, DecimalId, HEADER_CLUSTER, HEADER_INCARNATION, HEADER_NAME, Hex128, Init, InitDone, MemberAdded,
-    Members, Outcome, Problem, Promote, Status, Transfer, Transferred,
+    Members, Outcome, Problem, Promote, Reset, Status, Transfer, Transferred,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -172,6 +172,16 @@ impl Admin {
         let incarnation = incarnation(url, &status)?;
         let body = Init { cluster_id, name: status.name.clone(), incarnation, min_voters };
         let call = self.addressed(Call::change(Method::POST, "/v1/init", json(&body)), &status, incarnation);
+        let answer = endpoint(url)?.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await?;
+        parse(url, true, &answer)
+    }
+
+    /// Sets the data of a Removed or Quarantined node aside, those of the incarnation that it shows.
+    pub async fn reset(&self, url: &str) -> Result<Reset, Error> {
+        let status = self.status_of(url).await?;
+        let incarnation = incarnation(url, &status)?;
+        let call = Call::change(Method::POST, "/v1/reset", json(&Reset { incarnation }));
+        let call = self.addressed(call, &status, incarnation);
         let answer = endpoint(url)?.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await?;
         parse(url, true, &answer)
     }
@@ -386,6 +396,16 @@ mod tests {
             Init { cluster_id: Hex128([3; 16]), name: "n2".into(), incarnation: Hex128([2; 16]), min_voters: 1 };
         assert_eq!(body, expected);
         assert_eq!(post.header(HEADER_CLUSTER), Some("none"));
+    }
+
+    #[tokio::test]
+    async fn reset_names_the_incarnation_that_the_node_shows() {
+        let done = Reset { incarnation: Hex128([2; 16]) };
+        let server = Server::start([Reply::json(200, &status(2)), Reply::json(200, &done)]).await;
+        assert_eq!(Admin::new(&[server.url()], token()).unwrap().reset(server.url()).await.unwrap(), done);
+        let post = server.seen().pop().unwrap();
+        assert_eq!((post.target.as_str(), serde_json::from_slice(&post.body).ok()), ("/v1/reset", Some(done)));
+        assert_eq!(post.header(HEADER_INCARNATION), Some("02".repeat(16).as_str()));
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Transfer(Transfer),
     /// Make one Blank node the first voter of a new cluster
     Init(Init),
+    /// Set a Removed or Quarantined node's data aside, so that it can join anew
+    Reset(Reset),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -266,6 +268,13 @@ pub(crate) struct Init {
     pub min_voters: u32,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    /// The admin URL of the node; no other node is asked
+    #[arg(long, value_name = "URL")]
+    pub admin_url: String,
+}
+
 fn parse_if_match(text: &str) -> Result<Condition, String> {
     match text {
         "*" => Ok(Condition::Exists),
@@ -317,6 +326,7 @@ mod tests {
             &["import"],
             &["import", "--format", "jsonl", "--concurrency", "0"],
             &["init"],
+            &["reset"],
         ] {
             assert!(Cli::try_parse_from(["raftkvctl"].iter().chain(wrong)).is_err(), "{wrong:?}");
         }

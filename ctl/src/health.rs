@@ -218,7 +218,8 @@ impl<'a> View<'a> {
             }
             Some(_) | None => {
                 let voters = self.in_cluster().filter(|status| status.state == NodeState::Voter).count();
-                let what = format!("there is no leader; {voters} voters answer");
+                let answer = if voters == 1 { "voter answers" } else { "voters answer" };
+                let what = format!("there is no leader; {voters} {answer}");
                 let next = "wait for an election (2 s); else start the nodes that do not answer, with their data \
                             directories as they are, and delete nothing";
                 down(what, next)
@@ -247,9 +248,19 @@ impl<'a> View<'a> {
                 let next = format!("when its lag is below {CAUGHT_UP_ENTRIES}: raftkvctl promote {id}");
                 Some(degraded(what("does not vote yet"), next))
             }
-            NodeState::Removed => Some(degraded(what("was removed"), format!("stop it, or reset it ({reason})"))),
+            NodeState::Removed => {
+                let next = format!("stop it, or let it join anew: raftkvctl reset --admin-url {} ({reason})", node.url);
+                Some(degraded(what("was removed"), next))
+            }
             NodeState::Quarantined => {
-                let next = format!("keep its data directory, replace it by a Blank node ({reason})");
+                let next = match self.leader() {
+                    Some(_) => format!(
+                        "raftkvctl reset --admin-url {0}, then add --admin-url {0}, then promote the new id --replaces \
+                         {id}; its data are kept aside ({reason})",
+                        node.url
+                    ),
+                    None => format!("keep its data directory ({reason})"),
+                };
                 Some(degraded(what("cannot trust its data"), next))
             }
             NodeState::Voter => self.slow(status),
@@ -387,7 +398,7 @@ mod tests {
         let learner = verdict(&[node(1, |_| {}), node(2, |s| s.state = NodeState::Learner)]);
         assert_eq!(learner.next, ["when its lag is below 1000: raftkvctl promote 2"]);
         let leaderless = verdict(&[node(2, |s| s.leader_id = None), unreachable(1)]);
-        assert!(leaderless.summary.starts_with("there is no leader; 1 voters answer"), "{}", leaderless.summary);
+        assert!(leaderless.summary.starts_with("there is no leader; 1 voter answers"), "{}", leaderless.summary);
         assert_eq!(verdict(&[node(1, |s| s.formed = false)]).level, Level::Down);
     }
 }

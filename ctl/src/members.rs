@@ -1,6 +1,6 @@
-//! `members`, `add`, `promote`, `remove`, `transfer` and `init`.
+//! `members`, `add`, `promote`, `remove`, `transfer`, `init` and `reset`.
 
-use crate::args::{Add, Init, Output, Promote, Remove, Transfer};
+use crate::args::{Add, Init, Output, Promote, Remove, Reset, Transfer};
 use crate::report::Failed;
 use crate::run::{Context, print, print_json};
 use crate::table::{Align, Table};
@@ -58,6 +58,14 @@ pub(crate) async fn init(context: &Context, args: Init) -> Result<(), Failed> {
     let done = admin.init(&args.admin_url, cluster_id, args.min_voters).await?;
     let (id, cluster) = (done.member_id.0, done.cluster_id);
     let text = format!("cluster {cluster} has its first voter, member {id}; grow it with `raftkvctl add`\n");
+    tell(context, &done, &text)
+}
+
+pub(crate) async fn reset(context: &Context, args: Reset) -> Result<(), Failed> {
+    let url = args.admin_url;
+    let admin = crate::admin::Admin::new(&[&url], context.token()?)?;
+    let done = admin.reset(&url).await?;
+    let text = format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {url}\n");
     tell(context, &done, &text)
 }
 

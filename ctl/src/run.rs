@@ -69,6 +69,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failed> {
         Command::Remove(args) => members::remove(context, args).await,
         Command::Transfer(args) => members::transfer(context, args).await,
         Command::Init(args) => members::init(context, args).await,
+        Command::Reset(args) => members::reset(context, args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "raftkvctl", &mut script);

@@ -10,7 +10,7 @@ use crate::health::{Level, Report, Row, report};
 use crate::report::Failed;
 use crate::run::{Context, print, print_json};
 use crate::table::{Align, Table, bytes};
-use raftkv_api::{Code, Members};
+use raftkv_api::{Code, Members, Status};
 use serde_json::json;
 use std::time::Duration;
 
@@ -42,6 +42,15 @@ async fn observe(context: &Context) -> Result<(Vec<NodeStatus>, Option<Members>)
     let someone_leads = nodes.iter().any(|node| node.status.as_ref().is_ok_and(|status| status.leader_id.is_some()));
     // Without a leader the linearizable read could only time out.
     let members = if someone_leads { admin.members().await.ok() } else { None };
+    if members.is_some() && !leader_answered(&nodes) {
+        // The members were read from a leader, so there is another one by now.
+        nodes = admin
+            .statuses()
+            .await
+            .into_iter()
+            .chain(nodes.into_iter().filter(|node| !urls.contains(&node.url)))
+            .collect();
+    }
     if let Some(members) = &members {
         let more = unlisted(&nodes, members);
         nodes.extend(admin.statuses_of(&more).await);
@@ -76,6 +85,11 @@ fn unlisted(nodes: &[NodeStatus], members: &Members) -> Vec<String> {
         })
     };
     members.members.iter().filter(|member| !known(member)).filter_map(|member| member.admin_url.clone()).collect()
+}
+
+fn leader_answered(nodes: &[NodeStatus]) -> bool {
+    let led = |status: &Status| status.leader_id.is_some() && status.leader_id == status.member_id;
+    nodes.iter().any(|node| node.status.as_ref().is_ok_and(led))
 }
 
 fn is_unauthorized(node: &NodeStatus) -> bool {

@@ -40,6 +40,8 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut stop_signals =
         StopSignals { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? };
+    // Asked once: when `cargo build` replaces the program under a running cluster, its path names nothing any more.
+    let program = std::env::current_exe()?;
     let layout = Layout::prepare(&args.data_dir, args.port_base)?;
     free_ports(&layout).await?;
 
@@ -51,7 +53,13 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
         if args.verbose {
             tails.spawn(tail::follow(place.clone()));
         }
-        children.spawn(keep_running(layout.clone(), place.clone(), events_tx.clone(), stopped.clone()));
+        children.spawn(keep_running(
+            program.clone(),
+            layout.clone(),
+            place.clone(),
+            events_tx.clone(),
+            stopped.clone(),
+        ));
     }
 
     let mut nodes = Nodes { layout: &layout, events, pids: BTreeMap::new() };

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod node;
 pub mod open;
 pub mod peer_events;
+pub mod raft_log;
 pub mod raft_node;
 pub mod refusal;
 pub mod serve;

@@ -128,7 +128,12 @@ impl Node {
         if !self.shared.send(Input::Event(Event::Read { read })) {
             return Err(Refusal::Stopping);
         }
-        in_time(receiver, limits::READ_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))?;
+        match in_time(receiver, limits::READ_TIMEOUT_MS).await {
+            Ok(read) => read.unwrap_or(Err(Refusal::Stopping))?,
+            // The wait was for an election: the reason says more than the time.
+            Err(_) if self.leaderless() => return Err(Refusal::NoLeader),
+            Err(timeout) => return Err(timeout),
+        }
         self.shared.view().ok_or_else(|| self.opening())
     }
 
@@ -272,9 +277,13 @@ impl Node {
         Ok(published)
     }
 
+    fn leaderless(&self) -> bool {
+        self.shared.published().driver.as_ref().is_some_and(|driver| driver.leader == 0)
+    }
+
     fn opening(&self) -> Refusal {
         let (_, words) = self.shared.kv();
-        Refusal::Opening(if words.is_empty() { "waiting for its first snapshot".to_string() } else { words })
+        Refusal::Opening(if words.is_empty() { "its store is not open yet".to_string() } else { words })
     }
 
     fn new_request(&self, published: &Published) -> RequestId {

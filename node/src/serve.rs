@@ -12,6 +12,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::open::{self, OpenConfig};
+use crate::raft_log;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
 use crate::sled_home::SledHome;
@@ -19,20 +20,22 @@ use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
 use raftkv_api::Hex128;
-use slog::Drain;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Runs until SIGTERM or SIGINT. An error is the last line that a person sees: it says what to do.
 pub fn run(config: Config) -> Result<()> {
+    // Asked before a newer program may take the place of this one on the disk: its path names nothing then.
+    let program = std::env::current_exe();
     let exit = serve(config)?;
     match exit {
         Exit::Stopped => {
@@ -40,20 +43,20 @@ pub fn run(config: Config) -> Result<()> {
             Ok(())
         }
         Exit::Fatal(why) => Err(anyhow!(why)),
-        Exit::Restart(why) => Err(start_anew(&why)),
+        Exit::Restart(why) => Err(start_anew(program, &why)),
     }
 }
 
 /// Replaces this process by a new one with the same arguments; returns only if that fails.
-fn start_anew(why: &RestartWhy) -> anyhow::Error {
+fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Error {
     match why {
         RestartWhy::DistrustKv(why) => tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it"),
         RestartWhy::Reset => tracing::info!("the data were set aside; starting anew as blank"),
     }
     // A cause that stays (no space left) must not turn this into a busy loop.
     std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
-    match std::env::current_exe() {
-        Ok(exe) => anyhow!(std::process::Command::new(exe).args(std::env::args_os().skip(1)).exec()),
+    match program {
+        Ok(program) => anyhow!(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec()),
         Err(e) => anyhow!(e),
     }
     .context("this process can't replace itself; start it again")
@@ -72,6 +75,15 @@ fn serve(config: Config) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("tokio does not start")?;
     let listeners = Listeners::bind(&config)?;
     let (input, inputs) = mpsc::channel();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        name = config.name,
+        client = config.client_url,
+        peer = config.peer_url,
+        admin = config.admin_url,
+        data_dir = %config.data_dir.display(),
+        "starting"
+    );
     let metrics = Arc::new(Metrics::new());
     let nonce = rand::random();
     let open = open_config(&config, nonce);
@@ -84,9 +96,15 @@ fn serve(config: Config) -> Result<Exit> {
     runtime.spawn(background::run(node.clone(), transport.clone()));
     let ending = runtime.spawn(end(node.clone(), stop.clone(), servers));
 
-    let logger = slog::Logger::root(tracing_slog::TracingSlogDrain.fuse(), slog::o!());
-    let raft_node =
-        RaftNode { shared, inputs, disk: disk.clone(), home: home.clone(), transport: transport.clone(), open, logger };
+    let raft_node = RaftNode {
+        shared,
+        inputs,
+        disk: disk.clone(),
+        home: home.clone(),
+        transport: transport.clone(),
+        open,
+        logger: raft_log::logger(),
+    };
     let raft_thread = std::thread::Builder::new().name("raft".to_string()).spawn(move || raft_node.run(found));
     let exit = raft_thread.context("no thread for raft")?.join().map_err(|_| anyhow!("the raft thread panicked"))?;
 
@@ -200,7 +218,8 @@ async fn end(node: Node, stop: watch::Sender<bool>, servers: Vec<JoinHandle<()>>
 }
 
 async fn hand_over(node: &Node) {
-    if node.leader_contact_ms() != Some(0) {
+    let status = node.status();
+    if status.member_id.is_none() || status.member_id != status.leader_id {
         return;
     }
     match node.transfer(None).await {
@@ -218,8 +237,7 @@ async fn told_to_stop(on_stdin_close: bool) {
     };
     let parent_gone = async {
         if on_stdin_close {
-            let mut byte = [0];
-            while tokio::io::stdin().read(&mut byte).await.is_ok_and(|read| read > 0) {}
+            stdin_closed().await;
         } else {
             std::future::pending::<()>().await;
         }
@@ -230,6 +248,24 @@ async fn told_to_stop(on_stdin_close: bool) {
         () = parent_gone => "standard input was closed",
     };
     tracing::info!(why, "stopping");
+}
+
+/// Reads on a thread of its own, which nobody waits for: tokio's standard input would hold the runtime up at its end.
+async fn stdin_closed() {
+    let (closed, told) = oneshot::channel::<()>();
+    let read = move || {
+        let mut byte = [0];
+        while std::io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
+        drop(closed);
+    };
+    match std::thread::Builder::new().name("stdin".to_string()).spawn(read) {
+        // The sender is dropped, never used.
+        Ok(_thread) => drop(told.await),
+        Err(error) => {
+            tracing::error!(%error, "standard input cannot be watched");
+            std::future::pending().await
+        }
+    }
 }
 
 /// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.

@@ -7,7 +7,7 @@ use super::layout::{Layout, Place};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, ChildStdin, Command};
@@ -31,6 +31,7 @@ pub(super) enum Event {
 
 /// Runs the child until `stop` is set or its sender is gone.
 pub(super) async fn keep_running(
+    program: PathBuf,
     layout: Layout,
     place: Place,
     events: mpsc::Sender<Event>,
@@ -38,7 +39,7 @@ pub(super) async fn keep_running(
 ) {
     let name = place.name;
     loop {
-        let event = match start(&layout, &place) {
+        let event = match start(&program, &layout, &place) {
             Ok((mut child, _stdin)) => {
                 let pid = child.id().unwrap_or_default();
                 // Nobody listens any more only when the whole program ends.
@@ -66,9 +67,9 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
 }
 
 /// The standard input is handed out because `Child::wait` would close it, and the child would end.
-fn start(layout: &Layout, place: &Place) -> io::Result<(Child, Option<ChildStdin>)> {
+fn start(program: &Path, layout: &Layout, place: &Place) -> io::Result<(Child, Option<ChildStdin>)> {
     let log = OpenOptions::new().create(true).append(true).open(&place.log)?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(program);
     // What is set for a node of the user's own must not reach these three.
     for (variable, _) in std::env::vars_os() {
         let ours = variable.to_str().is_some_and(|name| name.starts_with("RAFTKV_") && name != "RAFTKV_LOG");

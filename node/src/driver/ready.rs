@@ -267,10 +267,13 @@ impl Driver {
     /// Looks whether raft's leader or term moved, and ends what they void.
     pub(super) fn notice_leader(&mut self) {
         let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
-        if std::mem::replace(&mut self.seen_leader, (term, leader)) == (term, leader) {
+        let old = std::mem::replace(&mut self.seen_leader, (term, leader));
+        if old == (term, leader) {
             return;
         }
-        if leader != 0 && self.node.raft.state != StateRole::Leader {
+        // Whoever led until this moment has not heard of another leader, and is not stale for that.
+        let led = old.1 == self.identity.member_id;
+        if led || (leader != 0 && self.node.raft.state != StateRole::Leader) {
             self.leader_heard_at = Some(self.now_tick);
         }
         self.peers.leader_changed();

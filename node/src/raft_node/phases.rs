@@ -13,6 +13,7 @@ use crate::kvstore::KvHome;
 use crate::limits;
 use crate::membership::{Member, Membership};
 use crate::open::{self, OpenConfig, OpenError, Opened};
+use crate::raft_log;
 use crate::refusal::Refusal;
 use crate::transport::{Hello, HelloVerdict, Transport};
 use crate::types::MemberIdentity;
@@ -300,7 +301,7 @@ impl RaftNode {
             if ticks || shown != Some(show) {
                 if shown.is_some_and(|(_, leader, _, _)| leader != show.1) {
                     self.shared.metrics.leader_changes_seen_total.inc();
-                    tracing::info!(leader = show.1, term = show.0, "leader changed (0: none)");
+                    raft_log::tell_leader(identity.member_id, show.1, show.0);
                 }
                 shown = Some(show);
                 // Before the effects: a read that they let go must find the membership that it waited for.

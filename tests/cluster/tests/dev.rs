@@ -86,6 +86,10 @@ fn ctrl_c_ends_all_and_the_data_are_kept() -> Result<()> {
     let pids = dev.child_pids()?;
     dev.interrupt()?;
     ensure!(pids.iter().all(|pid| !lives(*pid)), "a child has outlived Ctrl-C");
+    for nth in 1..=3 {
+        let log = fs::read_to_string(dir.path().join(format!("logs/n{nth}.log")))?;
+        ensure!(log.trim_end().ends_with("stopped"), "n{nth} did not end by itself: {log}");
+    }
 
     let mut again = Dev::start(dir.path(), base)?;
     again.wait_ready()?;

@@ -1,0 +1,127 @@
+//! The lines about raft, for a person who reads this node's log.
+//!
+//! Records of `slog` enter, events of `tracing` under the target `raft` leave: the message, its own key-values behind
+//! it, and nothing of the source file. raft says at info what it does with every message; here info is a change of
+//! state, and the rest is debug (`RAFTKV_LOG=info,raft=debug` shows it).
+
+use crate::types::{MemberId, Term};
+use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
+use std::fmt::{Arguments, Write};
+
+/// How the lines begin that tell of a change of state. A node that cannot win stands for election again and again, so
+/// its attempts are not among them; that it has no leader is said elsewhere, once.
+const CHANGES: &[&str] = &["became follower", "became leader", "switched to configuration", "restored snapshot"];
+
+/// What raft is given to log with.
+pub fn logger() -> Logger {
+    Logger::root(ToTracing, slog::o!())
+}
+
+/// A change of leader is what a person on call looks for first.
+pub fn tell_leader(own: MemberId, leader: MemberId, term: Term) {
+    match leader {
+        0 => tracing::warn!(term, "no leader: nothing can be written, nor read but stale"),
+        leader if leader == own => tracing::info!(term, "this node leads"),
+        leader => tracing::info!(leader, term, "another member leads"),
+    }
+}
+
+struct ToTracing;
+
+impl Drain for ToTracing {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, _ours: &OwnedKVList) -> Result<(), Never> {
+        match record.level() {
+            Level::Critical | Level::Error => tracing::error!(target: "raft", "{}", line(record)),
+            Level::Warning => tracing::warn!(target: "raft", "{}", line(record)),
+            Level::Info if is_change(record) => tracing::info!(target: "raft", "{}", line(record)),
+            Level::Info | Level::Debug => tracing::debug!(target: "raft", "{}", line(record)),
+            Level::Trace => tracing::trace!(target: "raft", "{}", line(record)),
+        }
+        Ok(())
+    }
+}
+
+fn is_change(record: &Record<'_>) -> bool {
+    let message = record.msg().to_string();
+    CHANGES.iter().any(|change| message.starts_with(change))
+}
+
+fn line(record: &Record<'_>) -> String {
+    let mut pairs = Pairs(Vec::new());
+    // Writing to a string cannot fail; a value that refuses to be written is left out.
+    record.kv().serialize(record, &mut pairs).ok();
+    let mut line = record.msg().to_string();
+    // slog hands the pairs out last one first.
+    for pair in pairs.0.iter().rev() {
+        line.push(' ');
+        line.push_str(pair);
+    }
+    line
+}
+
+struct Pairs(Vec<String>);
+
+impl Serializer for Pairs {
+    fn emit_arguments(&mut self, key: Key, value: &Arguments<'_>) -> slog::Result {
+        let mut pair = key.replace(' ', "_");
+        write!(pair, "={value}")?;
+        self.0.push(pair);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(max: tracing::Level, log: impl Fn(&Logger)) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(max)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || log(&logger()));
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn some_of_each(log: &Logger) {
+        slog::info!(log, "became leader at term {term}", term = 2; "last index" => 7, "peers" => ?[1, 2]);
+        slog::info!(log, "broadcasting vote request"; "term" => 2);
+        slog::warn!(log, "stepped down to follower since quorum is not active"; "term" => 2);
+    }
+
+    #[test]
+    fn info_is_a_change_of_state_and_its_values() {
+        let expected = " INFO raft: became leader at term 2 last_index=7 peers=[1, 2]
+ WARN raft: stepped down to follower since quorum is not active term=2
+";
+        assert_eq!(logged(tracing::Level::INFO, some_of_each), expected);
+    }
+
+    #[test]
+    fn the_rest_is_debug() {
+        assert!(logged(tracing::Level::DEBUG, some_of_each).contains("DEBUG raft: broadcasting vote request term=2\n"));
+    }
+}
