@@ -32,6 +32,9 @@ pub const UNSTABLE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest MsgAppend.
 pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+/// Most bytes of the log that the entries of one MsgAppend may take: with [`UNSTABLE_BYTES_MAX`] before it, it fits a
+/// batch. A message of [`MESSAGE_BYTES_MAX`] takes several times that when its entries are empty.
+pub const MESSAGE_ENTRY_BYTES_MAX: usize = 7 * 1024 * 1024;
 /// Appends in flight to one peer.
 pub const INFLIGHT_MESSAGES_MAX: usize = 64;
 /// Bytes in flight to one peer.

@@ -18,6 +18,7 @@ mod hello;
 mod listener;
 mod outbox;
 mod protobuf_guard;
+mod raft_shape;
 mod snapshot_body;
 mod snapshot_fetch;
 mod stall;
