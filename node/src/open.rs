@@ -80,7 +80,7 @@ pub fn open_member(
     progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Opened, OpenError> {
     snapshot::remove_temporary(&*disk)?;
-    let (files, corrupt) = snapshot::list(&*disk)?;
+    let (files, corrupt) = snapshot::list(&*disk, identity)?;
     for file in &corrupt {
         tracing::error!(
             file,
