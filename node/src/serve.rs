@@ -6,12 +6,11 @@ use crate::driver::DriverConfig;
 use crate::file_disk::{self, FileDisk};
 use crate::httpapi::{self, server, server::ServerLimits};
 use crate::identity::{self, Found, Identity};
-use crate::kvstore::KvHome;
 use crate::limits;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::open::{CURRENT, OpenConfig};
+use crate::open::{self, OpenConfig};
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
 use crate::sled_home::SledHome;
@@ -98,7 +97,7 @@ fn serve(config: Config) -> Result<Exit> {
     let _late = runtime.block_on(async { tokio::time::timeout(patience, ending).await });
     runtime.shutdown_timeout(Duration::from_millis(limits::SERVER_STOP_TIMEOUT_MS));
     if let Exit::Restart(RestartWhy::DistrustKv(_)) = &exit {
-        set_kv_aside(&*disk, &*home)?;
+        open::set_kv_aside(&*disk, &*home).context("the kv db can't be set aside; move it away, it will be rebuilt")?;
     }
     Ok(exit)
 }
@@ -230,13 +229,4 @@ async fn told_to_stop(on_stdin_close: bool) {
         () = parent_gone => "standard input was closed",
     };
     tracing::info!(why, "stopping");
-}
-
-/// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.
-fn set_kv_aside(disk: &dyn crate::disk::LogDisk, home: &dyn KvHome) -> Result<()> {
-    let mut name = vec![0; 64];
-    let read = disk.read(CURRENT, 0, &mut name)?;
-    name.truncate(read);
-    let name = String::from_utf8(name).context("CURRENT is not text")?;
-    home.set_aside(&name).with_context(|| format!("{name} can't be set aside; move it away, it will be rebuilt"))
 }
