@@ -53,6 +53,8 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const SPARE_SEGMENTS: usize = 2;
 /// A snapshot is cut when the log since the last one exceeds this and the snapshot's own size.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Pause behind a cut that failed, for lack of space most likely.
+pub const SNAPSHOT_RETRY_MS: u64 = 10_000;
 /// An offered snapshot whose body was not taken whole by then has failed.
 pub const SNAPSHOT_OFFER_TIMEOUT_MS: u64 = 30_000;
 /// A member that was given a whole snapshot answers within this, or raft probes it.
