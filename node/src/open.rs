@@ -24,6 +24,9 @@ pub enum OpenError {
     /// The node lives on as Quarantined (rules N2, N8): admin and health only.
     #[error("quarantined: {0}")]
     Quarantined(String),
+    /// The kv db must be set aside by a new process: a thread of this one is still busy with it, by its path.
+    #[error("{0}")]
+    KvStuck(String),
     /// The process must stop; the message says what to do.
     #[error("{0}")]
     Stop(String),
@@ -163,6 +166,7 @@ fn forget_below_older(log: &mut Log, files: &[SnapshotMeta], disk: &dyn LogDisk)
 fn read_claim(home: &dyn KvHome, name: &str) -> Result<Option<Claim>, OpenError> {
     match home.open(name).and_then(|disk| kvstore::claim(&*disk)) {
         Ok(claim) => Ok(claim),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(OpenError::KvStuck(e.to_string())),
         Err(e) => {
             // It is a survivor, not a witness: what it can't tell is in the snapshot and the log.
             tracing::warn!(kv = name, error = %e, "the kv db does not open; setting it aside");

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::driver::DriverConfig;
 use crate::file_disk::FileDisk;
 use crate::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
 use crate::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
-use crate::open::{CURRENT, KvPlan, open_kv, set_kv_aside};
+use crate::open::{self, CURRENT, KvPlan, OpenConfig, OpenError, open_kv, set_kv_aside};
 use crate::snapshot;
 use crate::types::Index;
 use std::fs::OpenOptions;
@@ -192,6 +193,42 @@ fn the_first_db_that_could_not_be_filled_is_no_obstacle_to_starting_anew() {
     fs::write(dir.path().join(CURRENT), b"kv-7").unwrap();
     set_kv_aside(&disk, &home).unwrap();
     assert_eq!(names(dir.path()), [ASIDE]);
+}
+
+/// Opens nothing in time.
+struct Stuck;
+
+impl KvHome for Stuck {
+    fn open(&self, _name: &str) -> io::Result<Arc<dyn KvDisk>> {
+        Err(io::ErrorKind::TimedOut.into())
+    }
+    fn set_aside(&self, name: &str) -> io::Result<()> {
+        panic!("{name} is in use by the thread that still opens it")
+    }
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A thread that hangs in sled writes by path: into the db that would be built anew under the same name.
+#[test]
+fn a_db_that_does_not_open_in_time_is_set_aside_by_a_new_process() {
+    let dir = TempDir::new().unwrap();
+    let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(FileDisk::open(dir.path()).unwrap());
+    let log = crate::log::LogConfig {
+        segment_bytes: 1 << 20,
+        batch_bytes_max: 1 << 16,
+        cache_bytes_max: 1 << 16,
+        spare_segments: 0,
+    };
+    let first = membership(1).members[&1].clone();
+    open::init(&identity(), first, 1, &disk, log).unwrap();
+    fs::write(dir.path().join(CURRENT), b"kv-1").unwrap();
+    let driver =
+        DriverConfig { nonce: 1, election_ticks_min: 15, election_ticks_max: 16, snapshot_log_bytes_min: 1 << 20 };
+    let (config, logger) = (OpenConfig { log, driver }, slog::Logger::root(slog::Discard, slog::o!()));
+    let opened = open::open_member(&identity(), disk, &Stuck, &config, &logger, &mut |_, _, _| ());
+    assert!(matches!(opened, Err(OpenError::KvStuck(_))));
 }
 
 #[test]
