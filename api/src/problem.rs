@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457) with raftkv's own members.
 
 use crate::LeaderRef;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Whether the call can have had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,12 +102,17 @@ pub struct Problem {
     pub outcome: Outcome,
     /// The leader, when this node knows it.
     pub leader: Option<LeaderRef>,
-    /// With `condition_failed`: the key's mod_revision, null when there is no such key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub current_revision: Option<u64>,
+    /// With `condition_failed`: the key's mod_revision, null when there is no such key. Absent with every other code.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub current_revision: Option<Option<u64>>,
     /// With `compacted`: the oldest revision that can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compacted_revision: Option<u64>,
+}
+
+/// What is there, null included; absence is the field's default.
+fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(field).map(Some)
 }
 
 impl Problem {
@@ -124,6 +129,21 @@ impl Problem {
             leader: None,
             current_revision: None,
             compacted_revision: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_does_not_exist_is_told_from_a_code_without_a_revision() {
+        for (current, text) in [(None, None), (Some(None), Some("null")), (Some(Some(7)), Some("7"))] {
+            let problem = Problem { current_revision: current, ..Problem::new(Code::ConditionFailed, "why") };
+            let json = serde_json::to_value(&problem).expect("plain data");
+            assert_eq!(json.get("current_revision").map(ToString::to_string).as_deref(), text);
+            assert_eq!(serde_json::from_value::<Problem>(json).expect("we wrote it"), problem);
         }
     }
 }

@@ -116,7 +116,7 @@ pub struct Status {
     pub kv: KvState,
     /// Revision of the store.
     pub revision: u64,
-    /// Revisions at or below it cannot be read.
+    /// Revisions below it cannot be read, it itself can; 0: all can.
     pub compacted_revision: u64,
     /// Bytes of the kv db on disk, in-memory key index included.
     pub db_bytes: u64,

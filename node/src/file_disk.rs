@@ -13,7 +13,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -23,7 +23,10 @@ const ZEROS: &[u8] = &[0; 1024 * 1024];
 /// Files of one data directory.
 pub struct FileDisk {
     path: PathBuf,
-    directory: File,
+    /// Locked over its fsync: the kernel tells of an error once, and it must not be somebody else's by then.
+    directory: Mutex<File>,
+    /// What the first fsync that failed said.
+    sync_failed: OnceLock<String>,
     handles: Mutex<BTreeMap<String, Arc<File>>>,
     /// Holds the flock.
     _lock: File,
@@ -83,7 +86,13 @@ impl FileDisk {
             Err(error) => return Err(error.into()),
         }
         let directory = File::open(path)?;
-        Ok(FileDisk { path: path.to_path_buf(), directory, handles: Mutex::default(), _lock: lock })
+        Ok(FileDisk {
+            path: path.to_path_buf(),
+            directory: Mutex::new(directory),
+            sync_failed: OnceLock::new(),
+            handles: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     /// The directory.
@@ -100,6 +109,19 @@ impl FileDisk {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is not a plain file name")));
         }
         Ok(self.path.join(name))
+    }
+
+    /// After an fsync that failed none succeeds any more, whoever calls it (rule N11): the kernel says so only once, to
+    /// the thread that writes a snapshot perhaps, and then has no news of the log's rename that was lost with it.
+    fn sync_once(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let result = match self.sync_failed.get() {
+            None => sync(),
+            Some(first) => Err(io::Error::other(format!("an earlier fsync failed: {first}"))),
+        };
+        if let Err(error) = &result {
+            self.sync_failed.get_or_init(|| error.to_string());
+        }
+        result
     }
 
     /// The open file of that name, which exists.
@@ -169,7 +191,8 @@ impl LogDisk for FileDisk {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        self.file(name)?.sync_data()
+        let file = self.file(name)?;
+        self.sync_once(|| file.sync_data())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -192,7 +215,8 @@ impl LogDisk for FileDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.directory.sync_all()
+        let directory = self.directory.lock().expect("no fsync panics");
+        self.sync_once(|| directory.sync_all())
     }
 }
 
@@ -229,6 +253,22 @@ mod tests {
         assert_eq!(&buf, b"new!");
         disk.remove("old").expect("remove");
         assert!(disk.len("old").is_err());
+    }
+
+    #[test]
+    fn after_an_fsync_that_failed_no_other_one_succeeds() {
+        let (_guard, disk) = disk();
+        disk.create("log", 4).expect("create");
+        disk.sync("log").expect("sync");
+        assert!(disk.sync("missing").is_err());
+        disk.sync("log").expect("a file that is not there is no failed fsync");
+        // fdatasync of a device without storage is EINVAL.
+        disk.handles().insert("snapshot".to_string(), Arc::new(File::open("/dev/null").expect("opens")));
+        disk.sync("snapshot").expect_err("fails");
+        for later in [disk.sync("log"), disk.sync_dir()] {
+            let error = later.expect_err("must not claim success").to_string();
+            assert!(error.starts_with("an earlier fsync failed: "), "{error}");
+        }
     }
 
     #[test]

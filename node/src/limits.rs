@@ -32,6 +32,9 @@ pub const UNSTABLE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest MsgAppend.
 pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+/// Most bytes of the log that the entries of one MsgAppend may take: with [`UNSTABLE_BYTES_MAX`] before it, it fits a
+/// batch. A message of [`MESSAGE_BYTES_MAX`] takes several times that when its entries are empty.
+pub const MESSAGE_ENTRY_BYTES_MAX: usize = 7 * 1024 * 1024;
 /// Appends in flight to one peer.
 pub const INFLIGHT_MESSAGES_MAX: usize = 64;
 /// Bytes in flight to one peer.
@@ -50,6 +53,8 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const SPARE_SEGMENTS: usize = 2;
 /// A snapshot is cut when the log since the last one exceeds this and the snapshot's own size.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Pause behind a cut that failed, for lack of space most likely.
+pub const SNAPSHOT_RETRY_MS: u64 = 10_000;
 /// An offered snapshot whose body was not taken whole by then has failed.
 pub const SNAPSHOT_OFFER_TIMEOUT_MS: u64 = 30_000;
 /// A member that was given a whole snapshot answers within this, or raft probes it.

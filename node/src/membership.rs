@@ -131,6 +131,21 @@ impl Membership {
         }
     }
 
+    /// What raft takes for granted of a configuration, and panics without; for one that came from elsewhere.
+    pub fn check(&self) -> Result<(), String> {
+        let Membership { voters, outgoing, learners, learners_next, auto_leave, .. } = self;
+        let all = || [voters, outgoing, learners, learners_next].into_iter().flatten();
+        let joint = !outgoing.is_empty();
+        let contradiction = all().any(|id| *id == 0)
+            || learners.iter().any(|id| voters.contains(id) || outgoing.contains(id))
+            || learners_next.iter().any(|id| !outgoing.contains(id) || voters.contains(id))
+            || (!joint && *auto_leave);
+        if contradiction {
+            return Err(format!("no configuration: {:?}", self.conf_state()));
+        }
+        Ok(())
+    }
+
     /// Whether two configurations are in force.
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()

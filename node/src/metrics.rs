@@ -48,7 +48,7 @@ metrics! {
     db_index_bytes: IntGauge = gauge, "Bytes of the key index in memory.";
     keys: IntGauge = gauge, "Keys that exist at the newest revision.";
     revision: IntGauge = gauge, "Newest revision of the store.";
-    compacted_revision: IntGauge = gauge, "Revisions at or below it cannot be read; 0 is none.";
+    compacted_revision: IntGauge = gauge, "Revisions below it cannot be read; 0 is none.";
     snapshot_save_total_duration_seconds: Histogram = seconds, "Duration of cutting a snapshot, from freezing it to its file being durable.";
     snapshot_install_total: IntCounter = counter, "Snapshots of a leader that were installed.";
     snapshot_index: IntGauge = gauge, "Log index of the newest snapshot file.";

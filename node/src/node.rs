@@ -45,6 +45,9 @@ pub struct ChangeDone {
 const READY_READ_MS: u64 = 5_000;
 /// livez fails when the raft thread has not turned for this long.
 const RAFT_STUCK_MS: u64 = 10_000;
+/// The same while it opens the directory, where it waits for sled, and between two looks at a clock reads what may be
+/// a GiB: a node that is killed for that begins again from the start.
+const OPENING_STUCK_MS: u64 = limits::SLED_OPEN_TIMEOUT_MS + 30_000;
 /// livez fails when the apply thread has work and has not got on for this long.
 const APPLY_STUCK_MS: u64 = 60_000;
 
@@ -207,9 +210,7 @@ impl Node {
     /// Whether the loops turn (livez): `Err` says which one does not.
     pub fn alive(&self) -> Result<(), String> {
         let (raft_ms, apply_ms) = (self.shared.raft_idle_ms(), self.shared.apply_stuck_ms());
-        // Opening reads whole files at once and says so in the status: ending it would only make it begin again.
-        let opening = matches!(self.shared.published().phase, Phase::Opening(_));
-        if raft_ms > RAFT_STUCK_MS && !opening {
+        if raft_ms > raft_stuck_ms(&self.shared.published().phase) {
             return Err(format!("the raft thread has not turned for {raft_ms} ms"));
         }
         if apply_ms > APPLY_STUCK_MS {
@@ -302,6 +303,13 @@ impl Node {
     }
 }
 
+fn raft_stuck_ms(phase: &Phase) -> u64 {
+    match phase {
+        Phase::Opening(_) => OPENING_STUCK_MS,
+        Phase::Blank | Phase::Member | Phase::Removed(_) | Phase::Quarantined(_) => RAFT_STUCK_MS,
+    }
+}
+
 async fn in_time<T>(
     receiver: oneshot::Receiver<T>,
     timeout_ms: u64,
@@ -319,4 +327,15 @@ fn refusal_in(answer: Answer) -> Refusal {
 
 fn wrong_answer() -> Refusal {
     Refusal::Internal("the answer belongs to another kind of call".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_waits_for_sled_to_open_is_alive() {
+        assert!(raft_stuck_ms(&Phase::Opening("reading the log".into())) > limits::SLED_OPEN_TIMEOUT_MS);
+        assert_eq!(raft_stuck_ms(&Phase::Member), RAFT_STUCK_MS);
+    }
 }

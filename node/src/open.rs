@@ -24,6 +24,9 @@ pub enum OpenError {
     /// The node lives on as Quarantined (rules N2, N8): admin and health only.
     #[error("quarantined: {0}")]
     Quarantined(String),
+    /// The kv db must be set aside by a new process: a thread of this one is still busy with it, by its path.
+    #[error("{0}")]
+    KvStuck(String),
     /// The process must stop; the message says what to do.
     #[error("{0}")]
     Stop(String),
@@ -42,8 +45,9 @@ pub enum OpenError {
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KvPlan {
-    /// Open and prove the database of this name; failing that, set it aside and restart the process.
-    Prove { name: String },
+    /// Open the database of this name, and prove it and that it still claims this applied index, from which the driver
+    /// starts; failing that, set it aside and restart the process.
+    Prove { name: String, applied: Index },
     /// Build a new database from this snapshot, then switch CURRENT to it.
     Rebuild { meta: Box<SnapshotMeta> },
     /// There is nothing to apply before a leader's snapshot is installed.
@@ -80,7 +84,7 @@ pub fn open_member(
     progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Opened, OpenError> {
     snapshot::remove_temporary(&*disk)?;
-    let (files, corrupt) = snapshot::list(&*disk)?;
+    let (files, corrupt) = snapshot::list(&*disk, identity)?;
     for file in &corrupt {
         tracing::error!(
             file,
@@ -162,6 +166,7 @@ fn forget_below_older(log: &mut Log, files: &[SnapshotMeta], disk: &dyn LogDisk)
 fn read_claim(home: &dyn KvHome, name: &str) -> Result<Option<Claim>, OpenError> {
     match home.open(name).and_then(|disk| kvstore::claim(&*disk)) {
         Ok(claim) => Ok(claim),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(OpenError::KvStuck(e.to_string())),
         Err(e) => {
             // It is a survivor, not a witness: what it can't tell is in the snapshot and the log.
             tracing::warn!(kv = name, error = %e, "the kv db does not open; setting it aside");
@@ -185,7 +190,7 @@ fn choose_kv(
     {
         match log.term(claim.applied) {
             Some(term) if term == claim.term => {
-                return Ok((claim.applied, claim.membership, KvPlan::Prove { name }));
+                return Ok((claim.applied, claim.membership, KvPlan::Prove { name, applied: claim.applied }));
             }
             // sled ahead of the log is proof that the log lost data, never a reason to set sled aside.
             in_log => {
@@ -215,8 +220,15 @@ pub fn open_kv(
 ) -> Result<Option<Store>, StoreError> {
     match plan {
         KvPlan::Absent => Ok(None),
-        KvPlan::Prove { name } => {
-            Store::open(home.open(name)?, &mut |done, total| progress("proving the kv db", done, total)).map(Some)
+        KvPlan::Prove { name, applied } => {
+            let store = Store::open(home.open(name)?, &mut |done, total| progress("proving the kv db", done, total))?;
+            let found = store.view().applied();
+            if found != *applied {
+                let what = format!("{name} claimed applied index {applied}, opened once more it has {found}");
+                return Err(StoreError::Unproved(what));
+            }
+            remove_others(disk, home, name);
+            Ok(Some(store))
         }
         KvPlan::Rebuild { meta } => {
             let name = format!("kv-{}", meta.index);
@@ -230,13 +242,37 @@ pub fn open_kv(
                 Some(old) if old != name => home.remove(&old)?,
                 _ => {}
             }
+            remove_others(disk, home, &name);
             Ok(Some(store))
         }
     }
 }
 
-/// The name of the kv db in use, if there is one.
-pub fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
+/// Removes what an installation left that was cut short, before or behind the switch of CURRENT: nothing names it any
+/// more. What can't be removed costs space only, and is tried again at the next opening.
+fn remove_others(disk: &dyn LogDisk, home: &dyn KvHome, in_use: &str) {
+    let removed = disk.list().and_then(|names| {
+        names.iter().filter(|name| *name != in_use && is_kv_name(name)).try_for_each(|name| home.remove(name))
+    });
+    if let Err(e) = removed {
+        tracing::warn!(error = %e, "an old kv db can't be removed");
+    }
+}
+
+/// Rule N8: the kv db that is not what it claims goes out of the way, so that the next start rebuilds it. A member that
+/// has none yet was filling its first one, which the next start begins anew.
+pub fn set_kv_aside(disk: &dyn LogDisk, home: &dyn KvHome) -> io::Result<()> {
+    match read_current(disk)? {
+        Some(name) => home.set_aside(&name),
+        None => Ok(()),
+    }
+}
+
+fn is_kv_name(name: &str) -> bool {
+    name.strip_prefix("kv-").is_some_and(|rest| rest.parse::<u64>().is_ok())
+}
+
+fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
     if !disk.list()?.iter().any(|name| name == CURRENT) {
         return Ok(None);
     }
@@ -246,7 +282,7 @@ pub fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
     bytes.truncate(read);
     let name = String::from_utf8(bytes).ok();
     // Anything else was torn; then there is no claim, and the snapshot is the start.
-    Ok(name.filter(|name| name.strip_prefix("kv-").is_some_and(|rest| rest.parse::<u64>().is_ok())))
+    Ok(name.filter(|name| is_kv_name(name)))
 }
 
 fn write_current(disk: &dyn LogDisk, name: &str) -> io::Result<()> {

@@ -1,14 +1,16 @@
 //! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
 
+use crate::disk::LogDisk;
 use crate::driver::Event;
-use crate::kvstore::Command;
+use crate::kvstore::{BadCommand, Command};
 use crate::limits;
 use crate::node::Node;
 use crate::raft_node::{Input, own_hello};
-use crate::snapshot::SnapshotMeta;
+use crate::snapshot::{self, SnapshotMeta};
 use crate::token::TokenFile;
 use crate::transport::{Credentials, DialFailure, Frame, Hello, HelloVerdict, PeerEvents};
 use crate::types::{Index, MemberId};
+use bytes::Bytes;
 use raft::prelude::Message;
 use raftkv_api::Hex128;
 use tokio::sync::oneshot;
@@ -38,9 +40,12 @@ impl PeerEvents for Node {
                 self.peer_event(Event::Message(message), bytes);
             }
             Frame::Forward(forward) => {
-                let grows = Command::grows(&forward.data);
                 let bytes = forward.data.len();
-                self.peer_event(Event::Forwarded { from, forward, grows }, bytes);
+                match grows(&forward.data) {
+                    Ok(grows) => self.peer_event(Event::Forwarded { from, forward, grows }, bytes),
+                    // Its origin hears nothing and calls the outcome unknown, which is right: it may have meant anything.
+                    Err(why) => tracing::error!(from, %why, "a forwarded command was not taken"),
+                }
             }
             Frame::ForwardReply(reply) => self.event(Event::ForwardReply { from, reply }),
             Frame::Removed(record) => self.event(Event::Removed(record)),
@@ -76,6 +81,12 @@ impl PeerEvents for Node {
 
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool) {
         self.event(Event::SnapshotSent { to, index, whole });
+    }
+
+    fn check_snapshot(&self, disk: &dyn LogDisk, name: &str, meta: &SnapshotMeta) -> Result<(), String> {
+        let identity = self.shared().published().identity.ok_or("this node is no member")?;
+        let found = snapshot::verify_ours(disk, name, &identity).map_err(|e| e.to_string())?;
+        if found == *meta { Ok(()) } else { Err(format!("{name} is not the file that was announced")) }
     }
 
     fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>) {
@@ -122,6 +133,44 @@ impl Credentials for TokenFile {
     }
 }
 
+/// Whether a forwarded command needs space. One that no member could apply must never be proposed: committed, it would
+/// stop the whole cluster, at every start again.
+fn grows(data: &Bytes) -> Result<bool, BadForward> {
+    const BYTES_MAX: usize = limits::KEY_BYTES_MAX + limits::BODY_BYTES_MAX + limits::CALL_BYTES;
+    if data.len() > BYTES_MAX {
+        return Err(BadForward::TooLarge(data.len()));
+    }
+    Ok(matches!(Command::decode(data)?, Command::Put { .. }))
+}
+
+/// Why a forwarded command is not proposed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum BadForward {
+    #[error(transparent)]
+    Command(#[from] BadCommand),
+    #[error("it has {0} bytes, more than any client may send")]
+    TooLarge(usize),
+}
+
 fn bytes_of(message: &Message) -> usize {
     message.entries.iter().map(|e| e.data.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvstore::Condition;
+
+    #[test]
+    fn a_forward_that_no_member_could_apply_is_not_proposed() {
+        let put = |bytes| {
+            let (key, value) = (Bytes::from_static(b"k"), Bytes::from(vec![0; bytes]));
+            Command::Put { key, value, condition: Condition::None }.encode()
+        };
+        assert_eq!(grows(&put(limits::BODY_BYTES_MAX)), Ok(true));
+        assert_eq!(grows(&Command::Compact { revision: 1 }.encode()), Ok(false));
+        assert_eq!(grows(&Bytes::from_static(b"\x09")), Err(BadForward::Command(BadCommand::UnknownCommand(9))));
+        assert_eq!(grows(&Bytes::new()), Err(BadForward::Command(BadCommand::Short)));
+        assert!(matches!(grows(&put(2 * limits::BODY_BYTES_MAX)), Err(BadForward::TooLarge(_))));
+    }
 }

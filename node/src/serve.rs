@@ -6,7 +6,6 @@ use crate::driver::DriverConfig;
 use crate::file_disk::{self, FileDisk};
 use crate::httpapi::{self, server, server::ServerLimits};
 use crate::identity::{self, Found, Identity};
-use crate::kvstore::KvHome;
 use crate::limits;
 use crate::log;
 use crate::metrics::Metrics;
@@ -116,7 +115,7 @@ fn serve(config: Config) -> Result<Exit> {
     let _late = runtime.block_on(async { tokio::time::timeout(patience, ending).await });
     runtime.shutdown_timeout(Duration::from_millis(limits::SERVER_STOP_TIMEOUT_MS));
     if let Exit::Restart(RestartWhy::DistrustKv(_)) = &exit {
-        set_kv_aside(&*disk, &*home)?;
+        open::set_kv_aside(&*disk, &*home).context("the kv db can't be set aside; move it away, it will be rebuilt")?;
     }
     Ok(exit)
 }
@@ -266,11 +265,4 @@ async fn stdin_closed() {
             std::future::pending().await
         }
     }
-}
-
-/// Rule N8: the kv db that is not what it claims goes out of the way; the new process rebuilds it.
-fn set_kv_aside(disk: &dyn crate::disk::LogDisk, home: &dyn KvHome) -> Result<()> {
-    // Without CURRENT the first rebuild failed: what it left is removed by the next one.
-    let Some(name) = open::read_current(disk)? else { return Ok(()) };
-    home.set_aside(&name).with_context(|| format!("{name} can't be set aside; move it away, it will be rebuilt"))
 }

@@ -47,6 +47,8 @@ pub struct Snapshots {
     /// Valid files, newest first; at most [`limits::SNAPSHOTS_KEPT`].
     files: Vec<SnapshotMeta>,
     cutting: bool,
+    /// No cut begins before this tick: the last one failed.
+    cut_again_tick: u64,
     sending: BTreeMap<MemberId, Offer>,
     /// The MsgSnapshot whose file is being fetched.
     fetching: Option<Message>,
@@ -55,7 +57,7 @@ pub struct Snapshots {
 impl Snapshots {
     /// `files` as opening found them, newest first.
     pub fn new(files: Vec<SnapshotMeta>) -> Snapshots {
-        Snapshots { files, cutting: false, sending: BTreeMap::new(), fetching: None }
+        Snapshots { files, cutting: false, cut_again_tick: 0, sending: BTreeMap::new(), fetching: None }
     }
 
     /// The newest file.
@@ -82,8 +84,21 @@ impl Snapshots {
         true
     }
 
+    /// A file that is on its way to a member stays until its offer has ended; the next cut asks again.
     fn drop_older(&self) -> Effect {
-        Effect::DropSnapshots { below: self.files.last().map_or(0, |oldest| oldest.index) }
+        let offered = self.sending.values().map(|offer| offer.index);
+        let kept = self.files.last().map_or(0, |oldest| oldest.index);
+        Effect::DropSnapshots { below: offered.fold(kept, Index::min) }
+    }
+
+    /// A cut ended without a file. Most likely there was no space for it: tried again at once, it would fill what is
+    /// left over and over, and keep compaction, which makes space, paused.
+    fn cut_failed(&mut self, now_tick: u64) {
+        self.cut_again_tick = now_tick + limits::SNAPSHOT_RETRY_MS / limits::TICK_MS;
+    }
+
+    fn may_cut(&self, now_tick: u64) -> bool {
+        !self.cutting && now_tick >= self.cut_again_tick
     }
 }
 
@@ -188,7 +203,7 @@ impl Driver {
 
     /// raft wished for one, or the log since the newest exceeds max(minimum, its size): writes are at most doubled.
     pub(super) fn start_cut_if_due(&mut self) {
-        if self.snapshots.cutting || !self.can_lead {
+        if !self.snapshots.may_cut(self.now_tick) || !self.can_lead {
             return;
         }
         let wished = self.node.store().take_wish();
@@ -203,7 +218,7 @@ impl Driver {
 
     pub(super) fn cut_done(&mut self, meta: Option<SnapshotMeta>) {
         self.snapshots.cutting = false;
-        let Some(meta) = meta else { return };
+        let Some(meta) = meta else { return self.snapshots.cut_failed(self.now_tick) };
         if self.snapshots.add(meta.clone()) {
             self.node.mut_store().newest = Some(meta);
         }
@@ -221,5 +236,41 @@ impl Driver {
             let ops = self.node.mut_store().log.compact(mark);
             self.emit(Effect::Housekeep { ops });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::Membership;
+
+    fn meta(index: Index) -> SnapshotMeta {
+        let membership = Membership::default();
+        SnapshotMeta { index, term: 1, membership, revision: 1, compacted: 0, size: 99, sha256: String::new() }
+    }
+
+    #[test]
+    fn a_file_on_its_way_to_a_member_is_not_dropped() {
+        let mut snapshots = Snapshots::new(vec![meta(20), meta(10)]);
+        snapshots.sending.insert(2, Offer { index: 20, since_tick: 0, delivered: false });
+        for index in [30, 40] {
+            snapshots.add(meta(index));
+        }
+        let below = |snapshots: &Snapshots| match snapshots.drop_older() {
+            Effect::DropSnapshots { below } => below,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(below(&snapshots), 20);
+        snapshots.stop_sending();
+        assert_eq!(below(&snapshots), 30);
+    }
+
+    #[test]
+    fn a_cut_that_failed_is_not_tried_again_at_once() {
+        let mut snapshots = Snapshots::new(vec![meta(10)]);
+        assert!(snapshots.may_cut(5));
+        snapshots.cut_failed(5);
+        assert!(!snapshots.may_cut(6));
+        assert!(snapshots.may_cut(5 + limits::SNAPSHOT_RETRY_MS / limits::TICK_MS));
     }
 }

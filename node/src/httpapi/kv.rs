@@ -93,7 +93,7 @@ fn condition_failed(current: Option<Revision>) -> Problem {
         Some(revision) => format!("the key's mod_revision is {revision}"),
         None => "the key does not exist".to_string(),
     };
-    Problem { current_revision: current, ..Problem::new(Code::ConditionFailed, detail) }
+    Problem { current_revision: Some(current), ..Problem::new(Code::ConditionFailed, detail) }
 }
 
 /// A read that is allowed, and what its answer says about itself.
@@ -215,7 +215,8 @@ mod tests {
         assert_eq!((deleted.status().as_u16(), header_of(&deleted, "x-raftkv-revision")), (200, "7".into()));
         let failed = written(&Outcome::ConditionFailed { revision: 9, current: Some(4) }).expect("answer");
         assert_eq!((failed.status().as_u16(), header_of(&failed, "x-raftkv-revision")), (412, "9".into()));
-        assert_eq!(condition_failed(Some(4)).current_revision, Some(4));
+        assert_eq!(condition_failed(Some(4)).current_revision, Some(Some(4)));
+        assert_eq!(condition_failed(None).current_revision, Some(None), "null, not absent");
         assert_eq!(written(&Outcome::Compacted { revision: 9 }).expect_err("no write").code, Code::Internal);
     }
 }

@@ -99,7 +99,7 @@ pub fn every_type() -> Vec<(&'static str, Value)> {
     };
     let problem = Problem {
         leader: Some(leader()),
-        current_revision: Some(1),
+        current_revision: Some(Some(1)),
         compacted_revision: Some(1),
         ..Problem::new(Code::ConditionFailed, "why")
     };

@@ -34,7 +34,7 @@ pub fn all() -> Value {
             ("retryable", boolean()),
             ("outcome", words(["none", "unknown"])),
             ("leader", null_or(reference("LeaderRef"))),
-            ("current_revision?", int()),
+            ("current_revision?", null_or(int())),
             ("compacted_revision?", int()),
         ]),
         "StateHash": object(&[("applied", int()), ("log_hash", hex128())]),

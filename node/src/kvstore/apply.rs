@@ -29,7 +29,10 @@ impl Store {
     /// An entry that is no command stops with [`StoreError::Unproved`]: this program cannot have proposed it.
     pub fn apply(&mut self, committed: &[Committed]) -> Result<Vec<Applied>, StoreError> {
         let mut applied = Vec::with_capacity(committed.len());
-        for part in committed.split_inclusive(|entry| matches!(entry, Committed::Conf { .. })) {
+        for (i, part) in committed.split_inclusive(|entry| matches!(entry, Committed::Conf { .. })).enumerate() {
+            if i > 0 {
+                self.flush()?;
+            }
             applied.append(&mut self.apply_batch(part)?);
         }
         Ok(applied)

@@ -64,6 +64,7 @@ impl Store {
                 }
                 published.numbers = numbers;
             });
+            self.flush()?;
         }
         self.sweep = found.next.map(|from| Sweep { from, ..sweep });
         Ok(numbers.swept < numbers.compacted)

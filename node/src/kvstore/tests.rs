@@ -545,3 +545,48 @@ fn opening_reports_its_progress_to_the_end() {
     Store::open(disk, &mut |done, all| seen.push((done, all))).unwrap();
     assert_eq!(seen, [(0, 2500), (1000, 2500), (2000, 2500), (2500, 2500)]);
 }
+
+/// Refuses a batch while the one before it is not flushed.
+#[derive(Default)]
+struct Strict {
+    kv: MemKv,
+    unflushed: std::sync::atomic::AtomicBool,
+}
+
+impl KvDisk for Strict {
+    fn get(&self, key: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+        self.kv.get(key)
+    }
+    fn scan(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> std::io::Result<()> {
+        self.kv.scan(start, end, visit)
+    }
+    fn apply_batch(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> std::io::Result<()> {
+        let unflushed = self.unflushed.swap(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!unflushed, "sled may deadlock when a batch follows one that was not flushed (rule N23)");
+        self.kv.apply_batch(batch)
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        self.unflushed.store(false, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+    fn bytes(&self) -> u64 {
+        self.kv.bytes()
+    }
+}
+
+#[test]
+fn every_batch_is_flushed_before_the_next() {
+    let mut store = Store::create(Arc::new(Strict::default()), 1, 1, &membership(1)).unwrap();
+    let conf = Committed::Conf { index: 3, term: 1, membership: Arc::new(membership(2)) };
+    store.apply(&[entry(2, &put("a", b"1")), conf, entry(4, &put("a", b"2"))]).unwrap();
+    store.flush().unwrap();
+    store.apply(&[entry(5, &Command::Compact { revision: 3 })]).unwrap();
+    store.flush().unwrap();
+    while store.compact_step().unwrap() {}
+    store.apply(&[entry(6, &put("b", b"3"))]).unwrap();
+}

@@ -202,6 +202,7 @@ impl RaftNode {
         match opened {
             Ok(opened) => self.run_member(identity, opened),
             Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(why), Some(identity)),
+            Err(OpenError::KvStuck(why)) => Next::Exit(Exit::Restart(RestartWhy::DistrustKv(why))),
             Err(e @ (OpenError::Stop(_) | OpenError::Log(_) | OpenError::Io(_) | OpenError::Store(_))) => {
                 Next::Exit(Exit::Fatal(e.to_string()))
             }

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::driver::DriverConfig;
+use crate::file_disk::FileDisk;
 use crate::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
 use crate::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
+use crate::open::{self, CURRENT, KvPlan, OpenConfig, OpenError, open_kv, set_kv_aside};
 use crate::snapshot;
 use crate::types::Index;
 use std::fs::OpenOptions;
@@ -144,6 +147,88 @@ fn a_snapshot_is_cut_from_sled_and_installed_into_sled() {
     let installed = Store::open(home.open("kv-60").unwrap(), &mut |_, _| ()).unwrap();
     assert_eq!(installed.view().state_hash(), store.view().state_hash());
     assert_eq!(installed.view().range(&everything()).unwrap(), seen[ENTRIES as usize]);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = entries.filter(|name| name.starts_with("kv-")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_db_that_claims_another_index_when_it_is_proved_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let home = SledHome::new(dir.path());
+    fill(&home);
+    let files = MemFiles::default();
+    let prove = |applied| open_kv(&KvPlan::Prove { name: NAME.into(), applied }, &files, &home, &mut |_, _, _| ());
+    let error = prove(ENTRIES + 1).map(|_| ()).unwrap_err();
+    assert!(matches!(&error, StoreError::Unproved(what) if what.contains("claimed applied index 61")), "{error}");
+    assert!(prove(ENTRIES).unwrap().is_some());
+}
+
+#[test]
+fn dbs_of_installations_that_were_cut_short_go_when_another_one_is_in_use() {
+    let dir = TempDir::new().unwrap();
+    let (disk, home) = (FileDisk::open(dir.path()).unwrap(), SledHome::new(dir.path()));
+    let meta = snapshot::write_initial(&disk, &identity(), &membership(1)).unwrap();
+    let left = || ["kv-0", "kv-7", ASIDE].map(|name| drop(home.open(name).unwrap()));
+    for plan in [KvPlan::Rebuild { meta: Box::new(meta) }, KvPlan::Prove { name: NAME.into(), applied: 1 }] {
+        left();
+        drop(open_kv(&plan, &disk, &home, &mut |_, _, _| ()).unwrap().unwrap());
+        assert_eq!(names(dir.path()), [NAME, ASIDE], "{plan:?}");
+    }
+}
+
+#[test]
+fn the_first_db_that_could_not_be_filled_is_no_obstacle_to_starting_anew() {
+    let dir = TempDir::new().unwrap();
+    let (disk, home) = (FileDisk::open(dir.path()).unwrap(), SledHome::new(dir.path()));
+    drop(home.open("kv-7").unwrap());
+    set_kv_aside(&disk, &home).unwrap();
+    fs::write(dir.path().join(CURRENT), b"\xff torn").unwrap();
+    set_kv_aside(&disk, &home).unwrap();
+    assert_eq!(names(dir.path()), ["kv-7"]);
+    fs::write(dir.path().join(CURRENT), b"kv-7").unwrap();
+    set_kv_aside(&disk, &home).unwrap();
+    assert_eq!(names(dir.path()), [ASIDE]);
+}
+
+/// Opens nothing in time.
+struct Stuck;
+
+impl KvHome for Stuck {
+    fn open(&self, _name: &str) -> io::Result<Arc<dyn KvDisk>> {
+        Err(io::ErrorKind::TimedOut.into())
+    }
+    fn set_aside(&self, name: &str) -> io::Result<()> {
+        panic!("{name} is in use by the thread that still opens it")
+    }
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A thread that hangs in sled writes by path: into the db that would be built anew under the same name.
+#[test]
+fn a_db_that_does_not_open_in_time_is_set_aside_by_a_new_process() {
+    let dir = TempDir::new().unwrap();
+    let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(FileDisk::open(dir.path()).unwrap());
+    let log = crate::log::LogConfig {
+        segment_bytes: 1 << 20,
+        batch_bytes_max: 1 << 16,
+        cache_bytes_max: 1 << 16,
+        spare_segments: 0,
+    };
+    let first = membership(1).members[&1].clone();
+    open::init(&identity(), first, 1, &disk, log).unwrap();
+    fs::write(dir.path().join(CURRENT), b"kv-1").unwrap();
+    let driver =
+        DriverConfig { nonce: 1, election_ticks_min: 15, election_ticks_max: 16, snapshot_log_bytes_min: 1 << 20 };
+    let (config, logger) = (OpenConfig { log, driver }, slog::Logger::root(slog::Discard, slog::o!()));
+    let opened = open::open_member(&identity(), disk, &Stuck, &config, &logger, &mut |_, _, _| ());
+    assert!(matches!(opened, Err(OpenError::KvStuck(_))));
 }
 
 #[test]

@@ -18,14 +18,14 @@ mod tests;
 mod write;
 
 pub use install::install;
-pub use read::verify;
+pub use read::{verify, verify_ours};
 pub use write::{write, write_initial};
 
 use crate::disk::LogDisk;
 use crate::kvstore::StoreError;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::membership::Membership;
-use crate::types::{Index, Revision, Term};
+use crate::types::{Index, MemberIdentity, Revision, Term};
 use raft::prelude::Snapshot;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,10 @@ impl SnapshotMeta {
         if self.index == 0 || self.term == 0 || self.membership.voters.is_empty() {
             return Err(format!("index {}, term {}, {} voters", self.index, self.term, self.membership.voters.len()));
         }
+        if self.index > NUMBER_MAX || self.term > NUMBER_MAX {
+            return Err(format!("index {}, term {} are too large", self.index, self.term));
+        }
+        self.membership.check()?;
         if self.revision == 0 || self.compacted > self.revision {
             return Err(format!("revision {}, compacted {}", self.revision, self.compacted));
         }
@@ -105,11 +109,12 @@ impl SnapshotMeta {
     }
 }
 
-/// All files of that name pattern that verify, newest first, and the names of those that do not.
-pub fn list(disk: &dyn LogDisk) -> Result<(Vec<SnapshotMeta>, Vec<String>), StoreError> {
+/// All files of that name pattern that verify and are of this member's cluster, newest first, and the names of those that
+/// do or are not.
+pub fn list(disk: &dyn LogDisk, identity: &MemberIdentity) -> Result<(Vec<SnapshotMeta>, Vec<String>), StoreError> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for name in disk.list()?.into_iter().filter(|name| parse_name(name).is_some()) {
-        match verify(disk, &name) {
+        match verify_ours(disk, &name, identity) {
             Ok(meta) if meta.file_name() == name => good.push(meta),
             Ok(_) | Err(StoreError::Unproved(_)) => bad.push(name),
             Err(StoreError::Io(error)) => return Err(StoreError::Io(error)),
@@ -138,6 +143,9 @@ pub fn remove_temporary(disk: &dyn LogDisk) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+/// Indexes and terms above it are garbage, and the next one might not be a number any more.
+const NUMBER_MAX: u64 = 1 << 62;
 
 const TEMPORARY: &str = ".tmp";
 

@@ -6,6 +6,7 @@ use super::write::hex;
 use crate::disk::LogDisk;
 use crate::kvstore::hash::{self, Sum};
 use crate::kvstore::{Frozen, StoreError};
+use crate::types::MemberIdentity;
 use sha2::{Digest, Sha256};
 
 /// Opens and verifies every block of the file called `name`, without loading it.
@@ -13,6 +14,17 @@ pub fn verify(disk: &dyn LogDisk, name: &str) -> Result<SnapshotMeta, StoreError
     let mut reader = Reader::open(disk, name)?;
     while reader.next_block()?.is_some() {}
     reader.finish()
+}
+
+/// The same, and that the file is of this member's cluster: a foreign one is whole too.
+pub fn verify_ours(disk: &dyn LogDisk, name: &str, identity: &MemberIdentity) -> Result<SnapshotMeta, StoreError> {
+    let reader = Reader::open(disk, name)?;
+    let Header { cluster_id, genesis, generation, state: _ } = &reader.header;
+    if (*cluster_id, *genesis, *generation) != (identity.cluster_id, identity.genesis, identity.generation) {
+        let what = format!("is of cluster {cluster_id}, genesis {genesis}, generation {generation}, not of ours");
+        return Err(reader.file.bad(&what));
+    }
+    verify(disk, name)
 }
 
 /// A file being read.

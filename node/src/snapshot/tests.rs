@@ -180,7 +180,7 @@ fn listing_tells_good_files_from_bad_ones_and_ignores_the_rest() {
     files.files().extend([(renamed.clone(), copy), (left.clone(), vec![]), ("snapshot-1-1".into(), vec![])]);
 
     metas.reverse();
-    assert_eq!(list(&files).unwrap(), (metas, vec![broken, renamed]));
+    assert_eq!(list(&files, &identity()).unwrap(), (metas, vec![broken, renamed]));
     remove_temporary(&files).unwrap();
     assert!(!files.files().contains_key(&left) && files.files().contains_key("snapshot-1-1"));
 }
@@ -227,5 +227,40 @@ proptest! {
         let _ = SnapshotMeta::from_raft(&snapshot);
         snapshot.data = data.into();
         prop_assert!(SnapshotMeta::from_raft(&snapshot).is_err());
+    }
+}
+
+#[test]
+fn a_whole_file_of_another_cluster_is_refused() {
+    let files = MemFiles::default();
+    let foreign = MemberIdentity { genesis: raftkv_api::Hex128([9; 16]), ..identity() };
+    let meta = write_initial(&files, &foreign, &membership(1)).unwrap();
+    let name = meta.file_name();
+    assert_eq!(verify(&files, &name).unwrap(), meta);
+    let error = verify_ours(&files, &name, &identity()).unwrap_err().to_string();
+    assert!(error.contains("is of cluster") && error.contains("not of ours"), "{error}");
+    assert_eq!(verify_ours(&files, &name, &foreign).unwrap(), meta);
+    assert_eq!(list(&files, &identity()).unwrap(), (vec![], vec![name]));
+}
+
+#[test]
+fn a_header_that_raft_would_panic_at_is_refused() {
+    let files = MemFiles::default();
+    let good = write_initial(&files, &identity(), &membership(3)).unwrap();
+    assert_eq!(SnapshotMeta::from_raft(&good.to_raft()), Ok(good.clone()));
+    let change = |change: fn(&mut SnapshotMeta)| {
+        let mut meta = good.clone();
+        change(&mut meta);
+        SnapshotMeta::from_raft(&meta.to_raft())
+    };
+    for bad in [
+        change(|meta| meta.membership.learners.extend([1])),
+        change(|meta| meta.membership.learners_next.extend([9])),
+        change(|meta| meta.membership.voters.extend([0])),
+        change(|meta| meta.membership.auto_leave = true),
+        change(|meta| meta.index = u64::MAX),
+        change(|meta| meta.term = u64::MAX),
+    ] {
+        assert!(bad.is_err(), "{bad:?}");
     }
 }

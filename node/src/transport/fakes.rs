@@ -162,6 +162,11 @@ impl PeerEvents for FakeNode {
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool) {
         self.tell(Event::Body { to, index, whole });
     }
+    fn check_snapshot(&self, disk: &dyn LogDisk, name: &str, meta: &SnapshotMeta) -> Result<(), String> {
+        let mut content = vec![0; meta.size as usize];
+        disk.read(name, 0, &mut content).map_err(|e| e.to_string())?;
+        if content.starts_with(b"foreign") { Err("it is of another cluster".into()) } else { Ok(()) }
+    }
     fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>) {
         self.tell(Event::Fetched { from, index: meta.index, result });
     }

@@ -8,6 +8,7 @@
 //! What cannot be decoded is an error of the whole stream: after it nothing on the stream can be trusted.
 
 use super::protobuf_guard::check_raft_message;
+use super::raft_shape;
 use super::{Forward, ForwardReply, Frame};
 use crate::types::RequestId;
 use bytes::{Buf, Bytes, BytesMut};
@@ -180,7 +181,9 @@ fn decode_payload(kind: u8, payload: &[u8]) -> Result<Incoming, FrameError> {
     let frame = match kind {
         RAFT => {
             check_raft_message(payload).map_err(|e| bad(e.to_string()))?;
-            Frame::Raft(Box::new(Message::parse_from_bytes(payload).map_err(|e| bad(e.to_string()))?))
+            let message = Message::parse_from_bytes(payload).map_err(|e| bad(e.to_string()))?;
+            raft_shape::check(&message).map_err(|e| bad(e.to_string()))?;
+            Frame::Raft(Box::new(message))
         }
         FORWARD => Frame::Forward(decode_forward(payload).ok_or_else(|| bad("it is too short".into()))?),
         FORWARD_REPLY => Frame::ForwardReply(decode_reply(payload).map_err(|why| bad(why.into()))?),
@@ -243,17 +246,18 @@ mod tests {
     }
 
     fn raft() -> impl Strategy<Value = Frame> {
-        let entry = (any::<(u64, u64)>(), bytes(300), bytes(30)).prop_map(|((term, index), data, context)| Entry {
-            term,
-            index,
-            data,
-            context,
-            ..Entry::default()
-        });
-        (any::<[u64; 5]>(), proptest::collection::vec(entry, 0..4), bytes(40), any::<bool>()).prop_map(
-            |([from, to, term, index, commit], entries, context, reject)| {
+        let entry = (bytes(300), bytes(30)).prop_map(|(data, context)| Entry { data, context, ..Entry::default() });
+        let number = || 1u64..1 << 60;
+        let numbers = (any::<(u64, u64)>(), number(), number(), number());
+        (numbers, proptest::collection::vec(entry, 0..4), bytes(40), any::<bool>()).prop_map(
+            |(((from, to), term, index, commit), mut entries, context, reject)| {
+                for (entry, next) in entries.iter_mut().zip(index + 1..) {
+                    (entry.index, entry.term) = (next, term);
+                }
+                let log_term = term;
+                let entries = entries.into();
                 let mut message =
-                    Message { from, to, term, index, commit, context, entries: entries.into(), ..Message::default() };
+                    Message { from, to, term, log_term, index, commit, context, entries, ..Message::default() };
                 message.reject = reject;
                 message.set_msg_type(MessageType::MsgAppend);
                 Frame::Raft(Box::new(message))

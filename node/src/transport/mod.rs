@@ -18,6 +18,7 @@ mod hello;
 mod listener;
 mod outbox;
 mod protobuf_guard;
+mod raft_shape;
 mod snapshot_body;
 mod snapshot_fetch;
 mod stall;
@@ -35,6 +36,7 @@ pub use frame::{FrameError, Incoming, decode, encode};
 pub use handle::{Counts, Credentials, Transport};
 pub use outbox::Dropped;
 
+use crate::disk::LogDisk;
 use crate::membership::Removed;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId, RequestId, Term};
@@ -188,7 +190,7 @@ pub struct PeerAddress {
     pub incarnation: Hex128,
 }
 
-/// What the transport tells the node. Every method returns at once.
+/// What the transport tells the node. Every method but `check_snapshot` returns at once.
 pub trait PeerEvents: Send + Sync + 'static {
     /// The hello that we send to (`to`, `to_incarnation`); `None` while we are no member.
     fn our_hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello>;
@@ -204,6 +206,9 @@ pub trait PeerEvents: Send + Sync + 'static {
     fn on_snapshot_begun(&self, to: MemberId, index: Index);
     /// The body of a snapshot that we offered to `to` went out whole, or broke or stalled 30 s.
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool);
+    /// Reads a snapshot file that arrived, under a temporary name; an error throws it away. Blocks, and is called where
+    /// that may be. Once the log restarts behind a snapshot there is no way back (rules N13, N14).
+    fn check_snapshot(&self, disk: &dyn LogDisk, name: &str, meta: &SnapshotMeta) -> Result<(), String>;
     /// A snapshot fetched for us is verified, fsynced and renamed, or why not. `done`/`total` progress goes to the log.
     fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>);
     /// Round trip on a stream that we dialled, queueing included: the answer to one of our probes; for the metric.

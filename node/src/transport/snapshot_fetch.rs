@@ -8,7 +8,7 @@
 
 use super::connect::{ConnectError, Connection};
 use super::handle::Inner;
-use super::{Hello, hello, snapshot_body};
+use super::{Hello, PeerEvents, hello, snapshot_body};
 use crate::disk::LogDisk;
 use crate::limits::{PEER_PROBLEM_BYTES_MAX, SNAPSHOT_PROGRESS_MS};
 use crate::snapshot::SnapshotMeta;
@@ -46,6 +46,8 @@ pub(super) enum FetchError {
     Size { got: u64, want: u64 },
     #[error("the sha256 of what arrived is {got}, offered was {want}")]
     Sha256 { got: String, want: String },
+    #[error("what arrived is not to be installed: {0}")]
+    Unfit(String),
     #[error("{name}: {source}")]
     Disk { name: String, source: io::Error },
     #[error("the thread that writes the file ended: {0}")]
@@ -74,8 +76,8 @@ pub(super) struct Offer {
 /// Fetches one snapshot to its end, good or bad.
 pub(super) async fn fetch(inner: &Inner, offer: &Offer, cancelled: oneshot::Receiver<()>) -> Result<(), FetchError> {
     let (chunk_tx, chunk_rx) = mpsc::channel(2);
-    let (disk, meta) = (Arc::clone(&inner.disk), offer.meta.clone());
-    let stored = tokio::task::spawn_blocking(move || store(&*disk, &meta, chunk_rx));
+    let (disk, events, meta) = (Arc::clone(&inner.disk), Arc::clone(&inner.events), offer.meta.clone());
+    let stored = tokio::task::spawn_blocking(move || store(&*disk, &*events, &meta, chunk_rx));
     // Both arms drop `chunk_tx`, which is what ends the thread that stores.
     let downloaded = tokio::select! {
         biased;
@@ -130,11 +132,17 @@ async fn refused(response: Response<Incoming>) -> FetchError {
 }
 
 /// Writes what arrives, proves it, and makes it durable under its name. Blocks.
-fn store(disk: &dyn LogDisk, meta: &SnapshotMeta, chunks: mpsc::Receiver<Bytes>) -> Result<(), FetchError> {
+fn store(
+    disk: &dyn LogDisk,
+    events: &dyn PeerEvents,
+    meta: &SnapshotMeta,
+    chunks: mpsc::Receiver<Bytes>,
+) -> Result<(), FetchError> {
     let name = snapshot_body::file_name(meta.term, meta.index);
     let temporary = format!("{name}.tmp");
     let result = receive(disk, meta, &temporary, chunks).and_then(|()| {
         let failed = |source| FetchError::Disk { name: name.clone(), source };
+        events.check_snapshot(disk, &temporary, meta).map_err(FetchError::Unfit)?;
         disk.sync(&temporary).map_err(failed)?;
         disk.rename(&temporary, &name).map_err(failed)?;
         disk.sync_dir().map_err(failed)

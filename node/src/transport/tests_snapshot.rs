@@ -99,6 +99,17 @@ async fn a_body_that_is_not_what_was_offered_is_thrown_away() {
 }
 
 #[tokio::test]
+async fn a_body_that_the_node_finds_unfit_is_thrown_away_though_its_sum_is_right() {
+    let (a, b) = (Peer::new(1).await, Peer::new(2).await);
+    a.dial(&[&b]);
+    keep(&b, 7, b"foreign content");
+    a.transport.fetch_snapshot(2, &b.url, meta(7, b"foreign content"));
+    let unfit = "what arrived is not to be installed: it is of another cluster".to_string();
+    assert_eq!(a.node.fetched(7).await, Err(unfit));
+    assert_eq!(files(&a), []);
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_leaves_nothing() {
     let (a, listener, address) = fetcher(quick()).await;
     let content = content(2_000_000);

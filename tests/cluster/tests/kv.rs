@@ -47,7 +47,7 @@ fn compare_and_swap_has_one_winner() -> Result<()> {
             }
             let problem = answer.problem()?;
             ensure!(problem.code == Code::ConditionFailed && problem.outcome == Outcome::None, "{problem:?}");
-            Ok((answer.status, problem.current_revision))
+            Ok((answer.status, problem.current_revision.flatten()))
         };
         let swaps: Vec<_> = cluster.nodes.iter().map(|node| scope.spawn(move || swap(node))).collect();
         swaps.into_iter().map(|swap| swap.join().expect("no assertion in there")).collect::<Result<_>>()

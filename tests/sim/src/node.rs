@@ -445,7 +445,7 @@ impl Running {
 /// What a node opens its kv db by.
 pub fn plan_name(plan: &KvPlan) -> String {
     match plan {
-        KvPlan::Prove { name } => name.clone(),
+        KvPlan::Prove { name, .. } => name.clone(),
         KvPlan::Rebuild { meta } => format!("kv-{}", meta.index),
         KvPlan::Absent => "none".to_string(),
     }
