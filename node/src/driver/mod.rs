@@ -330,23 +330,3 @@ fn raft_config(id: MemberId, applied: Index, batch_bytes_max: usize, config: &Dr
         ..Config::default()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What raft-rs 0.7 would do by default: one entry a message, no bound, no pre-vote, no check of the quorum.
-    #[test]
-    fn raft_runs_with_none_of_its_unsafe_defaults() {
-        let ours = DriverConfig { nonce: 1, election_ticks_min: 15, election_ticks_max: 28, snapshot_log_bytes_min: 1 };
-        let config = raft_config(7, 5, limits::BATCH_BYTES_MAX, &ours);
-        config.validate().expect("raft takes it");
-        assert!(config.pre_vote && config.check_quorum);
-        assert_eq!(config.read_only_option, ReadOnlyOption::Safe);
-        assert_eq!((config.id, config.applied, config.max_size_per_msg), (7, 5, limits::MESSAGE_BYTES_MAX));
-        assert_eq!(config.max_inflight_msgs, limits::INFLIGHT_MESSAGES_MAX);
-        assert_eq!(config.max_uncommitted_size, limits::UNCOMMITTED_BYTES_MAX);
-        assert_eq!(config.max_committed_size_per_ready, limits::COMMITTED_BYTES_PER_READY_MAX);
-        assert!(config.min_election_tick > config.election_tick, "the vote lease has ended by then (N23)");
-    }
-}

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_file_on_its_way_to_a_member_is_not_dropped() {
         let mut snapshots = Snapshots::new(vec![meta(20), meta(10)]);
-        snapshots.sending.insert(2, Offer { index: 20, since_tick: 0, delivered: false });
+        snapshots.sending.insert(2, Offer { index: 20, since_tick: 0, stage: Stage::Offered });
         for index in [30, 40] {
             snapshots.add(meta(index));
         }

@@ -12,11 +12,13 @@
 
 pub mod apply_thread;
 mod effects;
+mod hello;
 mod input;
 pub mod log_thread;
 mod phases;
 pub mod shared;
 pub mod waiters;
 
+pub use hello::own_hello;
 pub use input::{Input, Queue, RestartWhy};
-pub use phases::{Exit, RaftNode, own_hello};
+pub use phases::{Exit, RaftNode};

@@ -87,7 +87,7 @@ fn leaves_joint(entry: &Entry) -> bool {
         && ConfChangeV2::parse_from_bytes(&entry.data).is_ok_and(|change| change.changes.is_empty())
 }
 
-/// TODO at raft.rs:962: auto_leave may never happen when the leader stepped down early; here raft is never asked to.
+/// A note at raft.rs:962 says that auto_leave may never happen when the leader stepped down early; here raft is never asked to.
 /// Guard: `leave_joint_if_stuck` proposes to leave.
 #[test]
 fn a_joint_state_that_raft_does_not_leave_is_left() {
