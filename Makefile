@@ -17,7 +17,7 @@ endef
 ## Run
 
 .PHONY: dev
-dev: ## Run a cluster of three nodes on this machine, data in ./raftkv-data
+dev: bins ## Run a cluster of three nodes on this machine, data in ./raftkv-data
 	$(CARGO) run --locked --bin raftkv -- dev
 
 ## Test, the cheapest first

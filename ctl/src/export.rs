@@ -49,7 +49,8 @@ fn partial_name(file: &Path) -> PathBuf {
 async fn copy(client: &Client, query: RangeQuery, format: FileFormat, out: &mut impl Write) -> Result<(), Failed> {
     let mut pages = client.pages(query, PAGE_KEYS);
     let mut writer = Writer::new(format);
-    let mut progress = None;
+    // The total comes with the first page; the clock runs from before it.
+    let mut progress = Progress::start("exported", 0);
     let (mut revision, mut keys, mut size) = (0, 0, 0);
     while let Some(page) = pages.next(PAGE_KEYS).await? {
         let mut buffer = Vec::new();
@@ -60,13 +61,14 @@ async fn copy(client: &Client, query: RangeQuery, format: FileFormat, out: &mut 
         revision = page.revision;
         keys += page.kvs.len() as u64;
         size += buffer.len() as u64;
-        progress.get_or_insert_with(|| Progress::start("exported", page.count)).update(keys, size);
+        progress.expect(page.count);
+        progress.update(keys, size);
     }
     let mut rest = Vec::new();
     writer.finish(&mut rest);
     out.write_all(&rest).and_then(|()| out.flush()).map_err(Failed::io("output"))?;
     size += rest.len() as u64;
-    let elapsed = progress.map_or_else(Default::default, Progress::finish);
+    let elapsed = progress.finish();
     let (size, seconds, rate) = (bytes(size), elapsed.as_secs_f64(), per_second(keys, elapsed));
     eprintln!("exported {keys} keys, {size} in {seconds:.1} s ({rate:.0} keys/s) at revision {revision}");
     Ok(())

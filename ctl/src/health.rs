@@ -73,7 +73,7 @@ struct Finding {
     next: String,
 }
 
-/// Judges what was seen. `members` is the membership, when some node could read it.
+/// Judges what was seen. `members` is the membership, when some node could read it: that takes a majority.
 pub(crate) fn report(nodes: &[NodeStatus], members: Option<&Members>) -> Report {
     let view = View { nodes, members };
     let hash_index = view.common_hash_index();
@@ -109,7 +109,8 @@ impl<'a> View<'a> {
 
     fn name_of(&self, node: &NodeStatus) -> String {
         let at = |member: &&Member| {
-            [&member.client_url, &member.admin_url].into_iter().flatten().any(|url| *url == node.url)
+            let urls = [member.client_url.as_ref(), member.admin_url.as_ref(), Some(&member.peer_url)];
+            urls.into_iter().flatten().any(|url| *url == node.url)
         };
         match &node.status {
             Ok(status) => status.name.clone(),
@@ -203,6 +204,11 @@ impl<'a> View<'a> {
         let Some(newest) = self.newest() else {
             return Some(self.no_leader());
         };
+        if self.members.is_none() {
+            let leader = newest.leader.as_ref().map_or("a member", |leader| leader.name.as_str());
+            let what = format!("{leader} leads, as far as it knows, but no majority answers a read");
+            return Some(down(what, "start the members that do not answer, with their data directories as they are"));
+        }
         if !newest.formed {
             let what = "the cluster is forming: it has not had the voters that init asked for".to_string();
             return Some(down(what, "`raftkvctl add` and `raftkvctl promote` more members"));
@@ -375,9 +381,9 @@ mod tests {
             s.state_hashes = vec![at(64, 5)];
         };
         let behind = |byte: u8| move |s: &mut Status| s.state_hashes = vec![at(64, byte)];
-        let same = report(&[node(1, ahead), node(2, behind(5))], None);
+        let same = report(&[node(1, ahead), node(2, behind(5))], Some(&three_members()));
         assert_eq!((same.hash_index, same.verdict.level), (Some(64), Level::Healthy));
-        let differs = report(&[node(1, ahead), node(2, behind(6))], None);
+        let differs = report(&[node(1, ahead), node(2, behind(6))], Some(&three_members()));
         assert_eq!(differs.verdict.level, Level::Down);
         assert_eq!(differs.verdict.summary, "DATA DIFFERS between n1 and n2 at index 64");
     }
@@ -387,8 +393,11 @@ mod tests {
         let blank = |s: &mut Status| {
             (s.state, s.member_id, s.cluster_id, s.leader, s.leader_id) = (NodeState::Blank, None, None, None, None);
         };
-        let verdict = |nodes: &[NodeStatus]| report(nodes, None).verdict;
-        let none = verdict(&[unreachable(1)]);
+        let verdict = |nodes: &[NodeStatus]| report(nodes, Some(&three_members())).verdict;
+        let cut_off = report(&[node(1, |_| {})], None).verdict;
+        assert_eq!(cut_off.level, Level::Down);
+        assert_eq!(cut_off.summary, "n1 leads, as far as it knows, but no majority answers a read");
+        let none = report(&[unreachable(1)], None).verdict;
         assert_eq!(
             (none.level, none.summary.as_str()),
             (Level::Down, "no node answers; http://n1:2379 is unreachable")

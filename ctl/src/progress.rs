@@ -37,6 +37,15 @@ impl Progress {
         Progress { verb, keys_total, started, shown }
     }
 
+    /// Says of how many keys it is, once that is known.
+    pub(crate) fn expect(&mut self, keys_total: u64) {
+        self.keys_total = keys_total;
+        match &self.shown {
+            Shown::Bar(bar) => bar.set_length(keys_total),
+            Shown::Lines { .. } => {}
+        }
+    }
+
     /// Shows what has been done so far; may be called at any rate.
     pub(crate) fn update(&mut self, keys: u64, bytes_done: u64) {
         let sofar = format!("{}, {:.0} keys/s", bytes(bytes_done), per_second(keys, self.started.elapsed()));

@@ -134,7 +134,11 @@ fn call_advice(error: &Error) -> Option<&'static str> {
         Code::MembersMoved => Some("look at `raftkvctl members` and decide anew"),
         Code::ChangePending => Some("wait for the change in flight: `raftkvctl members` shows it"),
         Code::WouldLoseQuorum => Some("wait until `raftkvctl status` shows every member caught up, or repair it first"),
-        Code::LeaderRemoval | Code::TransferFailed => Some("run `raftkvctl transfer --to ID`, then try again"),
+        Code::LeaderRemoval => Some("run `raftkvctl transfer --to ID`, then try again"),
+        Code::TransferFailed => Some("wait until `raftkvctl status` shows another voter caught up, then try again"),
+        Code::ChangeRefused => {
+            Some("look at `raftkvctl members`; a node that was removed joins anew after `raftkvctl reset`")
+        }
         Code::Compacted => Some("that history is gone: read without --revision"),
         Code::Overloaded => Some("send less at the same time"),
         Code::NoSpace => Some("free space on the nodes' data volumes; deleting keys still works"),
@@ -155,7 +159,6 @@ fn call_advice(error: &Error) -> Option<&'static str> {
         | Code::KeyNotFound
         | Code::MethodNotAllowed
         | Code::RequestTimeout
-        | Code::ChangeRefused
         | Code::LengthRequired
         | Code::BodyTooLarge
         | Code::UriTooLong

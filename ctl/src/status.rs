@@ -5,7 +5,7 @@
 
 use crate::admin::{Admin, NodeStatus};
 use crate::args::Output;
-use crate::client::admin_urls;
+use crate::client::{Cause, Error, admin_urls};
 use crate::health::{Level, Report, Row, report};
 use crate::report::Failed;
 use crate::run::{Context, print, print_json};
@@ -54,6 +54,7 @@ async fn observe(context: &Context) -> Result<(Vec<NodeStatus>, Option<Members>)
     if let Some(members) = &members {
         let more = unlisted(&nodes, members);
         nodes.extend(admin.statuses_of(&more).await);
+        nodes.extend(silent_members(&nodes, members));
     }
     Ok((nodes, members))
 }
@@ -74,6 +75,14 @@ async fn listed(context: &Context) -> (Vec<String>, Vec<NodeStatus>) {
         }
     }
     (urls, silent)
+}
+
+/// Members that have not told the leader their admin URL yet: rows all the same.
+fn silent_members(nodes: &[NodeStatus], members: &Members) -> Vec<NodeStatus> {
+    let answered = |id| nodes.iter().any(|node| node.status.as_ref().is_ok_and(|status| status.member_id == Some(id)));
+    let silent = members.members.iter().filter(|member| member.admin_url.is_none() && !answered(member.id));
+    let error = |url: &str| Error::new(url, false, Cause::NotSent("it has not told its admin URL yet".to_string()));
+    silent.map(|member| NodeStatus { url: member.peer_url.clone(), status: Err(error(&member.peer_url)) }).collect()
 }
 
 /// Admin URLs of members that have not been asked yet.

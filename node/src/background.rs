@@ -6,6 +6,7 @@ use crate::kvstore::Command;
 use crate::limits;
 use crate::node::Node;
 use crate::raft_node::Input;
+use crate::refusal::Refusal;
 use crate::transport::{Frame, Report, Transport};
 use crate::types::Revision;
 use std::collections::VecDeque;
@@ -138,6 +139,8 @@ impl History {
 async fn compact(node: &Node, revision: Revision) {
     match node.propose(Command::Compact { revision }).await {
         Ok(_) => tracing::info!(revision, "compacted"),
+        // A cluster in the making has nothing that would be worth a warning every few seconds.
+        Err(Refusal::Forming { .. }) => tracing::debug!(revision, "a compaction waits for the cluster to form"),
         Err(e) => tracing::warn!(revision, error = %e, "a compaction was not made; it is tried again"),
     }
 }

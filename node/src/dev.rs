@@ -18,6 +18,7 @@ use child::{Event, keep_running, log_tail};
 use cluster::{Forming, Health};
 use layout::{Layout, LayoutError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -62,7 +63,7 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
         ));
     }
 
-    let mut nodes = Nodes { layout: &layout, events, pids: BTreeMap::new() };
+    let mut nodes = Nodes { layout: &layout, ctl: beside(&program), events, pids: BTreeMap::new() };
     let ran = tokio::select! {
         ran = nodes.run(begun) => ran,
         () = stop_signals.recv() => {
@@ -106,6 +107,8 @@ impl StopSignals {
 /// The running children, as their events tell of them.
 struct Nodes<'a> {
     layout: &'a Layout,
+    /// The command line, as it is to be typed.
+    ctl: String,
     events: mpsc::Receiver<Event>,
     pids: BTreeMap<&'static str, u32>,
 }
@@ -174,6 +177,7 @@ impl Nodes<'_> {
         let (dir, token) = (self.layout.dir.display(), self.layout.token_file.display());
         let (first, second) = (n1.client_url(), n2.client_url());
         let pid = self.pids.get(n1.name).copied().unwrap_or_default();
+        let ctl = &self.ctl;
         text.push_str(&format!(
             "
   data   {dir}/n1, n2 and n3, kept between runs
@@ -183,13 +187,19 @@ impl Nodes<'_> {
 Try in another terminal:
   curl -X PUT --data-binary world {first}/v1/kv/hello
   curl {second}/v1/kv/hello
-  raftkvctl --endpoints {first} --token-file {token} status
+  {ctl} --endpoints {first} --token-file {token} status
   kill -9 {pid}    # n1 comes back after 1 s and has lost nothing
 
 Ctrl-C stops the nodes."
         ));
         text
     }
+}
+
+/// Whoever runs a program that was just built has its companion beside it, and not in the search path.
+fn beside(program: &Path) -> String {
+    let ctl = program.with_file_name("raftkvctl");
+    if ctl.is_file() { ctl.display().to_string() } else { "raftkvctl".to_string() }
 }
 
 fn how_it_ended(event: &Event) -> String {

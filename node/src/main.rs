@@ -17,10 +17,21 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("raftkv: {error:#}");
+            eprintln!("raftkv: {}", whole(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; one that its effect has told already is not told again.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// `RAFTKV_LOG` takes the directives of `tracing_subscriber::EnvFilter`, as in `debug` or `raftkv_node::log=trace`.
@@ -30,5 +41,16 @@ fn log_to_stderr(format: LogFormat) {
     match format {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("permission denied").context("file a: permission denied").context("--data-dir");
+        assert_eq!(whole(&error), "--data-dir: file a: permission denied");
     }
 }

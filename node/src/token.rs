@@ -21,7 +21,7 @@ const TOKEN_DIGITS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error("token file {path}: {source}")]
+    #[error("token file {path}: {source}; `openssl rand -hex 32` makes a token")]
     Io { path: PathBuf, source: io::Error },
     /// A line is not a token. The line itself is not shown: it may be a secret.
     #[error("token file {path}: line {line} is not {TOKEN_DIGITS} lower-case hex digits")]
