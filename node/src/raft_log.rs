@@ -6,7 +6,7 @@
 
 use crate::types::{MemberId, Term};
 use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
-use std::fmt::{Arguments, Write};
+use std::fmt::Arguments;
 
 /// How the lines begin that tell of a change of state. A node that cannot win stands for election again and again, so
 /// its attempts are not among them; that it has no leader is said elsewhere, once.
@@ -53,22 +53,20 @@ fn line(record: &Record<'_>) -> String {
     let mut pairs = Pairs(Vec::new());
     // Writing to a string cannot fail; a value that refuses to be written is left out.
     record.kv().serialize(record, &mut pairs).ok();
-    let mut line = record.msg().to_string();
-    // slog hands the pairs out last one first.
-    for pair in pairs.0.iter().rev() {
-        line.push(' ');
-        line.push_str(pair);
+    let message = record.msg().to_string();
+    let mut line = message.clone();
+    // slog hands the pairs out last one first, and some of them again that are named in the message.
+    for (key, value) in pairs.0.iter().rev().filter(|(key, value)| !message.contains(&format!("{key} {value}"))) {
+        line.push_str(&format!(" {}={value}", key.replace(' ', "_")));
     }
     line
 }
 
-struct Pairs(Vec<String>);
+struct Pairs(Vec<(String, String)>);
 
 impl Serializer for Pairs {
     fn emit_arguments(&mut self, key: Key, value: &Arguments<'_>) -> slog::Result {
-        let mut pair = key.replace(' ', "_");
-        write!(pair, "={value}")?;
-        self.0.push(pair);
+        self.0.push((key.to_string(), value.to_string()));
         Ok(())
     }
 }
