@@ -77,7 +77,7 @@ pub const MAX_ELECTION_TICKS: usize = 28;
 
 /// A client's write is answered `outcome: unknown` after this.
 pub const WRITE_TIMEOUT_MS: u64 = 5_000;
-/// A linearizable read is answered 504 after this.
+/// A linearizable read is answered 503 `no_leader` after this.
 pub const READ_TIMEOUT_MS: u64 = 5_000;
 /// A membership change is answered `outcome: unknown` after this.
 pub const CHANGE_TIMEOUT_MS: u64 = 15_000;

@@ -133,9 +133,8 @@ impl Node {
         }
         match in_time(receiver, limits::READ_TIMEOUT_MS).await {
             Ok(read) => read.unwrap_or(Err(Refusal::Stopping))?,
-            // The wait was for an election: the reason says more than the time.
-            Err(_) if self.leaderless() => return Err(Refusal::NoLeader),
-            Err(timeout) => return Err(timeout),
+            // The wait was for a leader that a majority confirms: the reason says more than the time.
+            Err(_) => return Err(Refusal::NoLeader),
         }
         self.shared.view().ok_or_else(|| self.opening())
     }
@@ -276,10 +275,6 @@ impl Node {
             return Err(Refusal::Forming { have: membership.voters.len(), want: membership.min_voters });
         }
         Ok(published)
-    }
-
-    fn leaderless(&self) -> bool {
-        self.shared.published().driver.as_ref().is_some_and(|driver| driver.leader == 0)
     }
 
     fn opening(&self) -> Refusal {

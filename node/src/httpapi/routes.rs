@@ -156,11 +156,10 @@ const CLUSTER: &[Code] = &[
     Code::Quarantined,
     Code::NoLeader,
     Code::ShuttingDown,
-    Code::Timeout,
 ];
 const KV: &[Code] = &[Code::Overloaded];
 const READ: &[Code] = &[Code::BadParameter, Code::FutureRevision, Code::Compacted];
-const WRITE: &[Code] = &[Code::ConditionFailed, Code::Dropped];
+const WRITE: &[Code] = &[Code::ConditionFailed, Code::Dropped, Code::Timeout];
 const ADMIN: &[Code] = &[Code::Unauthorized];
 const TARGET: &[Code] = &[Code::MissingHeader, Code::WrongNode];
 const LEADER: &[Code] = &[

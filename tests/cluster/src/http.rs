@@ -47,6 +47,11 @@ impl Request {
         }
     }
 
+    /// Its method.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
     /// Sets a header; `Host` too.
     pub fn header(mut self, name: &str, value: impl ToString) -> Request {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));

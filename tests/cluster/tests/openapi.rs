@@ -247,7 +247,7 @@ fn overloaded() -> Result<()> {
     cluster.finish()
 }
 
-/// 504 of every call that waits for a quorum: the two followers are paused while it waits.
+/// 504 of every write, and 503 of every read, that waits for a quorum: the two followers are paused while it waits.
 fn without_quorum() -> Result<()> {
     let mut cluster = Cluster::start(3)?;
     let blank = cluster.start_node()?;
@@ -270,8 +270,9 @@ fn without_quorum() -> Result<()> {
         }
         let paused: Vec<&Node> = (0..3).filter(|n| *n != leader).map(|n| &cluster.nodes[n]).collect();
         paused.iter().try_for_each(|node| node.signal(Signal::STOP))?;
+        let wants = |call: &Request| if call.method() == "GET" { 503 } else { 504 };
         let answered = thread::scope(|scope| {
-            let sent: Vec<_> = calls.iter().map(|call| scope.spawn(|| call.send()?.expect(504))).collect();
+            let sent: Vec<_> = calls.iter().map(|call| scope.spawn(move || call.send()?.expect(wants(call)))).collect();
             sent.into_iter().try_for_each(|sent| sent.join().expect("no assertion in there").map(drop))
         });
         paused.iter().try_for_each(|node| node.signal(Signal::CONT))?;
