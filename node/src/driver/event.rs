@@ -6,10 +6,10 @@ use crate::membership::Membership;
 use crate::node::{ChangeDone, MembershipCall};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
-use crate::transport::{Forward, ForwardReply, RemovedRecord, Report};
+use crate::transport::{Forward, ForwardReply, Frame, RemovedRecord, Report};
 use crate::types::{Index, MemberId, RequestId};
 use bytes::Bytes;
-use raft::prelude::Message;
+use raft::prelude::{Message, MessageType};
 use std::sync::Arc;
 
 /// Something happened. Events are stepped one after another; [`super::Driver::effects`] follows a batch of them.
@@ -60,6 +60,25 @@ pub enum Event {
     SpareMade { name: String },
     /// The process stops cleanly: write a closing batch.
     Close,
+}
+
+impl Event {
+    /// What the driver has to hear when the transport did not take `frame`; everything else is sent again by raft, or
+    /// ended by a timeout of whoever waits.
+    pub fn of_lost_frame(to: MemberId, frame: &Frame) -> Option<Event> {
+        match frame {
+            Frame::Raft(message) => match message.get_msg_type() {
+                MessageType::MsgSnapshot => {
+                    let index = message.get_snapshot().get_metadata().index;
+                    Some(Event::SnapshotSent { to, index, whole: false })
+                }
+                MessageType::MsgAppend => Some(Event::Unreachable { to }),
+                _ => None,
+            },
+            Frame::Forward(forward) => Some(Event::ForwardDropped { request: forward.request }),
+            Frame::ForwardReply(_) | Frame::Removed(_) | Frame::Report(_) => None,
+        }
+    }
 }
 
 /// The answer to a request of a local client.

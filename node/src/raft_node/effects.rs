@@ -12,7 +12,6 @@ use crate::log;
 use crate::membership::Membership;
 use crate::transport::{Frame, PeerAddress, Transport};
 use crate::types::MemberId;
-use raft::prelude::{Message, MessageType};
 use raftkv_api::KvState;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -59,15 +58,10 @@ impl Hands {
 
     fn carry_out_one(&mut self, effect: Effect) -> Option<End> {
         match effect {
-            Effect::Send(message) => self.send(message),
-            Effect::Forward { to, forward } => {
-                let request = forward.request;
-                if !self.send_frame(to, Frame::Forward(forward)) {
-                    self.input(Event::ForwardDropped { request });
-                }
-            }
-            Effect::ForwardReply { to, reply } => self.send_or_lose(to, Frame::ForwardReply(reply)),
-            Effect::TellRemoved { to, record } => self.send_or_lose(to, Frame::Removed(record)),
+            Effect::Send(message) => self.send(message.to, Frame::Raft(message)),
+            Effect::Forward { to, forward } => self.send(to, Frame::Forward(forward)),
+            Effect::ForwardReply { to, reply } => self.send(to, Frame::ForwardReply(reply)),
+            Effect::TellRemoved { to, record } => self.send(to, Frame::Removed(record)),
             Effect::Persist { batch, ops } => self.log_job(LogJob::Persist { batch, ops }),
             Effect::Housekeep { ops } => self.log_job(LogJob::Housekeep { ops }),
             Effect::MakeSpare { name, ops } => self.make_spare(name, ops),
@@ -96,32 +90,15 @@ impl Hands {
         None
     }
 
-    fn send(&self, message: Box<Message>) {
-        let (to, kind) = (message.to, message.get_msg_type());
-        let index = message.get_snapshot().get_metadata().index;
-        if self.send_frame(to, Frame::Raft(message)) {
-            return;
-        }
-        match kind {
-            MessageType::MsgSnapshot => self.input(Event::SnapshotSent { to, index, whole: false }),
-            MessageType::MsgAppend => self.input(Event::Unreachable { to }),
-            // raft sends every other kind again by itself.
-            _ => {}
-        }
-    }
-
-    /// Nobody waits for these: the origin's timeout, or the 410 at its next hello, does the same.
-    fn send_or_lose(&self, to: MemberId, frame: Frame) {
-        let _lost = self.send_frame(to, frame);
-    }
-
-    /// False when the transport dropped it.
-    fn send_frame(&self, to: MemberId, frame: Frame) -> bool {
+    fn send(&self, to: MemberId, frame: Frame) {
+        let if_lost = Event::of_lost_frame(to, &frame);
         let sent = self.transport.send(to, frame).is_ok();
         let metrics = &self.shared.metrics;
         let counter = if sent { &metrics.peer_sent_frames_total } else { &metrics.peer_dropped_frames_total };
         counter.with_label_values(&[to.to_string()]).inc();
-        sent
+        if let (false, Some(event)) = (sent, if_lost) {
+            self.input(event);
+        }
     }
 
     fn input(&self, event: Event) {

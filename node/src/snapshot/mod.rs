@@ -149,7 +149,8 @@ const NUMBER_MAX: u64 = 1 << 62;
 
 const TEMPORARY: &str = ".tmp";
 
-fn file_name(term: Term, index: Index) -> String {
+/// The name of the file of the snapshot at (`term`, `index`).
+pub fn file_name(term: Term, index: Index) -> String {
     format!("snapshot-{term:020}-{index:020}")
 }
 

@@ -11,6 +11,7 @@ use super::stall::StallGuard;
 use super::stream::{self, Ends};
 use super::{Hello, HelloVerdict};
 use crate::limits::{HEADER_BYTES_MAX, PEER_ACCEPT_RETRY_MS};
+use crate::snapshot;
 use crate::types::{Index, Term};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -151,7 +152,7 @@ async fn serve_body(inner: &Inner, theirs: &Hello, term: Term, index: Index) -> 
     let ours = ours.ok_or_else(|| Refusal::new(Code::NotAMember, "this node has no snapshot to serve"))?;
     hello::check_requester(&ours, theirs).map_err(|why| Refusal::new(Code::WrongNode, why))?;
     let report = BodyReport::new(Arc::clone(&inner.events), theirs.from, index);
-    let name = snapshot_body::file_name(term, index);
+    let name = snapshot::file_name(term, index);
     match FileBody::open(Arc::clone(&inner.disk), name.clone(), report.taken()).await {
         Ok(body) => Ok((Response::new(Either::Right(body)), Next::Body(report))),
         Err(error) => Err(Refusal::new(Code::NotFound, format!("{name}: {error}"))),

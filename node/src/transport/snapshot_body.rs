@@ -19,11 +19,6 @@ use tokio::sync::mpsc;
 /// Where bodies are served, before `{term}/{index}`.
 pub(super) const PATH: &str = "/raft/v1/snapshot/";
 
-/// `snapshot-<term>-<index>`, both 20 digits: the name under which the file is kept.
-pub(super) fn file_name(term: Term, index: Index) -> String {
-    format!("snapshot-{term:020}-{index:020}")
-}
-
 /// The path of a body.
 pub(super) fn path(term: Term, index: Index) -> String {
     format!("{PATH}{term}/{index}")

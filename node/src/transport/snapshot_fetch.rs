@@ -138,7 +138,7 @@ fn store(
     meta: &SnapshotMeta,
     chunks: mpsc::Receiver<Bytes>,
 ) -> Result<(), FetchError> {
-    let name = snapshot_body::file_name(meta.term, meta.index);
+    let name = meta.file_name();
     let temporary = format!("{name}.tmp");
     let result = receive(disk, meta, &temporary, chunks).and_then(|()| {
         let failed = |source| FetchError::Disk { name: name.clone(), source };

@@ -2,6 +2,7 @@
 
 use super::fakes::*;
 use super::*;
+use crate::snapshot;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +14,7 @@ fn content(bytes: usize) -> Vec<u8> {
 
 /// Member 2 has a snapshot at `index`.
 fn keep(peer: &Peer, index: Index, content: &[u8]) {
-    peer.disk.files.lock().unwrap().insert(snapshot_body::file_name(1, index), content.to_vec());
+    peer.disk.files.lock().unwrap().insert(snapshot::file_name(1, index), content.to_vec());
 }
 
 fn files(peer: &Peer) -> Vec<(String, Vec<u8>)> {
@@ -149,7 +150,7 @@ async fn a_newer_offer_replaces_an_older_one_and_the_same_is_ignored() {
     assert!(head.starts_with("GET /raft/v1/snapshot/1/8 "), "{head}");
     answer(&mut tcp, 7, b"content").await;
     assert_eq!(a.node.fetched(8).await, Ok(()));
-    assert_eq!(files(&a), [(snapshot_body::file_name(1, 8), b"content".to_vec())]);
+    assert_eq!(files(&a), [(snapshot::file_name(1, 8), b"content".to_vec())]);
     let fetched = a.node.told().into_iter().filter(|event| matches!(event, Event::Fetched { .. }));
     assert_eq!(fetched.count(), 3, "one for each of 6, 7 and 8");
 }

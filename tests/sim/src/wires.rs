@@ -135,20 +135,7 @@ impl World {
 
     /// The transport did not take a frame, and says so.
     fn was_lost(&mut self, from: Slot, to: MemberId, frame: &Frame) {
-        match frame {
-            Frame::Raft(message) => match message.get_msg_type() {
-                MessageType::MsgSnapshot => {
-                    let index = message.get_snapshot().get_metadata().index;
-                    self.due.push_back((from, Event::SnapshotSent { to, index, whole: false }));
-                }
-                MessageType::MsgAppend => self.due.push_back((from, Event::Unreachable { to })),
-                _ => {}
-            },
-            Frame::Forward(forward) => {
-                self.due.push_back((from, Event::ForwardDropped { request: forward.request }));
-            }
-            Frame::ForwardReply(_) | Frame::Removed(_) | Frame::Report(_) => {}
-        }
+        self.due.extend(Event::of_lost_frame(to, frame).map(|event| (from, event)));
     }
 
     /// Delivers the next frame that is due; false when there is none.

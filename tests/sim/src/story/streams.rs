@@ -5,7 +5,6 @@ use crate::net::Slot;
 use crate::node::Life;
 use crate::tell;
 use crate::wires::{CopiedFile, copy_some};
-use raft::prelude::MessageType;
 use raftkv_node::driver::Event;
 use raftkv_node::snapshot::{self, SnapshotMeta};
 use raftkv_node::transport::{Frame, HelloVerdict};
@@ -37,18 +36,7 @@ impl Story {
     }
 
     fn was_lost(&mut self, from: Slot, to: MemberId, frame: &Frame) {
-        match frame {
-            Frame::Raft(message) => match message.get_msg_type() {
-                MessageType::MsgSnapshot => {
-                    let index = message.get_snapshot().get_metadata().index;
-                    self.due.push_back((from, Event::SnapshotSent { to, index, whole: false }));
-                }
-                MessageType::MsgAppend => self.due.push_back((from, Event::Unreachable { to })),
-                _ => {}
-            },
-            Frame::Forward(forward) => self.due.push_back((from, Event::ForwardDropped { request: forward.request })),
-            Frame::ForwardReply(_) | Frame::Removed(_) | Frame::Report(_) => {}
-        }
+        self.due.extend(Event::of_lost_frame(to, frame).map(|event| (from, event)));
     }
 
     /// Opens a stream with a hello, unless one stands.
