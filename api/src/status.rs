@@ -1,6 +1,6 @@
 //! Answer of `GET /v1/status`, which every node gives in every state.
 
-use crate::{DecimalId, Hex128, LeaderRef};
+use crate::{DecimalId, Hex128, LeaderRef, Member};
 use serde::{Deserialize, Serialize};
 
 /// The life of a data directory.
@@ -126,8 +126,16 @@ pub struct Status {
     pub state_hash: Option<StateHash>,
     /// State hashes at the last applied indexes that are multiples of 1024, ascending; at most 64.
     pub state_hashes: Vec<StateHash>,
-    /// What the leader knows of the members; empty elsewhere.
+    /// What the leader knows of every other member; empty elsewhere.
     pub peers: Vec<Peer>,
+    /// The members in the configuration that this node applied last, by ascending id: its own view, maybe an old one
+    /// (`conf_index` says how old). It is what explains a lost quorum, when `GET /v1/members` cannot answer. Empty
+    /// while the node runs no raft.
+    #[serde(default)]
+    pub members: Vec<Member>,
+    /// Whether a joint change is in flight in that configuration.
+    #[serde(default)]
+    pub joint: bool,
     /// Milliseconds since this node last heard of a leader; 0 on the leader.
     pub leader_contact_ms: Option<u64>,
     /// As advertised.

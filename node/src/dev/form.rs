@@ -132,6 +132,8 @@ mod tests {
             state_hash: None,
             state_hashes: vec![],
             peers: vec![],
+            members: vec![],
+            joint: false,
             leader_contact_ms: None,
             peer_url: String::new(),
             client_url: String::new(),

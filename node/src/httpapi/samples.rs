@@ -36,6 +36,8 @@ pub fn status() -> Status {
         state_hash: Some(hash),
         state_hashes: vec![hash],
         peers: vec![peer()],
+        members: vec![member()],
+        joint: false,
         leader_contact_ms: Some(0),
         peer_url: "http://n1:2380".into(),
         client_url: "http://n1:2379".into(),

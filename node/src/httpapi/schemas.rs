@@ -118,6 +118,8 @@ fn status() -> Value {
         ("state_hash", null_or(reference("StateHash"))),
         ("state_hashes", list(reference("StateHash"))),
         ("peers", list(reference("Peer"))),
+        ("members", list(reference("Member"))),
+        ("joint", boolean()),
         ("leader_contact_ms", null_or(int())),
         ("peer_url", text()),
         ("client_url", text()),

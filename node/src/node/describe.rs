@@ -48,6 +48,8 @@ pub fn status(shared: &Shared) -> api::Status {
         peers: driver.map_or_else(Vec::new, |driver| {
             driver.peers.iter().map(|peer| describe_peer(&driver.membership, peer)).collect()
         }),
+        members: driver.map_or_else(Vec::new, |driver| describe_members(shared, driver)),
+        joint: driver.is_some_and(|driver| driver.membership.is_joint()),
         leader_contact_ms: driver.and_then(|driver| driver.leader_contact_ticks).map(|ticks| ticks * limits::TICK_MS),
         peer_url: config.peer_url.clone(),
         client_url: config.client_url.clone(),
@@ -113,6 +115,24 @@ pub fn members(shared: &Shared) -> Option<api::Members> {
     let published = shared.published();
     let (driver, identity) = (published.driver.as_ref()?, published.identity?);
     let membership = &driver.membership;
+    let removed = |(id, removed): (&MemberId, &crate::membership::Removed)| api::RemovedMember {
+        id: DecimalId(*id),
+        name: removed.name.clone(),
+        incarnation: removed.incarnation,
+        index: removed.index,
+    };
+    Some(api::Members {
+        cluster_id: identity.cluster_id,
+        conf_index: membership.conf_index,
+        joint: membership.is_joint(),
+        leader: (driver.leader != 0 || driver.role == Role::Leader).then_some(DecimalId(driver.leader)),
+        members: describe_members(shared, driver),
+        removed: membership.removed.iter().map(removed).collect(),
+    })
+}
+
+fn describe_members(shared: &Shared, driver: &DriverStatus) -> Vec<api::Member> {
+    let membership = &driver.membership;
     let member = |(id, member): (&MemberId, &crate::membership::Member)| {
         let urls = advertised(shared, driver, *id);
         api::Member {
@@ -125,20 +145,7 @@ pub fn members(shared: &Shared) -> Option<api::Members> {
             admin_url: urls.map(|urls| urls.admin_url),
         }
     };
-    let removed = |(id, removed): (&MemberId, &crate::membership::Removed)| api::RemovedMember {
-        id: DecimalId(*id),
-        name: removed.name.clone(),
-        incarnation: removed.incarnation,
-        index: removed.index,
-    };
-    Some(api::Members {
-        cluster_id: identity.cluster_id,
-        conf_index: membership.conf_index,
-        joint: membership.is_joint(),
-        leader: (driver.leader != 0 || driver.role == Role::Leader).then_some(DecimalId(driver.leader)),
-        members: membership.members.iter().map(member).collect(),
-        removed: membership.removed.iter().map(removed).collect(),
-    })
+    membership.members.iter().map(member).collect()
 }
 
 fn role(membership: &Membership, id: MemberId) -> api::MemberRole {
