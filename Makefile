@@ -8,7 +8,7 @@ ADVISORY_DB := $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 define phase
 	@echo "== $(1) [$$(date +%T)]"
@@ -50,6 +50,40 @@ cluster: bins ## Run the tests with real processes
 bins: ## Build the binaries: target/debug/raftkv and target/debug/raftkvctl
 	$(call phase,bins: raftkv and raftkvctl)
 	$(CARGO) build --locked --bins
+
+# The binaries as images, the cluster, the images in it, then the scenarios. The cluster is taken down at the end, also after a
+# failure; KEEP=1 leaves it for a look at what is there. E2E_KUBECONFIG=file runs the same scenarios on a cluster of your own.
+.PHONY: e2e
+e2e: ## Run the scenarios on a kind cluster; KEEP=1 keeps it, E2E_KUBECONFIG=file uses another
+	@$(MAKE) --no-print-directory image PROFILE=dev
+	@$(MAKE) --no-print-directory e2e-up
+	$(call phase,e2e: scenarios on Kubernetes)
+	@code=0; PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(CARGO) test --locked -p raftkv-e2e || code=$$?; \
+	 if [ -n "$(KEEP)" ]; then echo "KEEP is set, the cluster stays: export KUBECONFIG=$(or $(E2E_KUBECONFIG),$(CURDIR)/target/e2e/kubeconfig)"; \
+	 else tests/e2e/kind/down || code=$$?; fi; \
+	 exit $$code
+
+.PHONY: e2e-up
+e2e-up: ## Make the kind cluster, or use the one that is there, and load the dev images into it
+	$(call phase,e2e-up: a kind cluster)
+	@tests/e2e/kind/up
+	@if ls target/images/*.tar >/dev/null 2>&1; then tests/e2e/kind/load target/images/*.tar; \
+	 else echo "no images yet: make image PROFILE=dev, then this again"; fi
+
+.PHONY: e2e-down
+e2e-down: ## Delete the kind cluster; what was built for it stays
+	$(call phase,e2e-down: no kind cluster)
+	@tests/e2e/kind/down
+
+## Package
+
+PROFILE ?= release
+
+.PHONY: image
+image: ## Make the images in target/images, without a daemon or a registry; PROFILE=dev for the tests
+	$(call phase,image: binaries of profile $(PROFILE) as images)
+	$(CARGO) build --locked --bins --profile $(PROFILE)
+	images/build $(PROFILE)
 
 ## Check without writing
 

@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# The container engine: the one that answers, else Debian's docker.io run by us, with its state in $cache/docker.
+# Only the engine that we started is ever stopped.
+
+engine_state=$cache/docker
+engine_pid=$engine_state/pid
+# Starting takes a second; longer when many containers of an earlier run are cleaned up.
+engine_start_s=60
+
+engine_up() {
+  installed docker "$(docker_client_package)"
+  engine_answers && return
+  [ -z "${DOCKER_HOST:-}" ] || die "no engine answers at DOCKER_HOST=$DOCKER_HOST: start it, or unset DOCKER_HOST"
+  [ "$(id -u)" -eq 0 ] ||
+    die "no Docker engine answers: start Docker (and check that you may use it: docker info), or run this as root on Debian"
+  installed dockerd docker.io iptables
+  start_engine
+}
+
+# A package of its own since Debian 13.
+docker_client_package() {
+  if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi
+}
+
+engine_answers() {
+  timeout 20 docker info >/dev/null 2>&1
+}
+
+start_engine() {
+  say "starting an engine of our own, state in $engine_state"
+  mkdir -p "$engine_state"
+  # After a reboot these name other processes, and the engine would wait for them.
+  forget_stale "$engine_pid" "$engine_pid"
+  forget_stale "$engine_state/exec/containerd/containerd.pid" "$engine_state/exec"
+  local options=(--data-root "$engine_state/root" --exec-root "$engine_state/exec" --pidfile "$engine_pid")
+  if lacks_sys_resource; then
+    installed jq jq
+    options+=(--add-runtime "within-bounds=$kind_dir/runtime-within-bounds" --default-runtime within-bounds)
+  fi
+  # In a session of its own and without our descriptors: whoever reads our output must not wait for the engine's end, and
+  # the lock must not be held by it.
+  PATH=$PATH:/usr/sbin:/sbin setsid dockerd "${options[@]}" </dev/null >"$engine_state/log" 2>&1 9>&- &
+  local deadline=$((SECONDS + engine_start_s))
+  until engine_answers; do
+    if ! kill -0 $! 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
+      tail -n 10 "$engine_state/log" >&2
+      die "the engine did not start within $engine_start_s s; its log is $engine_state/log. May this machine mount overlays and set iptables rules?"
+    fi
+    sleep 0.3
+  done
+}
+
+# The capability that `docker run --privileged` hands out and some virtual machines withhold from root: bit 24.
+lacks_sys_resource() {
+  local bounding
+  bounding=$(awk '$1 == "CapBnd:" { print $2 }' /proc/self/status)
+  (((16#$bounding >> 24 & 1) == 0))
+}
+
+# forget_stale PIDFILE TEXT: removes the file unless it names a process with that text in its command line.
+forget_stale() {
+  [ -f "$1" ] || return 0
+  runs "$1" "$2" || rm -f "$1"
+}
+
+runs() {
+  tr '\0' ' ' <"/proc/$(cat "$1")/cmdline" 2>/dev/null | grep -qF -- "$2"
+}
+
+# Stops our engine, when nothing else runs on it.
+engine_down() {
+  if ! [ -f "$engine_pid" ] || ! runs "$engine_pid" "$engine_pid"; then
+    return 0
+  fi
+  local running pid
+  running=$(docker ps --format '{{.Names}}')
+  if [ -n "$running" ]; then
+    say "the engine stays: it runs ${running//$'\n'/, }"
+    return
+  fi
+  pid=$(cat "$engine_pid")
+  say "stopping our engine (its images stay in $engine_state)"
+  kill "$pid"
+  timeout 60 tail --pid="$pid" -f /dev/null || die "the engine (process $pid) does not stop; its log is $engine_state/log"
+}
