@@ -1,43 +1,26 @@
 //! The client of the admin API: who the nodes are, who leads, and the calls that change the membership.
 //!
-//! A mutating call names the node it is sent to (cluster, name, incarnation, read from its own status just
-//! before), so that it cannot hit another node behind the same address; a membership call also carries the
-//! index of the membership it was decided on (rule O5). Such calls go to the leader, found from the nodes'
-//! statuses; a `not_leader` answer is followed to the leader it names. Only calls with outcome `none` are
-//! sent again.
+//! Calls go out through [`crate::node`], addressed to what the node's own status said just before. Those that change
+//! the membership go to the leader, found from the nodes' statuses; a `not_leader` answer is followed to the leader
+//! it names. Only calls with outcome `none` are sent again.
 
-use crate::client::{Cause, EndpointError, Error, Policy, header_number, parse};
+use crate::client::{Cause, EndpointError, Error, Policy, parse};
 use crate::discover::all;
 use crate::failover::Pauses;
-use crate::http::{Answer, Call, Endpoint};
-use bytes::Bytes;
-use hyper::Method;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
+use crate::http::{Call, Endpoint};
+use crate::node::{Addressee, NodeClient, NotAToken, READ_TIMEOUT_MS, STATUS_TIMEOUT_MS};
+use hyper::header::AUTHORIZATION;
 use raftkv_api::{
-    AddMember, Code, DecimalId, HEADER_CLUSTER, HEADER_INCARNATION, HEADER_NAME, Hex128, Init, InitDone, MemberAdded,
-    Members, Outcome, Problem, Promote, Reset, Status, Transfer, Transferred,
+    AddMember, Code, DecimalId, Hex128, InitDone, MemberAdded, Members, Outcome, Problem, Reset, Status, Transferred,
 };
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A read on the admin port: longer than the node's own limit of 5 s for a linearizable one.
-const READ_TIMEOUT_MS: u64 = 8_000;
-/// A status, which a node gives without asking anybody. Short: `status` waits for the slowest node.
-const STATUS_TIMEOUT_MS: u64 = 2_000;
-/// A change: longer than the node's own limit of 15 s.
-const CHANGE_TIMEOUT_MS: u64 = 20_000;
+pub use crate::node::Token;
+
 /// For how long a leader is looked for.
 const LEADER_WAIT_MS: u64 = 10_000;
-/// What `X-Raftkv-Cluster` says of a node that belongs to no cluster.
-const NO_CLUSTER: &str = "none";
-/// Hex digits of a token.
-const TOKEN_DIGITS: usize = 64;
-
-/// The cluster's bearer token.
-#[derive(Clone)]
-pub struct Token(String);
 
 /// There is no usable token.
 #[derive(Debug, thiserror::Error)]
@@ -51,23 +34,21 @@ pub enum TokenError {
         source: std::io::Error,
     },
     /// Its first line is no token.
-    #[error("the first line of the token file {} is not {TOKEN_DIGITS} hex digits", .path.display())]
+    #[error("token file {}: {source}", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        source: NotAToken,
     },
 }
 
 impl Token {
-    /// Reads a token file: the first line is the token to send (rule O5).
+    /// Reads a token file.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| TokenError::Read { path: path.to_path_buf(), source })?;
-        let token = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        if token.len() != TOKEN_DIGITS || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(TokenError::Malformed { path: path.to_path_buf() });
-        }
-        Ok(Token(token.to_string()))
+        text.parse().map_err(|source| TokenError::Malformed { path: path.to_path_buf(), source })
     }
 }
 
@@ -113,9 +94,7 @@ impl Admin {
 
     /// The status of one node.
     pub async fn status_of(&self, url: &str) -> Result<Status, Error> {
-        let node = endpoint(url)?;
-        let answer = node.call(&self.signed(Call::get("/v1/status")), Duration::from_millis(STATUS_TIMEOUT_MS)).await?;
-        parse(url, false, &answer)
+        self.node(url)?.status().await
     }
 
     /// The status of each of this client's nodes, asked at the same time.
@@ -137,63 +116,49 @@ impl Admin {
     /// The members, read linearizably from the first node that can.
     pub async fn members(&self) -> Result<Members, Error> {
         let failover = crate::failover::Failover::new(&self.urls, read_policy()).map_err(|error| unusable(&error))?;
-        let (url, answer) = failover.call(&self.signed(Call::get("/v1/members"))).await?;
+        let call = Call::get("/v1/members").header(AUTHORIZATION, self.token.bearer());
+        let (url, answer) = failover.call(&call).await?;
         parse(url, false, &answer)
     }
 
     /// Adds a Blank node as a learner; idempotent on its incarnation.
     pub async fn add(&self, member: &AddMember) -> Result<MemberAdded, Error> {
-        let (url, answer) = self.change(Method::POST, "/v1/members", member, Fence::Members).await?;
-        parse(&url, true, &answer)
+        self.change(async |leader, to| leader.add(to, leader.members().await?.conf_index, member).await).await
     }
 
     /// Makes a learner a voter; with `replaces`, that voter leaves in the same joint change.
     pub async fn promote(&self, id: DecimalId, replaces: Option<DecimalId>) -> Result<(), Error> {
-        let path = format!("/v1/members/{}/promote", id.0);
-        self.change(Method::POST, &path, &Promote { replaces }, Fence::Members).await.map(|_| ())
+        self.change(async |leader, to| leader.promote(to, leader.members().await?.conf_index, id, replaces).await).await
     }
 
     /// Removes a member for ever.
     pub async fn remove(&self, id: DecimalId) -> Result<(), Error> {
-        let path = format!("/v1/members/{}", id.0);
-        self.change(Method::DELETE, &path, &(), Fence::Members).await.map(|_| ())
+        self.change(async |leader, to| leader.remove(to, leader.members().await?.conf_index, id).await).await
     }
 
     /// Moves leadership, to the most caught-up voter unless one is named.
     pub async fn transfer(&self, to: Option<DecimalId>) -> Result<Transferred, Error> {
-        let (url, answer) = self.change(Method::POST, "/v1/leader/transfer", &Transfer { to }, Fence::None).await?;
-        parse(&url, true, &answer)
+        self.change(async |leader, addressee| leader.transfer(addressee, to).await).await
     }
 
     /// Makes one Blank node the first voter of a new cluster. Sent to that node alone and bound to the
     /// incarnation that it shows, so doing it twice is harmless (rule N19).
     pub async fn init(&self, url: &str, cluster_id: Hex128, min_voters: u32) -> Result<InitDone, Error> {
-        let status = self.status_of(url).await?;
-        let incarnation = incarnation(url, &status)?;
-        let body = Init { cluster_id, name: status.name.clone(), incarnation, min_voters };
-        let call = self.addressed(Call::change(Method::POST, "/v1/init", json(&body)), &status, incarnation);
-        let answer = endpoint(url)?.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await?;
-        parse(url, true, &answer)
+        let node = self.node(url)?;
+        node.init(&shown(&node).await?, cluster_id, min_voters).await
     }
 
     /// Sets the data of a Removed or Quarantined node aside, those of the incarnation that it shows.
     pub async fn reset(&self, url: &str) -> Result<Reset, Error> {
-        let status = self.status_of(url).await?;
-        let incarnation = incarnation(url, &status)?;
-        let call = Call::change(Method::POST, "/v1/reset", json(&Reset { incarnation }));
-        let call = self.addressed(call, &status, incarnation);
-        let answer = endpoint(url)?.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await?;
-        parse(url, true, &answer)
+        let node = self.node(url)?;
+        node.reset(&shown(&node).await?).await
     }
 
-    /// Sends a change to the leader, wherever it is or moves to.
-    async fn change(
+    /// Makes a change at the leader, wherever it is or moves to.
+    async fn change<T>(
         &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-        fence: Fence,
-    ) -> Result<(String, Answer), Error> {
+        at_leader: impl AsyncFn(&NodeClient, &Addressee) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let deadline = Instant::now() + Duration::from_millis(LEADER_WAIT_MS);
         let mut pauses = Pauses::new();
         let mut named = None;
@@ -203,8 +168,8 @@ impl Admin {
                     Some(url) => url,
                     None => self.find_leader().await?,
                 };
-                let call = Call::change(method.clone(), path, json(body));
-                self.change_at(&url, call, fence).await.map(|answer| (url, answer))
+                let leader = self.node(&url)?;
+                at_leader(&leader, &shown(&leader).await?).await
             };
             let error = match attempt.await {
                 Ok(answered) => return Ok(answered),
@@ -215,22 +180,6 @@ impl Admin {
             }
             named = error.problem().and_then(named_leader);
         }
-    }
-
-    /// Sends a change to one node, addressed to what that node says it is.
-    async fn change_at(&self, url: &str, call: Call, fence: Fence) -> Result<Answer, Error> {
-        let node = endpoint(url)?;
-        let status = self.status_of(url).await?;
-        let mut call = self.addressed(call, &status, incarnation(url, &status)?);
-        match fence {
-            Fence::None => {}
-            Fence::Members => {
-                let read = self.signed(Call::get("/v1/members"));
-                let members = node.call(&read, Duration::from_millis(READ_TIMEOUT_MS)).await?;
-                call = call.header(IF_MATCH, format!("\"{}\"", header_number(url, &members, ETAG)?));
-            }
-        }
-        node.call(&call, Duration::from_millis(CHANGE_TIMEOUT_MS)).await
     }
 
     async fn find_leader(&self) -> Result<String, Error> {
@@ -250,25 +199,16 @@ impl Admin {
         Err(Error::new(&self.urls.join(","), true, Cause::NotSent(why.to_string())))
     }
 
-    fn signed(&self, call: Call) -> Call {
-        call.header(AUTHORIZATION, format!("Bearer {}", self.token.0))
-    }
-
-    fn addressed(&self, call: Call, node: &Status, incarnation: Hex128) -> Call {
-        let cluster = node.cluster_id.map_or_else(|| NO_CLUSTER.to_string(), |id| id.to_string());
-        self.signed(call)
-            .header(CONTENT_TYPE, "application/json")
-            .header(HeaderName::from_static(HEADER_CLUSTER), cluster)
-            .header(HeaderName::from_static(HEADER_NAME), node.name.clone())
-            .header(HeaderName::from_static(HEADER_INCARNATION), incarnation.to_string())
+    fn node(&self, url: &str) -> Result<NodeClient, Error> {
+        NodeClient::new(url, self.token.clone()).map_err(|error| unusable(&error))
     }
 }
 
-/// Whether a change carries the index of the membership that it was decided on.
-#[derive(Clone, Copy)]
-enum Fence {
-    Members,
-    None,
+/// Who the node says it is.
+async fn shown(node: &NodeClient) -> Result<Addressee, Error> {
+    let status = node.status().await?;
+    let opening = || Cause::NotSent(format!("node {} is still opening its data; try again", status.name));
+    Addressee::of(&status).ok_or_else(|| Error::new(node.url(), true, opening()))
 }
 
 /// The admin URL of the leader, as the node with the highest term knows it; a URL that was reached before
@@ -295,15 +235,6 @@ fn named_leader(problem: &Problem) -> Option<String> {
     if problem.code == Code::NotLeader { problem.leader.as_ref()?.admin_url.clone() } else { None }
 }
 
-fn incarnation(url: &str, status: &Status) -> Result<Hex128, Error> {
-    let opening = || Cause::NotSent(format!("node {} is still opening its data; try again", status.name));
-    status.incarnation.ok_or_else(|| Error::new(url, true, opening()))
-}
-
-fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    Endpoint::new(url).map_err(|error| unusable(&error))
-}
-
 fn unusable(error: &EndpointError) -> Error {
     Error::new("admin", false, Cause::NotSent(error.to_string()))
 }
@@ -312,21 +243,17 @@ fn read_policy() -> Policy {
     Policy { attempt_timeout: Duration::from_millis(READ_TIMEOUT_MS), retry_for: Duration::from_millis(LEADER_WAIT_MS) }
 }
 
-/// The JSON of a body; `()` is no body at all.
-fn json(body: &impl Serialize) -> Bytes {
-    let bytes = serde_json::to_vec(body).expect("structs of strings and numbers always serialize");
-    if bytes == b"null" { Bytes::new() } else { bytes.into() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::TOKEN_DIGITS;
     use crate::testing::{Reply, Server, status};
-    use raftkv_api::{LeaderRef, NodeState};
+    use bytes::Bytes;
+    use raftkv_api::{HEADER_CLUSTER, HEADER_INCARNATION, HEADER_NAME, Init, LeaderRef, NodeState};
     use std::io::Write;
 
     fn token() -> Token {
-        Token("ab".repeat(TOKEN_DIGITS / 2))
+        "ab".repeat(TOKEN_DIGITS / 2).parse().unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn members(conf_index: u64) -> Reply {
@@ -354,7 +281,7 @@ mod tests {
         assert_eq!(post.header(HEADER_NAME), Some("n1"));
         assert_eq!(post.header(HEADER_CLUSTER), Some("07".repeat(16).as_str()));
         assert_eq!(post.header(HEADER_INCARNATION), Some("01".repeat(16).as_str()));
-        assert_eq!(post.header("authorization"), Some(format!("Bearer {}", token().0).as_str()));
+        assert_eq!(post.header("authorization"), Some(token().bearer().as_str()));
     }
 
     #[tokio::test]
@@ -426,7 +353,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         assert!(matches!(Token::read(file.path()), Err(TokenError::Malformed { .. })));
         writeln!(file, "{}\n{}", "1a".repeat(32), "2b".repeat(32)).unwrap();
-        assert_eq!(Token::read(file.path()).unwrap().0, "1a".repeat(32));
+        assert_eq!(Token::read(file.path()).unwrap().bearer(), format!("Bearer {}", "1a".repeat(32)));
         assert!(matches!(Token::read(Path::new("/nonexistent")), Err(TokenError::Read { .. })));
     }
 }

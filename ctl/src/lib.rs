@@ -6,7 +6,9 @@
 //!             ├── kv, import, export, members, status      one file per command family: call, then print
 //!             │        │
 //!             │     client, admin      which endpoint, what may be sent again, who leads   (public)
-//!             │        │
+//!             │        │      │
+//!             │        │     node      one node's admin API, once and no more              (public)
+//!             │        │      │
 //!             │      http              one exchange with one endpoint, its idle connections
 //!             │
 //!             └── table, report, progress                  what people and programs see
@@ -19,6 +21,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod node;
 
 mod args;
 mod bytes_text;
