@@ -35,7 +35,9 @@ start_engine() {
   local options=(--data-root "$engine_state/root" --exec-root "$engine_state/exec" --pidfile "$engine_pid")
   if lacks_sys_resource; then
     installed jq jq
-    options+=(--add-runtime "within-bounds=$kind_dir/runtime-within-bounds" --default-runtime within-bounds)
+    # A copy, because the engine may outlive the checkout.
+    install "$kind_dir/runtime-within-bounds" "$engine_state/"
+    options+=(--add-runtime "within-bounds=$engine_state/runtime-within-bounds" --default-runtime within-bounds)
   fi
   # In a session of its own and without our descriptors: whoever reads our output must not wait for the engine's end, and
   # the lock must not be held by it.

@@ -56,7 +56,7 @@ built_tag() {
 }
 
 build_node_image() {
-  local tag=$1 old
+  local tag=$1
   can_apt ||
     die "the node image can neither be pulled nor built here (building needs root on Debian): make kindest/node reachable, or name an image in E2E_NODE_IMAGE, or use a cluster of your own with E2E_KUBECONFIG"
   installed jq jq
@@ -66,8 +66,13 @@ build_node_image() {
     etcd containerd containerd-shim-runc-v2 ctr coredns local-path-provisioner
   debian_base
   step "putting the node image together" assemble "$tag"
-  for old in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "$built_repository"); do
-    [ "$old" = "$tag" ] || docker image rm "$old" >/dev/null 2>&1 || say "  $old is still used and stays"
+}
+
+# Each is over a gigabyte. One that a cluster still uses stays.
+remove_other_node_images() {
+  local image
+  for image in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "$built_repository"); do
+    [ "$image" = "$node_image" ] || docker image rm "$image" >/dev/null 2>&1 || true
   done
 }
 
@@ -188,7 +193,8 @@ control_plane_images() {
   done
   binary_archive "$(control_plane_image coredns)" coredns "$bin/coredns" coredns
   install -D /bin/busybox "$work/image/bin/busybox"
-  node_archive "$pause" pause '["/bin/busybox","sleep","infinity"]'
+  # Process 1 ignores a signal that it does not handle: without the trap a node takes as long to shut down as it may.
+  node_archive "$pause" pause '["/bin/busybox","sh","-c","trap \"exit 0\" TERM INT; /bin/busybox sleep infinity & wait"]'
   kube_proxy
 }
 
