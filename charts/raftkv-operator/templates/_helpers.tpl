@@ -1,0 +1,141 @@
+{{/*
+Names, labels and rules that several templates share.
+*/}}
+
+{{- define "raftkv-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 58 | trimSuffix "-" }}
+{{- end }}
+
+{{/*
+Name of objects in a namespace. 52 characters, so that a suffix of at most 11 still fits a DNS label.
+*/}}
+{{- define "raftkv-operator.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "raftkv-operator.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Name of objects outside any namespace, and of what is put into the namespaces of others. The release's namespace is in it, since
+another release may have the same name. RBAC takes the colon, and no name of a namespace has one.
+*/}}
+{{- define "raftkv-operator.rbacName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "raftkv-operator.fullname" .) }}
+{{- end }}
+
+{{/*
+Labels that select the operator's pods. They are in an immutable field of the Deployment: they never change.
+*/}}
+{{- define "raftkv-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "raftkv-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "raftkv-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "raftkv-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: raftkv
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/*
+The labels with further ones of the user, which never replace ours: call with a list of those and the root.
+*/}}
+{{- define "raftkv-operator.labelsWith" -}}
+{{- $ours := include "raftkv-operator.labels" (index . 1) | fromYaml }}
+{{- toYaml (merge $ours (default (dict) (index . 0))) }}
+{{- end }}
+
+{{/*
+Name label of the pods of `helm test`: another one than the operator's, whose Service must not select them.
+*/}}
+{{- define "raftkv-operator.testName" -}}
+{{- printf "%s-test" (include "raftkv-operator.name" .) }}
+{{- end }}
+
+{{- define "raftkv-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "raftkv-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/*
+Reference of an image: call with a list of its values and the root.
+*/}}
+{{- define "raftkv-operator.image" -}}
+{{- $image := index . 0 }}
+{{- $root := index . 1 }}
+{{- if $image.digest }}
+{{- printf "%s@%s" $image.repository $image.digest }}
+{{- else }}
+{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/*
+Whether the aggregated ClusterRoles are made: "true" or nothing.
+*/}}
+{{- define "raftkv-operator.aggregate" -}}
+{{- $wanted := .Values.rbac.aggregate }}
+{{- if kindIs "invalid" $wanted }}{{ $wanted = empty .Values.watchNamespaces }}{{ end }}
+{{- if and .Values.rbac.create $wanted }}true{{ end }}
+{{- end }}
+
+{{- define "raftkv-operator.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "raftkv-operator.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{/*
+What the operator does in a namespace that it watches, and no more. The list is compared with tests/chart/golden.
+*/}}
+{{- define "raftkv-operator.rules" -}}
+# The clusters are the users'. The operator writes their status only.
+- apiGroups: [raftkv.dev]
+  resources: [raftkvclusters]
+  verbs: [get, list, watch]
+- apiGroups: [raftkv.dev]
+  resources: [raftkvclusters/status]
+  verbs: [get, update, patch]
+# An owner reference that blocks deletion needs it where OwnerReferencesPermissionEnforcement is on.
+- apiGroups: [raftkv.dev]
+  resources: [raftkvclusters/finalizers]
+  verbs: [update]
+# Children go with their owner, so that none of these is ever deleted.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+# Pods are made by the StatefulSet; deleting one is how it is restarted.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch, delete]
+# Claims are made by the StatefulSet too. One is deleted when its member was removed, by its uid and resourceVersion.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, patch, delete]
+# The token of a cluster. It is read by name: no list, no watch.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
