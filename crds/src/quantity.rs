@@ -1,0 +1,108 @@
+//! Amounts as Kubernetes writes them (`500m`, `1Gi`, `2`). PURE.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+/// Longest text of an amount.
+const TEXT_BYTES_MAX: usize = 32;
+/// A number and a suffix. Exponents (`1e3`) are Kubernetes' too, and nobody's habit here.
+const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$";
+
+/// An amount, kept as it was written, so that what a user applied is what `kubectl get -o yaml` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quantity(pub String);
+
+/// The text is not an amount of bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseQuantityError(String);
+
+impl fmt::Display for ParseQuantityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' is not a whole number of bytes: give a number with Ki, Mi, Gi, Ti, k, M, G or T", self.0)
+    }
+}
+
+impl std::error::Error for ParseQuantityError {}
+
+impl Quantity {
+    /// The amount as whole bytes.
+    pub fn bytes(&self) -> Result<u64, ParseQuantityError> {
+        let bad = || ParseQuantityError(self.0.clone());
+        let digits = self.0.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.0.len());
+        let (number, suffix) = self.0.split_at(digits);
+        let unit: u64 = match suffix {
+            "" => 1,
+            "k" => 1_000,
+            "M" => 1_000_000,
+            "G" => 1_000_000_000,
+            "T" => 1_000_000_000_000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            "Ti" => 1 << 40,
+            _ => return Err(bad()),
+        };
+        number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(bad)
+    }
+}
+
+/// `cpu: 2` is as good as `cpu: "2"`.
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Number(number) => Quantity(number.to_string()),
+            Written::Text(text) => Quantity(text),
+        })
+    }
+}
+
+impl JsonSchema for Quantity {
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "maxLength": TEXT_BYTES_MAX,
+            "pattern": PATTERN,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_bytes() {
+        let bytes = |text: &str| Quantity(text.to_string()).bytes();
+        assert_eq!(bytes("10Gi"), Ok(10 << 30));
+        assert_eq!(bytes("512Mi"), Ok(512 << 20));
+        assert_eq!(bytes("1G"), Ok(1_000_000_000));
+        assert_eq!(bytes("123"), Ok(123));
+        for bad in ["", "Gi", "1.5Gi", "1gi", "-1", "500m", "99999999999Ti"] {
+            assert_eq!(bytes(bad), Err(ParseQuantityError(bad.to_string())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_and_a_text_are_read_alike() {
+        let read = |json: &str| serde_json::from_str::<Quantity>(json).unwrap().0;
+        assert_eq!(read("2"), "2");
+        assert_eq!(read("\"250m\""), "250m");
+    }
+}

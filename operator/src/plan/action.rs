@@ -1,0 +1,236 @@
+//! What a plan says: actions in order, each fenced by what the plan saw, and the status. PURE.
+
+use crate::plan::world::{Child, ClaimOwner, Memory, Ordinal, Seed};
+use raftkv_api::Hex128;
+use raftkv_crds::{OperationKind, RaftKvClusterStatus, Reason};
+
+/// What to do and what to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// To be carried out in order; the first that fails ends the pass.
+    pub steps: Vec<Step>,
+    /// The status as of what was seen. Latches that a step writes are not in it.
+    pub status: RaftKvClusterStatus,
+    /// What turned bad or good since the last pass.
+    pub notes: Vec<Note>,
+    /// How soon to look again when nothing calls.
+    pub pace: Pace,
+    /// What the next pass is to be told; `refused` is the one of the pass before.
+    pub memory: Memory,
+}
+
+impl Plan {
+    /// The actions alone.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.steps.iter().map(|step| &step.action)
+    }
+}
+
+/// How soon to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Something is under way.
+    Brisk,
+    /// Nothing is to be done.
+    Calm,
+}
+
+/// One action, and what to tell when it succeeded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// The event of its success.
+    pub note: Option<Note>,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// A warning, or a step forward.
+    pub warning: bool,
+    /// A stable word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+/// A change of the world. Everything that can hurt carries what the plan saw: a resourceVersion, a uid, or the index of
+/// the membership (rule O9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a child that is absent.
+    CreateChild(Child),
+    /// Bring a child that is ours to what it should be.
+    ApplyChild(Child),
+    /// Make the StatefulSet.
+    CreateSet {
+        /// Its replicas.
+        replicas: u32,
+    },
+    /// Bring the StatefulSet to what it should be.
+    ApplySet {
+        /// Its replicas.
+        replicas: u32,
+        /// The fence.
+        resource_version: String,
+    },
+    /// Note at the StatefulSet which data directory may form the cluster.
+    AnnotateSeed {
+        /// Which one, and the cluster's id.
+        seed: Seed,
+        /// The fence.
+        resource_version: String,
+    },
+    /// Set the disruption budget.
+    SetBudget {
+        /// Pods that must stay available.
+        min_available: u32,
+    },
+    /// Write into the status which data directory may form the cluster.
+    LatchSeed(Seed),
+    /// Write into the status that the cluster was formed.
+    LatchFormed {
+        /// Its id.
+        cluster_id: Hex128,
+    },
+    /// Label a volume claim as this cluster's.
+    LabelClaim {
+        /// Which one.
+        ordinal: Ordinal,
+        /// The fence.
+        uid: String,
+        /// The fence.
+        resource_version: String,
+    },
+    /// Note at a volume claim whose data it holds.
+    AnnotateClaim {
+        /// Which one.
+        ordinal: Ordinal,
+        /// The fence.
+        uid: String,
+        /// The fence.
+        resource_version: String,
+        /// Whose data.
+        owner: ClaimOwner,
+    },
+    /// Delete a volume claim.
+    DeleteClaim {
+        /// Which one.
+        ordinal: Ordinal,
+        /// The fence.
+        uid: String,
+        /// The fence.
+        resource_version: String,
+    },
+    /// Delete a pod; its StatefulSet makes it anew.
+    DeletePod {
+        /// Which one.
+        ordinal: Ordinal,
+        /// The fence.
+        uid: String,
+        /// The fence.
+        resource_version: String,
+        /// Without waiting for a kubelet that is gone.
+        now: bool,
+    },
+    /// Tell a Blank node to form the cluster.
+    Init {
+        /// Which one, and the cluster's id.
+        seed: Seed,
+        /// The node.
+        ordinal: Ordinal,
+        /// Voters that the cluster must have had once before it serves clients.
+        min_voters: u32,
+    },
+    /// Set a node's data aside.
+    Reset {
+        /// The node.
+        ordinal: Ordinal,
+        /// The data directory.
+        incarnation: Hex128,
+    },
+    /// Add a Blank node as a learner.
+    AddLearner {
+        /// The node that leads.
+        leader: Ordinal,
+        /// The Blank node.
+        ordinal: Ordinal,
+        /// Its data directory.
+        incarnation: Hex128,
+        /// The fence.
+        conf_index: u64,
+    },
+    /// Make a learner a voter.
+    Promote {
+        /// The node that leads.
+        leader: Ordinal,
+        /// The learner.
+        id: u64,
+        /// A voter that leaves in the same joint change.
+        replaces: Option<u64>,
+        /// The fence.
+        conf_index: u64,
+    },
+    /// Remove a member.
+    Remove {
+        /// The node that leads.
+        leader: Ordinal,
+        /// The member.
+        id: u64,
+        /// The fence.
+        conf_index: u64,
+    },
+    /// Move leadership.
+    Transfer {
+        /// The node that leads.
+        leader: Ordinal,
+        /// The voter to lead next.
+        to: u64,
+    },
+}
+
+/// The one change that is under way, before it is given a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Underway {
+    /// What kind.
+    pub kind: OperationKind,
+    /// A stable word for the step.
+    pub step: &'static str,
+    /// The pod that it is about.
+    pub member: Option<String>,
+    /// What is waited for or done, in a sentence.
+    pub text: String,
+}
+
+/// What one part of the plan has to say. The first part that says something ends the search.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Turn {
+    /// Nothing to do here.
+    Pass,
+    /// These steps, and the pass ends.
+    Act(Underway, Vec<Step>),
+    /// Nothing may be done before something happens.
+    Wait(Underway),
+}
+
+/// Something that is wrong and does not go away by waiting a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// The reason.
+    pub reason: Reason,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl Step {
+    /// An action without an event.
+    pub(crate) fn quiet(action: Action) -> Step {
+        Step { action, note: None }
+    }
+
+    /// An action and its event.
+    pub(crate) fn told(action: Action, reason: &'static str, text: String) -> Step {
+        Step { action, note: Some(Note { warning: false, reason, text }) }
+    }
+}

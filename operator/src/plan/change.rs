@@ -1,0 +1,186 @@
+//! Membership, one change at a time: finish what is under way, then remove, then add. PURE.
+//!
+//! Every function here is called with a leader and a linearizable membership, and each of its changes carries the index of
+//! that membership.
+
+use crate::plan::action::{Action, Step, Turn, Underway};
+use crate::plan::claims;
+use crate::plan::facts::{Facts, Leader, Seat, quorum};
+use crate::plan::size;
+use crate::plan::world::Ordinal;
+use raftkv_api::NodeState;
+use raftkv_crds::OperationKind;
+
+/// A joint change leaves by itself; nothing else may begin before.
+pub(crate) fn joint(facts: &Facts<'_>) -> Turn {
+    if !facts.roster.joint {
+        return Turn::Pass;
+    }
+    let text = "waiting for the joint change of the membership to be left".to_string();
+    Turn::Wait(Underway { kind: OperationKind::Replace, step: "WaitForJointChange", member: None, text })
+}
+
+/// Makes a learner a voter, or lets it go.
+pub(crate) fn learners(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+    // One that nobody waits for any more must not hold up one that is wanted.
+    let mut unwanted = facts.roster.learners().filter(|seat| why_unwanted(facts, seat).is_some());
+    if let Some(seat) = unwanted.next() {
+        return drop_learner(facts, leader, seat);
+    }
+    match facts.roster.learners().find(|seat| seat.ordinal.is_some()) {
+        Some(seat) => promote(facts, leader, seat),
+        None => Turn::Pass,
+    }
+}
+
+/// Why a learner has no future here; `None` when it has one. Learners that somebody added under other names are his.
+fn why_unwanted(facts: &Facts<'_>, seat: &Seat) -> Option<&'static str> {
+    let ordinal = seat.ordinal?;
+    if ordinal >= facts.desired.replicas {
+        return Some("the spec asks for fewer members");
+    }
+    let lost = facts.blank(ordinal).is_some_and(|incarnation| Some(incarnation) != seat.incarnation);
+    lost.then_some("its volume was lost")
+}
+
+fn drop_learner(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
+    let why = why_unwanted(facts, seat).unwrap_or("it is not wanted");
+    let text = format!("removing the learner {} ({}): {why}", seat.id, seat.name);
+    let action = Action::Remove { leader: leader.ordinal, id: seat.id, conf_index: facts.roster.conf_index };
+    let told = Step::told(action, "LearnerRemoved", format!("removed the learner {} ({}): {why}", seat.id, seat.name));
+    Turn::Act(underway(OperationKind::ScaleDown, "RemoveLearner", seat, text), vec![told])
+}
+
+fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
+    let replaced = seat.ordinal.and_then(|ordinal| facts.roster.voter_at(ordinal));
+    let kind = if replaced.is_some() { OperationKind::Replace } else { OperationKind::ScaleUp };
+    let answers = facts.answers(seat).is_some_and(|status| status.state == NodeState::Learner);
+    if !answers || !facts.is_caught_up(seat) {
+        let text = match seat.ordinal {
+            Some(ordinal) if !answers => format!("waiting for the learner {}: {}", seat.name, facts.trouble(ordinal)),
+            Some(_) | None => format!("waiting for the learner {} to catch up", seat.name),
+        };
+        return Turn::Wait(underway(kind, "WaitForCatchUp", seat, text));
+    }
+    // 1 the budget knows the larger quorum before the voter counts. 2 the claim names the member before it is one.
+    let voters = facts.roster.voters().count() + usize::from(replaced.is_none());
+    let raised = size::budget(facts, voters);
+    let current = facts.seen.ours().and_then(|set| set.budget);
+    let mut steps = Vec::new();
+    if current.is_none_or(|current| current < raised) {
+        steps.push(Step::quiet(Action::SetBudget { min_available: raised }));
+    }
+    steps.extend(claims::note(facts, seat));
+    let replaces = replaced.map(|old| old.id);
+    let action = Action::Promote { leader: leader.ordinal, id: seat.id, replaces, conf_index: facts.roster.conf_index };
+    let (reason, text) = match replaced {
+        Some(old) => ("MemberReplaced", format!("member {} took the place of member {} at {}", seat.id, old.id, seat.name)),
+        None => ("MemberPromoted", format!("member {} ({}) votes", seat.id, seat.name)),
+    };
+    steps.push(Step::told(action, reason, text));
+    Turn::Act(underway(kind, "Promote", seat, format!("making the learner {} a voter", seat.name)), steps)
+}
+
+/// Removes the voter with the highest place, if the spec asks for fewer and the others can do without it (rule O6).
+pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+    let beyond = facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|ordinal| ordinal >= facts.desired.replicas));
+    let Some(victim) = beyond.max_by_key(|seat| seat.ordinal) else { return Turn::Pass };
+    let rest = facts.roster.voters().count() - 1;
+    if facts.well_without(&[victim.id]) < quorum(rest) {
+        let text = format!("{} stays until the others can do without it: {}", victim.name, unwell(facts, victim));
+        return Turn::Wait(underway(OperationKind::ScaleDown, "WaitForHealthyMembers", victim, text));
+    }
+    if facts.leads(victim.id) {
+        return transfer(facts, leader, OperationKind::ScaleDown, &format!("{} is to be removed", victim.name));
+    }
+    let action = Action::Remove { leader: leader.ordinal, id: victim.id, conf_index: facts.roster.conf_index };
+    let text = format!("removed member {} ({})", victim.id, victim.name);
+    let step = Step::told(action, "MemberRemoved", text);
+    Turn::Act(underway(OperationKind::ScaleDown, "RemoveMember", victim, format!("removing {}", victim.name)), vec![step])
+}
+
+fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
+    let sick = facts.roster.voters().filter(|seat| seat.id != victim.id && !facts.is_well(seat));
+    let words = |seat: &Seat| match seat.ordinal {
+        Some(_) if facts.is_healthy(seat) => format!("{} has not caught up", seat.name),
+        Some(ordinal) => format!("{}: {}", seat.name, facts.trouble(ordinal)),
+        None => format!("{} does not answer", seat.name),
+    };
+    sick.map(words).collect::<Vec<_>>().join("; ")
+}
+
+/// Hands leadership to the caught-up voter with the lowest place that stays and may lead.
+pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKind, why: &str) -> Turn {
+    let able = |seat: &&Seat| {
+        let stays = seat.ordinal.is_some_and(|ordinal| ordinal < facts.desired.replicas);
+        stays && seat.id != leader.id && facts.is_well(seat) && facts.answers(seat).is_some_and(|status| status.can_lead)
+    };
+    let from = facts.desired.pod(leader.ordinal);
+    let underway = |step, text| Underway { kind, step, member: Some(from.clone()), text };
+    // A pod that runs the newest template is not restarted again, so it will not have to hand over in its turn.
+    let outdated = |seat: &&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.outdated);
+    let heir = facts.roster.voters().filter(able).min_by_key(|seat| (outdated(seat), seat.ordinal));
+    let Some(heir) = heir else {
+        return Turn::Wait(underway("WaitForHeir", format!("{from} leads, and {why}: waiting for a voter that can lead instead")));
+    };
+    let action = Action::Transfer { leader: leader.ordinal, to: heir.id };
+    let text = format!("moved leadership from {from} to {}: {why}", heir.name);
+    let step = Step::told(action, "LeaderMoved", text.clone());
+    Turn::Act(underway("MoveLeader", text), vec![step])
+}
+
+/// Adds the lowest place whose pod runs on a proved-empty disk. Pods come first, so that an unschedulable one leaves no
+/// learner that nobody can be.
+pub(crate) fn up(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+    let lacking: Vec<Ordinal> = (0..facts.desired.replicas).filter(|ordinal| !facts.roster.has(*ordinal)).collect();
+    let Some(first) = lacking.first() else { return Turn::Pass };
+    if let Some(turn) = lacking.iter().find_map(|ordinal| admit(facts, leader, *ordinal)) {
+        return turn;
+    }
+    let trouble = |ordinal: &Ordinal| format!("{}: {}", facts.desired.pod(*ordinal), facts.trouble(*ordinal));
+    let text = format!("waiting for {}", lacking.iter().map(trouble).collect::<Vec<_>>().join("; "));
+    let member = Some(facts.desired.pod(*first));
+    Turn::Wait(Underway { kind: OperationKind::ScaleUp, step: "WaitForPod", member, text })
+}
+
+fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn> {
+    let pod = facts.pod(ordinal)?;
+    let status = facts.status(ordinal).filter(|_| !pod.terminating)?;
+    let incarnation = status.incarnation?;
+    let name = facts.desired.pod(ordinal);
+    let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
+    match status.state {
+        NodeState::Blank => {
+            let step = add(facts, leader, ordinal, incarnation);
+            Some(Turn::Act(underway("AddLearner", format!("adding {name} as a learner")), vec![step]))
+        }
+        NodeState::Removed | NodeState::Quarantined if was_ours(facts, status) => {
+            let step = reset(ordinal, incarnation, &name);
+            Some(Turn::Act(underway("Reset", format!("setting the old data of {name} aside")), vec![step]))
+        }
+        NodeState::Removed | NodeState::Quarantined | NodeState::Opening | NodeState::Learner | NodeState::Voter => None,
+    }
+}
+
+/// By the word of a quorum, the member that this node was is no member any more.
+fn was_ours(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
+    let removed = facts.seen.members.iter().flat_map(|members| &members.removed);
+    facts.is_ours(status) && removed.map(|member| member.id).any(|id| Some(id) == status.member_id)
+}
+
+/// Adds a Blank node as a learner.
+pub(crate) fn add(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal, incarnation: raftkv_api::Hex128) -> Step {
+    let conf_index = facts.roster.conf_index;
+    let action = Action::AddLearner { leader: leader.ordinal, ordinal, incarnation, conf_index };
+    Step::told(action, "LearnerAdded", format!("added {} as a learner", facts.desired.pod(ordinal)))
+}
+
+/// Sets a node's data aside; it starts over Blank.
+pub(crate) fn reset(ordinal: Ordinal, incarnation: raftkv_api::Hex128, name: &str) -> Step {
+    let text = format!("set the data of {name} aside, data directory {incarnation}");
+    Step::told(Action::Reset { ordinal, incarnation }, "NodeReset", text)
+}
+
+fn underway(kind: OperationKind, step: &'static str, seat: &Seat, text: String) -> Underway {
+    Underway { kind, step, member: Some(seat.name.clone()), text }
+}

@@ -1,0 +1,89 @@
+//! What is written at volume claims, and when one is deleted (rule O4). PURE.
+//!
+//! A claim is deleted for one reason alone: the member whose data it holds was removed, by the word of a quorum, and
+//! nobody uses it. (A lost node's claim is deleted in `repair`.)
+
+use crate::plan::action::{Action, Step, Turn, Underway};
+use crate::plan::facts::{Certainty, Facts, Seat};
+use crate::plan::form;
+use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal};
+use raftkv_api::{Hex128, NodeState};
+use raftkv_crds::{OperationKind, child};
+
+/// Labels the claims that the StatefulSet made for this cluster, and, when the cluster stands, those that it took over.
+pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
+    let unlabelled = facts.seen.claims.iter().filter(|(_, claim)| claim.cluster_uid.as_ref() != Some(&facts.desired.uid));
+    let ours = unlabelled.filter(|(ordinal, claim)| !form::is_foreign(facts, claim) || is_taken_over(facts, **ordinal));
+    let step = |(ordinal, claim): (&Ordinal, &ClaimSeen)| {
+        let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
+        Step::quiet(Action::LabelClaim { ordinal: *ordinal, uid, resource_version })
+    };
+    ours.filter(|(_, claim)| !claim.terminating).map(step).collect()
+}
+
+/// The node on it is one of this cluster, or proved it empty.
+fn is_taken_over(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
+    let known = |status: &raftkv_api::Status| facts.is_ours(status) || status.state == NodeState::Blank;
+    facts.seen.latch.bootstrapped && facts.status(ordinal).is_some_and(known)
+}
+
+/// Notes at the claims of members whose data they hold: after an adoption, and after a person meddled.
+pub(crate) fn owners(facts: &Facts<'_>) -> Vec<Step> {
+    if facts.roster.certainty != Certainty::Linearizable {
+        return vec![];
+    }
+    facts.roster.seats.iter().filter(|seat| facts.answers(seat).is_some()).filter_map(|seat| note(facts, seat)).collect()
+}
+
+/// The step that notes a member at its claim, unless it stands there. `None` also when the claim is not there.
+pub(crate) fn note(facts: &Facts<'_>, seat: &Seat) -> Option<Step> {
+    let ordinal = seat.ordinal?;
+    let claim = facts.claim(ordinal)?;
+    let owner = owner(facts, seat)?;
+    let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
+    let action = Action::AnnotateClaim { ordinal, uid, resource_version, owner };
+    (claim.owner != Some(owner)).then(|| Step::quiet(action))
+}
+
+fn owner(facts: &Facts<'_>, seat: &Seat) -> Option<ClaimOwner> {
+    let cluster_id: Hex128 = facts.seen.latch.cluster_id?;
+    Some(ClaimOwner { cluster_id, member_id: seat.id, incarnation: seat.incarnation? })
+}
+
+/// Deletes the claim of a removed member.
+pub(crate) fn turn(facts: &Facts<'_>) -> Turn {
+    if facts.roster.certainty != Certainty::Linearizable {
+        return Turn::Pass;
+    }
+    let spare = facts.seen.claims.iter().find(|(ordinal, claim)| is_spent(facts, **ordinal, claim));
+    let Some((ordinal, claim)) = spare else { return Turn::Pass };
+    let name = facts.desired.claim(*ordinal);
+    let action = Action::DeleteClaim {
+        ordinal: *ordinal,
+        uid: claim.uid.clone(),
+        resource_version: claim.resource_version.clone(),
+    };
+    let member = claim.owner.map_or(0, |owner| owner.member_id);
+    let text = format!("deleted the volume claim {name} of the removed member {member}");
+    let step = Step::told(action, "VolumeClaimDeleted", text.clone());
+    let member = Some(facts.desired.pod(*ordinal));
+    Turn::Act(Underway { kind: OperationKind::ScaleDown, step: "DeleteVolumeClaim", member, text }, vec![step])
+}
+
+/// Every condition of rule O4, each by itself enough to leave the claim alone.
+fn is_spent(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen) -> bool {
+    let Some(owner) = claim.owner else { return false };
+    let Some(members) = &facts.seen.members else { return false };
+    let Some(set) = facts.seen.ours() else { return false };
+    let ours = facts.seen.latch.cluster_id == Some(owner.cluster_id) && members.cluster_id == owner.cluster_id;
+    let labelled = claim.cluster_uid.as_ref() == Some(&facts.desired.uid);
+    let removed = members.removed.iter().any(|member| {
+        member.id.0 == owner.member_id
+            && member.incarnation == owner.incarnation
+            && child::ordinal(&member.name, &facts.desired.name) == Some(ordinal)
+    });
+    let present = members.members.iter().any(|member| member.id.0 == owner.member_id) || facts.roster.has(ordinal);
+    let beyond = ordinal >= set.replicas && ordinal >= facts.desired.replicas;
+    let unused = facts.pod(ordinal).is_none() && !claim.terminating;
+    ours && labelled && removed && !present && beyond && unused
+}

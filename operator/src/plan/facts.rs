@@ -1,0 +1,293 @@
+//! What follows from what was seen, before anything is decided: who leads, who the members are, who is well. PURE.
+
+use crate::plan::world::{ClaimSeen, Container, Desired, Machine, NodeSeen, Observed, Ordinal, PodSeen, SetSeen};
+use raftkv_api::{Hex128, Member, MemberRole, NodeState, Peer, Status};
+use raftkv_crds::child;
+
+/// Voters that must agree among `voters`.
+pub(crate) fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// A member, as the best known membership has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub id: u64,
+    /// `None` for a member that somebody added under a name which no pod of this cluster can have.
+    pub ordinal: Option<Ordinal>,
+    pub name: String,
+    pub role: MemberRole,
+    pub incarnation: Option<Hex128>,
+}
+
+impl Seat {
+    /// Counts towards a quorum: in a joint change the outgoing ones as well.
+    pub(crate) fn votes(&self) -> bool {
+        match self.role {
+            MemberRole::Voter | MemberRole::Outgoing => true,
+            MemberRole::Learner => false,
+        }
+    }
+}
+
+/// How sure the membership is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// Read linearizably in this pass: the only one that a removal or a deletion may rest on.
+    Linearizable,
+    /// As the node with the newest configuration among those that answer reports it.
+    Reported,
+    /// As the status remembers it.
+    Remembered,
+}
+
+/// The best known membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Roster {
+    pub certainty: Certainty,
+    pub seats: Vec<Seat>,
+    pub joint: bool,
+    pub conf_index: u64,
+}
+
+impl Roster {
+    pub(crate) fn voters(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().filter(|seat| seat.votes())
+    }
+
+    pub(crate) fn learners(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().filter(|seat| !seat.votes())
+    }
+
+    pub(crate) fn voter_at(&self, ordinal: Ordinal) -> Option<&Seat> {
+        self.voters().find(|seat| seat.ordinal == Some(ordinal))
+    }
+
+    pub(crate) fn has(&self, ordinal: Ordinal) -> bool {
+        self.seats.iter().any(|seat| seat.ordinal == Some(ordinal))
+    }
+
+    /// One more than the highest place that a member has.
+    pub(crate) fn span(&self) -> u32 {
+        self.seats.iter().filter_map(|seat| seat.ordinal).max().map_or(0, |highest| highest + 1)
+    }
+}
+
+/// The node that leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leader<'a> {
+    pub ordinal: Ordinal,
+    pub id: u64,
+    pub status: &'a Status,
+}
+
+/// Everything that decisions look at.
+pub(crate) struct Facts<'a> {
+    pub desired: &'a Desired,
+    pub seen: &'a Observed,
+    pub leader: Option<Leader<'a>>,
+    pub roster: Roster,
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn of(desired: &'a Desired, seen: &'a Observed) -> Self {
+        let leader = leader(seen);
+        Facts { desired, seen, leader, roster: roster(desired, seen, leader) }
+    }
+
+    pub(crate) fn pod(&self, ordinal: Ordinal) -> Option<&'a PodSeen> {
+        self.seen.pods.get(&ordinal)
+    }
+
+    pub(crate) fn claim(&self, ordinal: Ordinal) -> Option<&'a ClaimSeen> {
+        self.seen.claims.get(&ordinal)
+    }
+
+    /// What the node with this ordinal says, unless it does not answer.
+    pub(crate) fn status(&self, ordinal: Ordinal) -> Option<&'a Status> {
+        self.pod(ordinal).and_then(answer)
+    }
+
+    /// The data directory of the node with this ordinal, if the node is Blank.
+    pub(crate) fn blank(&self, ordinal: Ordinal) -> Option<Hex128> {
+        self.status(ordinal).filter(|status| status.state == NodeState::Blank)?.incarnation
+    }
+
+    /// Whether a status speaks for the cluster that the latch names.
+    pub(crate) fn is_ours(&self, status: &Status) -> bool {
+        status.cluster_id.is_some() && status.cluster_id == self.seen.latch.cluster_id
+    }
+
+    /// The node of a member answers, and as that very member.
+    pub(crate) fn answers(&self, seat: &Seat) -> Option<&'a Status> {
+        let status = self.status(seat.ordinal?)?;
+        (self.is_ours(status) && status.member_id.is_some_and(|id| id.0 == seat.id)).then_some(status)
+    }
+
+    /// A voter that runs, answers as a voter, and answers its leader as well.
+    pub(crate) fn is_healthy(&self, seat: &Seat) -> bool {
+        let Some(ordinal) = seat.ordinal else {
+            return self.peer(seat.id).is_some_and(|peer| peer.active);
+        };
+        let runs = self.pod(ordinal).is_some_and(|pod| !pod.terminating);
+        let votes = self.answers(seat).is_some_and(|status| status.state == NodeState::Voter);
+        runs && votes && (self.leads(seat.id) || self.peer(seat.id).is_some_and(|peer| peer.active))
+    }
+
+    /// Has, but for a moment's worth, all that the leader has.
+    pub(crate) fn is_caught_up(&self, seat: &Seat) -> bool {
+        self.leads(seat.id) || self.peer(seat.id).is_some_and(|peer| peer.caught_up)
+    }
+
+    /// Healthy and caught up.
+    pub(crate) fn is_well(&self, seat: &Seat) -> bool {
+        self.is_healthy(seat) && self.is_caught_up(seat)
+    }
+
+    /// Well, and the kubelet lets clients through to it.
+    pub(crate) fn serves(&self, seat: &Seat) -> bool {
+        self.is_well(seat) && seat.ordinal.and_then(|ordinal| self.pod(ordinal)).is_some_and(|pod| pod.ready)
+    }
+
+    pub(crate) fn leads(&self, id: u64) -> bool {
+        self.leader.is_some_and(|leader| leader.id == id)
+    }
+
+    pub(crate) fn peer(&self, id: u64) -> Option<&'a Peer> {
+        self.leader?.status.peers.iter().find(|peer| peer.id.0 == id)
+    }
+
+    /// Voters other than those excluded that are well.
+    pub(crate) fn well_without(&self, excluded: &[u64]) -> usize {
+        self.roster.voters().filter(|seat| !excluded.contains(&seat.id) && self.is_well(seat)).count()
+    }
+
+    /// Whether a node of a voter has not read its data to the end.
+    pub(crate) fn opening(&self) -> Option<&Seat> {
+        self.roster.voters().find(|seat| {
+            let status = seat.ordinal.and_then(|ordinal| self.status(ordinal));
+            status.is_some_and(|status| status.state == NodeState::Opening)
+        })
+    }
+
+    /// Members that have the membership of this index on disk and applied, themselves included.
+    pub(crate) fn durable_at(&self, conf_index: u64) -> usize {
+        let durable = |seat: &&Seat| match self.leader {
+            Some(leader) if leader.id == seat.id => leader.status.durable_conf_index >= conf_index,
+            Some(_) | None => self.peer(seat.id).is_some_and(|peer| peer.durable_conf_index >= conf_index),
+        };
+        self.roster.voters().filter(durable).count()
+    }
+
+    /// The Kubernetes node that the pod runs on, or that its volume is tied to.
+    pub(crate) fn machine(&self, ordinal: Ordinal) -> Option<(&'a str, Machine)> {
+        let of_pod = self.pod(ordinal).and_then(|pod| pod.machine.as_deref());
+        let of_claim = || self.claim(ordinal).and_then(|claim| claim.machine.as_deref());
+        let name = of_pod.or_else(of_claim)?;
+        Some((name, self.seen.machines.get(name).copied().unwrap_or(Machine::Unknown)))
+    }
+
+    /// Why a pod does not answer, in words that do not change while nothing does.
+    pub(crate) fn trouble(&self, ordinal: Ordinal) -> String {
+        let Some(pod) = self.pod(ordinal) else { return "there is no such pod".to_string() };
+        if pod.terminating {
+            return "it is stopping".to_string();
+        }
+        match (&pod.container, &pod.node) {
+            (Container::Unscheduled(why), _) => format!("it cannot be scheduled: {why}"),
+            (Container::Starting, _) => "its container is being made".to_string(),
+            (Container::Failing(why), _) => format!("its container does not run: {why}"),
+            (Container::Running, NodeSeen::Unreachable(why)) => format!("it does not answer: {why}"),
+            (Container::Running, NodeSeen::Answered(status)) => state_words(status),
+        }
+    }
+}
+
+/// What a node says of itself, in words that do not change while nothing does.
+fn state_words(status: &Status) -> String {
+    match status.state {
+        NodeState::Opening => "it is opening its data".to_string(),
+        NodeState::Blank => "its volume is empty".to_string(),
+        NodeState::Learner => "it is a learner".to_string(),
+        NodeState::Voter => "it votes".to_string(),
+        NodeState::Removed => "it was removed from the cluster".to_string(),
+        NodeState::Quarantined => {
+            format!("it does not trust its data: {}", status.reason.as_deref().unwrap_or("it gives no reason"))
+        }
+    }
+}
+
+/// The status of a node that answers.
+pub(crate) fn answer(pod: &PodSeen) -> Option<&Status> {
+    match &pod.node {
+        NodeSeen::Answered(status) => Some(status),
+        NodeSeen::Unreachable(_) => None,
+    }
+}
+
+/// Of the nodes of this cluster that say they lead, the one with the highest term: a deposed leader may not know it yet.
+fn leader(seen: &Observed) -> Option<Leader<'_>> {
+    let statuses = seen.pods.iter().filter_map(|(ordinal, pod)| answer(pod).map(|status| (*ordinal, status)));
+    statuses
+        .filter(|(_, status)| status.cluster_id.is_some() && status.cluster_id == seen.latch.cluster_id)
+        .filter_map(|(ordinal, status)| Some(Leader { ordinal, id: status.member_id?.0, status }))
+        .filter(|leader| leader.status.leader_id.is_some_and(|id| id.0 == leader.id))
+        .max_by_key(|leader| leader.status.term)
+}
+
+fn roster(desired: &Desired, seen: &Observed, leader: Option<Leader<'_>>) -> Roster {
+    let ours = |members: &&raftkv_api::Members| Some(members.cluster_id) == seen.latch.cluster_id;
+    if let (Some(members), Some(_)) = (seen.members.as_ref().filter(ours), leader) {
+        return Roster {
+            certainty: Certainty::Linearizable,
+            seats: seats(desired, &members.members),
+            joint: members.joint,
+            conf_index: members.conf_index,
+        };
+    }
+    let statuses = seen.pods.values().filter_map(answer);
+    let ours = statuses.filter(|status| status.cluster_id.is_some() && status.cluster_id == seen.latch.cluster_id);
+    let newest = ours.filter(|status| !status.members.is_empty()).max_by_key(|status| status.conf_index);
+    match newest {
+        Some(status) => Roster {
+            certainty: Certainty::Reported,
+            seats: seats(desired, &status.members),
+            joint: status.joint,
+            conf_index: status.conf_index,
+        },
+        None => remembered(desired, seen),
+    }
+}
+
+fn seats(desired: &Desired, members: &[Member]) -> Vec<Seat> {
+    let seat = |member: &Member| Seat {
+        id: member.id.0,
+        ordinal: child::ordinal(&member.name, &desired.name),
+        name: member.name.clone(),
+        role: member.role,
+        incarnation: Some(member.incarnation),
+    };
+    members.iter().map(seat).collect()
+}
+
+fn remembered(desired: &Desired, seen: &Observed) -> Roster {
+    let seat = |(id, ordinal): (&u64, &Ordinal)| Seat {
+        id: *id,
+        ordinal: Some(*ordinal),
+        name: desired.pod(*ordinal),
+        role: MemberRole::Voter,
+        incarnation: None,
+    };
+    let seats = seen.memory.members.iter().map(seat).collect();
+    Roster { certainty: Certainty::Remembered, seats, joint: false, conf_index: 0 }
+}
+
+impl Observed {
+    /// This cluster's StatefulSet.
+    pub(crate) fn ours(&self) -> Option<&crate::plan::world::Set> {
+        match &self.set {
+            SetSeen::Ours(set) => Some(set),
+            SetSeen::Absent | SetSeen::Leaving | SetSeen::Taken(_) => None,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! How a cluster begins: formed once on one proved-empty disk (rule O1), or found again on volumes that hold it (rule O2).
+//! PURE. Here alone `Init` is planned, and only for the data directory that was latched before.
+
+use crate::plan::action::{Action, Problem, Step, Turn, Underway};
+use crate::plan::facts::{Facts, answer, quorum};
+use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal, Seed};
+use raftkv_api::{Hex128, MemberRole, NodeState, Status};
+use raftkv_crds::{OperationKind, Reason};
+use std::collections::BTreeSet;
+
+/// The id that `init` gives to the first member.
+const FIRST_MEMBER_ID: u64 = 1;
+
+/// A claim that is older than this cluster, or was another cluster's. One that the StatefulSet of ours made has no label yet.
+pub(crate) fn is_foreign(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
+    match (&claim.cluster_uid, facts.seen.ours()) {
+        (Some(uid), _) => *uid != facts.desired.uid,
+        (None, Some(set)) => claim.created < set.created,
+        (None, None) => true,
+    }
+}
+
+fn foreign<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (Ordinal, &'a ClaimSeen)> {
+    let claims = facts.seen.claims.iter().map(|(ordinal, claim)| (*ordinal, claim));
+    claims.filter(|(_, claim)| is_foreign(facts, claim))
+}
+
+/// One more than the highest place that a foreign claim has, while it is not known whose data they hold.
+pub(crate) fn foreign_span(facts: &Facts<'_>) -> Option<u32> {
+    if facts.seen.latch.bootstrapped {
+        return None;
+    }
+    foreign(facts).map(|(ordinal, _)| ordinal + 1).max()
+}
+
+/// With no membership known from anywhere, the volumes that carry members say how many pods there were.
+pub(crate) fn claimed_span(facts: &Facts<'_>) -> u32 {
+    let claims = facts.seen.claims.iter();
+    let owned = claims.filter(|(_, claim)| claim.owner.is_some() && facts.roster.seats.is_empty());
+    owned.map(|(ordinal, _)| ordinal + 1).max().unwrap_or(0)
+}
+
+/// The next step towards a formed cluster.
+pub(crate) fn turn(facts: &Facts<'_>) -> Turn {
+    if facts.seen.latch.bootstrapped || facts.desired.suspend {
+        return Turn::Pass;
+    }
+    if foreign_span(facts).is_some() || claimants(facts).next().is_some() { adopt(facts) } else { seed(facts) }
+}
+
+/// Nodes that belong to a cluster, whichever it is.
+fn claimants<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (Ordinal, &'a Status)> {
+    let answers = facts.seen.pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, answer(pod)?)));
+    answers.filter(|(_, status)| status.cluster_id.is_some())
+}
+
+/// What the nodes that belong to a cluster say together.
+enum Finding {
+    /// A quorum of the voters of the newest configuration answers.
+    Quorum(Hex128),
+    /// It may still come to one: who has not answered yet.
+    Unclear(Vec<String>),
+    /// It does not.
+    Refused(String),
+}
+
+fn finding(facts: &Facts<'_>) -> Finding {
+    let clusters: BTreeSet<_> = claimants(facts).map(|(_, status)| (status.cluster_id, status.genesis)).collect();
+    if clusters.len() > 1 {
+        return Finding::Refused("the volumes hold data of more than one cluster".to_string());
+    }
+    if let Some(why) = unlike_seed(facts) {
+        return Finding::Refused(why);
+    }
+    let newest = claimants(facts).filter(|(_, status)| !status.members.is_empty());
+    let newest = newest.max_by_key(|(_, status)| status.conf_index);
+    let (answering, voters) = newest.map_or((0, 0), |(_, status)| count(facts, status));
+    let silent: Vec<String> = silent(facts);
+    match claimants(facts).next().and_then(|(_, status)| status.cluster_id) {
+        Some(id) if voters > 0 && answering >= quorum(voters) => Finding::Quorum(id),
+        Some(_) | None if !silent.is_empty() => Finding::Unclear(silent),
+        Some(_) => {
+            Finding::Refused(format!("{answering} of the {voters} voters answer, and {} are needed", quorum(voters)))
+        }
+        None => Finding::Refused("no node on them says that it belongs to a cluster".to_string()),
+    }
+}
+
+/// A seed that was latched names the one cluster that may be found.
+fn unlike_seed(facts: &Facts<'_>) -> Option<String> {
+    let known = facts.seen.latch.bootstrap.or(facts.seen.ours()?.bootstrap)?.cluster_id;
+    let other = claimants(facts).find(|(_, status)| status.cluster_id != Some(known))?;
+    Some(format!("{} belongs to another cluster than the one that was being formed, {known}", facts.desired.pod(other.0)))
+}
+
+/// Voters of this configuration that answer as voters, and all of them.
+fn count(facts: &Facts<'_>, configuration: &Status) -> (usize, usize) {
+    let voters = configuration.members.iter().filter(|member| member.role != MemberRole::Learner);
+    let answers = |id| {
+        let mut nodes = claimants(facts).map(|(_, status)| status);
+        nodes.any(|status| status.member_id == Some(id) && status.state == NodeState::Voter)
+    };
+    let (mut answering, mut all) = (0, 0);
+    for voter in voters {
+        all += 1;
+        answering += usize::from(answers(voter.id));
+    }
+    (answering, all)
+}
+
+/// Pods of volumes in question that have not said what is on them.
+fn silent(facts: &Facts<'_>) -> Vec<String> {
+    let span = foreign_span(facts).unwrap_or(0).max(claimed_span(facts));
+    let unread = |ordinal: &Ordinal| facts.status(*ordinal).is_none_or(|status| status.state == NodeState::Opening);
+    let trouble = |ordinal| format!("{}: {}", facts.desired.pod(ordinal), facts.trouble(ordinal));
+    (0..span).filter(unread).map(trouble).collect()
+}
+
+fn adopt(facts: &Facts<'_>) -> Turn {
+    let formed_here = foreign_span(facts).is_none() && facts.seen.latch.bootstrap.is_some();
+    let kind = if formed_here { OperationKind::Bootstrap } else { OperationKind::Adopt };
+    let underway = |step, text: String| Underway { kind, step, member: None, text };
+    match finding(facts) {
+        Finding::Quorum(cluster_id) => {
+            let (reason, text) = match formed_here {
+                true => ("ClusterFormed", format!("formed cluster {cluster_id}")),
+                false => ("VolumesAdopted", format!("found cluster {cluster_id} on its volumes and took it over")),
+            };
+            let step = Step::told(Action::LatchFormed { cluster_id }, reason, text.clone());
+            Turn::Act(underway("LatchFormed", text), vec![step])
+        }
+        Finding::Unclear(silent) => {
+            Turn::Wait(underway("WaitForVolumes", format!("waiting for what is on the volumes: {}", silent.join("; "))))
+        }
+        Finding::Refused(why) => Turn::Wait(underway("Refused", why)),
+    }
+}
+
+fn seed(facts: &Facts<'_>) -> Turn {
+    let Some(set) = facts.seen.ours() else { return Turn::Pass };
+    let first = facts.desired.pod(0);
+    let underway = |step, text: String| Underway { kind: OperationKind::Bootstrap, step, member: Some(first.clone()), text };
+    let latch = |seed| {
+        let text = format!("{first} will form the cluster {}", seed_text(&seed));
+        Turn::Act(underway("LatchSeed", text), vec![Step::quiet(Action::LatchSeed(seed))])
+    };
+    match (facts.seen.latch.bootstrap, set.bootstrap) {
+        (None, Some(noted)) => latch(noted),
+        (None, None) => match facts.blank(0) {
+            Some(incarnation) => latch(Seed { cluster_id: facts.seen.fresh_cluster_id, incarnation }),
+            None => Turn::Wait(underway("WaitForFirstPod", format!("waiting for {first}: {}", facts.trouble(0)))),
+        },
+        (Some(seed), noted) if noted != Some(seed) => {
+            let action = Action::AnnotateSeed { seed, resource_version: set.resource_version.clone() };
+            Turn::Act(underway("AnnotateSeed", format!("noting {first} at the StatefulSet")), vec![Step::quiet(action)])
+        }
+        (Some(seed), _) if facts.blank(0) == Some(seed.incarnation) => init(facts, seed, underway("Init", format!("telling {first} to form the cluster"))),
+        (Some(_), _) => Turn::Wait(underway("WaitForFirstPod", format!("waiting for {first}: {}", facts.trouble(0)))),
+    }
+}
+
+fn seed_text(seed: &Seed) -> String {
+    format!("{} on its data directory {}", seed.cluster_id, seed.incarnation)
+}
+
+/// The claim is annotated before its node can be anything but Blank.
+fn init(facts: &Facts<'_>, seed: Seed, underway: Underway) -> Turn {
+    let Some(claim) = facts.claim(0) else { return Turn::Wait(underway) };
+    let owner = ClaimOwner { cluster_id: seed.cluster_id, member_id: FIRST_MEMBER_ID, incarnation: seed.incarnation };
+    if claim.owner != Some(owner) {
+        let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
+        let action = Action::AnnotateClaim { ordinal: 0, uid, resource_version, owner };
+        return Turn::Act(underway, vec![Step::quiet(action)]);
+    }
+    let voters = usize::try_from(facts.desired.replicas).unwrap_or(1);
+    let min_voters = u32::try_from(quorum(voters)).unwrap_or(1);
+    let text = format!("told {} to form the cluster {}", facts.desired.pod(0), seed_text(&seed));
+    let step = Step::told(Action::Init { seed, ordinal: 0, min_voters }, "ClusterInitialized", text);
+    Turn::Act(underway, vec![step])
+}
+
+/// What keeps a cluster from beginning and needs a person.
+pub(crate) fn problem(facts: &Facts<'_>) -> Option<Problem> {
+    if facts.seen.latch.bootstrapped {
+        return None;
+    }
+    let in_question = foreign_span(facts).is_some() || claimants(facts).next().is_some();
+    if in_question {
+        return match finding(facts) {
+            Finding::Refused(why) => Some(foreign_problem(facts, &why)),
+            Finding::Quorum(_) | Finding::Unclear(_) => None,
+        };
+    }
+    let (seed, blank) = (facts.seen.latch.bootstrap?, facts.blank(0)?);
+    (blank != seed.incarnation).then(|| Problem {
+        reason: Reason::SeedVolumeLost,
+        text: format!(
+            "{first} was chosen to form the cluster on the data directory {chosen}, and came back with the empty directory {blank}. \
+             If the cluster was formed, writes that it acknowledged were on the lost volume alone. To start over with an empty cluster: \
+             kubectl delete rkv {name}, kubectl delete pvc -l {label}={name}, and apply it again",
+            first = facts.desired.pod(0), chosen = seed.incarnation, name = facts.desired.name, label = raftkv_crds::label::CLUSTER,
+        ),
+    })
+}
+
+fn foreign_problem(facts: &Facts<'_>, why: &str) -> Problem {
+    let span = foreign_span(facts).unwrap_or(0);
+    let claims: Vec<String> = match span {
+        0 => claimants(facts).map(|(ordinal, _)| facts.desired.claim(ordinal)).collect(),
+        _ => foreign(facts).map(|(ordinal, _)| facts.desired.claim(ordinal)).collect(),
+    };
+    let pods: Vec<String> = (0..span).map(|ordinal| facts.desired.pod(ordinal)).collect();
+    let claims = claims.join(" ");
+    Problem {
+        reason: Reason::ForeignVolumes,
+        text: format!(
+            "volumes of this cluster's names were there before it ({claims}): {why}. Nothing was written to them. \
+             To take the data over, bring back the missing volumes under their names. To give the data up and start empty: \
+             kubectl delete pvc {claims} --wait=false; kubectl delete pod {}",
+            pods.join(" ")
+        ),
+    }
+}

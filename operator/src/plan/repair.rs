@@ -1,0 +1,201 @@
+//! Members that lost their disk (rule O3), their trust in it, or their machine (rule O13). PURE.
+//!
+//! A member is never just dropped: a new one is added under its name, catches up, and takes its place in one joint change.
+
+use crate::plan::action::{Action, Problem, Step, Turn, Underway};
+use crate::plan::change;
+use crate::plan::facts::{Facts, Leader, Seat, quorum};
+use crate::plan::world::{ClaimSeen, Machine, Ordinal, PodSeen};
+use raftkv_api::{Hex128, NodeState};
+use raftkv_crds::{OperationKind, Reason, annotation};
+
+/// With fewer voters than this, a lost disk has lost the quorum, and there is no majority to replace it by.
+const VOTERS_MIN: usize = 3;
+
+/// A node that was silent for so long is called unreachable: longer than a container takes to start.
+const UNREACHABLE_AFTER_S: i64 = 15;
+
+/// The next step of the first repair that is due.
+pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+    // A member that the spec does not ask for is removed, not repaired.
+    let wanted = facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|at| at < facts.desired.replicas));
+    for seat in wanted {
+        let Some(ordinal) = seat.ordinal else { continue };
+        for repair in [lost_node, untrusted, lost_disk] {
+            match repair(facts, leader, seat, ordinal) {
+                Turn::Pass => {}
+                turn @ (Turn::Act(..) | Turn::Wait(_)) => return turn,
+            }
+        }
+    }
+    Turn::Pass
+}
+
+/// The others are a quorum without this member, and none of them is still reading its data.
+fn others_hold(facts: &Facts<'_>, seat: &Seat) -> Result<(), String> {
+    let voters = facts.roster.voters().count();
+    if voters < VOTERS_MIN {
+        return Err(format!("with {voters} voters there is no quorum without it"));
+    }
+    if let Some(opening) = facts.opening() {
+        return Err(format!("{} is still opening its data", opening.name));
+    }
+    let well = facts.well_without(&[seat.id]);
+    match well >= quorum(voters) {
+        true => Ok(()),
+        false => Err(format!("{well} of the other voters are well, and {} are needed", quorum(voters))),
+    }
+}
+
+fn underway(seat: &Seat, step: &'static str, text: String) -> Underway {
+    Underway { kind: OperationKind::Replace, step, member: Some(seat.name.clone()), text }
+}
+
+/// A member that came back with an empty disk gets a successor of its name.
+fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let Some(incarnation) = facts.blank(ordinal).filter(|blank| Some(*blank) != seat.incarnation) else { return Turn::Pass };
+    if facts.pod(ordinal).is_some_and(|pod| pod.terminating) {
+        return Turn::Pass;
+    }
+    if facts.seen.memory.blank.get(&ordinal) != Some(&incarnation) {
+        let text = format!("{} shows an empty volume; looking a second time", seat.name);
+        return Turn::Wait(underway(seat, "ConfirmLostDisk", text));
+    }
+    if let Err(why) = others_hold(facts, seat) {
+        return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its volume: {why}", seat.name)));
+    }
+    let step = change::add(facts, leader, ordinal, incarnation);
+    Turn::Act(underway(seat, "AddLearner", format!("adding a successor for {}", seat.name)), vec![step])
+}
+
+/// A member that does not trust its data sets it aside; then it has lost its disk.
+fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else { return Turn::Pass };
+    let Some(incarnation): Option<Hex128> = status.incarnation else { return Turn::Pass };
+    if let Err(why) = others_hold(facts, seat) {
+        return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} does not trust its data: {why}", seat.name)));
+    }
+    let step = change::reset(ordinal, incarnation, &seat.name);
+    Turn::Act(underway(seat, "Reset", format!("setting the data of {} aside", seat.name)), vec![step])
+}
+
+/// What says that a member's machine will not come back.
+fn evidence(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<String> {
+    if facts.status(ordinal).is_some() {
+        return None;
+    }
+    let by_person = facts.desired.replace.is_some_and(|it| it.ordinal == ordinal && it.member_id == seat.id);
+    if by_person {
+        return Some(format!("the annotation {} names it", annotation::REPLACE));
+    }
+    match facts.machine(ordinal)? {
+        (name, Machine::Gone) => Some(format!("its Kubernetes node {name} does not exist any more")),
+        (name, Machine::OutOfService) => Some(format!("its Kubernetes node {name} is marked as out of service")),
+        (_, Machine::Present | Machine::Unknown) => None,
+    }
+}
+
+/// First the claim, then the pod that holds on to it: so the next pod gets a new volume, and the old process, should it
+/// still run somewhere, keeps its old id and can only be outvoted.
+fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let Some(evidence) = evidence(facts, seat, ordinal) else { return Turn::Pass };
+    if let Err(why) = others_hold(facts, seat) {
+        return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its machine: {why}", seat.name)));
+    }
+    match (facts.claim(ordinal), facts.pod(ordinal)) {
+        (Some(claim), _) if !claim.terminating && is_lost(facts, seat, claim) => {
+            let step = delete_claim(facts, ordinal, claim, &evidence);
+            Turn::Act(underway(seat, "DeleteVolumeClaim", format!("giving up the volume of {}", seat.name)), vec![step])
+        }
+        (claim, Some(pod)) if claim.is_none_or(|claim| claim.terminating) || is_stranded(facts, pod) => {
+            let step = delete_pod(ordinal, pod, &seat.name, &evidence);
+            Turn::Act(underway(seat, "DeletePod", format!("giving up the pod {}", seat.name)), vec![step])
+        }
+        (Some(_) | None, Some(_) | None) => {
+            Turn::Wait(underway(seat, "WaitForPod", format!("waiting for a new {}: {}", seat.name, facts.trouble(ordinal))))
+        }
+    }
+}
+
+/// The claim holds the data of the member itself, or is tied to a machine that is gone.
+fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
+    let machine = claim.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
+    claim.owner.is_some_and(|owner| owner.member_id == seat.id) || machine.is_some_and(|machine| machine.is_gone_for_good())
+}
+
+/// The pod is one of a machine that is gone, which no kubelet will ever end.
+fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
+    let machine = pod.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
+    machine.is_some_and(|machine| machine.is_gone_for_good())
+}
+
+fn delete_claim(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen, evidence: &str) -> Step {
+    let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
+    let text = format!("deleted the volume claim {}: {evidence}", facts.desired.claim(ordinal));
+    Step::told(Action::DeleteClaim { ordinal, uid, resource_version }, "LostVolumeClaimDeleted", text)
+}
+
+fn delete_pod(ordinal: Ordinal, pod: &PodSeen, name: &str, evidence: &str) -> Step {
+    let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
+    let text = format!("deleted the pod {name} without waiting for its machine: {evidence}");
+    Step::told(Action::DeletePod { ordinal, uid, resource_version, now: true }, "LostPodDeleted", text)
+}
+
+/// What is wrong with the members, and what a person can do.
+pub(crate) fn problems(facts: &Facts<'_>) -> Vec<Problem> {
+    facts.roster.voters().filter_map(|seat| problem(facts, seat)).collect()
+}
+
+fn problem(facts: &Facts<'_>, seat: &Seat) -> Option<Problem> {
+    let ordinal = seat.ordinal?;
+    let Some(status) = facts.status(ordinal) else { return unreachable(facts, seat, ordinal) };
+    if status.cluster_id.is_some() && !facts.is_ours(status) {
+        return Some(foreign_node(&seat.name));
+    }
+    match status.state {
+        NodeState::Quarantined => Some(Problem {
+            reason: Reason::MemberQuarantined,
+            text: format!(
+                "{} does not trust its own data and takes no part: {}. It is replaced by itself as long as the other voters are a quorum",
+                seat.name,
+                status.reason.as_deref().unwrap_or("it gives no reason")
+            ),
+        }),
+        NodeState::Blank => Some(Problem {
+            reason: Reason::DiskLost,
+            text: format!("{} came back with an empty volume; member {} is replaced", seat.name, seat.id),
+        }),
+        NodeState::Opening | NodeState::Learner | NodeState::Voter | NodeState::Removed => None,
+    }
+}
+
+/// A pod that was started a moment ago does not answer either; only one that is not on its way counts.
+fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Problem> {
+    let pod = facts.pod(ordinal)?;
+    let since = facts.seen.memory.silent.get(&ordinal).copied().unwrap_or(facts.seen.now);
+    let starting = facts.seen.now.as_second() - since.as_second() < UNREACHABLE_AFTER_S;
+    let machine_gone = evidence(facts, seat, ordinal).is_some();
+    if pod.ready || facts.desired.suspend || (starting && !machine_gone) {
+        return None;
+    }
+    Some(Problem {
+        reason: Reason::MemberUnreachable,
+        text: format!(
+            "{name} (member {id}) does not answer: {}. Its volume may be good, so that it waits for its machine. If that machine is \
+             gone for good: kubectl annotate rkv {} {}={name}/{id}",
+            facts.trouble(ordinal),
+            facts.desired.name,
+            annotation::REPLACE,
+            name = seat.name,
+            id = seat.id,
+        ),
+    })
+}
+
+/// A pod that answers as a node of another cluster.
+pub(crate) fn foreign_node(name: &str) -> Problem {
+    Problem {
+        reason: Reason::ForeignNode,
+        text: format!("{name} answers as a node of another cluster: its volume holds that cluster's data. It is left alone"),
+    }
+}

@@ -1,0 +1,107 @@
+//! How many pods there shall be (rule O10), and how many of them must stay (rule O12). PURE.
+
+use crate::plan::action::{Action, Step, Turn, Underway};
+use crate::plan::facts::{Certainty, Facts, quorum};
+use crate::plan::form;
+use crate::plan::world::Set;
+use raftkv_crds::OperationKind;
+
+/// What the number of pods is to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// This many.
+    Be(u32),
+    /// It stays, until what the sentence says.
+    Stay(String),
+}
+
+/// How many pods there shall be.
+pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
+    let current = facts.seen.ours().map(|set| set.replicas);
+    if facts.desired.suspend {
+        return match facts.roster.joint {
+            true => Size::Stay("a joint change of the membership is in flight; pods are stopped after it".to_string()),
+            false => Size::Be(0),
+        };
+    }
+    if let Some(span) = form::foreign_span(facts) {
+        return Size::Be(span);
+    }
+    let members = facts.desired.replicas.max(facts.roster.span()).max(form::claimed_span(facts));
+    let Some(current) = current else { return Size::Be(members) };
+    if members >= current {
+        return Size::Be(members);
+    }
+    if !facts.seen.latch.bootstrapped {
+        return Size::Be(members);
+    }
+    match facts.roster.certainty {
+        Certainty::Linearizable => shrink(facts, members, current),
+        // Who is a member cannot be told without a leader, so no pod is given up.
+        Certainty::Reported | Certainty::Remembered => Size::Be(current),
+    }
+}
+
+/// A pod goes when a quorum of the survivors has its removal on disk and applied.
+fn shrink(facts: &Facts<'_>, members: u32, current: u32) -> Size {
+    let removed = facts.seen.members.iter().flat_map(|members| &members.removed);
+    let going: Vec<String> = (members..current).map(|ordinal| facts.desired.pod(ordinal)).collect();
+    let index = removed.filter(|member| going.contains(&member.name)).map(|member| member.index).max().unwrap_or(0);
+    let (durable, voters) = (facts.durable_at(index), facts.roster.voters().count());
+    if durable >= quorum(voters) {
+        return Size::Be(members);
+    }
+    Size::Stay("a quorum of the remaining members has yet to write the removal to disk".to_string())
+}
+
+/// The step that makes or updates the StatefulSet; `Turn::Wait` when its size must stay for a while.
+pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Turn) {
+    let current = set.map_or(0, |set| set.replicas);
+    let (wanted, turn) = match replicas(facts) {
+        Size::Be(wanted) => (wanted, Turn::Pass),
+        Size::Stay(text) => (current, wait(facts, text)),
+    };
+    let Some(set) = set else {
+        let step = Step::told(
+            Action::CreateSet { replicas: wanted },
+            "StatefulSetCreated",
+            format!("made the StatefulSet {} with {wanted} pods", facts.desired.name),
+        );
+        return (if facts.desired.suspend { vec![] } else { vec![step] }, turn);
+    };
+    if !set.differs && set.replicas == wanted {
+        return (vec![], turn);
+    }
+    // A spec that the API server refuses must not keep the size from following the membership: the size alone is applied.
+    let action = Action::ApplySet { replicas: wanted, resource_version: set.resource_version.clone() };
+    let step = match set.replicas == wanted {
+        true => Step::quiet(action),
+        false => Step::told(action, "PodsScaled", format!("pods of {}: {} -> {wanted}", facts.desired.name, set.replicas)),
+    };
+    (vec![step], turn)
+}
+
+fn wait(facts: &Facts<'_>, text: String) -> Turn {
+    let kind = OperationKind::ScaleDown;
+    let step = if facts.desired.suspend { "WaitForJointChange" } else { "WaitForDurableRemoval" };
+    Turn::Wait(Underway { kind, step, member: None, text })
+}
+
+/// Pods that must stay available while `voters` vote; with one or two of them one may go, unless the user is strict.
+pub(crate) fn budget(facts: &Facts<'_>, voters: usize) -> u32 {
+    let stay = match voters {
+        0 => 0,
+        1 | 2 if !facts.desired.strict_budget => voters - 1,
+        _ => quorum(voters),
+    };
+    u32::try_from(stay).expect("a cluster has at most a few members")
+}
+
+/// The step that brings the disruption budget to the voters that there are. Unknown members: it stays.
+pub(crate) fn budget_step(facts: &Facts<'_>) -> Option<Step> {
+    let known = facts.roster.certainty == Certainty::Linearizable;
+    let voters = facts.roster.voters().count();
+    let target = budget(facts, voters);
+    let current = facts.seen.ours().and_then(|set| set.budget);
+    (known && current != Some(target)).then(|| Step::quiet(Action::SetBudget { min_available: target }))
+}

@@ -1,0 +1,283 @@
+//! What a plan is made from: what the user asks for, and what was seen. Plain data, with the time in it. PURE.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use raftkv_api::{Hex128, Members, Status};
+use raftkv_crds::{Operation, child};
+use std::collections::BTreeMap;
+
+/// The place of a pod in its StatefulSet. It is an address and never an identity.
+pub type Ordinal = u32;
+
+/// What the user asks for, as far as decisions depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The cluster's name.
+    pub name: String,
+    /// The uid of the `RaftKvCluster`.
+    pub uid: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Members asked for.
+    pub replicas: u32,
+    /// Run no pods.
+    pub suspend: bool,
+    /// Change nothing.
+    pub paused: bool,
+    /// A quorum stays whatever the size.
+    pub strict_budget: bool,
+    /// A person says that this member's node is gone for good.
+    pub replace: Option<Replace>,
+    /// Seconds without a step forward after which a change is reported as stuck.
+    pub progress_deadline_s: i64,
+    /// The image that the pods shall run, for the status.
+    pub image: String,
+    /// What follows a pod's name in its DNS name.
+    pub peer_domain: String,
+    /// Why the spec cannot be carried out, if it cannot.
+    pub invalid: Option<String>,
+}
+
+impl Desired {
+    /// The URL by which members reach the member with this ordinal.
+    pub fn peer_url(&self, ordinal: Ordinal) -> String {
+        format!("http://{}.{}:2380", child::pod(&self.name, ordinal), self.peer_domain)
+    }
+
+    /// The name of the pod with this ordinal.
+    pub fn pod(&self, ordinal: Ordinal) -> String {
+        child::pod(&self.name, ordinal)
+    }
+
+    /// The name of the volume claim of the pod with this ordinal.
+    pub fn claim(&self, ordinal: Ordinal) -> String {
+        child::claim(&self.name, ordinal)
+    }
+}
+
+/// The annotation `raftkv.dev/replace`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replace {
+    /// The pod.
+    pub ordinal: Ordinal,
+    /// The member, so that an annotation that was left behind does not hit its successor.
+    pub member_id: u64,
+}
+
+/// What was seen in one pass.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// When.
+    pub now: Timestamp,
+    /// A random id, for a cluster that has none yet.
+    pub fresh_cluster_id: Hex128,
+    /// What the status remembers for ever.
+    pub latch: Latch,
+    /// What the status and the last pass remember for a while.
+    pub memory: Memory,
+    /// The children but for the StatefulSet.
+    pub children: BTreeMap<Child, ChildSeen>,
+    /// The StatefulSet.
+    pub set: SetSeen,
+    /// The volume claims of this cluster's names.
+    pub claims: BTreeMap<Ordinal, ClaimSeen>,
+    /// The pods.
+    pub pods: BTreeMap<Ordinal, PodSeen>,
+    /// The membership, read linearizably from the leader; `None` when that failed or was not possible.
+    pub members: Option<Members>,
+    /// The Kubernetes nodes that were looked up, by name.
+    pub machines: BTreeMap<String, Machine>,
+}
+
+/// What is written once and never taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latch {
+    /// The id on the disks.
+    pub cluster_id: Option<Hex128>,
+    /// The one data directory that may be told to form the cluster.
+    pub bootstrap: Option<Seed>,
+    /// The cluster was formed.
+    pub bootstrapped: bool,
+}
+
+/// The cluster that one data directory may be told to form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The id that the cluster gets.
+    pub cluster_id: Hex128,
+    /// The data directory.
+    pub incarnation: Hex128,
+}
+
+/// What earlier passes left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Of the status: the change under way.
+    pub operation: Option<Operation>,
+    /// Of the status: the conditions.
+    pub conditions: Vec<Condition>,
+    /// Of the status: the members, by id, with their ordinals.
+    pub members: BTreeMap<u64, Ordinal>,
+    /// Of the pass before: Blank nodes and their data directories.
+    pub blank: BTreeMap<Ordinal, Hex128>,
+    /// Of the passes before: nodes that do not answer, and since when.
+    pub silent: BTreeMap<Ordinal, Timestamp>,
+    /// Of the pass before: what the API server said to a child that it refused.
+    pub refused: Option<String>,
+}
+
+/// A child object, but for the StatefulSet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Child {
+    /// The Secret with the token.
+    Auth,
+    /// The headless Service of the members.
+    Peers,
+    /// The Service of the clients.
+    Client,
+    /// The PodDisruptionBudget.
+    Budget,
+}
+
+/// How a child object was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChildSeen {
+    /// It is not there.
+    Absent,
+    /// It is this cluster's and as it should be.
+    Good,
+    /// It is this cluster's, and a field that we set differs.
+    Differs,
+    /// It belongs to an earlier cluster of this name and is being deleted.
+    Leaving,
+    /// It is somebody else's: whose, in words.
+    Taken(String),
+}
+
+/// The StatefulSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetSeen {
+    /// It is not there.
+    Absent,
+    /// It belongs to an earlier cluster of this name and is being deleted.
+    Leaving,
+    /// It is somebody else's: whose, in words.
+    Taken(String),
+    /// It is this cluster's.
+    Ours(Set),
+}
+
+/// This cluster's StatefulSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Fences writes.
+    pub resource_version: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// The template, or another field that we set, differs from what it should be.
+    pub differs: bool,
+    /// Its controller has seen the newest template, so that "outdated" can be told.
+    pub settled: bool,
+    /// The annotation [`raftkv_crds::annotation::BOOTSTRAP`].
+    pub bootstrap: Option<Seed>,
+    /// `minAvailable` of the disruption budget, if there is one.
+    pub budget: Option<u32>,
+}
+
+/// A volume claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimSeen {
+    /// Fences writes.
+    pub uid: String,
+    /// Fences writes.
+    pub resource_version: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The label [`raftkv_crds::label::CLUSTER_UID`].
+    pub cluster_uid: Option<String>,
+    /// Whose data it holds, as it was annotated.
+    pub owner: Option<ClaimOwner>,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// The Kubernetes node that its volume is tied to, when that is known.
+    pub machine: Option<String>,
+}
+
+/// Whose data a volume holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimOwner {
+    /// The cluster.
+    pub cluster_id: Hex128,
+    /// The member.
+    pub member_id: u64,
+    /// The data directory.
+    pub incarnation: Hex128,
+}
+
+/// A pod and the node in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodSeen {
+    /// Fences writes.
+    pub uid: String,
+    /// Fences writes.
+    pub resource_version: String,
+    /// It was made from an older template; meaningful while [`Set::settled`].
+    pub outdated: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// Ready, as the kubelet sees it.
+    pub ready: bool,
+    /// Its container.
+    pub container: Container,
+    /// Its Kubernetes node.
+    pub machine: Option<String>,
+    /// What the node in it says.
+    pub node: NodeSeen,
+}
+
+/// The container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// The scheduler found no place for the pod: its words.
+    Unscheduled(String),
+    /// It is being made.
+    Starting,
+    /// It cannot start, or keeps ending: reason and message.
+    Failing(String),
+    /// It runs.
+    Running,
+}
+
+/// What a node says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeSeen {
+    /// It does not answer: why.
+    Unreachable(String),
+    /// Its status.
+    Answered(Box<Status>),
+}
+
+/// A Kubernetes node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// It could not be looked up, or may not be.
+    Unknown,
+    /// It is there.
+    Present,
+    /// A person or a controller vouches that it is off: taint `node.kubernetes.io/out-of-service`.
+    OutOfService,
+    /// Its Node object is gone.
+    Gone,
+}
+
+impl Machine {
+    /// Whether nothing can be running there any more.
+    pub fn is_gone_for_good(self) -> bool {
+        match self {
+            Machine::OutOfService | Machine::Gone => true,
+            Machine::Unknown | Machine::Present => false,
+        }
+    }
+}
