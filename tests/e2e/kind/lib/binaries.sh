@@ -45,8 +45,7 @@ from_module() {
   local dir=$1 module=$2 package=$3 name=$4 version
   version=$(module_version "$dir" "$module")
   is_current "$bin/$name" "$module" "$version" && return
-  step "building $name $version (a cold Kubernetes build takes about ten minutes on two cores)" \
-    go_build "$dir" "$package" "$bin/$name"
+  step "building $name $version" go_build "$dir" "$package" "$bin/$name"
 }
 
 go_build() {
@@ -61,7 +60,7 @@ go_build() {
     tags="no_btrfs no_devmapper no_zfs"
   fi
   cd "$kind_dir/modules/$dir"
-  CGO_ENABLED=0 go build -tags "$tags" -ldflags "$ldflags" -o "$output" "$package"
+  CGO_ENABLED=0 go build -buildvcs=false -tags "$tags" -ldflags "$ldflags" -o "$output" "$package"
 }
 
 installed_by_go() {

@@ -62,6 +62,7 @@ build_node_image() {
   installed jq jq
   installed debootstrap debootstrap
   [ -x /bin/busybox ] || installed busybox busybox-static
+  say "building what the node image is made of: up to twenty minutes on two cores the first time, nothing when it is there"
   binary kubeadm kubelet kubectl kube-apiserver kube-controller-manager kube-scheduler kube-proxy \
     etcd containerd containerd-shim-runc-v2 ctr coredns local-path-provisioner
   debian_base
