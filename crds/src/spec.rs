@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40")
         .message("metadata.name must be at most 40 lower-case letters, digits and '-', begin with a letter and end with a letter or digit: pods and Services carry it")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.storage == oldSelf.storage")
     .message("spec.storage cannot be changed: the volumes exist. Make a new cluster with the storage that you want and copy the data with raftkvctl export and import"))]
 pub struct RaftKvClusterSpec {
@@ -118,7 +118,6 @@ impl PullPolicy {
 
 /// A Secret in the cluster's namespace.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SecretName {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
@@ -127,7 +126,7 @@ pub struct SecretName {
 
 /// The volume of each member.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("quantity(string(self.size)).compareTo(quantity('1Gi')) >= 0")
     .message("spec.storage.size must be at least 1Gi: the log alone keeps three segments of 64 MiB, and puts are refused below 256 MiB of free space"))]
 pub struct Storage {
@@ -152,7 +151,6 @@ impl Default for Storage {
 
 /// CPU and memory of each member.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Resources {
     /// What the scheduler keeps free for it: `cpu`, `memory`.
     #[serde(default = "requests")]
@@ -189,7 +187,7 @@ pub enum Spread {
 
 /// How members are spread.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Topology {
     /// Whether members may share a place.
     #[serde(default)]
@@ -212,7 +210,7 @@ impl Default for Topology {
 
 /// Further properties of the pods.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Pod {
     /// Further labels. Those of the operator win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -249,7 +247,7 @@ pub enum DisruptionBudget {
 
 /// Settings of the store.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Config {
     /// Largest database, as in `8Gi`; puts are refused above it. 8Gi without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
