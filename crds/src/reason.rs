@@ -86,3 +86,15 @@ impl fmt::Display for Reason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn every_reason_has_its_place_in_the_runbook() {
+        let runbook = include_str!("../../docs/operations.md");
+        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !runbook.contains(&format!("\n### {reason}\n"))).collect();
+        assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
+    }
+}
