@@ -134,7 +134,17 @@ fix: ## Format, apply what clippy can apply, regenerate golden files; review the
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
+	$(MAKE) generated
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-sim --profile sim
+	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-operator
+
+.PHONY: generated
+generated: ## Regenerate the custom resource's schema and its reference; their tests compare
+	$(CARGO) run --locked -q -p raftkv-crds > target/crd.yaml
+	cp target/crd.yaml crds/raftkvcluster.yaml
+	mv target/crd.yaml charts/raftkv-operator/files/raftkvcluster.yaml
+	$(CARGO) run --locked -q -p raftkv-crds -- --api-reference > target/api.md
+	mv target/api.md docs/api.md
 
 .PHONY: clean-data
 clean-data: ## Delete the data of `make dev`
