@@ -25,7 +25,7 @@ pub use reason::{ConditionType, Reason};
 pub use reference::api_reference;
 pub use schema::{crd, crd_yaml};
 pub use spec::{
-    Config, DisruptionBudget, Pod, PullPolicy, RaftKvCluster, RaftKvClusterSpec, Resources, SecretName, Spread, Storage,
-    Topology,
+    Config, DisruptionBudget, Pod, PullPolicy, RaftKvCluster, RaftKvClusterSpec, Resources, SecretName, Spread,
+    Storage, Topology,
 };
 pub use status::{Bootstrap, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus};

@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn every_reason_has_its_place_in_the_runbook() {
         let runbook = include_str!("../../docs/operations.md");
-        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !runbook.contains(&format!("\n### {reason}\n"))).collect();
+        let missing: Vec<_> =
+            Reason::ALL.iter().filter(|reason| !runbook.contains(&format!("\n### {reason}\n"))).collect();
         assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
     }
 }

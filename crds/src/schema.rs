@@ -62,7 +62,9 @@ mod tests {
         let mut bare = Vec::new();
         let schema = schema();
         for part in ["spec", "status"] {
-            let Some(fields) = schema["properties"][part]["properties"].as_object() else { panic!("{part} has no fields") };
+            let Some(fields) = schema["properties"][part]["properties"].as_object() else {
+                panic!("{part} has no fields")
+            };
             for (name, field) in fields {
                 each(field, &format!("{part}.{name}"), &mut |path, field| {
                     if !path.ends_with("[]") && field["description"].as_str().is_none_or(str::is_empty) {
@@ -83,7 +85,10 @@ mod tests {
                 Some("object") if field["additionalProperties"].is_object() => field["maxProperties"].is_u64(),
                 // The API server bounds what it knows itself: labels, annotations and tolerations are checked with the pod.
                 Some("string") => {
-                    field["maxLength"].is_u64() || field["enum"].is_array() || path.contains("tolerations") || path.ends_with("[]")
+                    field["maxLength"].is_u64()
+                        || field["enum"].is_array()
+                        || path.contains("tolerations")
+                        || path.ends_with("[]")
                 }
                 _ => true,
             };

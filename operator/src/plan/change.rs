@@ -68,13 +68,15 @@ fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
     let current = facts.seen.ours().and_then(|set| set.budget);
     let mut steps = Vec::new();
     if current.is_none_or(|current| current < raised) {
-        steps.push(Step::quiet(Action::SetBudget { min_available: raised }));
+        steps.extend(size::budget_to(facts, raised));
     }
     steps.extend(claims::note(facts, seat));
     let replaces = replaced.map(|old| old.id);
     let action = Action::Promote { leader: leader.ordinal, id: seat.id, replaces, conf_index: facts.roster.conf_index };
     let (reason, text) = match replaced {
-        Some(old) => ("MemberReplaced", format!("member {} took the place of member {} at {}", seat.id, old.id, seat.name)),
+        Some(old) => {
+            ("MemberReplaced", format!("member {} took the place of member {} at {}", seat.id, old.id, seat.name))
+        }
         None => ("MemberPromoted", format!("member {} ({}) votes", seat.id, seat.name)),
     };
     steps.push(Step::told(action, reason, text));
@@ -83,7 +85,8 @@ fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
 
 /// Removes the voter with the highest place, if the spec asks for fewer and the others can do without it (rule O6).
 pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
-    let beyond = facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|ordinal| ordinal >= facts.desired.replicas));
+    let beyond =
+        facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|ordinal| ordinal >= facts.desired.replicas));
     let Some(victim) = beyond.max_by_key(|seat| seat.ordinal) else { return Turn::Pass };
     let rest = facts.roster.voters().count() - 1;
     if facts.well_without(&[victim.id]) < quorum(rest) {
@@ -96,7 +99,10 @@ pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let action = Action::Remove { leader: leader.ordinal, id: victim.id, conf_index: facts.roster.conf_index };
     let text = format!("removed member {} ({})", victim.id, victim.name);
     let step = Step::told(action, "MemberRemoved", text);
-    Turn::Act(underway(OperationKind::ScaleDown, "RemoveMember", victim, format!("removing {}", victim.name)), vec![step])
+    Turn::Act(
+        underway(OperationKind::ScaleDown, "RemoveMember", victim, format!("removing {}", victim.name)),
+        vec![step],
+    )
 }
 
 fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
@@ -113,7 +119,10 @@ fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
 pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKind, why: &str) -> Turn {
     let able = |seat: &&Seat| {
         let stays = seat.ordinal.is_some_and(|ordinal| ordinal < facts.desired.replicas);
-        stays && seat.id != leader.id && facts.is_well(seat) && facts.answers(seat).is_some_and(|status| status.can_lead)
+        stays
+            && seat.id != leader.id
+            && facts.is_well(seat)
+            && facts.answers(seat).is_some_and(|status| status.can_lead)
     };
     let from = facts.desired.pod(leader.ordinal);
     let underway = |step, text| Underway { kind, step, member: Some(from.clone()), text };
@@ -121,7 +130,10 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
     let outdated = |seat: &&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.outdated);
     let heir = facts.roster.voters().filter(able).min_by_key(|seat| (outdated(seat), seat.ordinal));
     let Some(heir) = heir else {
-        return Turn::Wait(underway("WaitForHeir", format!("{from} leads, and {why}: waiting for a voter that can lead instead")));
+        return Turn::Wait(underway(
+            "WaitForHeir",
+            format!("{from} leads, and {why}: waiting for a voter that can lead instead"),
+        ));
     };
     let action = Action::Transfer { leader: leader.ordinal, to: heir.id };
     let text = format!("moved leadership from {from} to {}: {why}", heir.name);
@@ -158,7 +170,9 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
             let step = reset(ordinal, incarnation, &name);
             Some(Turn::Act(underway("Reset", format!("setting the old data of {name} aside")), vec![step]))
         }
-        NodeState::Removed | NodeState::Quarantined | NodeState::Opening | NodeState::Learner | NodeState::Voter => None,
+        NodeState::Removed | NodeState::Quarantined | NodeState::Opening | NodeState::Learner | NodeState::Voter => {
+            None
+        }
     }
 }
 

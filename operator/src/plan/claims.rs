@@ -12,7 +12,8 @@ use raftkv_crds::{OperationKind, child};
 
 /// Labels the claims that the StatefulSet made for this cluster, and, when the cluster stands, those that it took over.
 pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
-    let unlabelled = facts.seen.claims.iter().filter(|(_, claim)| claim.cluster_uid.as_ref() != Some(&facts.desired.uid));
+    let unlabelled =
+        facts.seen.claims.iter().filter(|(_, claim)| claim.cluster_uid.as_ref() != Some(&facts.desired.uid));
     let ours = unlabelled.filter(|(ordinal, claim)| !form::is_foreign(facts, claim) || is_taken_over(facts, **ordinal));
     let step = |(ordinal, claim): (&Ordinal, &ClaimSeen)| {
         let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
@@ -32,7 +33,13 @@ pub(crate) fn owners(facts: &Facts<'_>) -> Vec<Step> {
     if facts.roster.certainty != Certainty::Linearizable {
         return vec![];
     }
-    facts.roster.seats.iter().filter(|seat| facts.answers(seat).is_some()).filter_map(|seat| note(facts, seat)).collect()
+    facts
+        .roster
+        .seats
+        .iter()
+        .filter(|seat| facts.answers(seat).is_some())
+        .filter_map(|seat| note(facts, seat))
+        .collect()
 }
 
 /// The step that notes a member at its claim, unless it stands there. `None` also when the claim is not there.

@@ -90,7 +90,10 @@ fn finding(facts: &Facts<'_>) -> Finding {
 fn unlike_seed(facts: &Facts<'_>) -> Option<String> {
     let known = facts.seen.latch.bootstrap.or(facts.seen.ours()?.bootstrap)?.cluster_id;
     let other = claimants(facts).find(|(_, status)| status.cluster_id != Some(known))?;
-    Some(format!("{} belongs to another cluster than the one that was being formed, {known}", facts.desired.pod(other.0)))
+    Some(format!(
+        "{} belongs to another cluster than the one that was being formed, {known}",
+        facts.desired.pod(other.0)
+    ))
 }
 
 /// Voters of this configuration that answer as voters, and all of them.
@@ -139,7 +142,8 @@ fn adopt(facts: &Facts<'_>) -> Turn {
 fn seed(facts: &Facts<'_>) -> Turn {
     let Some(set) = facts.seen.ours() else { return Turn::Pass };
     let first = facts.desired.pod(0);
-    let underway = |step, text: String| Underway { kind: OperationKind::Bootstrap, step, member: Some(first.clone()), text };
+    let underway =
+        |step, text: String| Underway { kind: OperationKind::Bootstrap, step, member: Some(first.clone()), text };
     let latch = |seed| {
         let text = format!("{first} will form the cluster {}", seed_text(&seed));
         Turn::Act(underway("LatchSeed", text), vec![Step::quiet(Action::LatchSeed(seed))])
@@ -154,7 +158,9 @@ fn seed(facts: &Facts<'_>) -> Turn {
             let action = Action::AnnotateSeed { seed, resource_version: set.resource_version.clone() };
             Turn::Act(underway("AnnotateSeed", format!("noting {first} at the StatefulSet")), vec![Step::quiet(action)])
         }
-        (Some(seed), _) if facts.blank(0) == Some(seed.incarnation) => init(facts, seed, underway("Init", format!("telling {first} to form the cluster"))),
+        (Some(seed), _) if facts.blank(0) == Some(seed.incarnation) => {
+            init(facts, seed, underway("Init", format!("telling {first} to form the cluster")))
+        }
         (Some(_), _) => Turn::Wait(underway("WaitForFirstPod", format!("waiting for {first}: {}", facts.trouble(0)))),
     }
 }

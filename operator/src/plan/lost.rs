@@ -40,9 +40,13 @@ fn without_leader(facts: &Facts<'_>) -> Service {
     let (answering, silent): (Vec<&Seat>, Vec<&Seat>) = voters.iter().partition(|seat| answers_as_voter(facts, seat));
     let needed = quorum(voters.len());
     if !voters.is_empty() && answering.len() >= needed {
-        return Service::NotYet(Reason::Electing, "a quorum of the voters answers; they have no leader yet".to_string());
+        return Service::NotYet(
+            Reason::Electing,
+            "a quorum of the voters answers; they have no leader yet".to_string(),
+        );
     }
-    let ready = |seat: &&&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.ready && !pod.terminating);
+    let ready =
+        |seat: &&&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.ready && !pod.terminating);
     let ready = silent.iter().filter(ready).count();
     if !voters.is_empty() && answering.len() + ready >= needed {
         return Service::Unknown(format!(
@@ -75,7 +79,12 @@ fn text(facts: &Facts<'_>, voters: usize, silent: &[&Seat]) -> String {
             Machine::OutOfService => format!(", whose Kubernetes node {name} is marked as out of service"),
             Machine::Present | Machine::Unknown => format!(", on the Kubernetes node {name}"),
         });
-        Some(format!("{} with its volume claim {}{machine} ({})", seat.name, facts.desired.claim(ordinal), facts.trouble(ordinal)))
+        Some(format!(
+            "{} with its volume claim {}{machine} ({})",
+            seat.name,
+            facts.desired.claim(ordinal),
+            facts.trouble(ordinal)
+        ))
     };
     let places: Vec<String> = silent.iter().filter_map(place).collect();
     let claims: Vec<String> = silent.iter().filter_map(|seat| seat.ordinal).map(|at| facts.desired.claim(at)).collect();

@@ -97,11 +97,15 @@ fn children(facts: &Facts<'_>) -> Vec<Step> {
     let step = |(child, seen): (&Child, &ChildSeen)| match (child, seen) {
         // Its number follows the membership; `size` sets it.
         (Child::Budget, _) => None,
-        (Child::Auth | Child::Peers | Child::Client, ChildSeen::Absent) => Some(Step::quiet(Action::CreateChild(*child))),
+        (Child::Auth | Child::Peers | Child::Client, ChildSeen::Absent) => {
+            Some(Step::quiet(Action::CreateChild(*child)))
+        }
         // A token is made once. Who changes it rotates it, and knows how.
         (Child::Auth, ChildSeen::Differs) => None,
         (Child::Peers | Child::Client, ChildSeen::Differs) => Some(Step::quiet(Action::ApplyChild(*child))),
-        (Child::Auth | Child::Peers | Child::Client, ChildSeen::Good | ChildSeen::Leaving | ChildSeen::Taken(_)) => None,
+        (Child::Auth | Child::Peers | Child::Client, ChildSeen::Good | ChildSeen::Leaving | ChildSeen::Taken(_)) => {
+            None
+        }
     };
     if facts.desired.invalid.is_some() {
         return vec![];
@@ -115,10 +119,12 @@ fn blocked(facts: &Facts<'_>) -> Option<Turn> {
         return Some(Turn::Pass);
     }
     let needed = [Child::Auth, Child::Peers, Child::Client];
-    let missing = |child: &Child| facts.seen.children.get(child).is_none_or(|seen| match seen {
-        ChildSeen::Good | ChildSeen::Differs | ChildSeen::Absent => false,
-        ChildSeen::Leaving | ChildSeen::Taken(_) => true,
-    });
+    let missing = |child: &Child| {
+        facts.seen.children.get(child).is_none_or(|seen| match seen {
+            ChildSeen::Good | ChildSeen::Differs | ChildSeen::Absent => false,
+            ChildSeen::Leaving | ChildSeen::Taken(_) => true,
+        })
+    };
     let set_is_ours_to_make = matches!(facts.seen.set, SetSeen::Absent);
     let set_is_not_ours = matches!(facts.seen.set, SetSeen::Leaving | SetSeen::Taken(_));
     // The first pods need their token and their names (an absent child is made before them, in the same pass); a cluster

@@ -53,7 +53,9 @@ fn underway(seat: &Seat, step: &'static str, text: String) -> Underway {
 
 /// A member that came back with an empty disk gets a successor of its name.
 fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let Some(incarnation) = facts.blank(ordinal).filter(|blank| Some(*blank) != seat.incarnation) else { return Turn::Pass };
+    let Some(incarnation) = facts.blank(ordinal).filter(|blank| Some(*blank) != seat.incarnation) else {
+        return Turn::Pass;
+    };
     if facts.pod(ordinal).is_some_and(|pod| pod.terminating) {
         return Turn::Pass;
     }
@@ -70,7 +72,9 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
 
 /// A member that does not trust its data sets it aside; then it has lost its disk.
 fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else { return Turn::Pass };
+    let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else {
+        return Turn::Pass;
+    };
     let Some(incarnation): Option<Hex128> = status.incarnation else { return Turn::Pass };
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} does not trust its data: {why}", seat.name)));
@@ -111,16 +115,19 @@ fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
             let step = delete_pod(ordinal, pod, &seat.name, &evidence);
             Turn::Act(underway(seat, "DeletePod", format!("giving up the pod {}", seat.name)), vec![step])
         }
-        (Some(_) | None, Some(_) | None) => {
-            Turn::Wait(underway(seat, "WaitForPod", format!("waiting for a new {}: {}", seat.name, facts.trouble(ordinal))))
-        }
+        (Some(_) | None, Some(_) | None) => Turn::Wait(underway(
+            seat,
+            "WaitForPod",
+            format!("waiting for a new {}: {}", seat.name, facts.trouble(ordinal)),
+        )),
     }
 }
 
 /// The claim holds the data of the member itself, or is tied to a machine that is gone.
 fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
     let machine = claim.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
-    claim.owner.is_some_and(|owner| owner.member_id == seat.id) || machine.is_some_and(|machine| machine.is_gone_for_good())
+    claim.owner.is_some_and(|owner| owner.member_id == seat.id)
+        || machine.is_some_and(|machine| machine.is_gone_for_good())
 }
 
 /// The pod is one of a machine that is gone, which no kubelet will ever end.
@@ -196,6 +203,8 @@ fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Probl
 pub(crate) fn foreign_node(name: &str) -> Problem {
     Problem {
         reason: Reason::ForeignNode,
-        text: format!("{name} answers as a node of another cluster: its volume holds that cluster's data. It is left alone"),
+        text: format!(
+            "{name} answers as a node of another cluster: its volume holds that cluster's data. It is left alone"
+        ),
     }
 }

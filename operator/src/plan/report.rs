@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use raftkv_api::{MemberRole, NodeState};
 use raftkv_crds::{
-    Bootstrap, ConditionType, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus, Reason, label,
+    Bootstrap, ConditionType, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus, Reason,
+    label,
 };
 
 /// Longest message of a condition; Kubernetes refuses above 32 KiB, and nobody reads so much.
@@ -29,13 +30,7 @@ pub(crate) fn report(facts: &Facts<'_>, steps: Vec<Step>, turn: &Turn) -> Plan {
     let notes = notes(facts, &conditions);
     let status = status(facts, &verdicts, underway, operation, conditions);
     let calm = steps.is_empty() && underway.is_none() && is(&verdicts, ConditionType::Ready);
-    Plan {
-        pace: if calm { Pace::Calm } else { Pace::Brisk },
-        memory: memory(facts, &status),
-        steps,
-        status,
-        notes,
-    }
+    Plan { pace: if calm { Pace::Calm } else { Pace::Brisk }, memory: memory(facts, &status), steps, status, notes }
 }
 
 /// A condition before it has a time.
@@ -83,7 +78,9 @@ fn progressing(facts: &Facts<'_>, underway: Option<&Underway>, operation: Option
     if facts.desired.suspend {
         return match facts.seen.pods.is_empty() {
             true => verdict("False", Reason::Suspended, "no pods run, because spec.suspend is true"),
-            false => verdict("True", Reason::Suspending, underway.map_or("pods are stopping", |underway| &underway.text)),
+            false => {
+                verdict("True", Reason::Suspending, underway.map_or("pods are stopping", |underway| &underway.text))
+            }
         };
     }
     let Some(underway) = underway else { return idle(facts) };
@@ -107,7 +104,12 @@ fn idle(facts: &Facts<'_>) -> Verdict {
         true => {
             Verdict { kind, status: "False", reason: Reason::UpToDate, message: "nothing is to be done".to_string() }
         }
-        false => Verdict { kind, status: "True", reason: Reason::StartingPods, message: format!("waiting for {}", unready.join("; ")) },
+        false => Verdict {
+            kind,
+            status: "True",
+            reason: Reason::StartingPods,
+            message: format!("waiting for {}", unready.join("; ")),
+        },
     }
 }
 
@@ -173,7 +175,9 @@ fn taken(facts: &Facts<'_>) -> Vec<Problem> {
         SetSeen::Taken(whose) => Some((format!("StatefulSet {name}"), whose)),
         SetSeen::Absent | SetSeen::Leaving | SetSeen::Ours(_) => None,
     };
-    let text = |(object, whose)| format!("{object} is not this cluster's: {whose}. It is left alone: rename it, or name the cluster otherwise");
+    let text = |(object, whose)| {
+        format!("{object} is not this cluster's: {whose}. It is left alone: rename it, or name the cluster otherwise")
+    };
     children.chain(set).map(|found| Problem { reason: Reason::NameTaken, text: text(found) }).collect()
 }
 
@@ -190,12 +194,10 @@ fn stranger_nodes(facts: &Facts<'_>) -> Vec<Problem> {
 fn not_starting(facts: &Facts<'_>) -> Vec<Problem> {
     use crate::plan::world::Container;
     let stuck = |(ordinal, pod): (&Ordinal, &PodSeen)| match &pod.container {
-        Container::Unscheduled(_) | Container::Failing(_) if !pod.terminating => {
-            Some(Problem {
-                reason: Reason::PodNotStarting,
-                text: format!("{} does not start: {}", facts.desired.pod(*ordinal), facts.trouble(*ordinal)),
-            })
-        }
+        Container::Unscheduled(_) | Container::Failing(_) if !pod.terminating => Some(Problem {
+            reason: Reason::PodNotStarting,
+            text: format!("{} does not start: {}", facts.desired.pod(*ordinal), facts.trouble(*ordinal)),
+        }),
         Container::Unscheduled(_) | Container::Failing(_) | Container::Starting | Container::Running => None,
     };
     facts.seen.pods.iter().filter_map(stuck).collect()
@@ -213,7 +215,13 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
     let complete = voters == wanted && facts.roster.learners().next().is_none();
     let serving = facts.roster.voters().all(|seat| facts.serves(seat));
     let settled = facts.desired.paused || progressing.status == "False" && progressing.reason == Reason::UpToDate;
-    if available.status == "True" && complete && serving && settled && degraded.status == "False" && !roll::is_due(facts) {
+    if available.status == "True"
+        && complete
+        && serving
+        && settled
+        && degraded.status == "False"
+        && !roll::is_due(facts)
+    {
         let message = format!("{} members serve", voters.len());
         return Verdict { kind, status: "True", reason: Reason::AllMembersReady, message };
     }
@@ -258,9 +266,15 @@ fn notes(facts: &Facts<'_>, conditions: &[Condition]) -> Vec<Note> {
         let text = condition.message.clone();
         match (condition.type_.as_str(), condition.status.as_str()) {
             ("Degraded", "True") if was != Some(("True", reason)) => Some(Note { warning: true, reason, text }),
-            ("Degraded", "False") if was.is_some_and(|(status, _)| status == "True") => Some(Note { warning: false, reason, text }),
-            ("Ready", "True") if was.is_some_and(|(status, _)| status != "True") => Some(Note { warning: false, reason, text }),
-            ("Progressing", "False") if reason == Reason::DeadlineExceeded.as_str() && was != Some(("False", reason)) => {
+            ("Degraded", "False") if was.is_some_and(|(status, _)| status == "True") => {
+                Some(Note { warning: false, reason, text })
+            }
+            ("Ready", "True") if was.is_some_and(|(status, _)| status != "True") => {
+                Some(Note { warning: false, reason, text })
+            }
+            ("Progressing", "False")
+                if reason == Reason::DeadlineExceeded.as_str() && was != Some(("False", reason)) =>
+            {
                 Some(Note { warning: true, reason, text })
             }
             _ => None,
@@ -272,7 +286,8 @@ fn notes(facts: &Facts<'_>, conditions: &[Condition]) -> Vec<Note> {
 /// A step keeps its time as long as it is the same step for the same member.
 fn operation(facts: &Facts<'_>, underway: &Underway) -> Operation {
     let before = facts.seen.memory.operation.as_ref();
-    let same = before.filter(|old| old.kind == underway.kind && old.step == underway.step && old.member == underway.member);
+    let same =
+        before.filter(|old| old.kind == underway.kind && old.step == underway.step && old.member == underway.member);
     Operation {
         kind: underway.kind,
         step: underway.step.to_string(),
@@ -291,7 +306,8 @@ fn status(
     let (latch, count) = (&facts.seen.latch, |n: usize| i32::try_from(n).unwrap_or(i32::MAX));
     let voters = facts.roster.voters().count();
     let serving = facts.roster.voters().filter(|seat| facts.serves(seat)).count();
-    let versions = facts.roster.seats.iter().filter_map(|seat| facts.answers(seat)).map(|status| status.version.clone());
+    let versions =
+        facts.roster.seats.iter().filter_map(|seat| facts.answers(seat)).map(|status| status.version.clone());
     RaftKvClusterStatus {
         observed_generation: Some(facts.desired.generation),
         cluster_id: latch.cluster_id.map(|id| id.to_string()),
@@ -307,13 +323,21 @@ fn status(
         voters: count(voters),
         learners: count(facts.roster.learners().count()),
         quorum: count(if voters == 0 { 0 } else { quorum(voters) }),
-        leader: facts.leader.map(|leader| Leader { name: facts.desired.pod(leader.ordinal), member_id: leader.id.to_string() }),
+        leader: facts
+            .leader
+            .map(|leader| Leader { name: facts.desired.pod(leader.ordinal), member_id: leader.id.to_string() }),
         version: versions.min_by(|a, b| version_key(a).cmp(&version_key(b))),
         image: Some(facts.desired.image.clone()),
         summary: Some(summary(verdicts)),
         message: underway.map(|underway| underway.text.chars().take(MESSAGE_CHARS_MAX).collect()),
         members: facts.roster.seats.iter().map(|seat| member(facts, seat)).collect(),
-        pods: facts.seen.pods.iter().filter(|(ordinal, _)| !facts.roster.has(**ordinal)).map(|(ordinal, pod)| pod_status(facts, *ordinal, pod)).collect(),
+        pods: facts
+            .seen
+            .pods
+            .iter()
+            .filter(|(ordinal, _)| !facts.roster.has(**ordinal))
+            .map(|(ordinal, pod)| pod_status(facts, *ordinal, pod))
+            .collect(),
         operation,
         conditions,
     }
@@ -326,9 +350,14 @@ fn version_key(version: &str) -> Vec<u64> {
 
 /// One word for the column STATUS: what is most worth knowing.
 fn summary(verdicts: &[Verdict]) -> String {
-    let reason = |kind, status| verdicts.iter().find(|it| it.kind == kind && it.status == status).map(|it| it.reason.as_str());
+    let reason =
+        |kind, status| verdicts.iter().find(|it| it.kind == kind && it.status == status).map(|it| it.reason.as_str());
     if is(verdicts, ConditionType::Ready) {
-        return verdicts.iter().find(|it| it.reason == Reason::Paused).map_or("Ready", |it| it.reason.as_str()).to_string();
+        return verdicts
+            .iter()
+            .find(|it| it.reason == Reason::Paused)
+            .map_or("Ready", |it| it.reason.as_str())
+            .to_string();
     }
     let progress = reason(ConditionType::Progressing, "False").filter(|reason| *reason != Reason::UpToDate.as_str());
     let word = reason(ConditionType::Degraded, "True")
@@ -353,12 +382,19 @@ fn member(facts: &Facts<'_>, seat: &Seat) -> MemberStatus {
         name: seat.name.clone(),
         incarnation: seat.incarnation.map(|incarnation| incarnation.to_string()).unwrap_or_default(),
         role: role.to_string(),
-        state: seat.ordinal.and_then(|ordinal| facts.status(ordinal)).map_or("Unreachable", |status| state(status.state)).to_string(),
+        state: seat
+            .ordinal
+            .and_then(|ordinal| facts.status(ordinal))
+            .map_or("Unreachable", |status| state(status.state))
+            .to_string(),
         ready: facts.serves(seat),
         caught_up: answers.is_some() && facts.is_caught_up(seat),
         version: answers.map(|status| status.version.clone()),
         node: pod.and_then(|pod| pod.machine.clone()),
-        claim: seat.ordinal.filter(|ordinal| facts.claim(*ordinal).is_some()).map(|ordinal| facts.desired.claim(ordinal)),
+        claim: seat
+            .ordinal
+            .filter(|ordinal| facts.claim(*ordinal).is_some())
+            .map(|ordinal| facts.desired.claim(ordinal)),
     }
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let Some(next) = due.iter().min_by_key(|seat| (facts.leads(seat.id), std::cmp::Reverse(seat.ordinal))) else {
         return Turn::Pass;
     };
-    let waiting: Vec<String> = facts.roster.voters().filter(|seat| !facts.serves(seat)).map(|seat| words(facts, seat)).collect();
+    let waiting: Vec<String> =
+        facts.roster.voters().filter(|seat| !facts.serves(seat)).map(|seat| words(facts, seat)).collect();
     if !waiting.is_empty() {
         let text = format!("waiting before {} is restarted: {}", next.name, waiting.join("; "));
         return Turn::Wait(underway("WaitForHealthyMembers", Some(next.name.clone()), text));

@@ -3,7 +3,7 @@
 use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::facts::{Certainty, Facts, quorum};
 use crate::plan::form;
-use crate::plan::world::Set;
+use crate::plan::world::{Child, ChildSeen, Set};
 use raftkv_crds::OperationKind;
 
 /// What the number of pods is to become.
@@ -76,7 +76,9 @@ pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Tur
     let action = Action::ApplySet { replicas: wanted, resource_version: set.resource_version.clone() };
     let step = match set.replicas == wanted {
         true => Step::quiet(action),
-        false => Step::told(action, "PodsScaled", format!("pods of {}: {} -> {wanted}", facts.desired.name, set.replicas)),
+        false => {
+            Step::told(action, "PodsScaled", format!("pods of {}: {} -> {wanted}", facts.desired.name, set.replicas))
+        }
     };
     (vec![step], turn)
 }
@@ -103,5 +105,14 @@ pub(crate) fn budget_step(facts: &Facts<'_>) -> Option<Step> {
     let voters = facts.roster.voters().count();
     let target = budget(facts, voters);
     let current = facts.seen.ours().and_then(|set| set.budget);
-    (known && current != Some(target)).then(|| Step::quiet(Action::SetBudget { min_available: target }))
+    (known && current != Some(target)).then(|| budget_to(facts, target)).flatten()
+}
+
+/// The step that sets the disruption budget, unless that object is somebody else's.
+pub(crate) fn budget_to(facts: &Facts<'_>, min_available: u32) -> Option<Step> {
+    let writable = match facts.seen.children.get(&Child::Budget) {
+        Some(ChildSeen::Absent | ChildSeen::Good | ChildSeen::Differs) => true,
+        Some(ChildSeen::Leaving | ChildSeen::Taken(_)) | None => false,
+    };
+    writable.then(|| Step::quiet(Action::SetBudget { min_available }))
 }
