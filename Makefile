@@ -31,7 +31,7 @@ kind: image e2e-up ## Make a kind cluster with the operator in it, and point kub
 ## Test, the cheapest first
 
 .PHONY: test
-test: tidy unit sim cluster ## Run all tests
+test: tidy unit sim cluster chart e2e ## Run all tests; the last step makes a Kubernetes of its own
 	$(call phase,all tests passed)
 
 .PHONY: tidy
@@ -42,7 +42,8 @@ tidy: ## Check the rules of the house: sizes, purity, forbidden calls
 .PHONY: unit
 unit: ## Run unit and property tests
 	$(call phase,unit: unit and property tests)
-	$(CARGO) test --locked --workspace --exclude raftkv-tidy --exclude raftkv-sim --exclude raftkv-cluster-tests
+	$(CARGO) test --locked --workspace --exclude raftkv-tidy --exclude raftkv-sim --exclude raftkv-cluster-tests \
+	  --exclude raftkv-chart-tests --exclude raftkv-e2e
 
 .PHONY: sim
 sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n tries n new ones
@@ -54,9 +55,14 @@ cluster: bins ## Run the tests with real processes
 	$(call phase,cluster: real processes)
 	$(CARGO) test --locked -p raftkv-cluster-tests
 
+.PHONY: chart
+chart: e2e-tools ## Run the tests of the Helm chart: what helm renders
+	$(call phase,chart: what helm renders)
+	PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(CARGO) test --locked -p raftkv-chart-tests
+
 .PHONY: bins
-bins: ## Build the binaries: target/debug/raftkv and target/debug/raftkvctl
-	$(call phase,bins: raftkv and raftkvctl)
+bins: ## Build the binaries into target/debug
+	$(call phase,bins: the binaries)
 	$(CARGO) build --locked --bins
 
 # The binaries as images, the cluster, the images in it, then the scenarios. The cluster is taken down at the end, also after a
@@ -77,6 +83,11 @@ e2e-up: ## Make the kind cluster, or use the one that is there, and load the dev
 	@tests/e2e/kind/up
 	@if ls target/images/*.tar >/dev/null 2>&1; then tests/e2e/kind/load target/images/*.tar; \
 	 else echo "no images yet: make image PROFILE=dev, then this again"; fi
+
+.PHONY: e2e-tools
+e2e-tools: ## Find or build kind, kubectl and helm, into target/e2e/bin
+	$(call phase,e2e-tools: kind, kubectl, helm)
+	@tests/e2e/kind/prepare --tools
 
 .PHONY: e2e-down
 e2e-down: ## Delete the kind cluster; what was built for it stays
