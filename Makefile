@@ -86,7 +86,7 @@ e2e-up: ## Make the kind cluster, or use the one that is there, and load the dev
 
 .PHONY: e2e-tools
 e2e-tools: ## Find or build kind, kubectl and helm, into target/e2e/bin
-	$(call phase,e2e-tools: kind, kubectl, helm)
+	$(call phase,e2e-tools: kind and kubectl and helm)
 	@tests/e2e/kind/prepare --tools
 
 .PHONY: e2e-down
