@@ -1,0 +1,122 @@
+//! The load as a pod beside a cluster. It is looked at and ended through the API server's proxy, which needs no route from
+//! here to the pods.
+
+use crate::harness::cluster::Cluster;
+use crate::harness::scene::Scene;
+use crate::harness::wait::holds;
+use crate::load::report::Report;
+use anyhow::{Context, Result};
+use raftkv_crds::child;
+use serde_json::{Value, json};
+
+/// Its port.
+const PORT: u16 = 8080;
+
+/// A load that was started.
+pub struct LoadPod<'a> {
+    scene: &'a Scene<'a>,
+    cluster: String,
+    pod: String,
+}
+
+impl<'a> LoadPod<'a> {
+    /// Starts it; it waits for the cluster, if that is not there yet.
+    pub fn start(cluster: &Cluster<'a>) -> Result<LoadPod<'a>> {
+        let scene = cluster.scene;
+        let load = LoadPod { scene, cluster: cluster.name.clone(), pod: format!("load-{}", cluster.name) };
+        let endpoint = format!("http://{}.{}.svc:2379", cluster.name, scene.namespace);
+        let mut spec = json!({
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "load",
+                "image": scene.site.image("raftkv-e2e", "dev"),
+                "imagePullPolicy": "IfNotPresent",
+                "args": ["--endpoint", endpoint],
+                "ports": [{"containerPort": PORT}],
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        });
+        if scene.site.is_ours() {
+            // The one machine that no scenario disturbs.
+            spec["nodeSelector"] = json!({"node-role.kubernetes.io/control-plane": ""});
+            spec["tolerations"] = json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]);
+        }
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": load.pod}, "spec": spec});
+        scene.kubectl_with(&["create", "-f", "-"], &pod.to_string())?;
+        Ok(load)
+    }
+
+    /// What it tells.
+    pub fn report(&self) -> Result<Report> {
+        read(&self.scene.site.kubectl(&["get", "--raw", &self.url("report")])?)
+    }
+
+    /// Waits until it has written and read.
+    pub fn wait_writing(&self) -> Result<()> {
+        self.wait_for_more(0, 20)
+    }
+
+    /// Waits until further writes are acknowledged: the cluster serves.
+    pub fn wait_for_some_more(&self) -> Result<()> {
+        let acked = self.report()?.acked;
+        self.wait_for_more(acked, 20)
+    }
+
+    fn wait_for_more(&self, before: u64, more: u64) -> Result<()> {
+        self.scene.wait("the load to write", || {
+            let report = self.report()?;
+            let last = report.last_error.as_deref().unwrap_or("no failure so far");
+            let done = report.acked >= before + more && report.reads > 0;
+            holds(done, || format!("{} writes, {} reads; last failure: {last}", report.acked, report.reads))
+        })
+    }
+
+    /// Measures gaps anew from here.
+    pub fn mark(&self) -> Result<()> {
+        self.post("mark").map(drop)
+    }
+
+    /// Says how long writers and readers were without service since the mark.
+    pub fn tell_gap(&self, during: &str) -> Result<()> {
+        let report = self.report()?;
+        let (writes, reads) = (report.longest_write_gap_ms, report.longest_read_gap_ms);
+        self.scene.say(format!("{during}: longest time without a write {writes} ms, without a read {reads} ms"));
+        Ok(())
+    }
+
+    /// Ends it, has everything read back through the Service and from each of so many pods, and returns its last report.
+    pub fn stop(&self, pods: u32) -> Result<Report> {
+        let peers = child::peers(&self.cluster);
+        let url = |ordinal| {
+            format!("http://{}.{peers}.{}.svc:2379", child::pod(&self.cluster, ordinal), self.scene.namespace)
+        };
+        let also: Vec<String> = (0..pods).map(url).collect();
+        self.post(&format!("stop?also={}", also.join(",")))?;
+        self.scene.wait("the load to read everything back", || {
+            let report = self.report()?;
+            holds(report.stopped, || format!("it has not stopped; last failure: {:?}", report.last_error))?;
+            Ok(report)
+        })
+    }
+
+    fn post(&self, what: &str) -> Result<Report> {
+        read(&self.scene.site.kubectl_with(&["create", "--raw", &self.url(what), "-f", "-"], "{}")?)
+    }
+
+    fn url(&self, what: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/{what}", self.scene.namespace, self.pod)
+    }
+}
+
+fn read(text: &str) -> Result<Report> {
+    let json: Value = serde_json::from_str(text).context("the load's report")?;
+    serde_json::from_value(json).context("the load's report")
+}

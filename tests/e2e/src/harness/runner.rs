@@ -1,0 +1,264 @@
+//! Runs the scenarios: those that disturb nobody three at a time, the others alone after them.
+
+use crate::harness::machines;
+use crate::harness::operator::Operator;
+use crate::harness::progress::Progress;
+use crate::harness::scene::Scene;
+use crate::harness::site::Site;
+use crate::harness::{failure, wait};
+use anyhow::{Result, anyhow};
+use clap::Parser;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Scenarios at the same time: what two cores bear.
+const AT_A_TIME: usize = 3;
+/// A scenario that takes longer is a defect (rule O17).
+pub const WANTED: Duration = Duration::from_secs(60);
+/// Beyond what is wanted, a scenario ends as failed after this.
+const GRACE: Duration = Duration::from_secs(120);
+/// Machines that were disturbed come back within this.
+const MACHINES_MAX: Duration = Duration::from_secs(90);
+/// Only its containers restart within a second, so that only there an operator can be killed at every step.
+const ONLY_OURS: &str = "skipped: it stops machines or kills the operator at every step, and this cluster is not ours";
+
+/// Whom a scenario disturbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Disturbs {
+    /// Nobody outside its namespace.
+    Nobody,
+    /// The operator of all: it runs alone.
+    Operator,
+    /// The operator, in a way that needs our kubelets: it runs alone, and on our own cluster only.
+    OperatorOften,
+    /// Machines: it runs alone, and on our own cluster only.
+    Machines,
+}
+
+/// A story.
+pub struct Scenario {
+    /// Its name, also in its namespace.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub about: &'static str,
+    /// Whom it disturbs.
+    pub disturbs: Disturbs,
+    /// How long it should take at most.
+    pub wanted: Duration,
+    /// The story.
+    pub run: fn(&Scene<'_>) -> Result<()>,
+}
+
+/// Scenarios on a real Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "e2e", about)]
+struct Flags {
+    /// Only scenarios with one of these in their names; a whole name stands for itself alone
+    filters: Vec<String>,
+    /// Print the scenarios, run none
+    #[arg(long)]
+    list: bool,
+    /// What cargo passes to every test is taken and means nothing here
+    #[arg(long, hide = true, alias = "show-output", alias = "quiet")]
+    nocapture: bool,
+}
+
+/// The whole run, from the command line to the exit code.
+pub fn main(scenarios: &[Scenario]) -> ExitCode {
+    let flags = Flags::parse();
+    let chosen = choose(scenarios, &flags.filters);
+    if flags.list {
+        chosen.iter().for_each(|scenario| println!("{}: {}", scenario.name, scenario.about));
+        println!("{} scenarios", chosen.len());
+        return ExitCode::SUCCESS;
+    }
+    match run(&chosen) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error:#}\n0 passed, {} failed", chosen.len());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn choose<'a>(scenarios: &'a [Scenario], filters: &[String]) -> Vec<&'a Scenario> {
+    let wanted = |scenario: &Scenario| {
+        filters.is_empty()
+            || filters.iter().any(|filter| match scenarios.iter().any(|other| other.name == filter) {
+                true => scenario.name == filter,
+                false => scenario.name.contains(filter.as_str()),
+            })
+    };
+    scenarios.iter().filter(|scenario| wanted(scenario)).collect()
+}
+
+/// Returns how many failed.
+fn run(chosen: &[&Scenario]) -> Result<usize> {
+    if chosen.is_empty() {
+        println!("0 passed, 0 failed");
+        return Ok(0);
+    }
+    let progress = Progress::start();
+    let site = Site::find()?;
+    progress.say("setup", "helm upgrade --install raftkv-operator");
+    Operator::of(&site).install()?;
+    let run = Run { site, progress, results: Mutex::default() };
+    let (together, alone): (Vec<&Scenario>, Vec<&Scenario>) =
+        chosen.iter().partition(|scenario| scenario.disturbs == Disturbs::Nobody);
+    run.together(together);
+    for scenario in alone {
+        run.alone(scenario);
+    }
+    Ok(run.tell())
+}
+
+struct Run {
+    site: Site,
+    progress: Progress,
+    results: Mutex<Vec<Ended>>,
+}
+
+struct Ended {
+    name: &'static str,
+    wanted: Duration,
+    took: Duration,
+    how: How,
+}
+
+enum How {
+    Passed,
+    Skipped,
+    Failed(String),
+}
+
+impl Run {
+    fn together(&self, scenarios: Vec<&Scenario>) {
+        let queue = Mutex::new(scenarios.into_iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        std::thread::scope(|scope| {
+            for _ in 0..AT_A_TIME {
+                scope.spawn(|| {
+                    while let Some(scenario) = next() {
+                        self.one(scenario)
+                    }
+                });
+            }
+        });
+    }
+
+    fn alone(&self, scenario: &Scenario) {
+        if !self.site.is_ours() && scenario.disturbs >= Disturbs::OperatorOften {
+            self.progress.say(scenario.name, ONLY_OURS);
+            return self.ended(scenario, Duration::ZERO, How::Skipped);
+        }
+        // What the scenario before did to machines must be over; a machine that stays away fails this one and says so.
+        let deadline = Instant::now() + MACHINES_MAX;
+        let mut tell = |error: &anyhow::Error| self.progress.say(scenario.name, &format!("not begun yet: {error}"));
+        match wait::until(deadline, "machines", &mut tell, || machines::all_well(&self.site)) {
+            Ok(()) => self.one(scenario),
+            Err(error) => {
+                self.ended(scenario, Duration::ZERO, How::Failed(format!("FAILED {}: {error:#}", scenario.name)))
+            }
+        }
+    }
+
+    fn one(&self, scenario: &Scenario) {
+        let begun = Instant::now();
+        self.progress.say(scenario.name, scenario.about);
+        let deadline = begun + scenario.wanted + GRACE;
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.play(scenario, deadline)));
+        let outcome = outcome.unwrap_or_else(|_| Err(anyhow!("it panicked; the message stands above")));
+        let took = begun.elapsed();
+        match outcome {
+            Ok(()) => {
+                self.progress.say(scenario.name, &format!("passed in {} s", took.as_secs()));
+                self.ended(scenario, took, How::Passed);
+            }
+            Err(error) => {
+                let text = failure::collect(&self.site, scenario.name, &error);
+                self.progress.say(scenario.name, &text);
+                self.let_go(scenario.name);
+                self.ended(scenario, took, How::Failed(format!("{}: {error:#}", scenario.name)));
+            }
+        }
+    }
+
+    fn play(&self, scenario: &Scenario, deadline: Instant) -> Result<()> {
+        let scene = Scene::open(&self.site, &self.progress, scenario.name, deadline)?;
+        (scenario.run)(&scene)?;
+        scene.close()
+    }
+
+    /// The namespaces of a failed scenario take room that others need; `KEEP=1` keeps them for a look.
+    fn let_go(&self, name: &str) {
+        if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty()) {
+            return;
+        }
+        for namespace in Scene::namespaces(&self.site, name).unwrap_or_default() {
+            if let Err(error) = self.site.kubectl(&["delete", "namespace", &namespace, "--wait=false"]) {
+                self.progress.say(name, &format!("{error:#}"));
+            }
+        }
+    }
+
+    fn ended(&self, scenario: &Scenario, took: Duration, how: How) {
+        let ended = Ended { name: scenario.name, wanted: scenario.wanted, took, how };
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+    }
+
+    /// Prints the end of the run and returns how many failed.
+    fn tell(&self) -> usize {
+        let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("\nlatencies, as seen by kubectl");
+        self.progress.latencies().iter().for_each(|line| println!("  {line}"));
+        println!("durations");
+        let (mut passed, mut failures) = (0, Vec::new());
+        for ended in results.iter() {
+            let slow = if ended.took > ended.wanted { "  slower than wanted" } else { "" };
+            let how = match &ended.how {
+                How::Passed => "passed",
+                How::Skipped => "skipped",
+                How::Failed(_) => "FAILED",
+            };
+            println!("  {:<34} {:>4} s  {how}{slow}", ended.name, ended.took.as_secs());
+            match &ended.how {
+                How::Passed => passed += 1,
+                How::Skipped => {}
+                How::Failed(why) => failures.push(why),
+            }
+        }
+        failures.iter().for_each(|why| println!("failed: {why}"));
+        println!("{passed} passed, {} failed", failures.len());
+        failures.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &'static str) -> Scenario {
+        Scenario { name, about: "", disturbs: Disturbs::Nobody, wanted: WANTED, run: |_| Ok(()) }
+    }
+
+    #[test]
+    fn a_whole_name_stands_for_itself_alone() {
+        let all = [named("scale"), named("scale-again"), named("drain")];
+        let names = |filters: &[&str]| -> Vec<&str> {
+            let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
+            choose(&all, &filters).iter().map(|scenario| scenario.name).collect()
+        };
+        assert_eq!(names(&[]), ["scale", "scale-again", "drain"]);
+        assert_eq!(names(&["scale"]), ["scale"]);
+        assert_eq!(names(&["scal"]), ["scale", "scale-again"]);
+        assert_eq!(names(&["again", "dr"]), ["scale-again", "drain"]);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Flags as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,126 @@
+//! Where one scenario plays: namespaces of its own, a clock, and the one way to wait.
+
+use crate::harness::progress::Progress;
+use crate::harness::{Cluster, Site, wait};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Longer than any single step takes on a busy machine of two cores.
+pub const STEP_MAX: Duration = Duration::from_secs(60);
+/// A line about a wait is printed at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(4);
+/// The label on namespaces: which scenario made them.
+const SCENARIO_LABEL: &str = "raftkv.dev/e2e";
+/// Deleting what an earlier run left.
+const CLEAN_MAX: Duration = Duration::from_secs(90);
+
+/// A namespace that enforces restricted Pod Security, and what is done in it.
+pub struct Scene<'a> {
+    /// The Kubernetes cluster.
+    pub site: &'a Site,
+    /// The namespace.
+    pub namespace: String,
+    progress: &'a Progress,
+    name: String,
+    deadline: Instant,
+}
+
+impl<'a> Scene<'a> {
+    /// A scene without what an earlier run left; it ends at the deadline, whatever is waited for.
+    pub fn open(site: &'a Site, progress: &'a Progress, name: &str, deadline: Instant) -> Result<Scene<'a>> {
+        let scene = Scene { site, namespace: format!("e2e-{name}"), progress, name: name.to_string(), deadline };
+        let selector = format!("{SCENARIO_LABEL}={name}");
+        let clean = ["delete", "namespace", "--selector", &selector, "--timeout=80s"];
+        site.slow_kubectl(&clean, CLEAN_MAX)?.expect_success().context("deleting what an earlier run left")?;
+        scene.make_namespace()?;
+        Ok(scene)
+    }
+
+    /// A further namespace of this scenario.
+    pub fn beside(&self) -> Result<Scene<'a>> {
+        let namespace = format!("{}-2", self.namespace);
+        let scene = Scene { namespace, name: self.name.clone(), ..*self };
+        scene.make_namespace()?;
+        Ok(scene)
+    }
+
+    fn make_namespace(&self) -> Result<()> {
+        let labels = json!({
+            "pod-security.kubernetes.io/enforce": "restricted",
+            SCENARIO_LABEL: self.name,
+        });
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}});
+        self.site.kubectl_with(&["create", "-f", "-"], &namespace.to_string())?;
+        Ok(())
+    }
+
+    /// Lets the namespaces go, without waiting for it.
+    pub fn close(&self) -> Result<()> {
+        let selector = format!("{SCENARIO_LABEL}={}", self.name);
+        self.site.kubectl(&["delete", "namespace", "--selector", &selector, "--wait=false"])?;
+        Ok(())
+    }
+
+    /// The namespaces of this scenario.
+    pub fn namespaces(site: &Site, name: &str) -> Result<Vec<String>> {
+        let selector = format!("{SCENARIO_LABEL}={name}");
+        let names = site.kubectl(&["get", "namespace", "--selector", &selector, "-o", "name"])?;
+        Ok(names.lines().filter_map(|line| line.strip_prefix("namespace/")).map(String::from).collect())
+    }
+
+    /// A line of progress.
+    pub fn say(&self, text: impl AsRef<str>) {
+        self.progress.say(&self.name, text.as_ref());
+    }
+
+    /// A latency, for the table at the end.
+    pub fn measured(&self, what: &'static str, since: Instant) {
+        self.progress.measured(&self.name, what, since.elapsed());
+    }
+
+    /// Asks until the answer is `Ok`, at most as long as a step may take.
+    pub fn wait<T>(&self, what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
+        self.wait_for(STEP_MAX, what, ask)
+    }
+
+    /// Asks until the answer is `Ok`; says what it waits for, and why it still does.
+    pub fn wait_for<T>(&self, limit: Duration, what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
+        let deadline = self.deadline.min(Instant::now() + limit);
+        let mut told_at = Instant::now();
+        let mut told = String::new();
+        let mut tell = |error: &anyhow::Error| {
+            let now = format!("waiting for {what} ({error})");
+            if told_at.elapsed() >= TELL_EVERY && now != told {
+                self.say(&now);
+                (told_at, told) = (Instant::now(), now);
+            }
+        };
+        wait::until(deadline, what, &mut tell, ask)
+    }
+
+    /// `ask` must go on being `Ok` for so long: for what must *not* happen.
+    pub fn stays(&self, long: Duration, what: &str, mut ask: impl FnMut() -> Result<()>) -> Result<()> {
+        let until = Instant::now() + long;
+        self.wait_for(long + STEP_MAX, what, || {
+            ask().map_err(|error| wait::Never(format!("{error:#}")))?;
+            wait::holds(Instant::now() >= until, || "so far it does".to_string())
+        })
+    }
+
+    /// The `RaftKvCluster` of this name; it need not exist yet.
+    pub fn cluster(&self, name: &str) -> Cluster<'_> {
+        Cluster::new(self, name)
+    }
+
+    /// kubectl in the namespace.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.site.kubectl(&[&["-n", &self.namespace], args].concat())
+    }
+
+    /// kubectl in the namespace, with something on its standard input.
+    pub fn kubectl_with(&self, args: &[&str], stdin: &str) -> Result<String> {
+        self.site.kubectl_with(&[&["-n", &self.namespace], args].concat(), stdin)
+    }
+}

@@ -1,0 +1,145 @@
+//! The Kubernetes cluster under the tests, and the tools of a user to reach it: kubectl, helm, docker.
+
+use crate::harness::shell::{self, Output};
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Any command of kubectl that is not told to wait longer.
+const KUBECTL_MAX: Duration = Duration::from_secs(20);
+/// kubectl's own limit for one request, so that it says which one hangs.
+const REQUEST_TIMEOUT: &str = "--request-timeout=15s";
+/// helm waits for what it installed.
+const HELM_MAX: Duration = Duration::from_secs(120);
+/// Stopping or starting a machine.
+const DOCKER_MAX: Duration = Duration::from_secs(60);
+
+/// Where the tests run.
+#[derive(Debug)]
+pub struct Site {
+    kubeconfig: PathBuf,
+    repo: PathBuf,
+    path: OsString,
+    /// Not the kind cluster of this repository: its machines are not ours to stop.
+    foreign: bool,
+    /// What stands before the names of images.
+    images: String,
+}
+
+impl Site {
+    /// Finds the cluster and sees that it answers.
+    pub fn find() -> Result<Site> {
+        let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+        let named = std::env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty());
+        let foreign = named.is_some();
+        let kubeconfig = named.map_or_else(|| repo.join("target/e2e/kubeconfig"), PathBuf::from);
+        let images = std::env::var("E2E_IMAGES").unwrap_or_else(|_| "raftkv.local".to_string());
+        let site = Site { path: tools_path(&repo)?, kubeconfig, repo, foreign, images };
+        if !site.kubeconfig.exists() {
+            bail!(
+                "there is no cluster: {} does not exist. `make e2e-up` makes one; E2E_KUBECONFIG names one of your own",
+                site.kubeconfig.display()
+            );
+        }
+        site.kubectl(&["get", "--raw", "/readyz"])
+            .context("the cluster does not answer; `make e2e-up` repairs ours")?;
+        Ok(site)
+    }
+
+    /// Whether its machines may be stopped and its kubelets are set as ours are.
+    pub fn is_ours(&self) -> bool {
+        !self.foreign
+    }
+
+    /// The repository.
+    pub fn repo(&self) -> &Path {
+        &self.repo
+    }
+
+    /// What prepares a shell for the commands that errors quote.
+    pub fn shell_prefix(&self) -> String {
+        format!("export KUBECONFIG={}", self.kubeconfig.display())
+    }
+
+    /// `raftkv` and `dev` are `raftkv.local/raftkv:dev`.
+    pub fn image(&self, name: &str, tag: &str) -> String {
+        format!("{}/{name}:{tag}", self.images)
+    }
+
+    /// What an image's name is without its tag.
+    pub fn image_repository(&self, name: &str) -> String {
+        format!("{}/{name}", self.images)
+    }
+
+    /// kubectl that must succeed.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.try_kubectl(args, None)?.expect_success()
+    }
+
+    /// kubectl with something on its standard input.
+    pub fn kubectl_with(&self, args: &[&str], stdin: &str) -> Result<String> {
+        self.try_kubectl(args, Some(stdin))?.expect_success()
+    }
+
+    /// kubectl that may fail.
+    pub fn try_kubectl(&self, args: &[&str], stdin: Option<&str>) -> Result<Output> {
+        let mut command = self.command("kubectl");
+        command.arg(REQUEST_TIMEOUT).args(args);
+        shell::run(command, stdin, KUBECTL_MAX)
+    }
+
+    /// kubectl that takes its time: no limit for a request, another one for the whole.
+    pub fn slow_kubectl(&self, args: &[&str], limit: Duration) -> Result<Output> {
+        let mut command = self.command("kubectl");
+        command.args(args);
+        shell::run(command, None, limit)
+    }
+
+    /// The JSON of what `kubectl get` gets.
+    pub fn get<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+        let text = self.kubectl(&[&["get", "-o", "json"], args].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("kubectl get {}", args.join(" ")))
+    }
+
+    /// helm.
+    pub fn helm(&self, args: &[&str]) -> Result<Output> {
+        let mut command = self.command("helm");
+        command.args(args);
+        shell::run(command, None, HELM_MAX)
+    }
+
+    /// docker, for the machines of our own cluster.
+    pub fn docker(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.command("docker");
+        command.args(args);
+        shell::run(command, None, DOCKER_MAX)?.expect_success()
+    }
+
+    /// A line as a reader of the manual types it, in the repository.
+    pub fn shell(&self, line: &str, limit: Duration) -> Result<Output> {
+        let mut command = self.command("bash");
+        command.args(["-ec", line]);
+        shell::run(command, None, limit)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("PATH", &self.path).env("KUBECONFIG", &self.kubeconfig).current_dir(&self.repo);
+        command
+    }
+}
+
+/// The tools that `make e2e-up` chose come first, then those that it built, then the user's.
+fn tools_path(repo: &Path) -> Result<OsString> {
+    let cache = match std::env::var_os("RAFTKV_CACHE") {
+        Some(cache) => Some(PathBuf::from(cache)),
+        None => std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/raftkv-e2e")),
+    };
+    let users = std::env::var_os("PATH").unwrap_or_default();
+    let chosen = std::iter::once(repo.join("target/e2e/bin"));
+    let all = chosen.chain(std::env::split_paths(&users)).chain(cache.map(|cache| cache.join("bin")));
+    std::env::join_paths(all).context("PATH")
+}

@@ -1,0 +1,158 @@
+//! The operator itself: upgraded, uninstalled, installed twice, killed at every step.
+
+use crate::harness::operator::{Operator, next_chart};
+use crate::harness::wait::holds;
+use crate::harness::{Ending, Scene};
+use crate::scenarios::loss::{everything, replace_after_loss};
+use crate::scenarios::ready;
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use std::time::Instant;
+
+/// The operator of all is as it was when this goes, however the scenario ended.
+pub struct PutBack<'a>(pub &'a Scene<'a>);
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        let operator = Operator::of(self.0.site);
+        if let Err(error) = operator.install() {
+            self.0.say(format!("the operator could not be put back: {error:#}"));
+        }
+    }
+}
+
+pub fn upgrade(scene: &Scene<'_>) -> Result<()> {
+    let operator = Operator::of(scene.site);
+    let (demo, load) = ready(scene, 3)?;
+    let before = everything(&demo)?;
+    let old_pods = operator.pods()?;
+    let _put_back = PutBack(scene);
+    load.mark()?;
+    let description = "How many members the cluster has, as a later release describes it.";
+    scene.say("helm upgrade to a chart with another CRD");
+    operator
+        .helm_install(&next_chart(scene.site, description)?, &["--set", "podLabels.release=next"])?
+        .expect_success()?;
+    scene.wait("the CRD's change to arrive", || {
+        let explained = scene.kubectl(&["explain", "rkv.spec.replicas"])?;
+        let text = explained.split_whitespace().collect::<Vec<_>>().join(" ");
+        holds(text.contains(description), || text.clone())
+    })?;
+    ensure!(operator.pods()?.iter().all(|pod| !old_pods.contains(pod)), "the operator was not replaced");
+    demo.wait_ready(3)?;
+    load.tell_gap("the operator's upgrade")?;
+    ensure!(everything(&demo)? == before, "the upgrade of the operator touched pods or volumes");
+    demo.scale(1)?;
+    demo.wait_ready(1)?;
+    Ending::with(1).check(&demo, &load)
+}
+
+pub fn uninstalled(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let before = everything(&demo)?;
+    let _put_back = PutBack(scene);
+    scene.say("helm uninstall raftkv-operator");
+    Operator::of(scene.site).uninstall()?;
+    load.wait_for_some_more()?;
+    ensure!(everything(&demo)? == before, "pods or volumes went with the operator");
+    // Without an operator, Kubernetes and Raft still do their parts.
+    let leader = demo.leader()?;
+    demo.delete_pod(&leader)?;
+    load.wait_for_some_more()?;
+    let other = Operator::named(scene.site, "another", &scene.namespace);
+    let chart = other.chart()?;
+    let refused = other.helm_install(&chart, &[])?.expect_failure()?;
+    ensure!(refused.contains("raftkvclusters.raftkv.dev"), "the refusal does not name the CRD: {refused}");
+    scene.say("helm install of another release, with --take-ownership");
+    other.helm_install(&chart, &["--take-ownership"])?.expect_success()?;
+    demo.scale(1)?;
+    demo.wait_ready(1)?;
+    other.uninstall()?;
+    Ending::with(1).check(&demo, &load)
+}
+
+pub fn two_namespaced(scene: &Scene<'_>) -> Result<()> {
+    let beside = scene.beside()?;
+    let _put_back = PutBack(scene);
+    Operator::of(scene.site).uninstall()?;
+    for (place, crds) in [(scene, "true"), (&beside, "false")] {
+        let operator = Operator::named(scene.site, "namespaced", &place.namespace);
+        let watch = format!("watchNamespaces={{{}}},crds.enabled={crds},rbac.clusterReads=false", place.namespace);
+        scene.say(format!("helm install --set {watch}"));
+        operator.helm_install(&operator.chart()?, &["--take-ownership", "--set", &watch])?.expect_success()?;
+    }
+    let (demo, load) = ready(scene, 3)?;
+    let (second, second_load) = ready(&beside, 1)?;
+    demo.scale(1)?;
+    demo.wait_ready(1)?;
+    Ending::with(1).check(&second, &second_load)?;
+    Ending::with(1).check(&demo, &load)?;
+    for place in [scene, &beside] {
+        let leases: Value = scene.site.get(&["-n", &place.namespace, "leases"])?;
+        let names: Vec<&str> =
+            leases["items"].as_array().into_iter().flatten().filter_map(|l| l["metadata"]["name"].as_str()).collect();
+        ensure!(names.iter().any(|name| name.starts_with("raftkv-operator-")), "leases are {names:?}");
+        Operator::named(scene.site, "namespaced", &place.namespace).uninstall()?;
+    }
+    Ok(())
+}
+
+/// While this lives, the operator exits after each action.
+struct Killed<'a> {
+    scene: &'a Scene<'a>,
+    operator: Operator<'a>,
+    before: u64,
+}
+
+impl<'a> Killed<'a> {
+    fn after_each_action(scene: &'a Scene<'a>) -> Result<Killed<'a>> {
+        let operator = Operator::of(scene.site);
+        scene.say("the operator exits after each action from here on");
+        operator.exit_after(Some(1))?;
+        let before = operator.restarts()?;
+        Ok(Killed { scene, operator, before })
+    }
+
+    /// Says how often it was killed; that it was must be seen.
+    fn tell(&self, at_least: u64) -> Result<()> {
+        let kills = self.operator.restarts()?.saturating_sub(self.before);
+        self.scene.say(format!("the operator was killed {kills} times"));
+        ensure!(kills >= at_least, "the operator was killed {kills} times, and has at least {at_least} actions to do");
+        Ok(())
+    }
+}
+
+impl Drop for Killed<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.operator.exit_after(None) {
+            self.scene.say(format!("the operator could not be put back: {error:#}"));
+        }
+    }
+}
+
+pub fn killed_growing(scene: &Scene<'_>) -> Result<()> {
+    let killed = Killed::after_each_action(scene)?;
+    let (demo, load) = ready(scene, 3)?;
+    let begun = Instant::now();
+    demo.scale(5)?;
+    demo.wait_ready(5)?;
+    scene.say(format!("3 -> 5 under kills: {} s", begun.elapsed().as_secs()));
+    // The children, init, and for each further member its claim, learner and voter.
+    killed.tell(10)?;
+    drop(killed);
+    Ending::with(5).check(&demo, &load)
+}
+
+pub fn killed_shrinking(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 5)?;
+    let killed = Killed::after_each_action(scene)?;
+    replace_after_loss(&demo, 1)?;
+    let begun = Instant::now();
+    demo.scale(3)?;
+    demo.wait_ready(3)?;
+    scene.say(format!("5 -> 3 under kills: {} s", begun.elapsed().as_secs()));
+    // Learner and voter of the replacement; for each of two members its removal, the StatefulSet and the claim.
+    killed.tell(6)?;
+    drop(killed);
+    Ending::with(3).check(&demo, &load)
+}

@@ -1,0 +1,55 @@
+//! The README's quickstart on Kubernetes, as a reader would type it.
+
+use crate::harness::operator::Operator;
+use crate::harness::scene::Scene;
+use crate::scenarios::operator::PutBack;
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::time::Duration;
+
+/// The comment above the commands in README.md.
+const MARK: &str = "<!-- the e2e test readme-quickstart runs these commands -->";
+/// One of the commands.
+const COMMAND_MAX: Duration = Duration::from_secs(120);
+
+pub fn three_commands(scene: &Scene<'_>) -> Result<()> {
+    let readme = fs::read_to_string(scene.site.repo().join("README.md"))?;
+    let commands = commands(&readme).with_context(|| format!("README.md has no commands below '{MARK}'"))?;
+    ensure!(commands.len() <= 3, "the quickstart has {} commands, and shall have three", commands.len());
+    let _put_back = PutBack(scene);
+    Operator::of(scene.site).uninstall()?;
+    for command in &commands {
+        scene.say(command);
+        scene.site.shell(command, COMMAND_MAX)?.expect_success()?;
+    }
+    Ok(())
+}
+
+/// The lines of the fenced block below the mark; one that ends with a backslash goes on in the next, comments are left out.
+fn commands(readme: &str) -> Option<Vec<String>> {
+    let (_, below) = readme.split_once(MARK)?;
+    let (_, block) = below.split_once("```")?;
+    let (block, _) = block.split_once("```")?;
+    // The first line is the name of the language.
+    let lines = block.split_once('\n')?.1.replace("\\\n", " ");
+    Some(
+        lines
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(String::from)
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MARK, commands};
+
+    #[test]
+    fn commands_are_read_from_the_block_below_the_mark() {
+        let text = format!("```sh\nno\n```\n{MARK}\n```sh\n# first\nhelm install \\\n  x\n\nkubectl get rkv\n```\n");
+        assert_eq!(commands(&text).unwrap(), ["helm install    x", "kubectl get rkv"]);
+        assert_eq!(commands("```sh\nno\n```\n"), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! Another template for the pods: a good image, a bad one.
+
+use crate::harness::wait::{Never, holds};
+use crate::harness::{Cluster, Ending, Scene};
+use crate::scenarios::size::NO_IMAGE;
+use crate::scenarios::{LEFT_ALONE, ready};
+use anyhow::{Result, ensure};
+use raftkv_crds::{ConditionType, Reason};
+use serde_json::json;
+use std::time::Instant;
+
+pub fn rolling_update(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let members = demo.member_ids()?;
+    let image = scene.site.image("raftkv", "dev2");
+    load.mark()?;
+    let begun = Instant::now();
+    demo.edit(json!({"image": image}))?;
+    wait_rolled_out(&demo, &image)?;
+    scene.measured("rolling update of 3", begun);
+    load.tell_gap("the whole rolling update")?;
+    ensure!(demo.member_ids()? == members, "members were replaced, though only their image is another");
+    Ending::with(3).check(&demo, &load)
+}
+
+/// Waits until all pods run an image; never is more than one of them not ready.
+fn wait_rolled_out(demo: &Cluster<'_>, image: &str) -> Result<()> {
+    demo.scene.wait("every pod to run the image", || {
+        let pods = demo.pods()?;
+        let ready = pods.values().filter(|pod| pod.ready && !pod.terminating).count();
+        if ready < 2 {
+            return Err(Never(format!("only {ready} pods are ready: more than one was taken: {pods:?}")).into());
+        }
+        let updated = pods.values().filter(|pod| pod.image == image).count();
+        holds(updated == 3, || format!("{updated}/3 do, {ready} are ready"))?;
+        demo.is_ready(3)
+    })
+}
+
+pub fn bad_image_then_fixed(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let members = demo.member_ids()?;
+    demo.edit(json!({"image": NO_IMAGE}))?;
+    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::PodNotStarting)?;
+    scene.say(format!("it says: {message}"));
+    scene.stays(LEFT_ALONE, "one pod is tried with the image, and no second one", || {
+        let pods = demo.pods()?;
+        let tried = pods.values().filter(|pod| pod.image == NO_IMAGE).count();
+        let ready = pods.values().filter(|pod| pod.ready).count();
+        holds(tried == 1 && ready == 2, || format!("{tried} were tried, {ready} are ready"))
+    })?;
+    load.wait_for_some_more()?;
+    let image = scene.site.image("raftkv", "dev2");
+    demo.edit(json!({"image": image}))?;
+    wait_rolled_out(&demo, &image)?;
+    ensure!(demo.member_ids()? == members, "members were replaced, though only their image is another");
+    Ending::with(3).check(&demo, &load)
+}

@@ -1,0 +1,112 @@
+//! What is found on volumes and in a status decides: never a name, never an ordinal.
+
+use crate::harness::scene::Scene;
+use crate::harness::wait::holds;
+use crate::harness::{Cluster, Ending, LoadPod};
+use crate::scenarios::loss::{everything, wait_replaced};
+use crate::scenarios::{LEFT_ALONE, ready};
+use anyhow::{Context, Result, ensure};
+use raftkv_crds::{ConditionType, Reason};
+use serde_json::json;
+use std::time::Instant;
+
+pub fn reapply_volumes_kept(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let (cluster_id, members) = (demo.status()?.cluster_id, demo.member_ids()?);
+    demo.delete()?;
+    ensure!(demo.claims()?.len() == 3, "volumes went with the cluster");
+    let begun = Instant::now();
+    demo.apply(3)?;
+    demo.wait_ready(3)?;
+    scene.measured("apply again -> 3 ready", begun);
+    demo.wait_event("VolumesAdopted")?;
+    ensure!(demo.status()?.cluster_id == cluster_id, "it is another cluster");
+    ensure!(demo.member_ids()? == members, "members were replaced, though all volumes are there");
+    Ending::with(3).check(&demo, &load)
+}
+
+pub fn reapply_first_volume_missing(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let (cluster_id, members) = (demo.status()?.cluster_id, demo.member_ids()?);
+    delete_without_volumes(&demo, &[0])?;
+    demo.apply(3)?;
+    wait_replaced(&demo, 0, &members)?;
+    ensure!(demo.status()?.cluster_id == cluster_id, "it is another cluster");
+    Ending::with(3).check(&demo, &load)
+}
+
+/// Deletes the cluster, and then some of its volumes.
+fn delete_without_volumes(demo: &Cluster<'_>, ordinals: &[u32]) -> Result<()> {
+    demo.delete()?;
+    for ordinal in ordinals {
+        let claim = demo.claim_name(*ordinal);
+        demo.scene.say(format!("kubectl delete pvc {claim}"));
+        demo.scene.kubectl(&["delete", "pvc", &claim])?;
+    }
+    Ok(())
+}
+
+pub fn reapply_two_volumes_missing(scene: &Scene<'_>) -> Result<()> {
+    let (demo, _load) = ready(scene, 3)?;
+    let cluster_id = demo.status()?.cluster_id.context("a cluster without an id")?;
+    delete_without_volumes(&demo, &[0, 1])?;
+    let before = demo.claims()?.remove("raftkv-demo-2").context("the third volume went with the cluster")?;
+    demo.apply(3)?;
+    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::ForeignVolumes)?;
+    scene.say(format!("it says: {message}"));
+    ensure!(message.contains("raftkv-demo-2"), "the volume is not named: {message}");
+    ensure!(
+        message.contains("bring back") && message.contains("kubectl delete pvc"),
+        "a way out is missing: {message}"
+    );
+    scene.stays(LEFT_ALONE, "nothing is formed and nothing is overwritten", || {
+        let status = demo.status()?;
+        holds(!status.bootstrapped && status.members.is_empty(), || format!("a cluster was formed: {status:?}"))?;
+        let claim = demo.claims()?.remove("raftkv-demo-2").context("the third volume was deleted")?;
+        holds(claim == before, || format!("{before:?} became {claim:?}"))
+    })?;
+    let told = demo.told_by_node("demo-2")?;
+    ensure!(told.cluster_id.map(|id| id.to_string()) == Some(cluster_id), "the third node is of {:?}", told.cluster_id);
+    Ok(())
+}
+
+pub fn strangers_volume(scene: &Scene<'_>) -> Result<()> {
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "raftkv-demo-0", "labels": {"app": "somebody-elses"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    scene.kubectl_with(&["create", "-f", "-"], &claim.to_string())?;
+    let demo = scene.cluster("demo");
+    let before = demo.claims()?.remove("raftkv-demo-0").context("the stranger's claim is not there")?;
+    demo.apply(3)?;
+    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::ForeignVolumes)?;
+    ensure!(message.contains("raftkv-demo-0"), "the volume is not named: {message}");
+    scene.stays(LEFT_ALONE, "the volume is left alone", || {
+        let now = demo.claims()?.remove("raftkv-demo-0").context("it was deleted")?;
+        holds(now.uid == before.uid && now.member_id.is_none(), || format!("{before:?} became {now:?}"))?;
+        holds(!demo.status()?.bootstrapped, || "a cluster was formed on it".to_string())
+    })?;
+    // Its owner gives it up, by the commands that the message spells.
+    let load = LoadPod::start(&demo)?;
+    scene.say("kubectl delete pvc raftkv-demo-0; kubectl delete pod demo-0");
+    scene.kubectl(&["delete", "pvc", "raftkv-demo-0", "--wait=false"])?;
+    scene.kubectl(&["delete", "pod", "demo-0", "--ignore-not-found", "--wait=false"])?;
+    demo.wait_ready(3)?;
+    Ending::with(3).check(&demo, &load)
+}
+
+pub fn status_wiped(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let (cluster_id, members, before) = (demo.status()?.cluster_id, demo.member_ids()?, everything(&demo)?);
+    scene.say("kubectl patch --subresource=status: an empty status");
+    let patch = json!([{"op": "replace", "path": "/status", "value": {}}]).to_string();
+    scene.kubectl(&["patch", "rkv", "demo", "--subresource=status", "--type=json", "-p", &patch])?;
+    demo.wait_ready(3)?;
+    let status = demo.status()?;
+    ensure!(status.bootstrapped && status.cluster_id == cluster_id, "it is another cluster, or none: {status:?}");
+    ensure!(demo.member_ids()? == members, "members were replaced");
+    ensure!(everything(&demo)? == before, "pods or volumes were replaced");
+    Ending::with(3).check(&demo, &load)
+}
