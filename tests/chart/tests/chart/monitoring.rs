@@ -7,18 +7,11 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 
-/// What the operator counts.
-const OF_THE_OPERATOR: &[&str] = &[
-    "raftkv_operator_reconcile_total",
-    "raftkv_operator_reconcile_seconds",
-    "raftkv_operator_clusters",
-    "raftkv_operator_cluster_condition",
-    "raftkv_operator_membership_changes_total",
-    "raftkv_operator_leader",
-];
-
 /// The label of the PodMonitor, which looks like a metric.
 const LABEL: &str = "raftkv_cluster";
+
+/// Where the documents are that alerts lead to.
+const DOCUMENTS: &str = "https://github.com/raftkv/raftkv/blob/main/docs/";
 
 /// What a node counts, from the table in its source.
 fn of_the_node() -> BTreeSet<String> {
@@ -29,6 +22,14 @@ fn of_the_node() -> BTreeSet<String> {
     names.map(|(name, _)| format!("raftkv_{name}")).collect()
 }
 
+/// What the operator counts: the names that stand as literals in its source.
+fn of_the_operator() -> BTreeSet<String> {
+    let source = fs::read_to_string(root().join("operator/src/edge/metrics.rs")).unwrap();
+    let literals = source.split('"').filter(|text| text.starts_with("raftkv_operator_"));
+    let names = literals.filter(|text| text.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    names.map(str::to_string).collect()
+}
+
 /// The metrics that an expression asks for; those of histograms without their suffix.
 fn asked_for(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -37,7 +38,7 @@ fn asked_for(expression: &str) -> BTreeSet<String> {
 }
 
 fn known() -> BTreeSet<String> {
-    of_the_node().into_iter().chain(OF_THE_OPERATOR.iter().map(|name| name.to_string())).collect()
+    of_the_node().into_iter().chain(of_the_operator()).collect()
 }
 
 fn alerts() -> Vec<Value> {
@@ -53,7 +54,9 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 #[test]
 fn alerts_ask_for_metrics_that_exist() {
     let known = known();
-    assert!(known.contains("raftkv_has_leader") && known.contains("raftkv_state"), "{known:?}");
+    for metric in ["raftkv_has_leader", "raftkv_state", "raftkv_operator_leader", "raftkv_operator_cluster_condition"] {
+        assert!(known.contains(metric), "{metric} is not in {known:?}");
+    }
     for alert in alerts() {
         for metric in asked_for(text(&alert, "/expr")) {
             assert!(known.contains(&metric), "{}: nobody counts {metric}", text(&alert, "/alert"));
@@ -69,7 +72,7 @@ fn control_a_metric_that_nobody_counts_is_found() {
 }
 
 #[test]
-fn every_alert_says_how_bad_what_and_where_to_read_on() {
+fn every_alert_says_how_bad_and_what() {
     let mut names = BTreeSet::new();
     for alert in alerts() {
         let name = text(&alert, "/alert");
@@ -78,37 +81,44 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() {
         for annotation in ["summary", "description"] {
             assert!(text(&alert, &format!("/annotations/{annotation}")).ends_with('.'), "{name}: {annotation}");
         }
-        let runbook = text(&alert, "/annotations/runbook_url");
-        let address = "https://github.com/raftkv/raftkv/blob/main/docs/operations.md#";
-        assert!(runbook.len() > address.len() && runbook.starts_with(address), "{name}: {runbook}");
     }
     assert!(names.len() >= 15, "{names:?}");
 }
 
-/// The heading of the runbook that an alert leads to; where it depends on the reason of a condition, the one without any.
-fn heading(alert: &Value) -> &str {
-    let (_, anchor) = text(alert, "/annotations/runbook_url").split_once('#').unwrap_or_default();
+/// Document and heading that an alert leads to; where it depends on the reason of a condition, the one without any.
+fn runbook(alert: &Value) -> (&str, &str) {
+    let url = text(alert, "/annotations/runbook_url").strip_prefix(DOCUMENTS).unwrap_or_default();
+    let (file, anchor) = url.split_once('#').unwrap_or_default();
     let fallback = anchor.split_once("{{ else }}").and_then(|(_, rest)| rest.strip_suffix("{{ end }}"));
-    fallback.unwrap_or(anchor)
+    (file, fallback.unwrap_or(anchor))
+}
+
+/// The headings of a document below docs/, as anchors.
+fn anchors(file: &str) -> BTreeSet<String> {
+    let document = fs::read_to_string(root().join("docs").join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let headings = document.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+    headings.map(|heading| heading.to_lowercase().replace(' ', "-")).collect()
 }
 
 #[test]
-fn every_runbook_heading_is_a_reason_or_the_alerts_own_and_is_there() {
-    let reasons = fs::read_to_string(root().join("crds/src/reason.rs")).unwrap();
-    let (_, reasons) = reasons.split_once("\nreasons! {\n").expect("the table begins so");
-    let reasons = reasons.lines().filter_map(|line| Some(line.split_once(": \"")?.0.trim().to_lowercase()));
-    let mut known: BTreeSet<String> = reasons.collect();
-    assert!(known.contains("quorumlost"), "{known:?}");
-    known.extend(alerts().iter().map(|alert| text(alert, "/alert").to_lowercase()));
-    let runbook = fs::read_to_string(root().join("docs/operations.md"));
+fn every_alert_leads_to_a_heading_that_is_there() {
     for alert in alerts() {
-        let (name, heading) = (text(&alert, "/alert"), heading(&alert));
-        assert!(known.contains(heading), "{name}: '{heading}' is neither a reason nor an alert");
-        if let Ok(runbook) = &runbook {
-            let there = runbook.lines().filter(|line| line.starts_with('#'));
-            let mut there = there.map(|line| line.trim_start_matches('#').trim().trim_matches('`').to_lowercase());
-            assert!(there.any(|line| line == heading), "{name}: docs/operations.md has no heading '{heading}'");
-        }
+        let (name, (file, anchor)) = (text(&alert, "/alert"), runbook(&alert));
+        assert!(["operations.md", "alerts.md"].contains(&file), "{name} leads to '{file}'");
+        assert!(anchors(file).contains(anchor), "{name}: docs/{file} has no heading '{anchor}'");
+    }
+}
+
+#[test]
+fn an_alert_about_a_condition_leads_to_its_reason() {
+    let reasons = anchors("operations.md");
+    assert!(reasons.contains("quorumlost"), "{reasons:?}");
+    let about = |alert: &&Value| text(alert, "/expr").contains("raftkv_operator_cluster_condition");
+    let alerts = alerts();
+    assert!(alerts.iter().filter(about).count() >= 4);
+    for alert in alerts.iter().filter(about) {
+        let url = text(alert, "/annotations/runbook_url");
+        assert!(url.contains("operations.md#{{ with $labels.reason }}{{ toLower . }}{{ else }}"), "{url}");
     }
 }
 
@@ -185,6 +195,6 @@ fn the_dashboard_is_what_grafana_reads_and_asks_for_metrics_that_exist() {
         }
     }
     let asked: BTreeSet<String> = asked_for(&dashboard.to_string());
-    let unseen: Vec<_> = known.difference(&asked).filter(|name| *name != "raftkv_operator_reconcile_seconds").collect();
+    let unseen: Vec<_> = known.difference(&asked).collect();
     assert!(unseen.is_empty(), "no panel shows {unseen:?}");
 }
