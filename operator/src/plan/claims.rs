@@ -3,12 +3,12 @@
 //! A claim is deleted for one reason alone: the member whose data it holds was removed, by the word of a quorum, and
 //! nobody uses it. (A lost node's claim is deleted in `repair`.)
 
-use crate::plan::action::{Action, Step, Turn, Underway};
+use crate::plan::action::{Action, Step};
 use crate::plan::facts::{Certainty, Facts, Seat};
 use crate::plan::form;
 use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal};
 use raftkv_api::{Hex128, NodeState};
-use raftkv_crds::{OperationKind, child};
+use raftkv_crds::child;
 
 /// Labels the claims that the StatefulSet made for this cluster, and, when the cluster stands, those that it took over.
 pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
@@ -57,24 +57,16 @@ fn owner(facts: &Facts<'_>, seat: &Seat) -> Option<ClaimOwner> {
     Some(ClaimOwner { cluster_id, member_id: seat.id, incarnation: seat.incarnation? })
 }
 
-/// Deletes the claim of a removed member.
-pub(crate) fn turn(facts: &Facts<'_>) -> Turn {
-    if facts.roster.certainty != Certainty::Linearizable {
-        return Turn::Pass;
+/// Deletes the claim of a removed member, one in a pass, as its last step.
+pub(crate) fn sweep(facts: &Facts<'_>) -> Option<Step> {
+    if facts.roster.certainty != Certainty::Linearizable || facts.desired.suspend {
+        return None;
     }
-    let spare = facts.seen.claims.iter().find(|(ordinal, claim)| is_spent(facts, **ordinal, claim));
-    let Some((ordinal, claim)) = spare else { return Turn::Pass };
-    let name = facts.desired.claim(*ordinal);
-    let action = Action::DeleteClaim {
-        ordinal: *ordinal,
-        uid: claim.uid.clone(),
-        resource_version: claim.resource_version.clone(),
-    };
-    let member = claim.owner.map_or(0, |owner| owner.member_id);
-    let text = format!("deleted the volume claim {name} of the removed member {member}");
-    let step = Step::told(action, "VolumeClaimDeleted", text.clone());
-    let member = Some(facts.desired.pod(*ordinal));
-    Turn::Act(Underway { kind: OperationKind::ScaleDown, step: "DeleteVolumeClaim", member, text }, vec![step])
+    let (ordinal, claim) = facts.seen.claims.iter().find(|(ordinal, claim)| is_spent(facts, **ordinal, claim))?;
+    let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
+    let member = claim.owner?.member_id;
+    let text = format!("deleted the volume claim {} of the removed member {member}", facts.desired.claim(*ordinal));
+    Some(Step::told(Action::DeleteClaim { ordinal: *ordinal, uid, resource_version }, "VolumeClaimDeleted", text))
 }
 
 /// Every condition of rule O4, each by itself enough to leave the claim alone.

@@ -62,8 +62,10 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
     steps.extend(claims::owners(facts));
     steps.extend(size::budget_step(facts));
     let turn = first([&|| waits.clone(), &|| roll::broken(facts), &|| form::turn(facts), &|| members(facts)]);
-    if let Turn::Act(_, acts) = &turn {
-        steps.extend(acts.iter().filter(|act| !steps.contains(act)).cloned().collect::<Vec<_>>());
+    match &turn {
+        Turn::Act(_, acts) => steps.extend(acts.iter().filter(|act| !steps.contains(act)).cloned().collect::<Vec<_>>()),
+        // Volumes of removed members are swept up behind a change that is complete; clients are not kept waiting for it.
+        Turn::Pass | Turn::Wait(_) => steps.extend(claims::sweep(facts)),
     }
     (steps, turn)
 }
@@ -81,7 +83,6 @@ fn members(facts: &Facts<'_>) -> Turn {
         &|| change::learners(facts, leader),
         &|| repair::turn(facts, leader),
         &|| change::down(facts, leader),
-        &|| claims::turn(facts),
         &|| change::up(facts, leader),
         &|| roll::turn(facts, leader),
     ])
