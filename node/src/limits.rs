@@ -74,6 +74,11 @@ pub const ELECTION_TICKS: usize = 14;
 pub const MIN_ELECTION_TICKS: usize = 15;
 /// Randomized election timeouts end below this, in ticks.
 pub const MAX_ELECTION_TICKS: usize = 28;
+/// A candidate to whom a vote was refused campaigns again after this many ticks: long enough for the votes of others that
+/// are being made durable ...
+pub const SPLIT_VOTE_TICKS: usize = 6;
+/// ... and this many more for each voter with a lower id, so that candidates who shared the votes do not do so again.
+pub const SPLIT_VOTE_TICKS_APART: usize = 3;
 
 /// A client's write is answered `outcome: unknown` after this.
 pub const WRITE_TIMEOUT_MS: u64 = 5_000;
@@ -97,8 +102,9 @@ pub const PEER_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const PEER_WRITE_BYTES: usize = 1024 * 1024;
 /// Bytes asked for in one read of a peer's stream.
 pub const PEER_READ_BYTES: usize = 64 * 1024;
-/// DNS and TCP connect to a peer.
-pub const PEER_CONNECT_MS: u64 = 3_000;
+/// DNS and TCP connect to a peer. One lost SYN is sent again after a second; an address that nobody has any more, of a
+/// pod that is gone, must not keep us from looking the name up again.
+pub const PEER_CONNECT_MS: u64 = 1_500;
 /// The request head of whoever connects to the peer port, and the answer to our own, verdict included.
 pub const PEER_HANDSHAKE_MS: u64 = 10_000;
 /// The dialler's probe of a stream, which the other side answers.

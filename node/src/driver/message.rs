@@ -3,8 +3,8 @@
 use super::{Driver, Effect};
 use crate::limits;
 use crate::log;
-use raft::ProgressState;
 use raft::prelude::{Message, MessageType};
+use raft::{ProgressState, StateRole};
 
 impl Driver {
     pub(super) fn message(&mut self, message: Message) {
@@ -88,10 +88,29 @@ impl Driver {
         }
         let from = message.from;
         let accepted = (!message.reject && message.term == own_term).then_some(message.index);
+        let vote_refused = kind == MessageType::MsgRequestVoteResponse && message.reject && message.term == own_term;
         // Refusals (an unknown peer's answer, a dropped transfer) need no action: raft has said all there is to say.
         let _refused = self.node.step(message);
         if kind == MessageType::MsgAppendResponse && self.is_leader() {
             self.mend_progress(from, accepted);
+        }
+        if vote_refused {
+            self.hasten_next_campaign();
+        }
+    }
+
+    /// A vote was refused to us although the pre-vote was won: another candidate had it, who campaigned in the same
+    /// instant. With a dead leader neither may get a majority any more, and a whole timeout would make this the longest
+    /// part of the outage. Each tries again after a time of its own. Timeouts are for progress only: nobody holds a
+    /// lease while no leader is known.
+    fn hasten_next_campaign(&mut self) {
+        let own = self.identity.member_id;
+        let before = self.membership.members.keys().filter(|id| **id < own && self.membership.votes(**id)).count();
+        let wait_ticks = limits::SPLIT_VOTE_TICKS + before * limits::SPLIT_VOTE_TICKS_APART;
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Candidate {
+            let due = raft.randomized_election_timeout().saturating_sub(wait_ticks);
+            raft.election_elapsed = raft.election_elapsed.max(due);
         }
     }
 

@@ -256,6 +256,26 @@ fn a_granted_vote_is_remembered_against_a_rolled_back_disk() {
     assert!(matches!(bench.driver.check_hello(&hello), Err(HelloVerdict::RolledBack(_))));
 }
 
+/// Two candidates of one instant vote for themselves, and the third voter is dead.
+#[test]
+fn a_candidate_that_was_refused_a_vote_does_not_wait_for_a_whole_timeout() {
+    let mut bench = Bench::new(3, 3);
+    bench.driver.step(Event::KvReady);
+    bench.message(2, MessageType::MsgTimeoutNow, 1, |_| {});
+    bench.settle();
+    assert_eq!((bench.driver.role(), bench.driver.node.raft.term), (Role::Candidate, 2));
+    bench.message(2, MessageType::MsgRequestVoteResponse, 2, |m| m.reject = true);
+    let asks =
+        |effect: &Effect| matches!(effect, Effect::Send(m) if m.get_msg_type() == MessageType::MsgRequestPreVote);
+    let campaigns = |bench: &mut Bench| {
+        bench.driver.step(Event::Tick);
+        bench.settle().iter().any(asks)
+    };
+    // Member 1 has the lowest id: it waits for nobody else.
+    let ticks = (1..=limits::MIN_ELECTION_TICKS).find(|_| campaigns(&mut bench));
+    assert_eq!(ticks, Some(limits::SPLIT_VOTE_TICKS));
+}
+
 #[test]
 fn the_proof_of_a_store_that_an_install_replaces_lets_nobody_lead() {
     let mut bench = Bench::new(3, 3);

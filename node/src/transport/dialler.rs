@@ -51,7 +51,11 @@ async fn dial_once(inner: &Inner, peer: &PeerAddress, ours: &Hello, outbox: &Out
     };
     tracing::info!(peer = peer.id, url = peer.peer_url, "peer stream up");
     let ends = Ends { ours: ours.from, theirs: peer.id, dialled: true };
-    let end = stream::run(inner, io, ends, outbox, || inner.events.on_connected(theirs)).await;
+    let end = stream::run(inner, io, ends, outbox, || {
+        inner.dialled(peer.id, theirs.boot);
+        inner.events.on_connected(theirs);
+    })
+    .await;
     (true, DialFailure::Unreachable(end.to_string()))
 }
 

@@ -324,6 +324,15 @@ pub(super) async fn read_to_close(tcp: &mut TcpStream) -> Vec<u8> {
     all
 }
 
+/// Reads until a frame has come, behind whatever else.
+pub(super) async fn read_until(tcp: &mut TcpStream, frame: &Frame) {
+    let (mut wanted, mut read) = (Vec::new(), Vec::new());
+    encode(frame, &mut wanted);
+    while !read.ends_with(&wanted) {
+        read.push(tokio::time::timeout(DEADLINE, tcp.read_u8()).await.unwrap().unwrap());
+    }
+}
+
 /// A request head of member 2 to member 1.
 pub(super) fn request(path: &str, token: &str, more: &str) -> String {
     let hello = hello::to_header(&hello(2, 1));
@@ -335,8 +344,14 @@ pub(super) const UPGRADE: &str = "connection: upgrade\r\nupgrade: raftkv-peer/1\
 
 /// Opens a stream to member 1 as member 2, by hand.
 pub(super) async fn open_by_hand(to: &Peer) -> TcpStream {
+    open_by_hand_in_run(to, 1).await
+}
+
+/// The same in the given run of member 2's process.
+pub(super) async fn open_by_hand_in_run(to: &Peer, boot: u64) -> TcpStream {
     let mut tcp = TcpStream::connect(to.url.strip_prefix("http://").unwrap()).await.unwrap();
-    tcp.write_all(request(hello::PATH, TOKEN, UPGRADE).as_bytes()).await.unwrap();
+    let request = request(hello::PATH, TOKEN, UPGRADE).replace("\"boot\":1", &format!("\"boot\":{boot}"));
+    tcp.write_all(request.as_bytes()).await.unwrap();
     let head = read_head(&mut tcp).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     tcp

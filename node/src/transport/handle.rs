@@ -125,7 +125,7 @@ impl Transport {
             let outbox = self.inner.new_outbox();
             let dialling = dialler::run(Arc::clone(&self.inner), address.clone(), Arc::clone(&outbox));
             let task = self.inner.spawn(dialling);
-            peers.dialled.insert(id, Dialled { address, outbox, task });
+            peers.dialled.insert(id, Dialled { address, outbox, task, boot: 0 });
         }
     }
 
@@ -242,6 +242,8 @@ struct Dialled {
     address: PeerAddress,
     outbox: Arc<Outbox>,
     task: AbortHandle,
+    /// Which run of the peer's process answered the stream that stands, or stood last.
+    boot: u64,
 }
 
 /// The newest stream that a peer dialled.
@@ -288,7 +290,15 @@ impl Inner {
 
     /// A stream that `theirs` opened, not yet in the list of those to send by.
     pub fn accepted<'a>(&'a self, theirs: &Hello, outbox: &Arc<Outbox>) -> Accepted<'a> {
-        Accepted { inner: self, id: theirs.from, incarnation: theirs.from_incarnation, outbox: Arc::clone(outbox) }
+        let (id, incarnation, boot) = (theirs.from, theirs.from_incarnation, theirs.boot);
+        Accepted { inner: self, id, incarnation, boot, outbox: Arc::clone(outbox) }
+    }
+
+    /// The stream that we dialled to `to` stands; this run of its process answered.
+    pub fn dialled(&self, to: MemberId, boot: u64) {
+        if let Some(peer) = self.peers().dialled.get_mut(&to) {
+            peer.boot = boot;
+        }
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
@@ -305,15 +315,22 @@ pub(super) struct Accepted<'a> {
     inner: &'a Inner,
     id: MemberId,
     incarnation: Hex128,
+    boot: u64,
     outbox: Arc<Outbox>,
 }
 
 impl Accepted<'_> {
     /// From now on the newest of its peer; the one before it ends: a peer dials anew only when its old stream is dead.
+    /// So does the stream that we dialled to an earlier run of its process: where its machine went without a word, and
+    /// the peer came back under another address, it would take what we send until its silence is noticed.
     pub fn register(&self) {
         let stream = AcceptedStream { incarnation: self.incarnation, outbox: Arc::clone(&self.outbox) };
-        if let Some(old) = self.inner.peers().accepted.insert(self.id, stream) {
+        let mut peers = self.inner.peers();
+        if let Some(old) = peers.accepted.insert(self.id, stream) {
             old.outbox.close();
+        }
+        if let Some(dialled) = peers.dialled.get(&self.id).filter(|dialled| dialled.boot != self.boot) {
+            dialled.outbox.close();
         }
     }
 }

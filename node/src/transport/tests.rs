@@ -210,6 +210,24 @@ async fn the_newest_stream_of_a_peer_replaces_the_one_before() {
     assert_eq!(got, expected);
 }
 
+/// The peer's machine went without a word: the stream to it stands, for all that anybody can tell.
+#[tokio::test]
+async fn a_peer_that_comes_back_elsewhere_ends_the_stream_to_where_it_was() {
+    let a = Peer::with(1, TOKEN, TransportLimits { idle: Duration::from_secs(3600), ..quick() }).await;
+    let (listener, address) = by_hand(2).await;
+    a.transport.set_peers(vec![address]);
+    let mut gone = accept_by_hand(&listener).await;
+    a.node.connected(2).await;
+    // Another stream of the same run changes nothing: what is sent takes the one that was dialled.
+    let _same_run = open_by_hand(&a).await;
+    a.transport.send(2, forward(1, 10)).unwrap();
+    read_until(&mut gone, &forward(1, 10)).await;
+    let mut new = open_by_hand_in_run(&a, 2).await;
+    read_to_close(&mut gone).await;
+    a.transport.send(2, forward(2, 10)).unwrap();
+    read_until(&mut new, &forward(2, 10)).await;
+}
+
 #[tokio::test]
 async fn a_request_that_never_ends_is_reaped() {
     let a = Peer::with(1, TOKEN, TransportLimits { handshake: Duration::from_millis(50), ..quick() }).await;
