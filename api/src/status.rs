@@ -76,7 +76,8 @@ pub struct Status {
     pub version: String,
     /// Where the node is in its life.
     pub state: NodeState,
-    /// Why, in Opening, Removed and Quarantined; what is being done, with progress.
+    /// Why, in Opening, Removed and Quarantined; what is being done, with progress; on a member, what is wrong with the
+    /// name or URL that it was started with.
     pub reason: Option<String>,
     /// Id of the data directory; null while Opening.
     pub incarnation: Option<Hex128>,

@@ -1,5 +1,6 @@
 //! What a node does once a second: reports to its peers, looks at its space, reads linearizably, keeps metrics, and
-//! proposes compactions of old revisions while it leads.
+//! proposes compactions of old revisions while it leads. News (a leader, another membership, a store that is proved)
+//! are reported and read upon at once: whoever waits for this node to be ready should not wait for the next round.
 
 use crate::driver::{Event, Role};
 use crate::kvstore::Command;
@@ -17,6 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Between two rounds.
 const ROUND_MS: u64 = 1_000;
+/// Between two pieces of news; elections in a row are no reason to send more than this.
+const NEWS_PAUSE_MS: u64 = 20;
 /// Compactions are at least this far apart, and this much more than the retention may be kept.
 const COMPACT_EVERY: Duration = Duration::from_secs(10);
 
@@ -25,22 +28,45 @@ pub async fn run(node: Node, transport: Transport) {
     let mut rounds = interval(Duration::from_millis(ROUND_MS));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut history = History::default();
+    let mut misplaced = None;
     loop {
-        rounds.tick().await;
+        tokio::select! {
+            _ = rounds.tick() => {}
+            () = node.shared().news() => {
+                report(&node, &transport);
+                read(&node);
+                tokio::time::sleep(Duration::from_millis(NEWS_PAUSE_MS)).await;
+                continue;
+            }
+        }
         look_at_space(&node);
         report(&node, &transport);
         keep_metrics(&node);
-        let reader = node.clone();
-        // A task of its own: without a leader it waits for its timeout, and the round must go on.
-        tokio::spawn(async move {
-            if reader.read_barrier().await.is_ok() {
-                reader.shared().read_succeeded();
-            }
-        });
+        read(&node);
+        tell_misplaced(&node, &mut misplaced);
         if let Some(revision) = history.due(&node) {
             compact(&node, revision).await;
         }
     }
+}
+
+/// In a task of its own: without a leader it waits for its timeout, and the round must go on.
+fn read(node: &Node) {
+    let reader = node.clone();
+    tokio::spawn(async move {
+        if reader.read_barrier().await.is_ok() {
+            reader.shared().read_succeeded();
+        }
+    });
+}
+
+/// Said once for each thing that is wrong.
+fn tell_misplaced(node: &Node, told: &mut Option<String>) {
+    let now = node.misplaced();
+    if let Some(why) = now.as_ref().filter(|_| now != *told) {
+        tracing::error!(why, "this node is started as another one than the members know");
+    }
+    *told = now;
 }
 
 fn look_at_space(node: &Node) {
@@ -78,7 +104,8 @@ fn report(node: &Node, transport: &Transport) {
         durable_conf_index: driver.durable_conf_index,
         commit: driver.commit,
         free_bytes: node.shared().free_bytes.load(Ordering::Relaxed),
-        can_lead: driver.can_lead,
+        // Who is about to end is nobody to hand leadership to.
+        can_lead: driver.can_lead && !node.shared().stopping.load(Ordering::Relaxed),
     };
     for id in driver.membership.members.keys().filter(|id| **id != driver.id) {
         // Lost reports are repeated in a second.

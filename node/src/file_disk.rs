@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -30,22 +30,6 @@ pub struct FileDisk {
     handles: Mutex<BTreeMap<String, Arc<File>>>,
     /// Holds the flock.
     _lock: File,
-}
-
-/// `--require-mount`: a node whose volume is missing must not begin anew on the disk below it (rule N7).
-pub fn check_mounted(path: &Path) -> io::Result<()> {
-    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mounted = match device(path) {
-        Ok(own) => own != device(parent)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(error),
-    };
-    if mounted {
-        return Ok(());
-    }
-    let what = format!("no volume is mounted at {}: mount it, or start without --require-mount", path.display());
-    Err(io::Error::new(io::ErrorKind::NotFound, what))
 }
 
 /// `reset`: moves the data to `trash-<incarnation>`. The identity goes last: cut short, the rest is still known as

@@ -15,6 +15,7 @@
 
 pub mod admin_client;
 pub mod background;
+pub mod clean_stop;
 pub mod cli;
 pub mod config;
 pub mod dev;
@@ -28,6 +29,7 @@ pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod metrics;
+pub mod mount;
 pub mod node;
 pub mod open;
 pub mod peer_events;

@@ -224,8 +224,7 @@ impl Node {
             return Err(Refusal::Stopping.to_string());
         }
         let published = self.serving().map_err(|refusal| refusal.to_string())?;
-        let votes = |driver: &DriverStatus| driver.membership.votes(driver.id);
-        if !published.driver.as_ref().is_some_and(votes) {
+        if !votes(&published) {
             return Err(Refusal::NotAVoter.to_string());
         }
         match self.shared.since_read_ms() {
@@ -233,6 +232,16 @@ impl Node {
             Some(ms) => Err(format!("no linearizable read has succeeded for {ms} ms")),
             None => Err("no linearizable read has succeeded yet".to_string()),
         }
+    }
+
+    /// Whether the node is a voter in the membership that it applied.
+    pub fn is_voter(&self) -> bool {
+        votes(&self.shared.published())
+    }
+
+    /// What is wrong with the name and URL that the node was started with: the members know it by others.
+    pub fn misplaced(&self) -> Option<String> {
+        describe::misplaced(self.config(), self.shared.published().driver.as_ref()?)
     }
 
     /// Ours, advertised and otherwise fixed.
@@ -296,6 +305,11 @@ impl Node {
         self.shared.waiters.forget_request(request.seq);
         answered?.map_err(|_| Refusal::Unknown("the node ended before it answered".to_string()))
     }
+}
+
+fn votes(published: &Published) -> bool {
+    let votes = |driver: &DriverStatus| driver.membership.votes(driver.id);
+    published.driver.as_ref().is_some_and(votes)
 }
 
 fn raft_stuck_ms(phase: &Phase) -> u64 {

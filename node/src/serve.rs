@@ -1,34 +1,34 @@
 //! `raftkv serve`: wires the boxes of one node together, top to bottom, and takes them down again.
 
 use crate::background;
+use crate::clean_stop::{self, Signals};
 use crate::config::Config;
 use crate::driver::DriverConfig;
-use crate::file_disk::{self, FileDisk};
+use crate::file_disk::FileDisk;
 use crate::httpapi::{self, server, server::ServerLimits};
 use crate::identity::{self, Found, Identity};
 use crate::limits;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::mount;
 use crate::node::Node;
 use crate::open::{self, OpenConfig};
 use crate::raft_log;
 use crate::raft_node::shared::Shared;
-use crate::raft_node::{Exit, Input, RaftNode, RestartWhy};
+use crate::raft_node::{Exit, RaftNode, RestartWhy};
 use crate::sled_home::SledHome;
 use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
 use raftkv_api::Hex128;
-use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Runs until SIGTERM or SIGINT. An error is the last line that a person sees: it says what to do.
@@ -49,11 +49,13 @@ pub fn run(config: Config) -> Result<()> {
 /// Replaces this process by a new one with the same arguments; returns only if that fails.
 fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Error {
     match why {
-        RestartWhy::DistrustKv(why) => tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it"),
+        RestartWhy::DistrustKv(why) => {
+            tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it");
+            // A cause that stays (no space left) must not turn this into a busy loop.
+            std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
+        }
         RestartWhy::Reset => tracing::info!("the data were set aside; starting anew as blank"),
     }
-    // A cause that stays (no space left) must not turn this into a busy loop.
-    std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
     match program {
         Ok(program) => anyhow!(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec()),
         Err(e) => anyhow!(e),
@@ -62,16 +64,17 @@ fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Er
 }
 
 fn serve(config: Config) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("tokio does not start")?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
     let token = Arc::new(TokenFile::open(&config.token_file)?);
     if config.require_mount {
-        file_disk::check_mounted(&config.data_dir)?;
+        mount::check(&config.data_dir)?;
     }
     let disk = FileDisk::open(&config.data_dir).with_context(|| format!("--data-dir {}", config.data_dir.display()))?;
     let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(disk);
     let found = find(&disk)?;
     let home = Arc::new(SledHome::new(&config.data_dir));
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("tokio does not start")?;
     let listeners = Listeners::bind(&config)?;
     let (input, inputs) = mpsc::channel();
     tracing::info!(
@@ -93,7 +96,8 @@ fn serve(config: Config) -> Result<Exit> {
     let stop = watch::Sender::new(false);
     let servers = start_servers(&runtime, listeners, &node, &metrics, &token, &transport, &stop.subscribe())?;
     runtime.spawn(background::run(node.clone(), transport.clone()));
-    let ending = runtime.spawn(end(node.clone(), stop.clone(), servers));
+    let (exits, exit) = mpsc::channel();
+    let ending = runtime.spawn(clean_stop::run(node.clone(), signals, stop.clone(), servers, exits.clone()));
 
     let raft_node = RaftNode {
         shared,
@@ -104,8 +108,13 @@ fn serve(config: Config) -> Result<Exit> {
         open,
         logger: raft_log::logger(),
     };
-    let raft_thread = std::thread::Builder::new().name("raft".to_string()).spawn(move || raft_node.run(found));
-    let exit = raft_thread.context("no thread for raft")?.join().map_err(|_| anyhow!("the raft thread panicked"))?;
+    let raft_thread = move || {
+        let exit = catch_unwind(AssertUnwindSafe(|| raft_node.run(found)));
+        // Not taken only if the process has ended for another reason.
+        let _late = exits.send(exit);
+    };
+    std::thread::Builder::new().name("raft".to_string()).spawn(raft_thread).context("no thread for raft")?;
+    let exit = exit.recv().context("the raft thread is gone")?.map_err(|_| anyhow!("the raft thread panicked"))?;
 
     // On a clean stop the servers have ended by now; if raft ended by itself, this ends them.
     stop.send_replace(true);
@@ -158,6 +167,7 @@ impl Listeners {
     fn bind(config: &Config) -> Result<Listeners> {
         let bind = |flag: &str, address: &str| -> Result<TcpListener> {
             let listener = TcpListener::bind(address)
+                .or_else(|error| TcpListener::bind(without_ipv6(address, &error).ok_or(error)?))
                 .with_context(|| format!("{flag} {address} cannot be opened: choose another, or end what uses it"))?;
             listener.set_nonblocking(true)?;
             Ok(listener)
@@ -168,6 +178,13 @@ impl Listeners {
             admin: bind("--listen-admin", &config.listen_admin)?,
         })
     }
+}
+
+/// `[::]` is every address of both kinds. A pod does not know which kind its cluster has, so where the kernel knows no
+/// IPv6 it is every IPv4 address.
+fn without_ipv6(address: &str, error: &std::io::Error) -> Option<String> {
+    let no_ipv6 = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    address.strip_prefix("[::]:").filter(|_| no_ipv6).map(|port| format!("0.0.0.0:{port}"))
 }
 
 fn start_servers(
@@ -194,75 +211,16 @@ fn start_servers(
     ])
 }
 
-/// Rule O22: not ready at once, leadership handed over, serving for `--drain`; then no new connections, requests in
-/// flight are answered, and last the raft thread stops cleanly.
-async fn end(node: Node, stop: watch::Sender<bool>, servers: Vec<JoinHandle<()>>) {
-    let mut stopped = stop.subscribe();
-    // An error says that the sender is gone, and with it the process.
-    let raft_ended = async { drop(stopped.wait_for(|stopped| *stopped).await.map(|_guard| ())) };
-    tokio::select! {
-        () = told_to_stop(node.config().exit_on_stdin_close) => {
-            node.shared().stopping.store(true, Ordering::Relaxed);
-            hand_over(&node).await;
-            tokio::time::sleep(node.config().drain).await;
-        }
-        () = raft_ended => {}
-    }
-    stop.send_replace(true);
-    for server in servers {
-        // A server that panicked has printed its last words.
-        let _panicked = server.await;
-    }
-    node.shared().send(Input::Stop);
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
 
-async fn hand_over(node: &Node) {
-    let status = node.status();
-    if status.member_id.is_none() || status.member_id != status.leader_id {
-        return;
-    }
-    match node.transfer(None).await {
-        Ok(leader) => tracing::info!(leader, "leadership handed over"),
-        Err(e) => tracing::info!(error = %e, "leadership was not handed over"),
-    }
-}
-
-/// SIGTERM, SIGINT, or the end of standard input.
-async fn told_to_stop(on_stdin_close: bool) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals can't be caught: the node ends without handing leadership over");
-        return std::future::pending().await;
-    };
-    let parent_gone = async {
-        if on_stdin_close {
-            stdin_closed().await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
-    let why = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        () = parent_gone => "standard input was closed",
-    };
-    tracing::info!(why, "stopping");
-}
-
-/// Reads on a thread of its own, which nobody waits for: tokio's standard input would hold the runtime up at its end.
-async fn stdin_closed() {
-    let (closed, told) = oneshot::channel::<()>();
-    let read = move || {
-        let mut byte = [0];
-        while std::io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {}
-        drop(closed);
-    };
-    match std::thread::Builder::new().name("stdin".to_string()).spawn(read) {
-        // The sender is dropped, never used.
-        Ok(_thread) => drop(told.await),
-        Err(error) => {
-            tracing::error!(%error, "standard input cannot be watched");
-            std::future::pending().await
-        }
+    #[test]
+    fn every_address_is_every_ipv4_address_where_there_is_no_ipv6() {
+        let unsupported = io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+        assert_eq!(without_ipv6("[::]:2379", &unsupported).as_deref(), Some("0.0.0.0:2379"));
+        assert_eq!(without_ipv6("[::1]:2379", &unsupported), None, "this one address was asked for");
+        assert_eq!(without_ipv6("[::]:2379", &io::ErrorKind::AddrInUse.into()), None);
     }
 }

@@ -21,7 +21,7 @@ const TOKEN_DIGITS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
-    #[error("token file {path}: {source}; `openssl rand -hex 32` makes a token")]
+    #[error("token file {path}: {source}{}", advice(source))]
     Io { path: PathBuf, source: io::Error },
     /// A line is not a token. The line itself is not shown: it may be a secret.
     #[error("token file {path}: line {line} is not {TOKEN_DIGITS} lower-case hex digits")]
@@ -32,6 +32,14 @@ pub enum TokenError {
     /// Nothing like a token file.
     #[error("token file {path} is larger than {} bytes", limits::TOKEN_FILE_BYTES_MAX)]
     TooLarge { path: PathBuf },
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "; `openssl rand -hex 32` makes a token",
+        io::ErrorKind::PermissionDenied => "; the user of this process must be able to read it",
+        _ => "",
+    }
 }
 
 /// Tells two states of a file apart. Kubernetes swaps a symbolic link, which changes the inode.
@@ -156,6 +164,7 @@ fn stamp_of(metadata: &fs::Metadata) -> Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn every_line_is_accepted_and_the_first_is_sent() {
@@ -196,6 +205,27 @@ mod tests {
         assert!(tokens.accepts(&token('b')));
         replace(dir.path(), &path, &token('c'));
         assert_eq!((tokens.accepts(&token('b')), tokens.to_send()), (false, token('c')));
+    }
+
+    /// As the kubelet does it: the file is a link into `..data`, which is a link that a rename replaces.
+    #[test]
+    fn a_secret_volume_that_is_swapped_as_a_whole_is_read_again() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let publish = |version: &str, text: &str| {
+            fs::create_dir(dir.path().join(version)).expect("a new version");
+            fs::write(dir.path().join(version).join("token"), text).expect("temporary file");
+            symlink(version, dir.path().join("..data_tmp")).expect("a free name");
+            fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).expect("same directory");
+        };
+        publish("..1", &token('a'));
+        let path = dir.path().join("token");
+        symlink("..data/token", &path).expect("a free name");
+        let mut tokens = TokenFile::open(&path).expect("good file");
+        tokens.look_every = Duration::ZERO;
+        publish("..2", &format!("{}\n{}\n", token('a'), token('b')));
+        fs::remove_dir_all(dir.path().join("..1")).expect("the kubelet removes the old version");
+        assert!(tokens.accepts(&token('b')), "the new token is accepted");
+        assert_eq!(tokens.to_send(), token('a'), "the old one is sent until it is the second");
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod tests;
 
 pub use event::{Answer, Effect, Event};
 pub use hello::HELLO_FORMAT;
-pub use status::{DriverStatus, PeerStatus, Role};
+pub use status::{DriverStatus, Headline, PeerStatus, Role};
 
 use crate::limits;
 use crate::log::Log;

@@ -60,6 +60,17 @@ pub struct DriverStatus {
     pub peers: Vec<PeerStatus>,
 }
 
+/// What the others, and whoever waits for this node, want to know without delay.
+#[allow(missing_docs, reason = "the names are those of DriverStatus and Membership")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headline {
+    pub term: Term,
+    pub leader: MemberId,
+    pub conf_index: Index,
+    pub durable_conf_index: Index,
+    pub can_lead: bool,
+}
+
 /// What the leader knows of a member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerStatus {
@@ -101,9 +112,15 @@ impl Driver {
         }
     }
 
-    /// What, when it changes, is worth publishing at once: term, leader, membership, whether we may lead.
-    pub fn headline(&self) -> (Term, MemberId, Index, bool) {
-        (self.node.raft.term, self.node.raft.leader_id, self.membership.conf_index, self.can_lead)
+    /// What, when it changes, is worth publishing at once.
+    pub fn headline(&self) -> Headline {
+        Headline {
+            term: self.node.raft.term,
+            leader: self.node.raft.leader_id,
+            conf_index: self.membership.conf_index,
+            durable_conf_index: self.durable.conf_index,
+            can_lead: self.can_lead,
+        }
     }
 
     /// Role in raft.

@@ -1,5 +1,6 @@
 //! Published state in the words of the API.
 
+use crate::config::Config;
 use crate::driver::{DriverStatus, PeerStatus, Role};
 use crate::limits;
 use crate::membership::Membership;
@@ -60,6 +61,7 @@ pub fn status(shared: &Shared) -> api::Status {
 fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (NodeState, Option<String>) {
     let (kv, words) = shared.kv();
     let kv_words = (kv != KvState::Ready && !words.is_empty()).then_some(words);
+    let words = |driver| kv_words.clone().or_else(|| misplaced(&shared.config, driver));
     match (phase, driver) {
         (Phase::Opening(words), _) => (NodeState::Opening, Some(words.clone())),
         (Phase::Blank, _) => (NodeState::Blank, None),
@@ -69,9 +71,20 @@ fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (Node
         (Phase::Member, Some(driver)) if driver.removed => {
             (NodeState::Removed, Some("removed; answering votes until the others know".to_string()))
         }
-        (Phase::Member, Some(driver)) if driver.membership.votes(driver.id) => (NodeState::Voter, kv_words),
-        (Phase::Member, Some(_)) => (NodeState::Learner, kv_words),
+        (Phase::Member, Some(driver)) if driver.membership.votes(driver.id) => (NodeState::Voter, words(driver)),
+        (Phase::Member, Some(driver)) => (NodeState::Learner, words(driver)),
     }
+}
+
+/// A member's name and peer URL are fixed for its life; started with others, it can't be found under the old ones.
+pub fn misplaced(config: &Config, driver: &DriverStatus) -> Option<String> {
+    let known = driver.membership.members.get(&driver.id)?;
+    let what = [("--name", &config.name, &known.name), ("--peer-url", &config.peer_url, &known.peer_url)];
+    let differs = what.into_iter().find(|(_, given, known)| given != known);
+    differs.map(|(flag, given, known)| {
+        let id = driver.id;
+        format!("{flag} is '{given}', but the members know member {id} by '{known}': start it with that, or replace it")
+    })
 }
 
 /// The leader, when it is known.

@@ -294,20 +294,23 @@ impl RaftNode {
             let now = Instant::now();
             let ticks = now >= next_tick;
             if ticks {
-                // Ticks lost to a stall are not made up: a stalled node must not rush into an election.
-                next_tick = now + tick;
+                next_tick = tick_after(next_tick, now);
                 driver.step(Event::Tick);
             }
             let effects = driver.effects();
             let show = driver.headline();
-            if ticks || shown != Some(show) {
-                if shown.is_some_and(|(_, leader, _, _)| leader != show.1) {
+            let is_news = shown != Some(show);
+            if ticks || is_news {
+                if shown.is_some_and(|shown| shown.leader != show.leader) {
                     self.shared.metrics.leader_changes_seen_total.inc();
-                    raft_log::tell_leader(identity.member_id, show.1, show.0);
+                    raft_log::tell_leader(identity.member_id, show.leader, show.term);
                 }
                 shown = Some(show);
                 // Before the effects: a read that they let go must find the membership that it waited for.
                 self.publish_driver(identity, driver);
+                if is_news {
+                    self.shared.tell_news();
+                }
             }
             if let Some(end) = hands.carry_out(effects) {
                 return end;
@@ -460,6 +463,15 @@ impl RaftNode {
     }
 }
 
+/// Ticks keep their own beat. Counted from each wake-up they would fall into step with the leader's messages, on all
+/// followers alike, and two of them that drew the same timeout would campaign in the same instant. Ticks lost to a stall
+/// are not made up: a stalled node must not rush into an election.
+fn tick_after(due: Instant, now: Instant) -> Instant {
+    let tick = Duration::from_millis(limits::TICK_MS);
+    let next = due + tick;
+    if next > now { next } else { now + tick }
+}
+
 fn removed_words(index: u64, term: u64) -> String {
     format!("this member was removed by the entry at index {index} of term {term}")
 }
@@ -472,4 +484,19 @@ fn answer<T>(reply: oneshot::Sender<T>, result: T) {
 fn refuse_reset(reply: oneshot::Sender<Result<(), Refusal>>, state: &str) {
     let why = format!("only a removed or quarantined node can be reset; this one is {state}");
     answer(reply, Err(Refusal::WrongState(why)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_keep_their_beat_and_those_lost_to_a_stall_are_not_made_up() {
+        let due = Instant::now();
+        let after = |late_ms| tick_after(due, due + Duration::from_millis(late_ms)) - due;
+        let tick = Duration::from_millis(limits::TICK_MS);
+        assert_eq!(after(0), tick);
+        assert_eq!(after(limits::TICK_MS - 1), tick, "late by less than a tick: the next one is in time");
+        assert_eq!(after(10 * limits::TICK_MS), 11 * tick);
+    }
 }

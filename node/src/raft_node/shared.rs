@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Where the node is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub struct Shared {
     read_succeeded_ms: AtomicU64,
     /// Free bytes on the data volume.
     pub free_bytes: AtomicU64,
+    /// Something happened that the background task should not leave for its next round.
+    news: Notify,
     published: RwLock<Arc<Published>>,
     view: RwLock<Option<Arc<View>>>,
     kv: RwLock<(KvState, String)>,
@@ -121,6 +124,7 @@ impl Shared {
             apply_moved_ms: AtomicU64::new(0),
             read_succeeded_ms: AtomicU64::new(0),
             free_bytes: AtomicU64::new(0),
+            news: Notify::new(),
             published: RwLock::new(Arc::new(published)),
             view: RwLock::new(None),
             kv: RwLock::new((KvState::Absent, String::new())),
@@ -132,6 +136,16 @@ impl Shared {
     /// To the raft thread; false when it has ended.
     pub fn send(&self, input: Input) -> bool {
         self.input.send(input).is_ok()
+    }
+
+    /// Wakes the background task: peers should hear of it, and readiness may have changed.
+    pub fn tell_news(&self) {
+        self.news.notify_one();
+    }
+
+    /// Waits for the next news; what was told since the last wait counts.
+    pub async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// The newest publication.
