@@ -47,6 +47,13 @@ impl Nodes {
         self.lock().retain(|ordinal, _| keep(*ordinal));
     }
 
+    /// A node at a port of its own.
+    #[cfg(test)]
+    pub(crate) fn put(&self, ordinal: Ordinal, client: NodeClient, token: &Token) {
+        let known = Known { at: IpAddr::from([127, 0, 0, 1]), token: token.clone(), client: Arc::new(client) };
+        self.lock().insert(ordinal, known);
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Ordinal, Known>> {
         self.clients.lock().expect("no code panics while it holds this lock")
     }

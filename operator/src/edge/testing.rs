@@ -67,6 +67,22 @@ impl Script {
     }
 }
 
+/// The status of a healthy voter `demo-<ordinal>` with member id `ordinal + 1`, in a cluster that `demo-0` leads.
+pub(crate) fn node_status(ordinal: u8) -> raftkv_api::Status {
+    use raftkv_api::Hex128;
+    serde_json::from_value(serde_json::json!({
+        "name": format!("demo-{ordinal}"), "version": "0", "state": "voter", "reason": null,
+        "incarnation": Hex128([ordinal; 16]), "cluster_id": Hex128([7; 16]), "genesis": Hex128([8; 16]),
+        "generation": 0, "member_id": (ordinal + 1).to_string(), "leader_id": "1", "leader": null,
+        "term": 4, "commit": 100, "applied": 100, "last_index": 100, "first_index": 1, "snapshot_index": 1,
+        "conf_index": 5, "durable_conf_index": 5, "can_lead": true, "formed": true, "kv": "ready",
+        "revision": 42, "compacted_revision": 0, "db_bytes": 2048, "free_bytes": 1,
+        "state_hash": null, "state_hashes": [], "peers": [], "members": [], "joint": false,
+        "leader_contact_ms": 1, "peer_url": "http://p:2380", "client_url": "", "admin_url": "",
+    }))
+    .unwrap()
+}
+
 /// What the API server answers when it refuses.
 pub(crate) fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
     let status = serde_json::json!({

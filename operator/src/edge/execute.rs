@@ -1,0 +1,212 @@
+//! Carries out the steps of a plan, in order (rule O9).
+//!
+//! What enters are steps that were planned from live reads; what leaves is how far it got. Each action is checked against
+//! the Lease first, carries the fence that the plan saw, and is told, counted and logged after. The first that fails ends
+//! the pass: the next one looks at the world. Nothing is decided here.
+
+use crate::edge::children::{self, Stage};
+use crate::edge::events::Events;
+use crate::edge::lease::{Held, NotHeld};
+use crate::edge::members;
+use crate::edge::metrics::{Metrics, PassResult};
+use crate::edge::words::{changes_members, doing, word};
+use crate::edge::write::Fault;
+use crate::plan::{Action, Note, Step};
+use crate::resources::Settings;
+use kube::Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// How the process ends when a test asked for it.
+pub const EXIT_AFTER_CODE: i32 = 17;
+
+/// What it takes to act; the same for all clusters.
+pub struct Hands {
+    /// The API server.
+    pub client: Client,
+    /// How the operator was installed.
+    pub settings: Settings,
+    /// The Lease.
+    pub held: Held,
+    /// Where Events go.
+    pub events: Events,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether the process is to end.
+    pub stopping: watch::Receiver<bool>,
+    /// For tests.
+    pub fuse: Fuse,
+}
+
+/// How far a plan was carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Actions that succeeded.
+    pub acted: u32,
+    /// What the API server said to a child that it refused. The steps after it were taken all the same.
+    pub refused: Option<String>,
+}
+
+/// Why a plan was not carried out to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The Lease may be another's.
+    #[error(transparent)]
+    NotHeld(#[from] NotHeld),
+    /// The process is to end.
+    #[error("the operator is stopping")]
+    Stopping,
+    /// The world moved while it was worked on, which is nobody's fault.
+    #[error("{doing}: the world has moved: {why}")]
+    Conflict {
+        /// What was tried.
+        doing: String,
+        /// What was said.
+        why: String,
+    },
+    /// Something is wrong.
+    #[error("{doing}: {why}")]
+    Failed {
+        /// What was tried.
+        doing: String,
+        /// What was said.
+        why: String,
+    },
+}
+
+/// Ends the process after so many actions, so that a test can stop it behind each one (rule O17).
+#[derive(Debug, Default)]
+pub struct Fuse(Option<AtomicU64>);
+
+impl Fuse {
+    /// `None` never burns.
+    pub fn new(actions: Option<u64>) -> Fuse {
+        Fuse(actions.map(AtomicU64::new))
+    }
+
+    fn burn(&self, action: &Action) {
+        let Some(left) = &self.0 else { return };
+        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            tracing::warn!(?action, "RAFTKV_OPERATOR_EXIT_AFTER: the last action is done, exiting");
+            std::process::exit(EXIT_AFTER_CODE);
+        }
+    }
+}
+
+/// Takes the steps. What a step writes into the cluster's status is in `stage.cluster` after.
+pub async fn execute(stage: &mut Stage<'_>, steps: &[Step]) -> Result<Done, ExecuteError> {
+    let mut done = Done::default();
+    for Step { action, note } in steps {
+        if *stage.hands.stopping.borrow() {
+            return Err(ExecuteError::Stopping);
+        }
+        stage.hands.held.check()?;
+        let result = act(stage, action).await;
+        count(stage.hands, action, &result);
+        match result {
+            Ok(()) => {
+                done.acted += 1;
+                tracing::info!(?action, "{}", doing(action, stage.desired));
+                if let Some(note) = note {
+                    stage.hands.events.tell(stage.cluster, word(action), note);
+                }
+                stage.hands.fuse.burn(action);
+            }
+            Err(Fault::Refused(said)) if is_child(action) => {
+                done.refused
+                    .get_or_insert(format!("{}: the API server refuses it: {said}", doing(action, stage.desired)));
+            }
+            Err(fault) => return Err(failed(stage, action, fault)),
+        }
+    }
+    Ok(done)
+}
+
+async fn act(stage: &mut Stage<'_>, action: &Action) -> Result<(), Fault> {
+    match action {
+        Action::CreateChild(child) => children::create_child(stage, *child).await,
+        Action::ApplyChild(child) => children::apply_child(stage, *child).await,
+        Action::CreateSet { replicas } => children::create_set(stage, *replicas).await,
+        Action::ApplySet { replicas, resource_version } => {
+            children::apply_set(stage, *replicas, resource_version).await
+        }
+        Action::AnnotateSeed { seed, resource_version } => {
+            children::annotate_seed(stage, *seed, resource_version).await
+        }
+        Action::SetBudget { min_available } => children::set_budget(stage, *min_available).await,
+        Action::LatchSeed(seed) => children::latch_seed(stage, *seed).await,
+        Action::LatchFormed { cluster_id } => children::latch_formed(stage, *cluster_id).await,
+        Action::LabelClaim { ordinal, uid, resource_version } => {
+            children::label_claim(stage, *ordinal, uid, resource_version).await
+        }
+        Action::AnnotateClaim { ordinal, uid, resource_version, owner } => {
+            children::annotate_claim(stage, *ordinal, uid, resource_version, *owner).await
+        }
+        Action::DeleteClaim { ordinal, uid, resource_version } => {
+            children::delete_claim(stage, *ordinal, uid, resource_version).await
+        }
+        Action::DeletePod { ordinal, uid, resource_version, now } => {
+            children::delete_pod(stage, *ordinal, uid, resource_version, *now).await
+        }
+        Action::Init { seed, ordinal, min_voters } => members::init(stage, *seed, *ordinal, *min_voters).await,
+        Action::Reset { ordinal, incarnation } => members::reset(stage, *ordinal, *incarnation).await,
+        Action::AddLearner { leader, ordinal, incarnation, conf_index } => {
+            members::add_learner(stage, *leader, *ordinal, *incarnation, *conf_index).await
+        }
+        Action::Promote { leader, id, replaces, conf_index } => {
+            members::promote(stage, *leader, *id, *replaces, *conf_index).await
+        }
+        Action::Remove { leader, id, conf_index } => members::remove(stage, *leader, *id, *conf_index).await,
+        Action::Transfer { leader, to } => members::transfer(stage, *leader, *to).await,
+    }
+}
+
+/// What the API server may refuse because of what the user asked for. The rest of the plan does not depend on it: a
+/// cluster is repaired, also while a spec that cannot be carried out waits to be put right.
+fn is_child(action: &Action) -> bool {
+    match action {
+        Action::CreateChild(_) | Action::ApplyChild(_) | Action::CreateSet { .. } | Action::ApplySet { .. } => true,
+        Action::AnnotateSeed { .. }
+        | Action::SetBudget { .. }
+        | Action::LatchSeed(_)
+        | Action::LatchFormed { .. }
+        | Action::LabelClaim { .. }
+        | Action::AnnotateClaim { .. }
+        | Action::DeleteClaim { .. }
+        | Action::DeletePod { .. }
+        | Action::Init { .. }
+        | Action::Reset { .. }
+        | Action::AddLearner { .. }
+        | Action::Promote { .. }
+        | Action::Remove { .. }
+        | Action::Transfer { .. } => false,
+    }
+}
+
+fn count(hands: &Hands, action: &Action, result: &Result<(), Fault>) {
+    let result = match result {
+        Ok(()) => PassResult::Ok,
+        Err(Fault::Conflict(_)) => PassResult::Conflict,
+        Err(Fault::Refused(_) | Fault::Failed(_)) => PassResult::Error,
+    };
+    if changes_members(action) {
+        hands.metrics.membership_change(word(action), result);
+    }
+}
+
+fn failed(stage: &Stage<'_>, action: &Action, fault: Fault) -> ExecuteError {
+    let doing = doing(action, stage.desired);
+    match fault {
+        Fault::Conflict(why) => ExecuteError::Conflict { doing, why },
+        Fault::Refused(why) | Fault::Failed(why) => {
+            let note = Note { warning: true, reason: "StepFailed", text: format!("{doing}: {why}") };
+            stage.hands.events.tell(stage.cluster, word(action), &note);
+            ExecuteError::Failed { doing, why }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "execute_tests.rs"]
+mod tests;

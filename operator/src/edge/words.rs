@@ -1,0 +1,98 @@
+//! Actions in words: for logs, metrics and Events. PURE.
+
+use crate::plan::{Action, Child, Desired};
+use raftkv_crds::child;
+
+/// A stable word: the `action` of an Event, the `kind` of a metric.
+pub fn word(action: &Action) -> &'static str {
+    match action {
+        Action::CreateChild(_) => "CreateChild",
+        Action::ApplyChild(_) => "ApplyChild",
+        Action::CreateSet { .. } => "CreateSet",
+        Action::ApplySet { .. } => "ApplySet",
+        Action::AnnotateSeed { .. } => "AnnotateSeed",
+        Action::SetBudget { .. } => "SetBudget",
+        Action::LatchSeed(_) => "LatchSeed",
+        Action::LatchFormed { .. } => "LatchFormed",
+        Action::LabelClaim { .. } => "LabelClaim",
+        Action::AnnotateClaim { .. } => "AnnotateClaim",
+        Action::DeleteClaim { .. } => "DeleteClaim",
+        Action::DeletePod { .. } => "DeletePod",
+        Action::Init { .. } => "Init",
+        Action::Reset { .. } => "Reset",
+        Action::AddLearner { .. } => "AddLearner",
+        Action::Promote { .. } => "Promote",
+        Action::Remove { .. } => "Remove",
+        Action::Transfer { .. } => "Transfer",
+    }
+}
+
+/// Whether the action changes a membership, or who leads it.
+pub fn changes_members(action: &Action) -> bool {
+    match action {
+        Action::Init { .. }
+        | Action::AddLearner { .. }
+        | Action::Promote { .. }
+        | Action::Remove { .. }
+        | Action::Transfer { .. } => true,
+        Action::CreateChild(_)
+        | Action::ApplyChild(_)
+        | Action::CreateSet { .. }
+        | Action::ApplySet { .. }
+        | Action::AnnotateSeed { .. }
+        | Action::SetBudget { .. }
+        | Action::LatchSeed(_)
+        | Action::LatchFormed { .. }
+        | Action::LabelClaim { .. }
+        | Action::AnnotateClaim { .. }
+        | Action::DeleteClaim { .. }
+        | Action::DeletePod { .. }
+        | Action::Reset { .. } => false,
+    }
+}
+
+/// What is being done, to be followed by what came of it.
+pub fn doing(action: &Action, of: &Desired) -> String {
+    match action {
+        Action::CreateChild(child) => format!("creating {}", object(*child, of)),
+        Action::ApplyChild(child) => format!("updating {}", object(*child, of)),
+        Action::CreateSet { replicas } => format!("creating StatefulSet {} with {replicas} replicas", of.name),
+        Action::ApplySet { replicas, .. } => format!("updating StatefulSet {} with {replicas} replicas", of.name),
+        Action::AnnotateSeed { seed, .. } => {
+            format!("noting at StatefulSet {} that {} may form the cluster", of.name, seed.incarnation)
+        }
+        Action::SetBudget { min_available } => {
+            format!("setting PodDisruptionBudget {} to {min_available} pods", of.name)
+        }
+        Action::LatchSeed(seed) => format!("noting in the status that {} may form the cluster", seed.incarnation),
+        Action::LatchFormed { cluster_id } => format!("noting in the status that cluster {cluster_id} was formed"),
+        Action::LabelClaim { ordinal, .. } => format!("labelling PersistentVolumeClaim {}", of.claim(*ordinal)),
+        Action::AnnotateClaim { ordinal, owner, .. } => {
+            format!("noting at PersistentVolumeClaim {} that it holds member {}", of.claim(*ordinal), owner.member_id)
+        }
+        Action::DeleteClaim { ordinal, .. } => format!("deleting PersistentVolumeClaim {}", of.claim(*ordinal)),
+        Action::DeletePod { ordinal, .. } => format!("deleting Pod {}", of.pod(*ordinal)),
+        Action::Init { ordinal, .. } => format!("telling {} to form the cluster", of.pod(*ordinal)),
+        Action::Reset { ordinal, .. } => format!("telling {} to set its data aside", of.pod(*ordinal)),
+        Action::AddLearner { leader, ordinal, .. } => {
+            format!("adding {} as a learner at {}", of.pod(*ordinal), of.pod(*leader))
+        }
+        Action::Promote { leader, id, replaces: None, .. } => {
+            format!("making member {id} a voter at {}", of.pod(*leader))
+        }
+        Action::Promote { leader, id, replaces: Some(old), .. } => {
+            format!("making member {id} a voter in place of {old} at {}", of.pod(*leader))
+        }
+        Action::Remove { leader, id, .. } => format!("removing member {id} at {}", of.pod(*leader)),
+        Action::Transfer { leader, to } => format!("moving leadership from {} to member {to}", of.pod(*leader)),
+    }
+}
+
+fn object(wanted: Child, of: &Desired) -> String {
+    match wanted {
+        Child::Auth => format!("Secret {}", child::auth(&of.name)),
+        Child::Peers => format!("Service {}", child::peers(&of.name)),
+        Child::Client => format!("Service {}", of.name),
+        Child::Budget => format!("PodDisruptionBudget {}", of.name),
+    }
+}

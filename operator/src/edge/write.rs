@@ -1,0 +1,119 @@
+//! Writes to the API server, each with the fence that the plan saw, and what a failure means.
+//!
+//! What enters is an object or a patch; what leaves is nothing, or a [`Fault`] that says whether the world had moved, the
+//! object was refused, or something failed. Nothing is tried again here: the next pass looks at the world first.
+
+use crate::edge::metrics::Metrics;
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, Resource};
+use raftkv_crds::{RaftKvCluster, label};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt::Debug;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// One request. The API server's own limit is 60 s, but a pass does not wait so long for it.
+const REQUEST_TIMEOUT_MS: u64 = 10_000;
+
+/// Why a step was not taken, or may not have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The world is not what the plan saw. Nothing was changed, and the next pass sees what is new.
+    Conflict(String),
+    /// The API server refused the object as invalid.
+    Refused(String),
+    /// Something is wrong.
+    Failed(String),
+}
+
+/// Objects in a namespace that this operator reads and writes.
+pub trait Object:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Object for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+/// The namespace of one cluster.
+#[derive(Clone, Copy)]
+pub struct Namespace<'a> {
+    /// The API server.
+    pub client: &'a Client,
+    /// Its name.
+    pub name: &'a str,
+    /// Where writes are counted.
+    pub metrics: &'a Metrics,
+}
+
+impl Namespace<'_> {
+    /// Reads an object, live.
+    pub async fn read<K: Object>(&self, name: &str) -> Result<Option<K>, Fault> {
+        within(self.api::<K>().get_opt(name)).await
+    }
+
+    /// Makes an object that is not there.
+    pub async fn create<K: Object>(&self, object: &K) -> Result<(), Fault> {
+        within(self.api::<K>().create(&post(), object)).await.map(|_: K| self.wrote::<K>("create"))
+    }
+
+    /// Changes an object. The patch carries the resourceVersion that it is for.
+    pub async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<(), Fault> {
+        let params = PatchParams { field_manager: post().field_manager, ..PatchParams::default() };
+        let api = self.api::<K>();
+        within(api.patch(name, &params, &Patch::Merge(patch))).await.map(|_: K| self.wrote::<K>("patch"))
+    }
+
+    /// Deletes the object with this uid in this version, and no other.
+    pub async fn delete<K: Object>(&self, name: &str, fence: Preconditions, grace_s: Option<u32>) -> Result<(), Fault> {
+        let params =
+            DeleteParams { grace_period_seconds: grace_s, preconditions: Some(fence), ..DeleteParams::default() };
+        let api = self.api::<K>();
+        within(api.delete(name, &params)).await.map(|_| self.wrote::<K>("delete"))
+    }
+
+    /// Writes the status over the one that was read, and over no other.
+    pub async fn put_status(&self, cluster: &RaftKvCluster) -> Result<RaftKvCluster, Fault> {
+        let name = cluster.metadata.name.as_deref().unwrap_or_default();
+        let api = self.api::<RaftKvCluster>();
+        let written = within(api.replace_status(name, &post(), cluster)).await?;
+        self.wrote::<RaftKvCluster>("update_status");
+        Ok(written)
+    }
+
+    fn api<K: Object>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), self.name)
+    }
+
+    fn wrote<K: Object>(&self, verb: &str) {
+        self.metrics.wrote(verb, &K::kind(&()));
+    }
+}
+
+/// Who wrote a field stands in managedFields.
+fn post() -> PostParams {
+    PostParams { field_manager: Some(label::MANAGED_BY_VALUE.to_string()), ..PostParams::default() }
+}
+
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
+    match timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), request).await {
+        Ok(answer) => answer.map_err(|error| fault(&error)),
+        Err(_elapsed) => Err(Fault::Failed(format!("the API server did not answer within {REQUEST_TIMEOUT_MS} ms"))),
+    }
+}
+
+fn fault(error: &kube::Error) -> Fault {
+    let kube::Error::Api(status) = error else { return Fault::Failed(error.to_string()) };
+    let said = status.message.clone();
+    match status.code {
+        // 404: the object, which the plan saw, is gone; or the namespace, and then the cluster with it.
+        404 | 409 => Fault::Conflict(said),
+        422 => Fault::Refused(said),
+        code => Fault::Failed(format!("{said} ({code} {})", status.reason)),
+    }
+}
