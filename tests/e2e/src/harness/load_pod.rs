@@ -81,7 +81,7 @@ impl<'a> LoadPod<'a> {
 
     /// Measures gaps anew from here.
     pub fn mark(&self) -> Result<()> {
-        self.post("mark").map(drop)
+        self.post("mark", &json!({})).map(drop)
     }
 
     /// Says how long writers and readers were without service since the mark.
@@ -99,7 +99,7 @@ impl<'a> LoadPod<'a> {
             format!("http://{}.{peers}.{}.svc:2379", child::pod(&self.cluster, ordinal), self.scene.namespace)
         };
         let also: Vec<String> = (0..pods).map(url).collect();
-        self.post(&format!("stop?also={}", also.join(",")))?;
+        self.post("stop", &json!(also))?;
         self.scene.wait("the load to read everything back", || {
             let report = self.report()?;
             holds(report.stopped, || format!("it has not stopped; last failure: {:?}", report.last_error))?;
@@ -107,8 +107,8 @@ impl<'a> LoadPod<'a> {
         })
     }
 
-    fn post(&self, what: &str) -> Result<Report> {
-        read(&self.scene.site.kubectl_with(&["create", "--raw", &self.url(what), "-f", "-"], "{}")?)
+    fn post(&self, what: &str, body: &Value) -> Result<Report> {
+        read(&self.scene.site.kubectl_with(&["create", "--raw", &self.url(what), "-f", "-"], &body.to_string())?)
     }
 
     fn url(&self, what: &str) -> String {
@@ -117,6 +117,5 @@ impl<'a> LoadPod<'a> {
 }
 
 fn read(text: &str) -> Result<Report> {
-    let json: Value = serde_json::from_str(text).context("the load's report")?;
-    serde_json::from_value(json).context("the load's report")
+    serde_json::from_str(text).context("the load's report")
 }

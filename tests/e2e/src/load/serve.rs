@@ -1,12 +1,13 @@
 //! The load's own HTTP: how a scenario looks at it and ends it, through the API server's proxy.
 //!
-//! `GET /report`; `POST /mark` measures gaps anew; `POST /stop?also=URL,URL` ends it and reads everything back, from those
-//! client URLs too. All answer at once with the report; it says `stopped` when the reading back is done.
+//! `GET /report`; `POST /mark` measures gaps anew; `POST /stop` ends it and reads everything back, also from the client URLs
+//! in its body, a JSON list (the proxy escapes what stands in a query). All answer at once with the report; it says `stopped`
+//! when the reading back is done.
 
 use crate::load::drive::{Load, Plan};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -17,6 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+/// A list of nine URLs is far below it.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// Runs the load and serves until the process is ended.
 pub async fn serve(plan: Plan, listen: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
@@ -26,8 +30,8 @@ pub async fn serve(plan: Plan, listen: SocketAddr) -> Result<()> {
         let (stream, _) = listener.accept().await.context("accepting a connection")?;
         let desk = desk.clone();
         let service = service_fn(move |request| {
-            let answer = desk.answer(&request);
-            async move { Ok::<_, Infallible>(answer) }
+            let desk = desk.clone();
+            async move { Ok::<_, Infallible>(desk.answer(request).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -44,11 +48,15 @@ struct Desk {
 }
 
 impl Desk {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        match (request.method(), request.uri().path()) {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        match (&head.method, head.uri.path()) {
             (&Method::GET, "/report") => {}
             (&Method::POST, "/mark") => self.load.mark(),
-            (&Method::POST, "/stop") => self.stop(also(request.uri().query())),
+            (&Method::POST, "/stop") => match urls(body).await {
+                Ok(also) => self.stop(also),
+                Err(error) => return response(StatusCode::BAD_REQUEST, format!("{error:#}\n").into()),
+            },
             (_, path) => {
                 let text = format!("{path} is not one of GET /report, POST /mark, POST /stop\n");
                 return response(StatusCode::NOT_FOUND, text.into());
@@ -70,26 +78,15 @@ impl Desk {
     }
 }
 
-/// The URLs of `also=`; they need no escapes.
-fn also(query: Option<&str>) -> Vec<String> {
-    let list = query.and_then(|query| query.strip_prefix("also=")).unwrap_or_default();
-    list.split(',').filter(|url| !url.is_empty()).map(str::to_string).collect()
+/// Where else everything is to be read back.
+async fn urls(body: Incoming) -> Result<Vec<String>> {
+    let body =
+        Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| anyhow!("reading the body: {error}"))?;
+    serde_json::from_slice(&body.to_bytes()).context("the body is not a JSON list of URLs")
 }
 
 fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::also;
-
-    #[test]
-    fn further_urls_are_a_list() {
-        assert_eq!(also(Some("also=http://a:1,http://b:2")), ["http://a:1", "http://b:2"]);
-        assert_eq!(also(None), Vec::<String>::new());
-        assert_eq!(also(Some("also=")), Vec::<String>::new());
-    }
 }
