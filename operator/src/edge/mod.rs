@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod probe;
 pub mod refusals;
+pub mod schema;
 pub mod words;
 pub mod write;
 
