@@ -156,6 +156,7 @@ fix: ## Format, apply what clippy can apply, regenerate golden files; review the
 	$(MAKE) generated
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-sim --profile sim
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-operator
+	PATH="$(CURDIR)/target/e2e/bin:$$PATH" UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-chart-tests
 
 .PHONY: generated
 generated: ## Regenerate the custom resource's schema and its reference; their tests compare
