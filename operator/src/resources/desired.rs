@@ -1,0 +1,132 @@
+//! What the user asks for, as far as decisions depend on it. PURE.
+//!
+//! The schema has refused what it can see. What is left is named in `invalid`, and then nothing is changed.
+
+use super::{Settings, name, peer_domain};
+use crate::plan::{Desired, Replace};
+use raftkv_crds::{DisruptionBudget, RaftKvCluster, annotation, child};
+
+/// Smallest quota that a node takes.
+const QUOTA_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
+/// Reads the spec and the annotation by which a person gives a member up.
+pub fn desired(cluster: &RaftKvCluster, settings: &Settings) -> Desired {
+    let (metadata, spec) = (&cluster.metadata, &cluster.spec);
+    let replace = replace(cluster);
+    Desired {
+        name: name(cluster).to_string(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+        generation: metadata.generation.unwrap_or_default(),
+        replicas: u32::try_from(spec.replicas).unwrap_or_default(),
+        suspend: spec.suspend,
+        paused: spec.paused,
+        strict_budget: match spec.pod_disruption_budget {
+            DisruptionBudget::Strict => true,
+            DisruptionBudget::Quorum => false,
+        },
+        replace: replace.as_ref().ok().copied().flatten(),
+        progress_deadline_s: i64::from(spec.progress_deadline_seconds),
+        image: image(cluster, settings).to_string(),
+        peer_domain: peer_domain(cluster, settings),
+        invalid: quota(cluster).or_else(|| retention(cluster)).or(replace.err()),
+    }
+}
+
+/// The image of the members.
+pub(super) fn image<'a>(cluster: &'a RaftKvCluster, settings: &'a Settings) -> &'a str {
+    cluster.spec.image.as_deref().unwrap_or(&settings.node_image)
+}
+
+fn quota(cluster: &RaftKvCluster) -> Option<String> {
+    let quota = cluster.spec.config.quota.as_ref()?;
+    match quota.bytes() {
+        Err(error) => Some(format!("spec.config.quota: {error}")),
+        Ok(bytes) if bytes < QUOTA_BYTES_MIN => {
+            Some(format!("spec.config.quota '{}' is too little: give at least 4Mi", quota.0))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// The schema lets `0s` pass, and no node starts with it.
+fn retention(cluster: &RaftKvCluster) -> Option<String> {
+    let kept = cluster.spec.config.compact_retention.as_deref()?;
+    let nothing = kept.trim_end_matches(|c: char| c.is_ascii_alphabetic()).bytes().all(|digit| digit == b'0');
+    (kept != "off" && nothing).then(|| {
+        format!("spec.config.compactRetention '{kept}' keeps nothing: give at least 1s, or off to keep everything")
+    })
+}
+
+fn replace(cluster: &RaftKvCluster) -> Result<Option<Replace>, String> {
+    let annotations = cluster.metadata.annotations.as_ref();
+    let Some(text) = annotations.and_then(|annotations| annotations.get(annotation::REPLACE)) else { return Ok(None) };
+    let parsed = text.split_once('/').and_then(|(pod, member)| {
+        // Not a volume claim's name, which would parse as well.
+        let ordinal =
+            child::ordinal(pod, name(cluster)).filter(|ordinal| child::pod(name(cluster), *ordinal) == pod)?;
+        Some(Replace { ordinal, member_id: member.parse().ok()? })
+    });
+    let wrong = || {
+        let (key, name) = (annotation::REPLACE, name(cluster));
+        format!("annotation {key} '{text}' is not <pod>/<member id>, as in {name}-2/7; status.members has both")
+    };
+    parsed.map(Some).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{cluster, settings};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn invalid(spec: Value) -> Option<String> {
+        desired(&cluster(spec), &settings()).invalid
+    }
+
+    fn replacing(text: &str) -> Desired {
+        let mut cluster = cluster(json!({}));
+        cluster.metadata.annotations = Some([(annotation::REPLACE.to_string(), text.to_string())].into());
+        desired(&cluster, &settings())
+    }
+
+    #[test]
+    fn the_defaults_of_the_schema_are_valid() {
+        let desired = desired(&cluster(json!({})), &settings());
+        assert_eq!((desired.name.as_str(), desired.replicas, desired.generation), ("demo", 3, 3));
+        assert_eq!((desired.invalid.as_ref(), desired.replace), (None, None));
+        assert_eq!(desired.peer_url(1), "http://demo-1.demo-peers.team.svc.cluster.local:2380");
+        assert_eq!(desired.image, "raftkv.local/raftkv:dev");
+    }
+
+    #[test]
+    fn what_the_schema_cannot_see_is_named() {
+        for (spec, field) in [
+            (json!({"config": {"quota": "1.5Gi"}}), "spec.config.quota"),
+            (json!({"config": {"quota": "500m"}}), "spec.config.quota"),
+            (json!({"config": {"quota": "1Mi"}}), "spec.config.quota '1Mi'"),
+            (json!({"config": {"compactRetention": "00h"}}), "spec.config.compactRetention '00h'"),
+        ] {
+            assert!(invalid(spec.clone()).is_some_and(|why| why.starts_with(field)), "{spec}");
+        }
+        for spec in [
+            json!({"config": {"quota": "4Mi"}}),
+            json!({"config": {"compactRetention": "10s"}}),
+            json!({"config": {"compactRetention": "off"}}),
+        ] {
+            assert_eq!(invalid(spec.clone()), None, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_given_up_by_pod_and_id() {
+        let good = replacing("demo-2/7");
+        assert_eq!((good.replace, good.invalid), (Some(Replace { ordinal: 2, member_id: 7 }), None));
+        for bad in ["", "demo-2", "demo-2/", "demo-2/x", "other-2/7", "raftkv-demo-2/7", "demo-2/7/8", "demo-02/7"] {
+            let wrong = replacing(bad);
+            assert!(
+                wrong.replace.is_none() && wrong.invalid.is_some_and(|why| why.contains(&format!("'{bad}'"))),
+                "{bad}"
+            );
+        }
+    }
+}

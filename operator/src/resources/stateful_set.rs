@@ -1,0 +1,274 @@
+//! The StatefulSet. PURE.
+//!
+//! Pods start together (a Blank one has no effect), are only ever replaced by deleting them (OnDelete: the operator rolls,
+//! rule O8), and their volumes are never deleted by Kubernetes (Retain: rule O4 says when the operator does). Kubernetes
+//! does not let [`FROZEN`] fields change, so that they are the same in every release for ever (rule O18).
+
+use super::{Settings, metadata, name, patch, pod, selector, selector_labels};
+use crate::resources::compare::differs_at;
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use raftkv_crds::{RaftKvCluster, child};
+use serde_json::Value;
+
+/// Annotation: a hash of the template as we set it, so that a field that we stopped setting is noticed.
+pub const APPLIED: &str = "raftkv.dev/applied";
+/// Fields of the spec that are set when the object is made and never again.
+const FROZEN: [&str; 4] = ["selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"];
+/// Old templates that are kept, to roll back by hand.
+const REVISIONS: i32 = 3;
+
+/// The StatefulSet as it is made.
+pub fn stateful_set(cluster: &RaftKvCluster, settings: &Settings, replicas: u32) -> StatefulSet {
+    let template = pod::template(cluster, settings);
+    let mut metadata = metadata(cluster, name(cluster));
+    metadata.annotations = Some([(APPLIED.to_string(), hash(&template))].into());
+    let retain = || Some("Retain".to_string());
+    StatefulSet {
+        metadata,
+        spec: StatefulSetSpec {
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+            template,
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".to_string()),
+                ..StatefulSetUpdateStrategy::default()
+            }),
+            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: retain(),
+                when_scaled: retain(),
+            }),
+            revision_history_limit: Some(REVISIONS),
+            ..frozen(cluster)
+        },
+        status: None,
+    }
+}
+
+/// What no release may change: see `golden/frozen.yaml`.
+fn frozen(cluster: &RaftKvCluster) -> StatefulSetSpec {
+    StatefulSetSpec {
+        selector: selector(cluster),
+        service_name: Some(child::peers(name(cluster))),
+        pod_management_policy: Some("Parallel".to_string()),
+        volume_claim_templates: Some(vec![claim(cluster)]),
+        ..StatefulSetSpec::default()
+    }
+}
+
+/// No labels: Kubernetes gives each claim those of the selector, and nothing may ever be added here.
+fn claim(cluster: &RaftKvCluster) -> PersistentVolumeClaim {
+    let storage = &cluster.spec.storage;
+    let size = [("storage".to_string(), Quantity(storage.size.0.clone()))];
+    PersistentVolumeClaim {
+        metadata: ObjectMeta { name: Some(child::CLAIM_TEMPLATE.to_string()), ..ObjectMeta::default() },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_string()]),
+            storage_class_name: storage.storage_class_name.clone(),
+            resources: Some(VolumeResourceRequirements { requests: Some(size.into()), limits: None }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Whether something that we set and may change differs. The number of replicas is a step of its own.
+pub fn set_differs(cluster: &RaftKvCluster, settings: &Settings, live: &StatefulSet) -> bool {
+    let wanted = changeable(&stateful_set(cluster, settings, 0), &["replicas"]);
+    differs_at("", &wanted, &serde_json::to_value(live).expect("objects of the API are plain data"))
+}
+
+/// The merge patch that brings the live object to what is wanted, if it still has this resourceVersion (rule O9). What is
+/// frozen stays as the object has it (rule O18).
+pub fn set_patch(wanted: &StatefulSet, live: &StatefulSet, resource_version: &str) -> Value {
+    let mut patch = patch(wanted, live);
+    patch["metadata"]["resourceVersion"] = resource_version.into();
+    without(&mut patch, &FROZEN);
+    patch
+}
+
+fn changeable(set: &StatefulSet, but: &[&str]) -> Value {
+    let mut set = serde_json::to_value(set).expect("objects of the API are plain data");
+    without(&mut set, &FROZEN);
+    without(&mut set, but);
+    set
+}
+
+fn without(object: &mut Value, fields: &[&str]) {
+    if let Some(spec) = object["spec"].as_object_mut() {
+        spec.retain(|field, _| !fields.contains(&field.as_str()));
+    }
+}
+
+/// FNV-1a. It only tells a changed template from an unchanged one, and must be the same in every build.
+fn hash(template: &impl serde::Serialize) -> String {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let bytes = serde_json::to_vec(template).expect("objects of the API are plain data");
+    let hash = bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    format!("{hash:016x}")
+}
+
+/// The labels that the pods of this cluster have, as a selector.
+pub fn pod_selector(cluster: &RaftKvCluster) -> String {
+    let pairs: Vec<_> = selector_labels(cluster).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{cluster, settings};
+    use super::*;
+    use k8s_openapi::api::core::v1::PodSpec;
+    use serde_json::json;
+    use std::path::Path;
+
+    fn made(spec: Value) -> StatefulSet {
+        stateful_set(&cluster(spec), &settings(), 3)
+    }
+
+    fn pod(set: StatefulSet) -> PodSpec {
+        set.spec.template.spec.unwrap()
+    }
+
+    /// Compares with a file below `golden/`; UPDATE_GOLDENFILES=1 writes it.
+    fn golden(file: &str, head: &str, value: &impl serde::Serialize) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(file);
+        let text = format!("{head}{}", serde_yaml::to_string(value).unwrap());
+        if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, expected, "{} differs: look at it, then UPDATE_GOLDENFILES=1", path.display());
+    }
+
+    #[test]
+    fn the_stateful_set_of_the_defaults() {
+        golden("statefulset.yaml", "# The StatefulSet of a cluster with an empty spec.\n", &made(json!({})));
+    }
+
+    #[test]
+    fn rule_o18_the_frozen_part_is_the_same_in_every_release() {
+        let head = "# Kubernetes lets nobody change these fields of a StatefulSet. No release may change this file: every cluster that is\n\
+                    # there already would have to be made anew.\n";
+        let set = serde_json::to_value(made(json!({}))).unwrap();
+        let frozen: serde_json::Map<_, _> =
+            FROZEN.iter().map(|field| (field.to_string(), set["spec"][field].clone())).collect();
+        golden("frozen.yaml", head, &frozen);
+    }
+
+    #[test]
+    fn everything_that_a_user_can_set_is_set() {
+        let spec = json!({
+            "image": "registry.example/raftkv:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "registry"}],
+            "storage": {"size": "20Gi", "storageClassName": "fast"},
+            "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
+            "topology": {"spread": "Required", "topologyKey": "topology.kubernetes.io/zone"},
+            "pod": {
+                "labels": {"team": "blue", "raftkv.dev/cluster": "other"}, "annotations": {"note": "x"},
+                "nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "db", "operator": "Exists"}], "priorityClassName": "high",
+            },
+            "config": {"quota": "2Gi", "compactRetention": "1h", "log": "info,raft=debug"},
+        });
+        golden("statefulset-full.yaml", "# The StatefulSet of a cluster that sets everything.\n", &made(spec));
+    }
+
+    #[test]
+    fn the_labels_of_the_operator_win() {
+        let set = made(json!({"pod": {"labels": {"raftkv.dev/cluster": "other", "team": "blue"}}}));
+        let labels = set.spec.template.metadata.unwrap().labels.unwrap();
+        assert_eq!((labels["raftkv.dev/cluster"].as_str(), labels["team"].as_str()), ("demo", "blue"));
+    }
+
+    #[test]
+    fn members_are_kept_apart_as_asked() {
+        assert!(pod(made(json!({"topology": {"spread": "Off"}}))).affinity.is_none());
+        let apart =
+            |spread| pod(made(json!({"topology": {"spread": spread}}))).affinity.unwrap().pod_anti_affinity.unwrap();
+        assert!(apart("Required").required_during_scheduling_ignored_during_execution.is_some());
+        assert!(apart("Preferred").preferred_during_scheduling_ignored_during_execution.is_some());
+    }
+
+    #[test]
+    fn the_policy_of_the_installation_is_for_its_image() {
+        let policy = |spec, installed| {
+            let settings = Settings { node_image_pull_policy: installed, ..settings() };
+            pod(stateful_set(&cluster(spec), &settings, 1)).containers.remove(0).image_pull_policy.unwrap()
+        };
+        use raftkv_crds::PullPolicy::{Always, Never};
+        assert_eq!(policy(json!({}), Never), "Never");
+        assert_eq!(policy(json!({"image": "x"}), Never), "IfNotPresent");
+        assert_eq!(policy(json!({"imagePullPolicy": "Never"}), Always), "Never");
+    }
+
+    /// As an API server of 1.36 gives back what we made: with its defaults, its own metadata, and amounts in its own form.
+    fn live(set: &StatefulSet) -> StatefulSet {
+        let mut live = serde_json::to_value(set).unwrap();
+        let metadata = json!({"uid": "u", "resourceVersion": "812", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "managedFields": [{"manager": "raftkv-operator", "operation": "Update", "apiVersion": "apps/v1"}]});
+        merge(&mut live["metadata"], &metadata);
+        merge(&mut live["spec"]["updateStrategy"], &json!({}));
+        let template = &mut live["spec"]["template"];
+        merge(&mut template["metadata"], &json!({"creationTimestamp": null}));
+        merge(
+            &mut template["spec"],
+            &json!({"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}),
+        );
+        let container = &mut template["spec"]["containers"][0];
+        merge(container, &json!({"terminationMessagePath": "/dev/termination-log"}));
+        for which in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            merge(&mut container[which], &json!({"successThreshold": 1}));
+            merge(&mut container[which]["httpGet"], &json!({"scheme": "HTTP"}));
+        }
+        merge(&mut container["env"][0]["valueFrom"]["fieldRef"], &json!({"apiVersion": "v1"}));
+        merge(&mut container["resources"]["requests"], &json!({"cpu": "1500m", "memory": "1Gi"}));
+        let claim = &mut live["spec"]["volumeClaimTemplates"][0];
+        merge(claim, &json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}}));
+        merge(&mut claim["spec"], &json!({"volumeMode": "Filesystem"}));
+        serde_json::from_value(live).unwrap()
+    }
+
+    fn merge(target: &mut Value, more: &Value) {
+        for (key, value) in more.as_object().unwrap() {
+            target[key] = value.clone();
+        }
+    }
+
+    fn spec() -> Value {
+        json!({"resources": {"requests": {"cpu": "1.5", "memory": "1024Mi"}}, "pod": {"nodeSelector": {"disk": "ssd"}}})
+    }
+
+    #[test]
+    fn rule_o21_defaults_of_the_api_server_do_not_count() {
+        assert!(!set_differs(&cluster(spec()), &settings(), &live(&made(spec()))));
+    }
+
+    #[test]
+    fn a_change_of_the_spec_counts_and_so_does_what_was_taken_out_of_it() {
+        let live = live(&made(spec()));
+        let differs = |mut change: Value| {
+            merge(&mut change, &json!({"resources": spec()["resources"]}));
+            set_differs(&cluster(change), &settings(), &live)
+        };
+        assert!(!differs(json!({"pod": {"nodeSelector": {"disk": "ssd"}}})));
+        assert!(differs(json!({"pod": {"nodeSelector": {"disk": "hdd"}}})));
+        assert!(differs(json!({})));
+        assert!(differs(json!({"pod": {"nodeSelector": {"disk": "ssd"}}, "config": {"quota": "2Gi"}})));
+    }
+
+    #[test]
+    fn rule_o18_what_is_frozen_is_not_compared_and_not_sent() {
+        let mut live = live(&made(spec()));
+        live.spec.service_name = Some("as-an-older-release-had-it".to_string());
+        live.spec.replicas = Some(7);
+        assert!(!set_differs(&cluster(spec()), &settings(), &live));
+        let patch = set_patch(&made(json!({})), &live, "700");
+        let sent = patch["spec"].as_object().unwrap();
+        assert!(FROZEN.iter().all(|field| !sent.contains_key(*field)));
+        assert_eq!((&patch["spec"]["replicas"], &patch["metadata"]["resourceVersion"]), (&json!(3), &json!("700")));
+        assert_eq!(patch["spec"]["template"]["spec"].get("nodeSelector"), Some(&Value::Null));
+    }
+}
