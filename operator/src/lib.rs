@@ -14,5 +14,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod edge;
+pub mod observe;
 pub mod plan;
 pub mod resources;

@@ -1,0 +1,151 @@
+//! The volume claims of a cluster's names as they were seen (rules O2, O4). PURE.
+
+use crate::plan::{ClaimOwner, ClaimSeen, Ordinal};
+use crate::resources::name;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::ResourceExt;
+use raftkv_crds::{RaftKvCluster, annotation, child, label};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The machine on which the scheduler wanted the volume, by the name of its Node.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The label that a volume of one machine is tied by.
+const HOSTNAME: &str = "kubernetes.io/hostname";
+/// The field of a Node that a volume of one machine may be tied by instead.
+const NODE_NAME: &str = "metadata.name";
+
+/// Claims by ordinal. What they are tied to is looked up apart.
+pub(super) fn claims(cluster: &RaftKvCluster, claims: &[Arc<PersistentVolumeClaim>]) -> BTreeMap<Ordinal, ClaimSeen> {
+    claims.iter().filter_map(|claim| Some((ordinal(cluster, claim)?, seen(claim)))).collect()
+}
+
+pub(super) fn ordinal(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> Option<Ordinal> {
+    let claim = claim.metadata.name.as_deref()?;
+    child::ordinal(claim, name(cluster)).filter(|ordinal| child::claim(name(cluster), *ordinal) == claim)
+}
+
+/// Somebody made it, or took its label away: the watches do not see it.
+pub(super) fn is_unlabelled(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> bool {
+    claim.labels().get(label::CLUSTER).is_none_or(|of| of != name(cluster))
+}
+
+fn seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
+    ClaimSeen {
+        uid: claim.uid().unwrap_or_default(),
+        resource_version: claim.resource_version().unwrap_or_default(),
+        created: claim.creation_timestamp().map(|time| time.0).unwrap_or_default(),
+        cluster_uid: claim.labels().get(label::CLUSTER_UID).cloned(),
+        owner: owner(claim),
+        terminating: claim.metadata.deletion_timestamp.is_some(),
+        machine: None,
+    }
+}
+
+/// All three annotations, or it is not known whose data it holds, and then it is never deleted.
+fn owner(claim: &PersistentVolumeClaim) -> Option<ClaimOwner> {
+    let of = |key: &str| claim.annotations().get(key);
+    Some(ClaimOwner {
+        cluster_id: of(annotation::CLUSTER_ID)?.parse().ok()?,
+        member_id: of(annotation::MEMBER_ID)?.parse().ok()?,
+        incarnation: of(annotation::INCARNATION)?.parse().ok()?,
+    })
+}
+
+/// The name of the claim's volume, once it has one.
+pub(super) fn volume(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// The Node that a volume cannot leave. A volume that is reached over the network outlives any machine, and giving it up
+/// with one would throw good data away; so the volume itself must say that it is of one machine. The claim says which:
+/// the label [`HOSTNAME`] need not be the name of the Node.
+pub(super) fn tied_to(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<String> {
+    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
+    let [term] = affinity.node_selector_terms.as_slice() else { return None };
+    let mut fields = term.match_fields.iter().flatten();
+    let by_name = fields.find(|field| field.key == NODE_NAME && field.operator == "In");
+    if let Some(field) = by_name {
+        let [node] = field.values.as_deref()? else { return None };
+        return Some(node.clone());
+    }
+    let mut labels = term.match_expressions.iter().flatten();
+    let one_host = labels.any(|label| {
+        label.key == HOSTNAME && label.operator == "In" && label.values.as_ref().is_some_and(|hosts| hosts.len() == 1)
+    });
+    one_host.then(|| claim.annotations().get(SELECTED_NODE).cloned()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::testing::cluster;
+    use raftkv_api::Hex128;
+    use serde_json::{Value, json};
+
+    fn claim(name: &str, metadata: Value) -> Arc<PersistentVolumeClaim> {
+        let mut object = json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "3", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        for (key, value) in metadata.as_object().unwrap() {
+            object["metadata"][key] = value.clone();
+        }
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn read(metadata: Value) -> ClaimSeen {
+        claims(&cluster(json!({})), &[claim("raftkv-demo-1", metadata)]).remove(&1).unwrap()
+    }
+
+    #[test]
+    fn rule_o4_whose_data_a_claim_holds_is_known_from_three_annotations_or_not_at_all() {
+        let (id, incarnation) = (Hex128([7; 16]), Hex128([1; 16]));
+        let all =
+            json!({"raftkv.dev/cluster-id": id, "raftkv.dev/member-id": "7", "raftkv.dev/incarnation": incarnation});
+        let owner = |annotations: &Value| read(json!({"annotations": annotations})).owner;
+        assert_eq!(owner(&all), Some(ClaimOwner { cluster_id: id, member_id: 7, incarnation }));
+        for key in ["raftkv.dev/cluster-id", "raftkv.dev/member-id", "raftkv.dev/incarnation"] {
+            let mut without = all.clone();
+            without.as_object_mut().unwrap().remove(key);
+            assert_eq!(owner(&without), None, "{key}");
+            without[key] = json!("broken");
+            assert_eq!(owner(&without), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_claim_says_which_cluster_made_it() {
+        assert_eq!(read(json!({})).cluster_uid, None);
+        let labelled =
+            read(json!({"labels": {"raftkv.dev/cluster-uid": "x"}, "deletionTimestamp": "2026-01-01T00:00:00Z"}));
+        assert_eq!((labelled.cluster_uid.as_deref(), labelled.terminating), (Some("x"), true));
+        assert!(is_unlabelled(&cluster(json!({})), &claim("raftkv-demo-1", json!({}))));
+        assert!(!is_unlabelled(
+            &cluster(json!({})),
+            &claim("raftkv-demo-1", json!({"labels": {"raftkv.dev/cluster": "demo"}}))
+        ));
+    }
+
+    #[test]
+    fn claims_of_other_names_are_not_this_clusters() {
+        for name in ["raftkv-other-1", "data-demo-1", "demo-1", "raftkv-demo-01"] {
+            assert!(claims(&cluster(json!({})), &[claim(name, json!({}))]).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn rule_o13_only_a_volume_that_cannot_leave_its_machine_is_tied_to_it() {
+        let claim = claim("raftkv-demo-1", json!({"annotations": {"volume.kubernetes.io/selected-node": "worker-1"}}));
+        let tied = |terms: Value| {
+            let volume = json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}});
+            tied_to(&claim, &serde_json::from_value(volume).unwrap())
+        };
+        let label =
+            |key: &str, hosts: Value| json!({"matchExpressions": [{"key": key, "operator": "In", "values": hosts}]});
+        assert_eq!(tied(json!([label(HOSTNAME, json!(["host-1"]))])).as_deref(), Some("worker-1"));
+        let by_name = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["worker-2"]}]});
+        assert_eq!(tied(json!([by_name])).as_deref(), Some("worker-2"));
+        assert_eq!(tied(json!([label("topology.kubernetes.io/zone", json!(["a"]))])), None);
+        assert_eq!(tied(json!([label(HOSTNAME, json!(["host-1", "host-2"]))])), None);
+        assert_eq!(tied(json!([label(HOSTNAME, json!(["a"])), label(HOSTNAME, json!(["b"]))])), None);
+        assert_eq!(tied_to(&claim, &PersistentVolume::default()), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! What there is: the objects of one cluster and what its nodes say, as plain data for the plan.
+//!
+//! ```text
+//!   stores (pushed) ─┐
+//!                    ├─ objects ─► owned, sets, pods, claims ─► places ─► asked ─► machines ─► Observed
+//!   live reads ──────┘                  (whose is it, PURE)      (IO)     (IO)
+//! ```
+//!
+//! A pod that does not answer is a fact; an API server that does not is an error, and ends the pass. Nothing is decided
+//! and nothing is written here.
+
+mod asked;
+mod claims;
+mod containers;
+mod machines;
+mod objects;
+mod owned;
+mod pods;
+mod recall;
+mod sets;
+mod stores;
+#[cfg(test)]
+mod tests;
+
+pub use recall::remember;
+pub use stores::Stores;
+
+use crate::edge::nodes::Nodes;
+use crate::plan::{ChildSeen, Memory, Observed, Ordinal};
+use crate::resources::Settings;
+use jiff::Timestamp;
+use kube::Client;
+use objects::{Objects, Reads};
+use pods::Place;
+use raftkv_api::Hex128;
+use raftkv_crds::RaftKvCluster;
+use raftkvctl::node::Token;
+use std::collections::BTreeMap;
+
+/// Where objects are taken from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// From what was pushed: enough to see whether there is something to do.
+    Cached(&'a Stores),
+    /// From the API server: what steps that can hurt are planned from.
+    Live,
+}
+
+/// Why there is nothing to plan from.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The API server said no.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// The object.
+        what: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+    /// The API server said nothing.
+    #[error("cannot read {what}: no answer within {after_ms} ms")]
+    Silent {
+        /// The object.
+        what: String,
+        /// How long it was waited for.
+        after_ms: u64,
+    },
+    /// Something that is written once was written over by somebody else.
+    #[error(
+        "{field} '{value}' is not 32 lower-case hex digits: put back what was there, or remove it to have it found again"
+    )]
+    Malformed {
+        /// Where.
+        field: &'static str,
+        /// As it stands there.
+        value: String,
+    },
+}
+
+/// Observes one cluster, pass after pass.
+pub struct Observer {
+    client: Client,
+    settings: Settings,
+    /// The Secret as it was read last: it is not watched, since there is no right to list Secrets.
+    auth: Option<(ChildSeen, Option<Token>)>,
+    /// Whether the last full list had a claim that the watches do not see; `None` before the first.
+    unlabelled: Option<bool>,
+}
+
+impl Observer {
+    /// For one cluster.
+    pub fn new(client: Client, settings: Settings) -> Self {
+        Observer { client, settings, auth: None, unlabelled: None }
+    }
+
+    /// Looks at the cluster. `memory` is what [`remember`] left of the pass before.
+    pub async fn observe(
+        &mut self,
+        cluster: &RaftKvCluster,
+        nodes: &Nodes,
+        source: Source<'_>,
+        memory: Memory,
+    ) -> Result<Observed, ObserveError> {
+        let latch = recall::latch(cluster)?;
+        let client = self.client.clone();
+        let reads = Reads { client: &client, cluster };
+        let objects = self.objects(&reads, source).await?;
+        let set = objects.set.as_deref();
+        let budget = owned::budget(cluster, objects.budget.as_ref());
+        let set_seen = sets::seen(cluster, &self.settings, set, budget)?;
+        let mut places = pods::places(cluster, &objects.pods, set.and_then(sets::update_revision));
+        nodes.keep(|ordinal| places.contains_key(&ordinal));
+        let auth = self.ask(&reads, source, nodes, &mut places).await?;
+        let members = asked::members(nodes, &latch, &places).await;
+        let mut claims = claims::claims(cluster, &objects.claims);
+        let machines = match self.settings.cluster_reads {
+            true => machines::look_up(&client, &places, &objects.claims, &mut claims).await,
+            false => Default::default(),
+        };
+        Ok(Observed {
+            now: Timestamp::now(),
+            fresh_cluster_id: Hex128(rand::random()),
+            latch,
+            memory: recall::memory(cluster, memory),
+            children: owned::children(cluster, &objects, auth),
+            set: set_seen,
+            claims,
+            pods: places.into_iter().map(|(ordinal, place)| (ordinal, place.pod)).collect(),
+            members,
+            machines,
+        })
+    }
+
+    /// A claim without our label is a stranger's or a restored one. As long as there is one, all claims are listed: only so
+    /// is it seen when it goes (rule O2).
+    async fn objects(&mut self, reads: &Reads<'_>, source: Source<'_>) -> Result<Objects, ObserveError> {
+        let mut objects = match source {
+            Source::Live => reads.objects().await?,
+            Source::Cached(stores) => stores.objects(reads.cluster),
+        };
+        match source {
+            Source::Cached(_) if self.unlabelled == Some(false) => return Ok(objects),
+            Source::Cached(_) => objects.claims = reads.claims().await?,
+            Source::Live => {}
+        }
+        self.unlabelled = Some(objects.claims.iter().any(|claim| claims::is_unlabelled(reads.cluster, claim)));
+        Ok(objects)
+    }
+
+    /// Asks the nodes with the token; when one refuses it, the Secret may have been changed, and is read again.
+    async fn ask(
+        &mut self,
+        reads: &Reads<'_>,
+        source: Source<'_>,
+        nodes: &Nodes,
+        places: &mut BTreeMap<Ordinal, Place>,
+    ) -> Result<ChildSeen, ObserveError> {
+        let is_known = matches!((&source, &self.auth), (Source::Cached(_), Some((ChildSeen::Good, _))));
+        if !is_known {
+            self.read_auth(reads).await?;
+        }
+        let refused = self.ask_with_token(nodes, places).await;
+        if refused && is_known {
+            let before = self.auth.clone();
+            self.read_auth(reads).await?;
+            if self.auth != before {
+                self.ask_with_token(nodes, places).await;
+            }
+        }
+        Ok(self.auth.as_ref().map_or(ChildSeen::Absent, |(seen, _)| seen.clone()))
+    }
+
+    async fn read_auth(&mut self, reads: &Reads<'_>) -> Result<(), ObserveError> {
+        let secret = reads.secret().await?;
+        self.auth = Some(owned::auth(reads.cluster, secret.as_deref()));
+        Ok(())
+    }
+
+    async fn ask_with_token(&self, nodes: &Nodes, places: &mut BTreeMap<Ordinal, Place>) -> bool {
+        match &self.auth {
+            Some((_, Some(token))) => asked::ask(nodes, token, places).await,
+            Some((_, None)) | None => false,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The Observer against a server that stands for the API server and the nodes.
