@@ -1,2 +1,50 @@
-//! The operator.........................
-fn main() {}
+//! The binary `raftkv-operator`: reads flags and environment and runs what they say.
+
+use clap::Parser;
+use raftkv_operator::edge::config::{Args, LogFormat};
+use raftkv_operator::edge::{probe::probe, run::run};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match operate(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raftkv-operator: {}", whole(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread is enough for what it does, and costs the least memory.
+fn operate(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(url) = args.probe() {
+        return runtime.block_on(probe(url));
+    }
+    let (filter, format) = args.log();
+    log_to_stderr(filter, format)?;
+    let config = args.validate()?;
+    runtime.block_on(run(config))
+}
+
+/// The error and its causes; one that its effect has told already is not told again.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+fn log_to_stderr(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log '{filter}': {error}"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    Ok(())
+}

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use kube::{Client, Resource};
-use raftkv_crds::{RaftKvCluster, label};
+use raftkv_crds::label;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -42,7 +42,7 @@ impl Events {
     }
 
     /// Tells a note about a cluster; `action` is what was done or tried, as a word.
-    pub fn tell(&self, cluster: &RaftKvCluster, action: &str, note: &Note) {
+    pub fn tell(&self, cluster: &impl Resource<DynamicType = ()>, action: &str, note: &Note) {
         let event = event(cluster.object_ref(&()), action, note, &self.pod_name, Timestamp::now());
         if self.queue.try_send(event).is_err() {
             tracing::warn!(reason = note.reason, note = note.text, "too many events wait, this one is not written");

@@ -1,0 +1,214 @@
+//! One pass over one cluster: observe, plan, execute, status.
+//!
+//! A pass begins with what was pushed. Only if a plan made from that has steps is everything read live and planned again,
+//! and only that plan is carried out: no step is taken on a cache's word, and a pass with nothing to do asks the API server
+//! nothing and writes nothing (rule O21).
+
+use crate::edge::children::Stage;
+use crate::edge::events::Events;
+use crate::edge::execute::{Done, ExecuteError, Hands, execute};
+use crate::edge::nodes::Nodes;
+use crate::edge::refusals::Refusals;
+use crate::edge::rhythm::Ended;
+use crate::edge::write::{Fault, Namespace};
+use crate::observe::{ObserveError, Observer, Source, Stores};
+use crate::plan::{Desired, Memory, Note, Observed, Pace, Plan, plan};
+use crate::resources::{desired, name, namespace};
+use raftkv_crds::{RaftKvCluster, RaftKvClusterStatus};
+
+/// Why a pass did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// There was nothing to plan from.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The plan was not carried out.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+}
+
+/// One cluster, from pass to pass. Whatever is in here may be lost at any time.
+pub struct Cluster {
+    uid: Option<String>,
+    observer: Observer,
+    nodes: Nodes,
+    memory: Memory,
+    refusals: Refusals,
+    /// As this task wrote it last; what is pushed may be older.
+    written: Option<RaftKvCluster>,
+}
+
+/// What was seen and what follows from it.
+struct Look {
+    cluster: RaftKvCluster,
+    desired: Desired,
+    seen: Observed,
+    plan: Plan,
+}
+
+impl Cluster {
+    /// Nothing is known yet.
+    pub fn new(hands: &Hands, cluster: &RaftKvCluster) -> Cluster {
+        Cluster {
+            uid: cluster.metadata.uid.clone(),
+            observer: Observer::new(hands.client.clone(), hands.settings.clone()),
+            nodes: Nodes::default(),
+            memory: Memory::default(),
+            refusals: Refusals::default(),
+            written: None,
+        }
+    }
+
+    /// Whether it is this one, and not another of its name.
+    pub fn is(&self, cluster: &RaftKvCluster) -> bool {
+        self.uid == cluster.metadata.uid
+    }
+
+    /// `pushed` is the cluster as the watch has it.
+    pub async fn pass(&mut self, hands: &Hands, stores: &Stores, pushed: &RaftKvCluster) -> Result<Ended, PassError> {
+        let cluster = newer(pushed, self.written.take());
+        if is_going(&cluster) {
+            return Ok(Ended::Rested { pace: Pace::Calm, news: false });
+        }
+        let cached = self.look(hands, cluster, Source::Cached(stores)).await?; // IO
+        if cached.plan.steps.is_empty() {
+            return self.finish(hands, cached, Done::default()).await; // IO: the status
+        }
+        let cluster = self.read(hands, &cached.cluster).await?; // IO
+        let mut live = self.look(hands, cluster, Source::Live).await?; // IO
+        match self.act(hands, &mut live).await {
+            Ok(done) => self.finish(hands, live, done).await,
+            // Whoever reads the status reads what failed, and why there is no step forward.
+            Err(error @ ExecuteError::Failed { .. }) => {
+                self.finish(hands, live, Done { acted: 0, refused: self.memory.refused.clone() }).await?;
+                Err(error.into())
+            }
+            Err(error @ (ExecuteError::Conflict { .. } | ExecuteError::NotHeld(_) | ExecuteError::Stopping)) => {
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn look(&mut self, hands: &Hands, cluster: RaftKvCluster, from: Source<'_>) -> Result<Look, PassError> {
+        let desired = desired(&cluster, &hands.settings); // PURE
+        let seen = self.observer.observe(&cluster, &self.nodes, from, self.memory.clone()).await?; // IO
+        let plan = plan(&desired, &seen); // PURE
+        Ok(Look { cluster, desired, seen, plan })
+    }
+
+    async fn read(&self, hands: &Hands, cluster: &RaftKvCluster) -> Result<RaftKvCluster, ExecuteError> {
+        let doing = || format!("reading RaftKvCluster {}", name(cluster));
+        let read = in_namespace(hands, cluster).read::<RaftKvCluster>(name(cluster)).await;
+        match read.map_err(|fault| error(doing(), fault))? {
+            Some(live) if self.is(&live) && !is_going(&live) => Ok(live),
+            Some(_) | None => Err(error(doing(), Fault::Conflict("it is gone".to_string()))),
+        }
+    }
+
+    async fn act(&mut self, hands: &Hands, look: &mut Look) -> Result<Done, ExecuteError> {
+        let Look { cluster, desired, seen, plan } = look;
+        let (nodes, refusals) = (&self.nodes, &mut self.refusals);
+        let done = execute(&mut Stage { hands, nodes, desired, seen, cluster, refusals }, &plan.steps).await;
+        // Latches that it wrote are in it.
+        self.written = Some(cluster.clone());
+        done
+    }
+
+    /// Writes the status if it is another one, and tells what turned.
+    async fn finish(&mut self, hands: &Hands, look: Look, done: Done) -> Result<Ended, PassError> {
+        let Look { mut cluster, plan, .. } = look;
+        let Plan { status, notes, pace, memory, steps: _ } = plan;
+        let is_refused = done.refused.is_some();
+        self.memory = Memory { refused: done.refused, ..memory };
+        let live = cluster.status.take().unwrap_or_default();
+        let status = with_latches(status, &live);
+        hands.metrics.conditions(namespace(&cluster), name(&cluster), &status.conditions);
+        let news = status != live;
+        cluster.status = Some(status);
+        if news {
+            hands.held.check().map_err(ExecuteError::from)?;
+            let written = in_namespace(hands, &cluster).put_status(&cluster).await;
+            cluster = written.map_err(|fault| error(format!("writing the status of {}", name(&cluster)), fault))?;
+            tell(&hands.events, &cluster, &notes);
+        }
+        self.written = Some(cluster);
+        // What the API server refuses is not looked at more often than what is done.
+        let pace = if is_refused { Pace::Calm } else { pace };
+        Ok(if done.acted > 0 { Ended::Acted } else { Ended::Rested { pace, news } })
+    }
+}
+
+/// Of two versions of one object the newer one. Resource versions are numbers, and ordered, since Kubernetes 1.35; where
+/// they are not, what was pushed is taken, and a write that was made from too old a version ends in a conflict.
+fn newer(pushed: &RaftKvCluster, written: Option<RaftKvCluster>) -> RaftKvCluster {
+    let version = |cluster: &RaftKvCluster| cluster.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+    match written {
+        Some(written) if version(&written) > version(pushed) => written,
+        Some(_) | None => pushed.clone(),
+    }
+}
+
+/// It is being deleted: its children go with it, and nothing is made anew.
+fn is_going(cluster: &RaftKvCluster) -> bool {
+    cluster.metadata.deletion_timestamp.is_some()
+}
+
+/// What was latched stays, also when a step of this very pass did it (rule O1).
+fn with_latches(status: RaftKvClusterStatus, live: &RaftKvClusterStatus) -> RaftKvClusterStatus {
+    RaftKvClusterStatus {
+        cluster_id: status.cluster_id.or_else(|| live.cluster_id.clone()),
+        bootstrap: status.bootstrap.or_else(|| live.bootstrap.clone()),
+        bootstrapped: status.bootstrapped || live.bootstrapped,
+        ..status
+    }
+}
+
+fn tell(events: &Events, cluster: &RaftKvCluster, notes: &[Note]) {
+    notes.iter().for_each(|note| events.tell(cluster, "Observe", note));
+}
+
+fn in_namespace<'a>(hands: &'a Hands, cluster: &'a RaftKvCluster) -> Namespace<'a> {
+    Namespace { client: &hands.client, name: namespace(cluster), metrics: &hands.metrics }
+}
+
+fn error(doing: String, fault: Fault) -> ExecuteError {
+    match fault {
+        Fault::Conflict(why) => ExecuteError::Conflict { doing, why },
+        Fault::Refused(why) | Fault::Failed(why) => ExecuteError::Failed { doing, why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::testing::cluster;
+    use raftkv_crds::Bootstrap;
+    use serde_json::json;
+
+    fn at(version: &str) -> RaftKvCluster {
+        let mut cluster = cluster(json!({}));
+        cluster.metadata.resource_version = Some(version.to_string());
+        cluster
+    }
+
+    #[test]
+    fn what_this_task_wrote_last_is_not_forgotten_while_the_watch_lags() {
+        let version = |pushed: &str, written: Option<&str>| {
+            newer(&at(pushed), written.map(at)).metadata.resource_version.unwrap()
+        };
+        assert_eq!(version("9", Some("10")), "10");
+        assert_eq!(version("11", Some("10")), "11");
+        assert_eq!(version("9", None), "9");
+        assert_eq!(version("opaque", Some("also")), "opaque");
+    }
+
+    #[test]
+    fn rule_o1_a_status_never_takes_a_latch_back() {
+        let id = || "07".repeat(16);
+        let bootstrap = Some(Bootstrap { cluster_id: id(), incarnation: id() });
+        let live = RaftKvClusterStatus { cluster_id: Some(id()), bootstrap, bootstrapped: true, ..Default::default() };
+        let planned = RaftKvClusterStatus { voters: 1, ..Default::default() };
+        let written = with_latches(planned, &live);
+        assert_eq!(written, RaftKvClusterStatus { voters: 1, ..live });
+    }
+}

@@ -1,0 +1,100 @@
+//! The task of one cluster: pass after pass, until the cluster is gone or the operator stops.
+//!
+//! It is woken by what is pushed, and looks by itself from time to time, since Kubernetes does not tell what happens inside
+//! of nodes. An error ends a pass and never the task.
+
+use crate::edge::execute::{ExecuteError, Hands};
+use crate::edge::health::Health;
+use crate::edge::metrics::PassResult;
+use crate::edge::pass::{Cluster, PassError};
+use crate::edge::rhythm::{Ended, Pause, Rhythm};
+use crate::edge::watch::{Key, Watched};
+use crate::plan::{Note, Pace};
+use kube::core::error_boundary::InvalidObject;
+use raftkv_crds::{RaftKvCluster, Reason};
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
+
+/// Returns when the cluster is gone, or is another one of its name, or the operator stops.
+pub async fn run(hands: Arc<Hands>, health: Arc<Health>, watched: Watched, key: Key, notify: Arc<Notify>) {
+    let mut stopping = hands.stopping.clone();
+    let mut rhythm = Rhythm::default();
+    let mut state: Option<Cluster> = None;
+    while !*stopping.borrow() {
+        health.turned(&key.to_string());
+        let Some(pushed) = watched.cluster(&key) else { return };
+        let ended = match &pushed.0 {
+            Err(unreadable) => {
+                tell_unreadable(&hands, &*pushed, unreadable);
+                Ended::Rested { pace: Pace::Calm, news: false }
+            }
+            Ok(cluster) => {
+                let state = state.get_or_insert_with(|| Cluster::new(&hands, cluster));
+                if !state.is(cluster) {
+                    return;
+                }
+                let span = tracing::info_span!("pass", namespace = key.namespace, name = key.name);
+                let pass = one_pass(&hands, state, &watched, cluster, &rhythm).instrument(span);
+                match pass.await {
+                    Some(ended) => ended,
+                    None => return,
+                }
+            }
+        };
+        wait(rhythm.after(ended, rand::random()), &notify, &mut stopping).await;
+    }
+}
+
+/// `None` when nothing may be done any more.
+async fn one_pass(
+    hands: &Hands,
+    state: &mut Cluster,
+    watched: &Watched,
+    cluster: &RaftKvCluster,
+    rhythm: &Rhythm,
+) -> Option<Ended> {
+    let began = Instant::now();
+    let (ended, result) = match state.pass(hands, &watched.stores, cluster).await {
+        Ok(ended) => (ended, PassResult::Ok),
+        Err(PassError::Execute(error @ (ExecuteError::NotHeld(_) | ExecuteError::Stopping))) => {
+            tracing::info!(%error, "the pass ends here");
+            return None;
+        }
+        // Once in a while it is nobody's fault. Again and again it is something that a person has to see.
+        Err(PassError::Execute(error @ ExecuteError::Conflict { .. })) if !rhythm.is_stuck() => {
+            tracing::debug!(%error, "the pass ends here");
+            (Ended::Conflict, PassResult::Conflict)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the pass failed and is tried again");
+            (Ended::Failed, PassResult::Error)
+        }
+    };
+    hands.metrics.passed(result, began.elapsed());
+    Some(ended)
+}
+
+/// A field of another type, or one that this operator does not know: the definition is newer than the operator.
+fn tell_unreadable(hands: &Hands, cluster: &impl kube::Resource<DynamicType = ()>, unreadable: &InvalidObject) {
+    let text = format!("this version of the operator cannot read it, and leaves the cluster as it is: {unreadable}");
+    let name = unreadable.metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(name, text, "a cluster cannot be read");
+    hands.events.tell(cluster, "Observe", &Note { warning: true, reason: Reason::InvalidSpec.as_str(), text });
+}
+
+/// Until the pause is over, or something calls after its shortest time, or the operator stops.
+async fn wait(pause: Pause, notify: &Notify, stopping: &mut watch::Receiver<bool>) {
+    let began = Instant::now();
+    let called = async {
+        sleep_until(began + pause.at_least).await;
+        notify.notified().await;
+    };
+    tokio::select! {
+        () = called => {}
+        () = sleep_until(began + pause.at_most) => {}
+        // It fails when the sender is gone, and then the operator stops as well.
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+}
