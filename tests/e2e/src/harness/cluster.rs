@@ -1,5 +1,6 @@
 //! A `RaftKvCluster` in a scene: what a user does with it, and what can be seen of it.
 
+use crate::harness::api::Kind;
 use crate::harness::objects::{Claim, Pod, items, text};
 use crate::harness::scene::Scene;
 use crate::harness::wait::holds;
@@ -111,7 +112,7 @@ impl<'a> Cluster<'a> {
 
     /// The custom resource.
     pub fn get(&self) -> Result<RaftKvCluster> {
-        self.scene.site.get(&["-n", &self.scene.namespace, "rkv", &self.name])
+        self.scene.object(Kind::Cluster, &self.name)
     }
 
     /// What the operator tells of it.
@@ -121,7 +122,7 @@ impl<'a> Cluster<'a> {
 
     /// Its pods, by name.
     pub fn pods(&self) -> Result<BTreeMap<String, Pod>> {
-        let pods = items(&self.list("pods")?, Pod::read);
+        let pods = items(&self.scene.list(Kind::Pod, Some(&self.label()))?, Pod::read);
         Ok(pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect())
     }
 
@@ -132,15 +133,14 @@ impl<'a> Cluster<'a> {
 
     /// The volume claims of its names, by name, whoever made them.
     pub fn claims(&self) -> Result<BTreeMap<String, Claim>> {
-        let all: Value = self.scene.site.get(&["-n", &self.scene.namespace, "pvc"])?;
+        let all = self.scene.list(Kind::Claim, None)?;
         let ours = items(&all, Claim::read).into_iter();
         let ours = ours.filter(|claim| child::ordinal(&claim.name, &self.name).is_some());
         Ok(ours.map(|claim| (claim.name.clone(), claim)).collect())
     }
 
-    fn list(&self, kind: &str) -> Result<Value> {
-        let selector = format!("{}={}", label::CLUSTER, self.name);
-        self.scene.site.get(&["-n", &self.scene.namespace, kind, "--selector", &selector])
+    fn label(&self) -> String {
+        format!("{}={}", label::CLUSTER, self.name)
     }
 
     /// The pod with this ordinal.
@@ -165,7 +165,7 @@ impl<'a> Cluster<'a> {
 
     /// Events about it: reasons and notes.
     pub fn events(&self) -> Result<Vec<(String, String)>> {
-        let all: Value = self.scene.site.get(&["-n", &self.scene.namespace, "events.events.k8s.io"])?;
+        let all = self.scene.list(Kind::Event, None)?;
         let event = |json: &Value| (text(&json["regarding"]["name"]), text(&json["reason"]), text(&json["note"]));
         let about_us = |(name, reason, note): (String, String, String)| (name == self.name).then_some((reason, note));
         Ok(items(&all, event).into_iter().filter_map(about_us).collect())
@@ -238,6 +238,20 @@ impl<'a> Cluster<'a> {
     /// Waits until a condition is so, and returns its message.
     pub fn wait_condition(&self, kind: ConditionType, is: &str, reason: Reason) -> Result<String> {
         self.scene.wait(&format!("{}={is}/{reason}", kind.as_str()), || self.has_condition(kind, is, reason))
+    }
+
+    /// Waits until something is said to be wrong in these words. The reason is that of the worst of several things.
+    pub fn wait_degraded(&self, words: &[&str]) -> Result<String> {
+        self.scene.wait(&format!("a Degraded condition that says {words:?}"), || {
+            let status = self.status()?;
+            match condition(&status, ConditionType::Degraded) {
+                Some((is, _, message)) if is == "True" && words.iter().all(|word| message.contains(word)) => {
+                    Ok(message)
+                }
+                Some((is, why, message)) => Err(anyhow!("it is {is}/{why}: {message}")),
+                None => Err(anyhow!("there is none yet")),
+            }
+        })
     }
 
     /// The message of a condition that must be so.

@@ -56,7 +56,7 @@ impl<'a> LoadPod<'a> {
 
     /// What it tells.
     pub fn report(&self) -> Result<Report> {
-        read(&self.scene.site.kubectl(&["get", "--raw", &self.url("report")])?)
+        read(&self.scene.site.api().raw(&self.url("report"), None)?)
     }
 
     /// Waits until it has written and read.
@@ -108,7 +108,7 @@ impl<'a> LoadPod<'a> {
     }
 
     fn post(&self, what: &str, body: &Value) -> Result<Report> {
-        read(&self.scene.site.kubectl_with(&["create", "--raw", &self.url(what), "-f", "-"], &body.to_string())?)
+        read(&self.scene.site.api().raw(&self.url(what), Some(body))?)
     }
 
     fn url(&self, what: &str) -> String {

@@ -1,6 +1,7 @@
 //! The machines of our own kind cluster: containers that a scenario stops, starts, drains. Whatever a scenario did to one is
 //! undone when its guard goes, also when the scenario failed.
 
+use crate::harness::api::Kind;
 use crate::harness::scene::Scene;
 use crate::harness::shell::Output;
 use crate::harness::site::Site;
@@ -43,7 +44,7 @@ impl<'a> Machine<'a> {
     /// Waits until its kubelet says that it is ready.
     pub fn wait_ready(&self) -> Result<()> {
         self.scene.wait(&format!("machine {} to be ready", self.name), || {
-            let node: Value = self.scene.site.get(&["node", &self.name])?;
+            let node: Value = self.scene.object(Kind::Node, &self.name)?;
             holds(is_ready(&node), || "its Node is not Ready".to_string())
         })
     }
@@ -82,7 +83,7 @@ impl Drop for Machine<'_> {
 
 /// Names of the machines that pods may be given to.
 pub fn workers(site: &Site) -> Result<Vec<String>> {
-    let nodes: Value = site.get(&["nodes"])?;
+    let nodes = site.api().list(Kind::Node, "", None)?;
     let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
     let takes_pods = |node: &&Value| {
         let taints = node["spec"]["taints"].as_array();
@@ -93,7 +94,7 @@ pub fn workers(site: &Site) -> Result<Vec<String>> {
 
 /// Whether every machine is ready and takes pods; which one does not otherwise.
 pub fn all_well(site: &Site) -> Result<()> {
-    let nodes: Value = site.get(&["nodes"])?;
+    let nodes = site.api().list(Kind::Node, "", None)?;
     for node in nodes["items"].as_array().into_iter().flatten() {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
         let labels = &node["metadata"]["labels"];

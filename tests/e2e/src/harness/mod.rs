@@ -1,5 +1,6 @@
 //! What the scenarios are told with: a site, a scene, a cluster, its load, its operator, its machines.
 
+pub mod api;
 pub mod cluster;
 pub mod failure;
 pub mod load_pod;
@@ -14,6 +15,7 @@ pub mod site;
 pub mod sound;
 pub mod wait;
 
+pub use api::Kind;
 pub use cluster::Cluster;
 pub use load_pod::LoadPod;
 pub use machines::Machine;

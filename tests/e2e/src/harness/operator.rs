@@ -1,9 +1,10 @@
 //! The operator under test, installed from the chart by helm as a user would.
 
+use crate::harness::api::Kind;
 use crate::harness::shell::Output;
 use crate::harness::site::Site;
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -81,7 +82,8 @@ impl<'a> Operator<'a> {
 
     /// How often its container was started again, over all its pods.
     pub fn restarts(&self) -> Result<u64> {
-        let pods: Value = self.site.get(&["-n", self.namespace, "pods", "--selector", &self.selector()])?;
+        let label = format!("app.kubernetes.io/instance={}", self.release);
+        let pods = self.site.api().list(Kind::Pod, self.namespace, Some(&label))?;
         let counts = pods["items"].as_array().into_iter().flatten();
         Ok(counts.filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64()).sum())
     }

@@ -1,9 +1,10 @@
 //! Where one scenario plays: namespaces of its own, a clock, and the one way to wait.
 
 use crate::harness::progress::Progress;
-use crate::harness::{Cluster, Site, wait};
+use crate::harness::{Cluster, Kind, Site, wait};
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Longer than any single step takes on a busy machine of two cores.
@@ -112,6 +113,16 @@ impl<'a> Scene<'a> {
     /// The `RaftKvCluster` of this name; it need not exist yet.
     pub fn cluster(&self, name: &str) -> Cluster<'_> {
         Cluster::new(self, name)
+    }
+
+    /// An object in the namespace.
+    pub fn object<T: DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<T> {
+        self.site.api().get(kind, &self.namespace, name)
+    }
+
+    /// Objects in the namespace, with this label.
+    pub fn list(&self, kind: Kind, label: Option<&str>) -> Result<Value> {
+        self.site.api().list(kind, &self.namespace, label)
     }
 
     /// kubectl in the namespace.

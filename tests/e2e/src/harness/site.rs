@@ -1,9 +1,9 @@
 //! The Kubernetes cluster under the tests, and the tools of a user to reach it: kubectl, helm, docker.
 
+use crate::harness::api::Api;
 use crate::harness::shell::{self, Output};
 use anyhow::{Context, Result, bail};
-use serde::de::DeserializeOwned;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub struct Site {
     foreign: bool,
     /// What stands before the names of images.
     images: String,
+    api: Api,
 }
 
 impl Site {
@@ -37,16 +38,21 @@ impl Site {
         let foreign = named.is_some();
         let kubeconfig = named.map_or_else(|| repo.join("target/e2e/kubeconfig"), PathBuf::from);
         let images = std::env::var("E2E_IMAGES").unwrap_or_else(|_| "raftkv.local".to_string());
-        let site = Site { path: tools_path(&repo)?, kubeconfig, repo, foreign, images };
-        if !site.kubeconfig.exists() {
+        if !kubeconfig.exists() {
             bail!(
                 "there is no cluster: {} does not exist. `make e2e-up` makes one; E2E_KUBECONFIG names one of your own",
-                site.kubeconfig.display()
+                kubeconfig.display()
             );
         }
-        site.kubectl(&["get", "--raw", "/readyz"])
-            .context("the cluster does not answer; `make e2e-up` repairs ours")?;
-        Ok(site)
+        let path = tools_path(&repo)?;
+        let api = Api::start(command("kubectl", &path, &kubeconfig, &repo))?;
+        api.raw("/readyz", None).context("the cluster does not answer; `make e2e-up` repairs ours")?;
+        Ok(Site { path, kubeconfig, repo, foreign, images, api })
+    }
+
+    /// Reading what is there.
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 
     /// Whether its machines may be stopped and its kubelets are set as ours are.
@@ -98,12 +104,6 @@ impl Site {
         shell::run(command, None, limit)
     }
 
-    /// The JSON of what `kubectl get` gets.
-    pub fn get<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
-        let text = self.kubectl(&[&["get", "-o", "json"], args].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("kubectl get {}", args.join(" ")))
-    }
-
     /// helm.
     pub fn helm(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.command("helm");
@@ -126,10 +126,14 @@ impl Site {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("PATH", &self.path).env("KUBECONFIG", &self.kubeconfig).current_dir(&self.repo);
-        command
+        command(program, &self.path, &self.kubeconfig, &self.repo)
     }
+}
+
+fn command(program: &str, path: &OsStr, kubeconfig: &Path, repo: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", path).env("KUBECONFIG", kubeconfig).current_dir(repo);
+    command
 }
 
 /// The tools that `make e2e-up` chose come first, then those that it built, then the user's.

@@ -1,5 +1,6 @@
 //! How every scenario ends: nothing lost, members equal to pods by member id, no phantom learner, volumes as expected.
 
+use crate::harness::api::Kind;
 use crate::harness::cluster::Cluster;
 use crate::harness::load_pod::LoadPod;
 use crate::harness::wait::holds;
@@ -138,7 +139,7 @@ fn told_members(cluster: &Cluster<'_>) -> Result<BTreeSet<Identity>> {
 fn budget(cluster: &Cluster<'_>, voters: u32) -> Result<()> {
     let wanted = if voters <= 2 { voters - 1 } else { voters / 2 + 1 };
     let scene = cluster.scene;
-    let budget: Value = scene.site.get(&["-n", &scene.namespace, "pdb", &cluster.name])?;
+    let budget: Value = scene.object(Kind::Budget, &cluster.name)?;
     let found = &budget["spec"]["minAvailable"];
     holds(found == &Value::from(wanted), || {
         format!("minAvailable is {found}, and {wanted} is right for {voters} voters")

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use std::time::{Duration, Instant};
 
 /// The pause between two questions; never a wait for something to have happened.
-const ASK_EVERY: Duration = Duration::from_millis(250);
+const ASK_EVERY: Duration = Duration::from_millis(100);
 /// The pause between two looks at a process of ours.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 

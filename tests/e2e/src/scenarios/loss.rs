@@ -2,7 +2,7 @@
 
 use crate::harness::objects::uids;
 use crate::harness::wait::holds;
-use crate::harness::{Cluster, Ending, Scene};
+use crate::harness::{Cluster, Ending, Kind, Scene};
 use crate::scenarios::size::NO_IMAGE;
 use crate::scenarios::{LEFT_ALONE, ready};
 use anyhow::{Context, Result, ensure};
@@ -113,7 +113,7 @@ pub fn statefulset_scaled_to_zero(scene: &Scene<'_>) -> Result<()> {
     };
     let before = claims(&demo)?;
     let generation = |demo: &Cluster<'_>| -> Result<(i64, i64)> {
-        let set: Value = scene.site.get(&["-n", &scene.namespace, "sts", &demo.name])?;
+        let set: Value = scene.object(Kind::Set, &demo.name)?;
         Ok((set["metadata"]["generation"].as_i64().unwrap_or(0), set["spec"]["replicas"].as_i64().unwrap_or(0)))
     };
     let (made, _) = generation(&demo)?;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a machine is away that comes back.
 const AWAY: Duration = Duration::from_secs(60);
+/// Kubernetes itself calls a machine's pods ready for 50 s after its last word.
+const UNREACHABLE_MAX: Duration = Duration::from_secs(90);
 /// From a machine's end until its pods are given up by Kubernetes, and a successor has caught up.
 const REPLACED_MAX: Duration = Duration::from_secs(100);
 
@@ -57,7 +59,9 @@ pub fn away_a_minute(scene: &Scene<'_>) -> Result<()> {
     let (pod, machine) = lone_member(&demo)?;
     let stopped = Instant::now();
     machine.stop()?;
-    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::MemberUnreachable)?;
+    let message = scene.wait_for(UNREACHABLE_MAX, "Degraded/MemberUnreachable", || {
+        demo.has_condition(ConditionType::Degraded, "True", Reason::MemberUnreachable)
+    })?;
     scene.say(format!("it says: {message}"));
     let command = format!("{}={pod}/{}", annotation::REPLACE, members[&pod]);
     ensure!(message.contains(&command), "the message does not tell the command with {command}: {message}");

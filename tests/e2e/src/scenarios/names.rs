@@ -1,7 +1,7 @@
 //! Several clusters, and strangers with a name that a cluster needs.
 
 use crate::harness::wait::holds;
-use crate::harness::{Ending, LoadPod, Scene};
+use crate::harness::{Ending, Kind, LoadPod, Scene};
 use crate::scenarios::{LEFT_ALONE, ready};
 use anyhow::{Context, Result, ensure};
 use raftkv_crds::{ConditionType, Reason, child};
@@ -20,7 +20,7 @@ pub fn two_clusters_and_two_namespaces(scene: &Scene<'_>) -> Result<()> {
     let mut ids = BTreeSet::new();
     let mut tokens = BTreeSet::new();
     for cluster in all {
-        let secret: Value = scene.site.get(&["-n", &cluster.scene.namespace, "secret", &child::auth(&cluster.name)])?;
+        let secret: Value = cluster.scene.object(Kind::Secret, &child::auth(&cluster.name))?;
         ids.insert(cluster.status()?.cluster_id.context("a cluster without an id")?);
         tokens.insert(secret["data"][child::TOKEN_KEY].as_str().context("a cluster without a token")?.to_string());
     }
@@ -44,7 +44,7 @@ pub fn strangers_service(scene: &Scene<'_>) -> Result<()> {
     });
     scene.kubectl_with(&["create", "-f", "-"], &service.to_string())?;
     let look = || -> Result<(Value, Value)> {
-        let now: Value = scene.site.get(&["-n", &scene.namespace, "service", "demo"])?;
+        let now: Value = scene.object(Kind::Service, "demo")?;
         Ok((now["spec"].clone(), now["metadata"]["ownerReferences"].clone()))
     };
     let before = look()?;

@@ -2,11 +2,10 @@
 
 use crate::harness::operator::{Operator, next_chart};
 use crate::harness::wait::holds;
-use crate::harness::{Ending, Scene};
+use crate::harness::{Ending, Kind, Scene};
 use crate::scenarios::loss::{everything, replace_after_loss};
 use crate::scenarios::ready;
 use anyhow::{Result, ensure};
-use serde_json::Value;
 use std::time::Instant;
 
 /// The operator of all is as it was when this goes, however the scenario ended.
@@ -88,7 +87,7 @@ pub fn two_namespaced(scene: &Scene<'_>) -> Result<()> {
     Ending::with(1).check(&second, &second_load)?;
     Ending::with(1).check(&demo, &load)?;
     for place in [scene, &beside] {
-        let leases: Value = scene.site.get(&["-n", &place.namespace, "leases"])?;
+        let leases = place.list(Kind::Lease, None)?;
         let names: Vec<&str> =
             leases["items"].as_array().into_iter().flatten().filter_map(|l| l["metadata"]["name"].as_str()).collect();
         ensure!(names.iter().any(|name| name.starts_with("raftkv-operator-")), "leases are {names:?}");

@@ -5,7 +5,6 @@ use crate::harness::{Cluster, Ending, Scene};
 use crate::scenarios::size::NO_IMAGE;
 use crate::scenarios::{LEFT_ALONE, ready};
 use anyhow::{Result, ensure};
-use raftkv_crds::{ConditionType, Reason};
 use serde_json::json;
 use std::time::Instant;
 
@@ -41,7 +40,7 @@ pub fn bad_image_then_fixed(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let members = demo.member_ids()?;
     demo.edit(json!({"image": NO_IMAGE}))?;
-    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::PodNotStarting)?;
+    let message = demo.wait_degraded(&["does not start"])?;
     scene.say(format!("it says: {message}"));
     scene.stays(LEFT_ALONE, "one pod is tried with the image, and no second one", || {
         let pods = demo.pods()?;
