@@ -155,6 +155,7 @@ fix: ## Format, apply what clippy can apply, regenerate golden files; review the
 	$(CARGO) fmt --all
 	$(MAKE) generated
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-sim --profile sim
+	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkvctl --lib kube
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-operator
 	PATH="$(CURDIR)/target/e2e/bin:$$PATH" UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-chart-tests
 

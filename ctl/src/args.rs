@@ -76,6 +76,12 @@ pub(crate) enum Command {
     Init(Init),
     /// Set a Removed or Quarantined node's data aside, so that it can join anew
     Reset(Reset),
+    /// Look after a cluster in Kubernetes, as `kubectl raftkv` does; `raftkvctl kube --help` shows how
+    Kube {
+        /// A command of `kubectl raftkv`, and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell

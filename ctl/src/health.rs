@@ -82,6 +82,11 @@ pub(crate) fn report(nodes: &[NodeStatus], members: Option<&Members>) -> Report 
     Report { rows, hash_index, verdict: view.verdict() }
 }
 
+/// Whether members hold different data, or are not of one cluster: the one finding that cannot wait.
+pub(crate) fn data_differs(nodes: &[NodeStatus], members: Option<&Members>) -> bool {
+    View { nodes, members }.divergence().is_some()
+}
+
 /// Everything that is known, and the questions that can be put to it.
 struct View<'a> {
     nodes: &'a [NodeStatus],

@@ -12,14 +12,13 @@ use crate::client::{Client, Policy};
 use crate::progress::{Progress, per_second};
 use crate::record::{FormatError, Record, check_unique};
 use crate::report::Failed;
-use crate::run::{Context, print, print_json};
+use crate::run::{Context, print, print_json, stdin};
 use crate::settle::{self, Unsettled};
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use bytes::Bytes;
 use raftkv_api::Outcome;
 use serde_json::json;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -39,7 +38,7 @@ const RETRY_FOR_MS: u64 = 2_000;
 const PROGRESS_EVERY_MS: u64 = 200;
 
 pub(crate) async fn import(context: &Context, args: args::Import) -> Result<(), Failed> {
-    let input = read(&args.file)?;
+    let input = read(&args.file).await?;
     let records = match args.format {
         FileFormat::Jsonl => jsonl::parse(&input)?,
         FileFormat::Deb822 => deb822::parse(&input)?,
@@ -54,14 +53,12 @@ pub(crate) async fn import(context: &Context, args: args::Import) -> Result<(), 
     failure.map_or(Ok(()), Err)
 }
 
-fn read(file: &Path) -> Result<Bytes, Failed> {
+async fn read(file: &Path) -> Result<Bytes, Failed> {
     if file != Path::new("-") {
         let bytes = std::fs::read(file).map_err(Failed::io(file.display().to_string()))?;
         return Ok(bytes.into());
     }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(Failed::io("standard input"))?;
-    Ok(bytes.into())
+    Ok(stdin().await?.into())
 }
 
 /// What the workers share.

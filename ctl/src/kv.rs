@@ -5,12 +5,11 @@ use crate::bytes_text::{from_base64, key_of, printable, text_or_base64, to_base6
 use crate::client::{RangeQuery, ReadOptions};
 use crate::record::FormatError;
 use crate::report::Failed;
-use crate::run::{Context, print, print_json};
+use crate::run::{Context, print, print_json, stdin};
 use crate::table::{Align, Table, bytes};
 use bytes::Bytes;
 use serde_json::json;
 use std::ffi::OsString;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
 /// Keys in one page of a range.
@@ -25,8 +24,7 @@ pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failed> {
     let key = key_bytes(args.key)?;
     let mut value = args.value.into_vec();
     if value == STDIN {
-        value.clear();
-        std::io::stdin().read_to_end(&mut value).map_err(Failed::io("standard input"))?;
+        value = stdin().await?;
     }
     let done = context.client()?.put(&key, value.into(), condition).await?;
     match context.output {

@@ -3,6 +3,8 @@
 //! ```text
 //!   main ── run ── args            clap: what was asked
 //!             │
+//!             ├── kube                 `kubectl raftkv`: the same commands by kubectl and its port-forwards
+//!             │        │
 //!             ├── kv, import, export, members, status      one file per command family: call, then print
 //!             │        │
 //!             │     client, admin      which endpoint, what may be sent again, who leads   (public)
@@ -33,6 +35,7 @@ mod health;
 mod http;
 mod import;
 mod jsonl;
+mod kube;
 mod kv;
 mod members;
 mod pages;

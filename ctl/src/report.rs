@@ -4,6 +4,7 @@ use crate::admin::TokenError;
 use crate::args::Output;
 use crate::bytes_text::BadBytes;
 use crate::client::{EndpointError, Error};
+use crate::kube::KubeFailed;
 use crate::record::FormatError;
 use raftkv_api::{Code, Outcome};
 use serde_json::json;
@@ -39,6 +40,9 @@ pub(crate) enum Failed {
     /// A local file or stream.
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    /// Something about a cluster in Kubernetes, before or beside its call.
+    #[error(transparent)]
+    Kube(#[from] KubeFailed),
     /// Everything has been said on standard output.
     #[error("the cluster is not well")]
     Unwell,
@@ -62,6 +66,7 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::Kube(_)
             | Failed::Unwell => Outcome::None,
         }
     }
@@ -76,6 +81,7 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::Kube(_)
             | Failed::Unwell => None,
         }
     }
@@ -85,7 +91,8 @@ impl Failed {
         match self {
             Failed::Usage(_) | Failed::Endpoint(_) => 2,
             _ if self.outcome() == Outcome::Unknown => 3,
-            Failed::NoKey { .. } => 4,
+            Failed::NoKey { .. } | Failed::Kube(KubeFailed::NoCluster { .. }) => 4,
+            Failed::Kube(KubeFailed::Interrupted) => 130,
             _ if missing => 4,
             Failed::Call(_)
             | Failed::Import { .. }
@@ -93,12 +100,13 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::Kube(_)
             | Failed::Unwell => 1,
         }
     }
 
-    /// What to do about it.
-    fn advice(&self) -> Option<&'static str> {
+    /// What to do about it, for somebody who runs the nodes himself.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
         match self {
             Failed::Token(_) => Some("name the cluster's token file with --token-file or RAFTKV_TOKEN_FILE"),
             Failed::Import { .. } => Some("remove the cause and run the same import again: it is idempotent"),
@@ -110,6 +118,7 @@ impl Failed {
             | Failed::Endpoint(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::Kube(_)
             | Failed::Unwell => None,
         }
     }
@@ -170,6 +179,11 @@ fn call_advice(error: &Error) -> Option<&'static str> {
 
 /// Tells about a failure on standard error and gives the exit code.
 pub(crate) fn failure(failed: &Failed, output: Output) -> ExitCode {
+    failure_with(failed, output, failed.advice())
+}
+
+/// The same with this advice.
+pub(crate) fn failure_with(failed: &Failed, output: Output, advice: Option<&str>) -> ExitCode {
     // A reader that has seen enough, `head` say, is no failure.
     if let Failed::Io { source, .. } = failed
         && source.kind() == std::io::ErrorKind::BrokenPipe
@@ -178,32 +192,32 @@ pub(crate) fn failure(failed: &Failed, output: Output) -> ExitCode {
     }
     match output {
         Output::Table if matches!(failed, Failed::Unwell) => {}
-        Output::Json => eprintln!("{}", as_json(failed)),
-        Output::Table => eprint!("{}", as_text(failed)),
+        Output::Json => eprintln!("{}", as_json(failed, advice)),
+        Output::Table => eprint!("{}", as_text(failed, advice)),
     }
     ExitCode::from(failed.exit_code())
 }
 
-fn as_text(failed: &Failed) -> String {
+fn as_text(failed: &Failed, advice: Option<&str>) -> String {
     let mut text = format!("error: {failed}\n");
     if failed.outcome() == Outcome::Unknown {
         text.push_str("outcome: unknown - it may have had an effect, or may still have one\n");
     } else if failed.call().is_some() {
         text.push_str("outcome: none\n");
     }
-    if let Some(advice) = failed.advice() {
+    if let Some(advice) = advice {
         text.push_str(&format!("next: {advice}\n"));
     }
     text
 }
 
-fn as_json(failed: &Failed) -> serde_json::Value {
+fn as_json(failed: &Failed, advice: Option<&str>) -> serde_json::Value {
     let call = failed.call();
     json!({
         "error": failed.to_string(),
         "outcome": failed.outcome(),
         "exit_code": failed.exit_code(),
-        "next": failed.advice(),
+        "next": advice,
         "endpoint": call.map(|error| &error.endpoint),
         "problem": call.and_then(Error::problem),
     })
@@ -231,13 +245,14 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_where_whether_and_what_next() {
+        let no_leader = failed(Code::NoLeader, Outcome::None);
         assert_eq!(
-            as_text(&failed(Code::NoLeader, Outcome::None)),
+            as_text(&no_leader, no_leader.advice()),
             "error: http://h:1: There is no leader, or it could not be reached (no_leader): told\n\
              outcome: none\n\
              next: try again; if it stays so, `raftkvctl status` shows which node is missing\n"
         );
-        let json = as_json(&failed(Code::Timeout, Outcome::Unknown));
+        let json = as_json(&failed(Code::Timeout, Outcome::Unknown), None);
         assert_eq!((&json["outcome"], &json["problem"]["code"]), (&"unknown".into(), &"timeout".into()));
     }
 }

@@ -1,0 +1,191 @@
+//! Why a command about a cluster in Kubernetes fails, and what to do about it.
+
+use crate::client::Error;
+use crate::kube::kubectl::{KubectlError, Obstacle};
+use crate::report::Failed;
+use raftkv_api::{Code, Outcome};
+
+/// What stands in the way of a command, before or beside its call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KubeFailed {
+    /// A run of kubectl.
+    #[error(transparent)]
+    Kubectl(#[from] KubectlError),
+    /// The namespace has no such cluster, and these are elsewhere or have other names.
+    #[error("there is no RaftKvCluster{} in namespace {namespace}{}", named(.name), elsewhere(.others))]
+    NoCluster { name: Option<String>, namespace: String, others: Vec<String> },
+    /// The namespace has more than one.
+    #[error("namespace {namespace} has {} clusters: {}", .names.len(), .names.join(", "))]
+    Several { namespace: String, names: Vec<String> },
+    /// No pod can take the call.
+    #[error("no pod of {cluster} {needed}{}", in_brackets(.pods))]
+    NoPod { cluster: String, needed: &'static str, pods: Vec<String> },
+    /// The token cannot be used.
+    #[error("Secret {secret}: {why}")]
+    Token { secret: String, why: String },
+    /// There is no member in that pod that could lead.
+    #[error("no voter is called '{name}'; the voters are {}", .voters.join(", "))]
+    NoVoter { name: String, voters: Vec<String> },
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn named(name: &Option<String>) -> String {
+    name.as_ref().map(|name| format!(" '{name}'")).unwrap_or_default()
+}
+
+fn elsewhere(others: &[String]) -> String {
+    if others.is_empty() { String::new() } else { format!("; there are {}", others.join(", ")) }
+}
+
+fn in_brackets(pods: &[String]) -> String {
+    if pods.is_empty() { String::new() } else { format!(" ({})", pods.join(", ")) }
+}
+
+/// What to do about a failure, for somebody who runs the cluster in Kubernetes.
+pub(crate) fn advice(failed: &Failed) -> Option<String> {
+    match failed {
+        Failed::Kube(failed) => ours(failed),
+        Failed::Call(error) => call(error),
+        Failed::Import { .. }
+        | Failed::NoKey { .. }
+        | Failed::Usage(_)
+        | Failed::Endpoint(_)
+        | Failed::Token(_)
+        | Failed::Format(_)
+        | Failed::Bytes(_)
+        | Failed::Io { .. }
+        | Failed::Unwell => failed.advice().map(str::to_string),
+    }
+}
+
+fn ours(failed: &KubeFailed) -> Option<String> {
+    let text = match failed {
+        KubeFailed::Kubectl(error) => return kubectl(error.obstacle).map(str::to_string),
+        KubeFailed::NoCluster { others, .. } if !others.is_empty() => {
+            "name one of them, and its namespace with -n".to_string()
+        }
+        KubeFailed::NoCluster { .. } => {
+            "make one with `kubectl apply`, or name its namespace with -n: `kubectl get rkv -A` lists all".to_string()
+        }
+        KubeFailed::Several { .. } => "name one of them".to_string(),
+        KubeFailed::NoPod { cluster, .. } => {
+            format!(
+                "`kubectl raftkv status {cluster}` says what stands in the way; `get --stale` reads from any running pod"
+            )
+        }
+        KubeFailed::Token { .. } => "the operator makes this Secret; do not make one by hand".to_string(),
+        KubeFailed::NoVoter { .. } => "name the pod of a voter, or leave --to out".to_string(),
+        KubeFailed::Interrupted => return None,
+    };
+    Some(text)
+}
+
+fn kubectl(obstacle: Obstacle) -> Option<&'static str> {
+    match obstacle {
+        Obstacle::NoKubectl => Some("install kubectl, or name it with the environment variable RAFTKV_KUBECTL"),
+        Obstacle::NoKind => Some(
+            "this Kubernetes cluster has no raftkv operator: install the chart raftkv-operator, or choose another --context",
+        ),
+        Obstacle::NotFound => Some("it may just have gone: look again, or at `kubectl raftkv status`"),
+        Obstacle::Forbidden => {
+            Some("ask for the right that is named; `kubectl auth can-i --list` shows what you have in this namespace")
+        }
+        Obstacle::Login => Some("log in again: `kubectl auth whoami` must succeed first"),
+        Obstacle::Config => {
+            Some("choose a context with --context, or a file with --kubeconfig: `kubectl config get-contexts`")
+        }
+        Obstacle::Unreachable => Some("see whether the API server is reached at all: `kubectl cluster-info`"),
+        Obstacle::Other => None,
+    }
+}
+
+/// What to do about a call that failed. The operator does by itself what somebody else would do with `raftkvctl`.
+fn call(error: &Error) -> Option<String> {
+    const LOOK: &str = "`kubectl raftkv status` shows which member is missing, and what to do";
+    if error.outcome() == Outcome::Unknown {
+        return Some("read before you write again: `kubectl raftkv get KEY`, or `kubectl raftkv status`".to_string());
+    }
+    let Some(code) = error.code() else {
+        return Some(format!("try again: the port-forward may have broken; {LOOK}"));
+    };
+    let text = match code {
+        Code::Unauthorized => "the node has another token than the Secret: was the Secret made anew? Restart the pods",
+        Code::NoLeader | Code::NotLeader | Code::Timeout | Code::Dropped | Code::NotAVoter | Code::Opening => LOOK,
+        Code::NotAMember | Code::Forming => {
+            "wait: the operator is forming the cluster; `kubectl raftkv status --watch`"
+        }
+        Code::ChangePending => "wait for the change in flight: `kubectl raftkv status --watch`",
+        Code::WouldLoseQuorum | Code::TransferFailed => {
+            "wait until all members have caught up: `kubectl raftkv status --watch`"
+        }
+        Code::Removed | Code::Quarantined => "leave --pod out, or name another pod; `kubectl raftkv status` shows them",
+        Code::NoSpace => "free space: delete keys, or raise spec.config.quota",
+        Code::Internal => "look at that node's log: `kubectl logs POD`",
+        Code::MemberNotFound => "`kubectl raftkv members` lists them",
+        Code::ConditionFailed => "read the key again and decide anew",
+        Code::Compacted => "that history is gone: read without --revision",
+        Code::Overloaded => "send less at the same time",
+        Code::MembersMoved
+        | Code::LeaderRemoval
+        | Code::ChangeRefused
+        | Code::WrongNode
+        | Code::WrongState
+        | Code::AlreadyInitialized
+        | Code::ShuttingDown => "the cluster just changed: try again",
+        Code::ForbiddenHost => "a proxy in between changes the Host header: use kubectl's own port-forward",
+        Code::BadRequest
+        | Code::EmptyKey
+        | Code::KeyTooLarge
+        | Code::UnknownParameter
+        | Code::BadParameter
+        | Code::BadCondition
+        | Code::FutureRevision
+        | Code::MissingHeader
+        | Code::NotFound
+        | Code::KeyNotFound
+        | Code::MethodNotAllowed
+        | Code::RequestTimeout
+        | Code::LengthRequired
+        | Code::BodyTooLarge
+        | Code::UriTooLong
+        | Code::PreconditionRequired
+        | Code::HeadersTooLarge => return None,
+    };
+    Some(text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Cause;
+    use raftkv_api::Problem;
+
+    #[test]
+    fn advice_names_commands_that_the_plugin_has() {
+        for code in Code::ALL {
+            let problem = Problem { outcome: Outcome::None, ..Problem::new(*code, "told") };
+            let failed = Failed::Call(Error::new("http://h:1", true, Cause::Problem(Box::new(problem))));
+            if let Some(advice) = advice(&failed) {
+                for foreign in ["raftkvctl", "--endpoints", "--token-file"] {
+                    assert!(!advice.contains(foreign), "{code:?}: {advice}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_cluster_names_those_that_there_are() {
+        let none = |name: Option<&str>, others: &[&str]| KubeFailed::NoCluster {
+            name: name.map(str::to_string),
+            namespace: "default".to_string(),
+            others: others.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(none(None, &[]).to_string(), "there is no RaftKvCluster in namespace default");
+        assert_eq!(
+            none(Some("x"), &["prod/demo"]).to_string(),
+            "there is no RaftKvCluster 'x' in namespace default; there are prod/demo"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! What was seen of a cluster becomes what a person is shown: one verdict, rows, and what to do next. PURE.
+//!
+//! There are two witnesses. The operator's status says what is wanted and what is being done, and is as old as the
+//! operator's last pass. The nodes say how they are at this moment. Where both speak of service, the nodes are right:
+//! so the screen is true with the operator down, and with quorum lost.
+
+use crate::admin::NodeStatus;
+use crate::health;
+use crate::kube::next::{self, Advice};
+use crate::kube::objects::{Claim, Cluster, Condition, Deployment, Event, Pod};
+use crate::kube::rows;
+use jiff::Timestamp;
+use raftkv_api::Members;
+use serde::Serialize;
+
+/// Everything that was read, and how a command is written that reads the same cluster.
+pub(crate) struct Seen {
+    pub now: Timestamp,
+    pub flags: next::Flags,
+    pub cluster: Cluster,
+    pub pods: Part<Vec<Pod>>,
+    pub claims: Part<Vec<Claim>>,
+    pub events: Part<Vec<Event>>,
+    pub operators: Part<Vec<Deployment>>,
+    pub nodes: Nodes,
+}
+
+/// Something that was read, or why it could not be.
+pub(crate) type Part<T> = Result<T, String>;
+
+/// What the nodes say.
+pub(crate) enum Nodes {
+    /// They could not be asked: why.
+    NotAsked(String),
+    /// Each with its pod as the URL; and the membership, if a node could read it, which takes a majority.
+    Asked(Vec<NodeStatus>, Option<Members>),
+}
+
+/// How the cluster is, the better the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    /// Nothing to do.
+    Healthy,
+    /// No pods run, because they shall not.
+    Suspended,
+    /// Something is under way.
+    Changing,
+    /// It serves, and something needs attention.
+    Degraded,
+    /// It does not serve, or its members' data differs.
+    Down,
+    /// Nobody has said anything yet.
+    Unknown,
+}
+
+/// Where the numbers of the members come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "source", content = "why")]
+pub(crate) enum Numbers {
+    /// From the nodes themselves.
+    Nodes,
+    /// There are none, since the nodes could not be asked; the rest is the operator's.
+    Status(String),
+}
+
+/// What is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Screen {
+    pub cluster: String,
+    pub namespace: String,
+    pub level: Level,
+    pub summary: String,
+    pub conditions: Vec<ConditionRow>,
+    pub numbers: Numbers,
+    pub members: Vec<MemberRow>,
+    pub leader: Option<String>,
+    pub voters: u32,
+    pub quorum: u32,
+    pub operation: Option<OperationRow>,
+    pub message: Option<String>,
+    pub claims: Vec<ClaimRow>,
+    pub events: Vec<EventRow>,
+    pub operator: OperatorRow,
+    /// What could not be read, and why.
+    pub notes: Vec<String>,
+    pub next: Vec<Advice>,
+    /// Where the runbook has more about the worst reason.
+    pub more: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ConditionRow {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+    pub age: String,
+    pub message: String,
+}
+
+/// A member, or a pod that is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct MemberRow {
+    pub id: Option<String>,
+    pub pod: String,
+    pub role: String,
+    pub state: String,
+    pub lag: Option<u64>,
+    pub applied: Option<u64>,
+    pub version: Option<String>,
+    pub node: Option<String>,
+    pub claim: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct OperationRow {
+    pub kind: String,
+    pub step: String,
+    pub member: Option<String>,
+    pub age: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ClaimRow {
+    pub name: String,
+    pub status: String,
+    pub size: Option<String>,
+    pub class: Option<String>,
+    pub member: Option<String>,
+    pub foreign: bool,
+    pub note: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct EventRow {
+    pub age: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub reason: String,
+    pub object: String,
+    pub message: String,
+}
+
+/// The operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub(crate) enum OperatorRow {
+    /// It runs.
+    Up { namespace: String, name: String, available: u32, wanted: u32 },
+    /// There is one, and no pod of it is available.
+    Down { namespace: String, name: String, wanted: u32 },
+    /// There is none.
+    Absent,
+    /// Deployments may not be listed.
+    Unknown { why: String },
+}
+
+/// Judges what was seen.
+pub(crate) fn judge(seen: &Seen) -> Screen {
+    let status = &seen.cluster.status;
+    let members = rows::members(seen);
+    let (leader, voters) = rows::leadership(seen, &members);
+    let mut screen = Screen {
+        cluster: seen.cluster.metadata.name.clone(),
+        namespace: seen.cluster.metadata.namespace.clone(),
+        level: Level::Unknown,
+        summary: String::new(),
+        conditions: rows::conditions(seen),
+        numbers: match &seen.nodes {
+            Nodes::NotAsked(why) => Numbers::Status(why.clone()),
+            Nodes::Asked(..) => Numbers::Nodes,
+        },
+        claims: rows::claims(seen, &members),
+        members,
+        leader,
+        voters,
+        quorum: if voters == 0 { 0 } else { voters / 2 + 1 },
+        operation: rows::operation(seen),
+        message: status.message.clone().filter(|message| !message.is_empty()),
+        events: rows::events(seen),
+        operator: operator(seen),
+        notes: notes(seen),
+        next: Vec::new(),
+        more: None,
+    };
+    (screen.level, screen.summary) = verdict(seen, &screen);
+    screen.next = next::advise(seen, &screen);
+    screen.more = next::more(&screen);
+    screen
+}
+
+fn notes(seen: &Seen) -> Vec<String> {
+    let part = |part: &str, why: Option<&String>| why.map(|why| format!("{part} could not be read: {why}"));
+    let parts = [
+        part("pods", seen.pods.as_ref().err()),
+        part("volume claims", seen.claims.as_ref().err()),
+        part("events", seen.events.as_ref().err()),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+fn operator(seen: &Seen) -> OperatorRow {
+    let operators = match &seen.operators {
+        Ok(operators) => operators,
+        Err(why) => return OperatorRow::Unknown { why: why.clone() },
+    };
+    let ours = operators.iter().filter(|operator| operator.watches(&seen.cluster.metadata.namespace));
+    let Some(best) = ours.max_by_key(|operator| operator.status.available_replicas) else { return OperatorRow::Absent };
+    let (namespace, name) = (best.metadata.namespace.clone(), best.metadata.name.clone());
+    match (best.status.available_replicas, best.spec.replicas) {
+        (0, wanted) => OperatorRow::Down { namespace, name, wanted },
+        (available, wanted) => OperatorRow::Up { namespace, name, available, wanted },
+    }
+}
+
+/// How it is, and one sentence about it.
+fn verdict(seen: &Seen, screen: &Screen) -> (Level, String) {
+    let told = operators_view(seen);
+    let unattended = match screen.operator {
+        OperatorRow::Down { .. } | OperatorRow::Absent => Level::Degraded,
+        OperatorRow::Up { .. } | OperatorRow::Unknown { .. } => Level::Healthy,
+    };
+    if told == Level::Unknown && screen.members.is_empty() {
+        return (Level::Unknown, "no operator has looked at it yet".to_string());
+    }
+    let (nodes, members) = match &seen.nodes {
+        Nodes::Asked(nodes, members) if told != Level::Suspended => (nodes, members),
+        Nodes::Asked(..) | Nodes::NotAsked(_) => return (told.max(unattended), operators_words(seen)),
+    };
+    let verdict = health::report(nodes, members.as_ref()).verdict;
+    // Of a cluster that is not formed the nodes can only say that; the operator says why.
+    let summary = if has_served(seen) { verdict.summary } else { operators_words(seen) };
+    (both(verdict.level, told, has_served(seen)).max(unattended), summary)
+}
+
+/// The nodes' word and the operator's, together.
+fn both(nodes: health::Level, told: Level, has_served: bool) -> Level {
+    match (nodes, told) {
+        // A cluster that is being formed serves nobody, and nothing is wrong with that.
+        (health::Level::Down, Level::Changing) if !has_served => Level::Changing,
+        (health::Level::Down, _) => Level::Down,
+        // A learner, or a node that is no member, is what a change looks like.
+        (health::Level::Degraded, Level::Changing) => Level::Changing,
+        (health::Level::Degraded, _) => Level::Degraded,
+        (health::Level::Healthy, Level::Healthy | Level::Unknown) => Level::Healthy,
+        (health::Level::Healthy, Level::Changing) => Level::Changing,
+        // They serve, whatever the operator saw at last.
+        (health::Level::Healthy, Level::Suspended | Level::Degraded | Level::Down) => Level::Degraded,
+    }
+}
+
+/// The conditions as a level.
+fn operators_view(seen: &Seen) -> Level {
+    let is = |kind: &str, status: &str| condition(seen, kind).is_some_and(|found| found.status == status);
+    let unavailable = is("Available", "False");
+    if seen.cluster.status.conditions.is_empty() {
+        Level::Unknown
+    } else if unavailable && seen.cluster.spec.suspend && !is("Degraded", "True") {
+        Level::Suspended
+    } else if unavailable && has_served(seen) {
+        Level::Down
+    } else if is("Degraded", "True") || is("Available", "Unknown") {
+        Level::Degraded
+    } else if unavailable || is("Progressing", "True") || !is("Ready", "True") {
+        Level::Changing
+    } else {
+        Level::Healthy
+    }
+}
+
+/// What the operator says in one sentence: what is wrong, else what it waits for.
+fn operators_words(seen: &Seen) -> String {
+    let conditions = &seen.cluster.status.conditions;
+    let is = |kind: &str, good: &str| conditions.iter().find(|found| found.kind == kind && found.status != good);
+    let wrong = is("Degraded", "False").or(is("Available", "True")).map(|found| &found.message);
+    let first = conditions.first().map(|found| &found.message);
+    let message = seen.cluster.status.message.as_ref().filter(|message| !message.is_empty());
+    wrong.or(message).or(first).cloned().unwrap_or_default()
+}
+
+/// It had, once, the voters that make its writes safe.
+fn has_served(seen: &Seen) -> bool {
+    let forming = condition(seen, "Available").is_some_and(|found| found.reason == "Forming");
+    seen.cluster.status.bootstrapped && !forming
+}
+
+fn condition<'a>(seen: &'a Seen, kind: &str) -> Option<&'a Condition> {
+    seen.cluster.status.conditions.iter().find(|condition| condition.kind == kind)
+}

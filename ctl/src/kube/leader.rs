@@ -1,0 +1,47 @@
+//! `members` and `leader move`: the membership as a majority has it, and who leads it, in the names of pods.
+
+use crate::args::Output;
+use crate::kube::Kube;
+use crate::kube::args;
+use crate::kube::data::AdminWay;
+use crate::kube::failed::KubeFailed;
+use crate::report::Failed;
+use crate::run::{print, print_json};
+use raftkv_api::{DecimalId, Member, MemberRole, Members};
+use serde_json::json;
+
+pub(crate) async fn members(kube: &Kube, args: args::Members) -> Result<(), Failed> {
+    let way = AdminWay::open(kube, args.cluster.name.as_deref(), args.format.output).await?;
+    crate::members::members(&way.context).await
+}
+
+pub(crate) async fn move_to(kube: &Kube, args: args::Move) -> Result<(), Failed> {
+    let way = AdminWay::open(kube, args.cluster.name.as_deref(), args.format.output).await?;
+    let admin = way.context.admin().await?;
+    let members = admin.members().await?;
+    let to = args.to.as_deref().map(|pod| voter(&members, pod)).transpose()?;
+    let before = members.leader;
+    let leader = match to {
+        Some(to) if before == Some(to) => to,
+        Some(_) | None => admin.transfer(to).await?.leader,
+    };
+    let pod = name(&members, leader);
+    match args.format.output {
+        Output::Json => print_json(&json!({"leader": leader, "pod": pod, "moved": before != Some(leader)})),
+        Output::Table if before == Some(leader) => print(format!("{pod} leads already\n").as_bytes()),
+        Output::Table => print(format!("{pod} leads (member {})\n", leader.0).as_bytes()),
+    }
+}
+
+/// The voter in this pod. During a replacement two members have its name, and one of them votes to the end.
+fn voter(members: &Members, pod: &str) -> Result<DecimalId, KubeFailed> {
+    let voters = || members.members.iter().filter(|member| member.role == MemberRole::Voter);
+    let found = voters().find(|member| member.name == pod).map(|member| member.id);
+    let names = || voters().map(|member: &Member| member.name.clone()).collect();
+    found.ok_or_else(|| KubeFailed::NoVoter { name: pod.to_string(), voters: names() })
+}
+
+fn name(members: &Members, id: DecimalId) -> String {
+    let member = members.members.iter().find(|member| member.id == id);
+    member.map_or_else(|| format!("member {}", id.0), |member| member.name.clone())
+}

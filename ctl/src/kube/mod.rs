@@ -1,0 +1,188 @@
+//! `kubectl raftkv`: this program as a plugin of kubectl, which looks after clusters that the operator runs.
+//!
+//! ```text
+//!   args ── what was asked            find ── which cluster, its pods, its token
+//!                │                      │
+//!            status, data, leader, bundle        one file per command family
+//!                │            │
+//!                │        kubectl, forward       kubectl as a subprocess; a port-forward to one pod
+//!                │            │
+//!           judge ◄── objects, health            what was seen becomes one screen (PURE)
+//!        rows, next, screen
+//! ```
+//!
+//! All that Kubernetes is asked, kubectl asks. The keys and members are reached by port-forwards with the commands that
+//! `raftkvctl` has anyway. Nothing here changes an object of Kubernetes: that is the operator's, and the user's.
+
+mod args;
+mod bundle;
+#[cfg(test)]
+mod command_tests;
+mod complete;
+mod data;
+mod failed;
+mod find;
+mod forward;
+mod judge;
+mod kubectl;
+mod leader;
+mod next;
+mod objects;
+mod redact;
+mod rows;
+mod screen;
+mod status;
+#[cfg(test)]
+mod status_tests;
+mod tar;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod worlds;
+
+pub(crate) use failed::KubeFailed;
+
+use crate::args::Output;
+use crate::report::{Failed, failure_with};
+use crate::run::runtime;
+use args::{Cli, Command, Global, Leader};
+use clap::{CommandFactory, FromArgMatches};
+use kubectl::Kubectl;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How a plugin is called by kubectl, and by hand.
+const PLUGIN: &[&str] = &["kubectl-raftkv", "kubectl_raftkv"];
+/// The program that kubectl asks for completions of a plugin.
+const COMPLETER: &[&str] = &["kubectl_complete-raftkv", "kubectl_complete_raftkv"];
+
+/// What the name that the program was called by makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    /// `raftkvctl`.
+    Ctl,
+    /// `kubectl raftkv`.
+    Plugin,
+    /// `kubectl __complete raftkv`.
+    Completer,
+}
+
+impl Called {
+    /// By this name, perhaps with directories in front and an architecture or a version behind.
+    pub(crate) fn by(program: Option<&OsStr>) -> Called {
+        let name = program.and_then(|program| Path::new(program).file_name()).unwrap_or_default().to_string_lossy();
+        let begins = |names: &[&str]| names.iter().any(|begin| name.starts_with(begin));
+        match (begins(COMPLETER), begins(PLUGIN)) {
+            (true, _) => Called::Completer,
+            (false, true) => Called::Plugin,
+            (false, false) => Called::Ctl,
+        }
+    }
+}
+
+/// What every command needs.
+pub(crate) struct Kube {
+    pub kubectl: Kubectl,
+    pub global: Global,
+    /// How the user calls this program: what advice begins with.
+    pub called: &'static str,
+}
+
+impl Kube {
+    /// What makes a command that is shown reach the same cluster.
+    pub(crate) fn flags(&self, namespace: &str) -> next::Flags {
+        next::Flags::new(self.called, &self.global, namespace)
+    }
+}
+
+/// Runs `kubectl raftkv` with these arguments, without the program's name.
+pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = command(called).get_matches_from([called.into()].into_iter().chain(args));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let kube = Kube { kubectl: Kubectl::new(&cli.global), global: cli.global, called };
+    let output = output(&cli.command);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(failed) => return failure_with(&failed, output, None),
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = carry_out(&kube, cli.command) => result,
+            () = signalled() => Err(KubeFailed::Interrupted.into()),
+        }
+    });
+    // A thread that waits for standard input must not keep the program.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failure_with(&failed, output, failed::advice(&failed).as_deref()),
+    }
+}
+
+/// The command line, with the name that the user called.
+fn command(called: &'static str) -> clap::Command {
+    Cli::command().bin_name(called).display_name(called)
+}
+
+fn output(command: &Command) -> Output {
+    match command {
+        Command::Status(args) => args.format.output,
+        Command::Members(args) => args.format.output,
+        Command::Leader { command: Leader::Move(args) } => args.format.output,
+        Command::Put(args) => args.through.format.output,
+        Command::Get(args) => args.through.format.output,
+        Command::Del(args) => args.through.format.output,
+        Command::Range(args) => args.through.format.output,
+        Command::Import(args) => args.through.format.output,
+        Command::Export(args) => args.through.format.output,
+        Command::Report(_) => Output::Table,
+    }
+}
+
+async fn carry_out(kube: &Kube, command: Command) -> Result<(), Failed> {
+    match command {
+        Command::Status(args) => status::status(kube, args).await,
+        Command::Members(args) => leader::members(kube, args).await,
+        Command::Leader { command: Leader::Move(args) } => leader::move_to(kube, args).await,
+        Command::Put(args) => data::put(kube, args).await,
+        Command::Get(args) => data::get(kube, args).await,
+        Command::Del(args) => data::del(kube, args).await,
+        Command::Range(args) => data::range(kube, args).await,
+        Command::Import(args) => data::import(kube, args).await,
+        Command::Export(args) => data::export(kube, args).await,
+        Command::Report(args) => bundle::report(kube, args).await,
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM. What is dropped then kills its children, which a signal alone would not.
+async fn signalled() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Answers kubectl, which asks what could come next on a command line.
+pub(crate) fn completions(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    complete::run(args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_says_how_it_was_called() {
+        let called = |name: &str| Called::by(Some(OsStr::new(name)));
+        assert_eq!(called("/usr/local/bin/kubectl-raftkv"), Called::Plugin);
+        assert_eq!(called("kubectl_raftkv"), Called::Plugin);
+        assert_eq!(called("kubectl_complete-raftkv"), Called::Completer);
+        assert_eq!([called("raftkvctl"), called("kubectl"), Called::by(None)], [Called::Ctl; 3]);
+    }
+}
