@@ -81,3 +81,36 @@ fn leader<'a>(latch: &Latch, places: &'a BTreeMap<Ordinal, Place>) -> Option<(Or
     let ours = |status: &Status| latch.cluster_id.is_none_or(|id| status.cluster_id == Some(id));
     answers.filter(|(_, status)| leads(status) && ours(status)).max_by_key(|(_, status)| status.term)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::tests::{place_of, status};
+    use raftkv_api::Hex128;
+    use serde_json::{Value, json};
+
+    fn led_by(nodes: &[(Ordinal, Value)], latch: &Latch) -> Option<Ordinal> {
+        let places = nodes.iter().map(|(ordinal, status)| (*ordinal, place_of(status.clone()))).collect();
+        leader(latch, &places).map(|(ordinal, _)| ordinal)
+    }
+
+    fn node(ordinal: u8, term: u64, leader: u8) -> (Ordinal, Value) {
+        let mut status = status(ordinal);
+        (status["term"], status["leader_id"]) = (json!(term), json!((leader + 1).to_string()));
+        (u32::from(ordinal), status)
+    }
+
+    #[test]
+    fn a_deposed_leader_is_not_asked_for_the_members() {
+        let any = Latch::default();
+        assert_eq!(led_by(&[node(0, 4, 0), node(1, 5, 1), node(2, 5, 1)], &any), Some(1));
+        assert_eq!(led_by(&[node(0, 4, 1), node(2, 4, 1)], &any), None);
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_leads_nothing_here() {
+        let latched = |id: u8| Latch { cluster_id: Some(Hex128([id; 16])), ..Latch::default() };
+        assert_eq!(led_by(&[node(0, 4, 0)], &latched(7)), Some(0));
+        assert_eq!(led_by(&[node(0, 4, 0)], &latched(9)), None);
+    }
+}

@@ -22,7 +22,6 @@ mod stores;
 #[cfg(test)]
 mod tests;
 
-pub use recall::remember;
 pub use stores::Stores;
 
 use crate::edge::nodes::Nodes;
@@ -93,7 +92,7 @@ impl Observer {
         Observer { client, settings, auth: None, unlabelled: None }
     }
 
-    /// Looks at the cluster. `memory` is what [`remember`] left of the pass before.
+    /// Looks at the cluster. `memory` is what the plan of the pass before left.
     pub async fn observe(
         &mut self,
         cluster: &RaftKvCluster,

@@ -1,9 +1,9 @@
-//! What earlier passes left in the status, and what one pass leaves to the next. PURE.
+//! What earlier passes left in the status. PURE.
 
 use super::ObserveError;
-use crate::plan::{Latch, Memory, NodeSeen, Observed, Seed};
+use crate::plan::{Latch, Memory, Seed};
 use crate::resources::name;
-use raftkv_api::{Hex128, NodeState};
+use raftkv_api::Hex128;
 use raftkv_crds::{RaftKvCluster, child};
 
 /// What is never taken back. A value that somebody broke is not taken for one that was never written (rule O1).
@@ -27,34 +27,22 @@ pub(super) fn hex(field: &'static str, value: &str) -> Result<Hex128, ObserveErr
     value.parse().map_err(|_| ObserveError::Malformed { field, value: value.to_string() })
 }
 
-/// Of `memory` what passes hand on; the rest from the status.
+/// The status is what outlives the operator. What only passes hand on is taken from `memory`, and the members too if
+/// somebody wiped the status.
 pub(super) fn memory(cluster: &RaftKvCluster, memory: Memory) -> Memory {
-    let Some(status) = &cluster.status else {
-        return Memory { operation: None, conditions: vec![], members: Default::default(), ..memory };
-    };
+    let status = cluster.status.clone().unwrap_or_default();
     let members = status.members.iter().filter_map(|member| {
         // Members of other names were added by somebody else and have no place here.
         Some((member.id.parse().ok()?, child::ordinal(&member.name, name(cluster))?))
     });
     Memory {
-        operation: status.operation.clone(),
-        conditions: status.conditions.clone(),
-        members: members.collect(),
-        ..memory
+        members: if status.members.is_empty() { memory.members } else { members.collect() },
+        operation: status.operation,
+        conditions: status.conditions,
+        blank: memory.blank,
+        silent: memory.silent,
+        refused: memory.refused,
     }
-}
-
-/// What the next pass is handed after this one, which saw this.
-pub fn remember(seen: &Observed, refused: Option<String>) -> Memory {
-    let blank = seen.pods.iter().filter_map(|(ordinal, pod)| match &pod.node {
-        NodeSeen::Answered(status) if status.state == NodeState::Blank => Some((*ordinal, status.incarnation?)),
-        NodeSeen::Answered(_) | NodeSeen::Unreachable(_) => None,
-    });
-    let silent = seen.pods.iter().filter_map(|(ordinal, pod)| match &pod.node {
-        NodeSeen::Answered(_) => None,
-        NodeSeen::Unreachable(_) => Some((*ordinal, seen.memory.silent.get(ordinal).copied().unwrap_or(seen.now))),
-    });
-    Memory { blank: blank.collect(), silent: silent.collect(), refused, ..Memory::default() }
 }
 
 #[cfg(test)]
@@ -97,7 +85,8 @@ mod tests {
             member("x", "demo-1"),
             member("6", "other"),
         ];
-        let handed = Memory { refused: Some("no".to_string()), ..Memory::default() };
+        let handed = Memory { refused: Some("no".to_string()), members: [(9, 9)].into(), ..Memory::default() };
+        assert_eq!(memory(&with_status(json!({})), handed.clone()).members, handed.members);
         let memory = memory(&with_status(json!({"members": members})), handed);
         assert_eq!(memory.members, [(1, 0), (4, 2), (5, 2)].into());
         assert_eq!(memory.refused.as_deref(), Some("no"));
