@@ -24,7 +24,7 @@ dev: bins ## Run a cluster of three nodes on this machine, data in ./raftkv-data
 kind: PROFILE = dev
 kind: image e2e-up ## Make a kind cluster with the operator in it, and point kubectl at it
 	$(call phase,kind: the operator)
-	PATH="$(CURDIR)/target/e2e/bin:$$PATH" KUBECONFIG=$(CURDIR)/target/e2e/kubeconfig helm upgrade --install raftkv charts/raftkv-operator \
+	PATH="$(CURDIR)/target/e2e/bin:$$PATH" KUBECONFIG=$(CURDIR)/target/e2e/kubeconfig helm upgrade --install raftkv-operator charts/raftkv-operator \
 	  --namespace raftkv-system --create-namespace --values tests/e2e/operator-values.yaml --wait --timeout 120s
 	PATH="$(CURDIR)/target/e2e/bin:$$PATH" kind export kubeconfig --name $(or $(E2E_CLUSTER),raftkv-e2e)
 
