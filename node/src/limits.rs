@@ -51,6 +51,9 @@ pub const LOG_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Zero-filled segments kept ready.
 pub const SPARE_SEGMENTS: usize = 2;
+/// They are not made in a member's first seconds, when it, and others that start beside it on the same disk, have a
+/// snapshot to take and votes to make durable.
+pub const SPARE_AFTER_MS: u64 = 5_000;
 /// A snapshot is cut when the log since the last one exceeds this and the snapshot's own size.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Pause behind a cut that failed, for lack of space most likely.

@@ -30,7 +30,7 @@ pub enum OpenError {
     /// The process must stop; the message says what to do.
     #[error("{0}")]
     Stop(String),
-    /// The log is damaged: the process must stop.
+    /// The log is damaged, of a newer format, or could not be read: raft must not start.
     #[error("{0}")]
     Log(#[from] LogError),
     /// The disk failed.

@@ -8,6 +8,7 @@ use super::waiters::Reply;
 use super::{Input, RestartWhy};
 use crate::disk::LogDisk;
 use crate::driver::{Effect, Event};
+use crate::limits;
 use crate::log;
 use crate::membership::Membership;
 use crate::transport::{Frame, PeerAddress, Transport};
@@ -15,6 +16,7 @@ use crate::types::MemberId;
 use raftkv_api::KvState;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 /// How the member phase ends.
 #[derive(Debug)]
@@ -43,6 +45,11 @@ pub struct Hands {
     pub own: MemberId,
     /// As last announced by the driver.
     pub membership: Arc<Membership>,
+    /// When raft began to run.
+    pub member_since: Instant,
+    /// Hung up when raft ends: a spare that is not begun by then is not made. Whatever becomes of the directory next, a
+    /// segment of its past must not appear in it.
+    pub spare: Option<mpsc::Sender<()>>,
 }
 
 impl Hands {
@@ -117,12 +124,20 @@ impl Hands {
         let _ended = self.apply.send(job);
     }
 
-    fn make_spare(&self, name: String, ops: Vec<log::LogOp>) {
+    fn make_spare(&mut self, name: String, ops: Vec<log::LogOp>) {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        let make = move || match log::execute(&*disk, &ops) {
-            Ok(()) => drop(shared.send(Input::Event(Event::SpareMade { name }))),
-            // Without a spare the next segment is made on the write path: slower, and safe.
-            Err(e) => tracing::warn!(name, error = %e, "a spare log segment could not be made"),
+        let wait = Duration::from_millis(limits::SPARE_AFTER_MS).saturating_sub(self.member_since.elapsed());
+        let (raft_runs, raft_ended) = mpsc::channel();
+        self.spare = Some(raft_runs);
+        let make = move || {
+            if raft_ended.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return;
+            }
+            match log::execute(&*disk, &ops) {
+                Ok(()) => drop(shared.send(Input::Event(Event::SpareMade { name }))),
+                // Without a spare the next segment is made on the write path: slower, and safe.
+                Err(e) => tracing::warn!(name, error = %e, "a spare log segment could not be made"),
+            }
         };
         if let Err(e) = std::thread::Builder::new().name("spare".to_string()).spawn(make) {
             tracing::warn!(error = %e, "no thread for a spare log segment");

@@ -11,6 +11,7 @@
 //! waits for both.
 
 pub mod apply_thread;
+mod beat;
 mod effects;
 mod hello;
 mod input;

@@ -1,6 +1,7 @@
 //! The life of a node on its raft thread: blank, member, or idle for good.
 
 use super::apply_thread::{ApplyJob, ApplyThread};
+use super::beat;
 use super::effects::{End, Hands};
 use super::hello::own_hello;
 use super::input::{Input, RestartWhy};
@@ -12,6 +13,7 @@ use crate::file_disk;
 use crate::identity::{self, Found, Identity};
 use crate::kvstore::KvHome;
 use crate::limits;
+use crate::log::LogError;
 use crate::membership::{Member, Membership};
 use crate::open::{self, OpenConfig, OpenError, Opened};
 use crate::raft_log;
@@ -203,6 +205,11 @@ impl RaftNode {
         match opened {
             Ok(opened) => self.run_member(identity, opened),
             Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(why), Some(identity)),
+            // Raft stops before it has begun. The process lives on, to say so and to be reset: a log that is damaged now
+            // is so at every start.
+            Err(OpenError::Log(e @ LogError::Corrupt { .. })) => {
+                Next::Idle(Phase::Quarantined(e.to_string()), Some(identity))
+            }
             Err(OpenError::KvStuck(why)) => Next::Exit(Exit::Restart(RestartWhy::DistrustKv(why))),
             Err(e @ (OpenError::Stop(_) | OpenError::Log(_) | OpenError::Io(_) | OpenError::Store(_))) => {
                 Next::Exit(Exit::Fatal(e.to_string()))
@@ -225,6 +232,8 @@ impl RaftNode {
             disk: self.disk.clone(),
             own: identity.member_id,
             membership: Arc::new(Membership::default()),
+            member_since: Instant::now(),
+            spare: None,
         };
         self.shared.apply_given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let _ended = hands.apply.send(ApplyJob::Open(kv));
@@ -294,7 +303,7 @@ impl RaftNode {
             let now = Instant::now();
             let ticks = now >= next_tick;
             if ticks {
-                next_tick = tick_after(next_tick, now);
+                next_tick = beat::after(next_tick, now);
                 driver.step(Event::Tick);
             }
             let effects = driver.effects();
@@ -463,15 +472,6 @@ impl RaftNode {
     }
 }
 
-/// Ticks keep their own beat. Counted from each wake-up they would fall into step with the leader's messages, on all
-/// followers alike, and two of them that drew the same timeout would campaign in the same instant. Ticks lost to a stall
-/// are not made up: a stalled node must not rush into an election.
-fn tick_after(due: Instant, now: Instant) -> Instant {
-    let tick = Duration::from_millis(limits::TICK_MS);
-    let next = due + tick;
-    if next > now { next } else { now + tick }
-}
-
 fn removed_words(index: u64, term: u64) -> String {
     format!("this member was removed by the entry at index {index} of term {term}")
 }
@@ -484,19 +484,4 @@ fn answer<T>(reply: oneshot::Sender<T>, result: T) {
 fn refuse_reset(reply: oneshot::Sender<Result<(), Refusal>>, state: &str) {
     let why = format!("only a removed or quarantined node can be reset; this one is {state}");
     answer(reply, Err(Refusal::WrongState(why)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_keep_their_beat_and_those_lost_to_a_stall_are_not_made_up() {
-        let due = Instant::now();
-        let after = |late_ms| tick_after(due, due + Duration::from_millis(late_ms)) - due;
-        let tick = Duration::from_millis(limits::TICK_MS);
-        assert_eq!(after(0), tick);
-        assert_eq!(after(limits::TICK_MS - 1), tick, "late by less than a tick: the next one is in time");
-        assert_eq!(after(10 * limits::TICK_MS), 11 * tick);
-    }
 }
