@@ -24,7 +24,7 @@ impl<'a> LoadPod<'a> {
     pub fn start(cluster: &Cluster<'a>) -> Result<LoadPod<'a>> {
         let scene = cluster.scene;
         let load = LoadPod { scene, cluster: cluster.name.clone(), pod: format!("load-{}", cluster.name) };
-        let endpoint = format!("http://{}.{}.svc:2379", cluster.name, scene.namespace);
+        let endpoint = scene.client_url(&cluster.name);
         let mut spec = json!({
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
@@ -95,9 +95,7 @@ impl<'a> LoadPod<'a> {
     /// Ends it, has everything read back through the Service and from each of so many pods, and returns its last report.
     pub fn stop(&self, pods: u32) -> Result<Report> {
         let peers = child::peers(&self.cluster);
-        let url = |ordinal| {
-            format!("http://{}.{peers}.{}.svc:2379", child::pod(&self.cluster, ordinal), self.scene.namespace)
-        };
+        let url = |ordinal| self.scene.client_url(&format!("{}.{peers}", child::pod(&self.cluster, ordinal)));
         let also: Vec<String> = (0..pods).map(url).collect();
         self.post("stop", &json!(also))?;
         self.scene.wait("the load to read everything back", || {

@@ -13,6 +13,8 @@ pub const STEP_MAX: Duration = Duration::from_secs(60);
 const TELL_EVERY: Duration = Duration::from_secs(4);
 /// The label on namespaces: which scenario made them.
 const SCENARIO_LABEL: &str = "raftkv.dev/e2e";
+/// The DNS domain of the Kubernetes cluster, as the chart assumes it too.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Deleting what an earlier run left.
 const CLEAN_MAX: Duration = Duration::from_secs(90);
 
@@ -69,6 +71,12 @@ impl<'a> Scene<'a> {
         let selector = format!("{SCENARIO_LABEL}={name}");
         let names = site.kubectl(&["get", "namespace", "--selector", &selector, "-o", "name"])?;
         Ok(names.lines().filter_map(|line| line.strip_prefix("namespace/")).map(String::from).collect())
+    }
+
+    /// The client URL of a Service here, or of a pod behind one. It ends with a dot, so that DNS is asked for this name and no
+    /// other: while a Service is not there, a shorter one would be asked for in the world outside, where anybody may answer.
+    pub fn client_url(&self, host: &str) -> String {
+        format!("http://{host}.{}.svc.{CLUSTER_DOMAIN}.:2379", self.namespace)
     }
 
     /// A line of progress.
