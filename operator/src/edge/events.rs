@@ -93,9 +93,12 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(NOTE_BYTES_MAX)]
 }
 
-/// What was written a moment ago: about whom, reason and note.
+/// What was written a moment ago.
 #[derive(Default)]
-struct Recent(BTreeMap<(Option<String>, Option<String>, Option<String>), Instant>);
+struct Recent(BTreeMap<Told, Instant>);
+
+/// About whom, reason and note.
+type Told = [Option<String>; 3];
 
 impl Recent {
     /// Whether this one was; from then on it is.
@@ -104,7 +107,7 @@ impl Recent {
         let uid = event.regarding.as_ref().and_then(|about| about.uid.clone());
         let is_normal = event.type_.as_deref() == Some("Normal");
         // A step forward happens once, however often the same words describe one.
-        !is_normal && self.0.insert((uid, event.reason.clone(), event.note.clone()), now).is_some()
+        !is_normal && self.0.insert([uid, event.reason.clone(), event.note.clone()], now).is_some()
     }
 }
 

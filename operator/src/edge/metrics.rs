@@ -23,6 +23,9 @@ pub enum PassResult {
     Error,
 }
 
+/// Labels of the conditions that are shown, by namespace and name of their cluster.
+type Shown = BTreeMap<(String, String), Vec<[String; 5]>>;
+
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -30,7 +33,7 @@ pub struct Metrics {
     reconcile_seconds: Histogram,
     clusters: IntGauge,
     condition: IntGaugeVec,
-    shown: Mutex<BTreeMap<(String, String), Vec<[String; 5]>>>,
+    shown: Mutex<Shown>,
     membership_changes: IntCounterVec,
     leader: IntGauge,
     api_writes: IntCounterVec,
@@ -138,7 +141,7 @@ impl Metrics {
         let _ = self.condition.remove_label_values(labels);
     }
 
-    fn shown(&self) -> MutexGuard<'_, BTreeMap<(String, String), Vec<[String; 5]>>> {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().expect("no code panics while it holds this lock")
     }
 }

@@ -34,6 +34,8 @@ pub mod watch;
 pub mod words;
 pub mod write;
 
+#[cfg(test)]
+mod fake_api;
 mod members;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,7 @@
 //! The nodes of one cluster: a client of each node's admin API, kept from pass to pass for its connection.
 //!
 //! What enters is where a pod is and the cluster's token; what leaves is the client to ask. A pod that comes back at
-//! another address, or a token that was changed, gives a new client. Nothing is asked here.
+//! another address, or another token, gives a new client. Nothing is asked here.
 
 use crate::plan::Ordinal;
 use crate::resources::ADMIN_PORT;

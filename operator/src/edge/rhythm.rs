@@ -46,6 +46,7 @@ pub struct Pause {
 /// The rhythm of one cluster.
 #[derive(Clone, Debug)]
 pub struct Rhythm {
+    /// The last brisk pause; the next is twice as long.
     brisk_ms: u64,
     conflicts: u32,
     failures: u32,
@@ -53,7 +54,7 @@ pub struct Rhythm {
 
 impl Default for Rhythm {
     fn default() -> Self {
-        Rhythm { brisk_ms: BRISK_MIN_MS, conflicts: 0, failures: 0 }
+        Rhythm { brisk_ms: BRISK_MIN_MS / 2, conflicts: 0, failures: 0 }
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
         let mut rhythm = Rhythm::default();
         assert_eq!(at_most_ms(&mut rhythm, Ended::Acted), 0);
         let waits: Vec<_> = (0..6).map(|_| at_most_ms(&mut rhythm, brisk(false))).collect();
-        assert_eq!(waits, [200, 400, 800, 1_600, 2_000, 2_000]);
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 2_000]);
         assert_eq!(at_most_ms(&mut rhythm, brisk(true)), 100);
         assert_eq!(at_most_ms(&mut rhythm, brisk(false)), 200);
     }

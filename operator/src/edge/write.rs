@@ -21,7 +21,7 @@ const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// Why a step was not taken, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The world is not what the plan saw. Nothing was changed, and the next pass sees what is new.
+    /// The world is not what the plan saw. This had no effect, and the next pass sees what is new.
     Conflict(String),
     /// The API server refused the object as invalid.
     Refused(String),
