@@ -6,8 +6,8 @@
 use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::claims;
 use crate::plan::facts::{Facts, Leader, Seat, quorum};
-use crate::plan::size;
 use crate::plan::world::Ordinal;
+use crate::plan::{repair, size};
 use raftkv_api::NodeState;
 use raftkv_crds::OperationKind;
 
@@ -20,27 +20,63 @@ pub(crate) fn joint(facts: &Facts<'_>) -> Turn {
     Turn::Wait(Underway { kind: OperationKind::Replace, step: "WaitForJointChange", member: None, text })
 }
 
-/// Makes a learner a voter, or lets it go.
+/// Makes a learner a voter, or lets it go. One that does not answer is not waited for here: it must not hold up a repair.
 pub(crate) fn learners(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     // One that nobody waits for any more must not hold up one that is wanted.
     let mut unwanted = facts.roster.learners().filter(|seat| why_unwanted(facts, seat).is_some());
     if let Some(seat) = unwanted.next() {
         return drop_learner(facts, leader, seat);
     }
-    match facts.roster.learners().find(|seat| seat.ordinal.is_some()) {
+    match ours(facts).find(|seat| learns(facts, seat)) {
         Some(seat) => promote(facts, leader, seat),
         None => Turn::Pass,
     }
 }
 
-/// Why a learner has no future here; `None` when it has one. Learners that somebody added under other names are his.
+/// Waits for learners that do not answer.
+pub(crate) fn silent_learners(facts: &Facts<'_>) -> Turn {
+    let Some((seat, ordinal)) = ours(facts).find_map(|seat| Some((seat, seat.ordinal?))) else { return Turn::Pass };
+    let text = format!("waiting for the learner {}: {}", seat.name, facts.trouble(ordinal));
+    Turn::Wait(underway(kind_of(facts, seat), "WaitForCatchUp", seat, text))
+}
+
+/// Learners that somebody added under other names are his.
+fn ours<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Seat> {
+    facts.roster.learners().filter(|seat| seat.ordinal.is_some())
+}
+
+/// Its node runs and answers as a learner.
+fn learns(facts: &Facts<'_>, seat: &Seat) -> bool {
+    let stops = seat.ordinal.and_then(|ordinal| facts.pod(ordinal)).is_some_and(|pod| pod.terminating);
+    !stops && facts.answers(seat).is_some_and(|status| status.state == NodeState::Learner)
+}
+
+/// A learner that has the place of a voter replaces it.
+fn kind_of(facts: &Facts<'_>, seat: &Seat) -> OperationKind {
+    match seat.ordinal.and_then(|ordinal| facts.roster.voter_at(ordinal)) {
+        Some(_) => OperationKind::Replace,
+        None => OperationKind::ScaleUp,
+    }
+}
+
+/// Why a learner has no future here; `None` when it has one.
 fn why_unwanted(facts: &Facts<'_>, seat: &Seat) -> Option<&'static str> {
     let ordinal = seat.ordinal?;
-    if ordinal >= facts.desired.replicas {
+    if ordinal >= facts.replicas() {
         return Some("the spec asks for fewer members");
     }
     let lost = facts.blank(ordinal).is_some_and(|incarnation| Some(incarnation) != seat.incarnation);
-    lost.then_some("its volume was lost")
+    if lost {
+        return Some("its volume was lost");
+    }
+    if facts.is_doomed(seat) && facts.pod(ordinal).is_some() {
+        return Some("its volume claim is being deleted");
+    }
+    if facts.answers(seat).is_some_and(|status| status.state == NodeState::Quarantined) {
+        return Some("it does not trust its data");
+    }
+    let gone = facts.status(ordinal).is_none() && facts.machine(ordinal).is_some_and(|(_, it)| it.is_gone_for_good());
+    gone.then_some("its machine is gone")
 }
 
 fn drop_learner(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
@@ -53,13 +89,9 @@ fn drop_learner(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
 
 fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
     let replaced = seat.ordinal.and_then(|ordinal| facts.roster.voter_at(ordinal));
-    let kind = if replaced.is_some() { OperationKind::Replace } else { OperationKind::ScaleUp };
-    let answers = facts.answers(seat).is_some_and(|status| status.state == NodeState::Learner);
-    if !answers || !facts.is_caught_up(seat) {
-        let text = match seat.ordinal {
-            Some(ordinal) if !answers => format!("waiting for the learner {}: {}", seat.name, facts.trouble(ordinal)),
-            Some(_) | None => format!("waiting for the learner {} to catch up", seat.name),
-        };
+    let kind = kind_of(facts, seat);
+    if !facts.is_caught_up(seat) {
+        let text = format!("waiting for the learner {} to catch up", seat.name);
         return Turn::Wait(underway(kind, "WaitForCatchUp", seat, text));
     }
     // 1 the budget knows the larger quorum before the voter counts. 2 the claim names the member before it is one.
@@ -83,16 +115,18 @@ fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
     Turn::Act(underway(kind, "Promote", seat, format!("making the learner {} a voter", seat.name)), steps)
 }
 
-/// Removes the voter with the highest place, if the spec asks for fewer and the others can do without it (rule O6).
+/// Removes the voter with the highest place that the spec does not ask for, if the others can do without it (rule O6). If
+/// they cannot, one that is not well may go first: it makes their quorum smaller.
 pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
-    let beyond =
-        facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|ordinal| ordinal >= facts.desired.replicas));
-    let Some(victim) = beyond.max_by_key(|seat| seat.ordinal) else { return Turn::Pass };
-    let rest = facts.roster.voters().count() - 1;
-    if facts.well_without(&[victim.id]) < quorum(rest) {
-        let text = format!("{} stays until the others can do without it: {}", victim.name, unwell(facts, victim));
-        return Turn::Wait(underway(OperationKind::ScaleDown, "WaitForHealthyMembers", victim, text));
-    }
+    let is_beyond = |seat: &&Seat| seat.ordinal.is_some_and(|at| at >= facts.replicas()) || is_displaced(facts, seat);
+    let mut beyond: Vec<&Seat> = facts.roster.voters().filter(is_beyond).collect();
+    beyond.sort_by_key(|seat| std::cmp::Reverse(seat.ordinal));
+    let Some(highest) = beyond.first() else { return Turn::Pass };
+    let needed = quorum(facts.roster.voters().count() - 1);
+    let Some(victim) = beyond.iter().find(|seat| facts.lasting_without(seat.id) >= needed) else {
+        let text = format!("{} stays until the others can do without it: {}", highest.name, unwell(facts, highest));
+        return Turn::Wait(underway(OperationKind::ScaleDown, "WaitForHealthyMembers", highest, text));
+    };
     if facts.leads(victim.id) {
         return transfer(facts, leader, OperationKind::ScaleDown, &format!("{} is to be removed", victim.name));
     }
@@ -105,9 +139,23 @@ pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     )
 }
 
+/// Another voter answers in its place: somebody promoted a successor and left the predecessor where it was.
+fn is_displaced(facts: &Facts<'_>, seat: &Seat) -> bool {
+    let mut others = facts.roster.voters().filter(|other| other.id != seat.id && other.ordinal == seat.ordinal);
+    seat.ordinal.is_some() && others.any(|other| facts.answers(other).is_some())
+}
+
 fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
-    let sick = facts.roster.voters().filter(|seat| seat.id != victim.id && !facts.is_well(seat));
+    let sick = facts.roster.voters().filter(|seat| seat.id != victim.id);
+    let sick = sick.filter(|seat| !facts.is_well(seat) || facts.is_doomed(seat));
     let words = |seat: &Seat| match seat.ordinal {
+        Some(ordinal) if facts.is_well(seat) => {
+            format!(
+                "{name}: its volume claim {} is being deleted; delete the pod {name} as well, so that it is replaced",
+                facts.desired.claim(ordinal),
+                name = seat.name
+            )
+        }
         Some(_) if facts.is_healthy(seat) => format!("{} has not caught up", seat.name),
         Some(ordinal) => format!("{}: {}", seat.name, facts.trouble(ordinal)),
         None => format!("{} does not answer", seat.name),
@@ -118,7 +166,7 @@ fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
 /// Hands leadership to the caught-up voter with the lowest place that stays and may lead.
 pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKind, why: &str) -> Turn {
     let able = |seat: &&Seat| {
-        let stays = seat.ordinal.is_some_and(|ordinal| ordinal < facts.desired.replicas);
+        let stays = seat.ordinal.is_some_and(|ordinal| ordinal < facts.replicas());
         stays
             && seat.id != leader.id
             && facts.is_well(seat)
@@ -144,7 +192,7 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
 /// Adds the lowest place whose pod runs on a proved-empty disk. Pods come first, so that an unschedulable one leaves no
 /// learner that nobody can be.
 pub(crate) fn up(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
-    let lacking: Vec<Ordinal> = (0..facts.desired.replicas).filter(|ordinal| !facts.roster.has(*ordinal)).collect();
+    let lacking: Vec<Ordinal> = (0..facts.replicas()).filter(|ordinal| !facts.roster.has(*ordinal)).collect();
     let Some(first) = lacking.first() else { return Turn::Pass };
     if let Some(turn) = lacking.iter().find_map(|ordinal| admit(facts, leader, *ordinal)) {
         return turn;
@@ -161,12 +209,16 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
     let incarnation = status.incarnation?;
     let name = facts.desired.pod(ordinal);
     let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
+    let doomed = facts.claim(ordinal).is_some_and(|claim| claim.terminating);
     match status.state {
+        NodeState::Blank if doomed || repair::is_spent(facts, incarnation) => {
+            Some(repair::renew(facts, ordinal, OperationKind::ScaleUp))
+        }
         NodeState::Blank => {
             let step = add(facts, leader, ordinal, incarnation);
             Some(Turn::Act(underway("AddLearner", format!("adding {name} as a learner")), vec![step]))
         }
-        NodeState::Removed | NodeState::Quarantined if was_ours(facts, status) => {
+        NodeState::Removed | NodeState::Quarantined if is_former(facts, status) => {
             let step = reset(ordinal, incarnation, &name);
             Some(Turn::Act(underway("Reset", format!("setting the old data of {name} aside")), vec![step]))
         }
@@ -176,10 +228,15 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
     }
 }
 
-/// By the word of a quorum, the member that this node was is no member any more.
-fn was_ours(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
+/// By the word of a quorum, the member that this node was is no member any more, and the node knows it or does not trust
+/// its data.
+pub(crate) fn is_former(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
+    let is_out = match status.state {
+        NodeState::Removed | NodeState::Quarantined => true,
+        NodeState::Opening | NodeState::Blank | NodeState::Learner | NodeState::Voter => false,
+    };
     let removed = facts.seen.members.iter().flat_map(|members| &members.removed);
-    facts.is_ours(status) && removed.map(|member| member.id).any(|id| Some(id) == status.member_id)
+    is_out && facts.is_ours(status) && removed.map(|member| member.id).any(|id| Some(id) == status.member_id)
 }
 
 /// Adds a Blank node as a learner.

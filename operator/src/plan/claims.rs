@@ -82,7 +82,7 @@ fn is_spent(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen) -> bool {
             && child::ordinal(&member.name, &facts.desired.name) == Some(ordinal)
     });
     let present = members.members.iter().any(|member| member.id.0 == owner.member_id) || facts.roster.has(ordinal);
-    let beyond = ordinal >= set.replicas && ordinal >= facts.desired.replicas;
+    let beyond = ordinal >= set.replicas && ordinal >= facts.replicas();
     let unused = facts.pod(ordinal).is_none() && !claim.terminating;
     ours && labelled && removed && !present && beyond && unused
 }

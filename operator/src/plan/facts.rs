@@ -95,6 +95,15 @@ impl<'a> Facts<'a> {
         Facts { desired, seen, leader, roster: roster(desired, seen, leader) }
     }
 
+    /// Members to have. A cluster learned at its beginning how many voters it needs before it serves a client: while it
+    /// has not had them it grows, though the spec may ask for fewer since; then it shrinks.
+    pub(crate) fn replicas(&self) -> u32 {
+        let forming =
+            self.roster.certainty == Certainty::Linearizable && self.leader.is_some_and(|leader| !leader.status.formed);
+        let voters = u32::try_from(self.roster.voters().count()).expect("a cluster has at most a few members");
+        if forming { self.desired.replicas.max(voters + 1) } else { self.desired.replicas }
+    }
+
     pub(crate) fn pod(&self, ordinal: Ordinal) -> Option<&'a PodSeen> {
         self.seen.pods.get(&ordinal)
     }
@@ -149,6 +158,11 @@ impl<'a> Facts<'a> {
         self.is_well(seat) && seat.ordinal.and_then(|ordinal| self.pod(ordinal)).is_some_and(|pod| pod.ready)
     }
 
+    /// Its volume claim is being deleted, and only its running pod keeps the data.
+    pub(crate) fn is_doomed(&self, seat: &Seat) -> bool {
+        seat.ordinal.and_then(|ordinal| self.claim(ordinal)).is_some_and(|claim| claim.terminating)
+    }
+
     pub(crate) fn leads(&self, id: u64) -> bool {
         self.leader.is_some_and(|leader| leader.id == id)
     }
@@ -157,9 +171,15 @@ impl<'a> Facts<'a> {
         self.leader?.status.peers.iter().find(|peer| peer.id.0 == id)
     }
 
-    /// Voters other than those excluded that are well.
-    pub(crate) fn well_without(&self, excluded: &[u64]) -> usize {
-        self.roster.voters().filter(|seat| !excluded.contains(&seat.id) && self.is_well(seat)).count()
+    /// Voters but for this one that are well.
+    pub(crate) fn well_without(&self, excluded: u64) -> usize {
+        self.roster.voters().filter(|seat| seat.id != excluded && self.is_well(seat)).count()
+    }
+
+    /// Voters but for this one that are well, and whose data stays.
+    pub(crate) fn lasting_without(&self, excluded: u64) -> usize {
+        let lasts = |seat: &&Seat| seat.id != excluded && self.is_well(seat) && !self.is_doomed(seat);
+        self.roster.voters().filter(lasts).count()
     }
 
     /// Whether a node of a voter has not read its data to the end.

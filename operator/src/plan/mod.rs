@@ -82,6 +82,7 @@ fn members(facts: &Facts<'_>) -> Turn {
         &|| change::joint(facts),
         &|| change::learners(facts, leader),
         &|| repair::turn(facts, leader),
+        &|| change::silent_learners(facts),
         &|| change::down(facts, leader),
         &|| change::up(facts, leader),
         &|| roll::turn(facts, leader),

@@ -18,17 +18,18 @@ const UNREACHABLE_AFTER_S: i64 = 15;
 /// The next step of the first repair that is due.
 pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     // A member that the spec does not ask for is removed, not repaired.
-    let wanted = facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|at| at < facts.desired.replicas));
+    let wanted = facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|at| at < facts.replicas()));
     for seat in wanted {
         let Some(ordinal) = seat.ordinal else { continue };
-        for repair in [lost_node, untrusted, lost_disk] {
+        for repair in [lost_node, left_over, untrusted, lost_disk] {
             match repair(facts, leader, seat, ordinal) {
                 Turn::Pass => {}
                 turn @ (Turn::Act(..) | Turn::Wait(_)) => return turn,
             }
         }
     }
-    Turn::Pass
+    let vacant = (0..facts.replicas()).filter(|ordinal| !facts.roster.has(*ordinal));
+    vacant.map(|ordinal| stranded(facts, ordinal)).find(|turn| *turn != Turn::Pass).unwrap_or(Turn::Pass)
 }
 
 /// The others are a quorum without this member, and none of them is still reading its data.
@@ -40,7 +41,7 @@ fn others_hold(facts: &Facts<'_>, seat: &Seat) -> Result<(), String> {
     if let Some(opening) = facts.opening() {
         return Err(format!("{} is still opening its data", opening.name));
     }
-    let well = facts.well_without(&[seat.id]);
+    let well = facts.well_without(seat.id);
     match well >= quorum(voters) {
         true => Ok(()),
         false => Err(format!("{well} of the other voters are well, and {} are needed", quorum(voters))),
@@ -56,7 +57,8 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
     let Some(incarnation) = facts.blank(ordinal).filter(|blank| Some(*blank) != seat.incarnation) else {
         return Turn::Pass;
     };
-    if facts.pod(ordinal).is_some_and(|pod| pod.terminating) {
+    let is_added = facts.roster.learners().any(|learner| learner.incarnation == Some(incarnation));
+    if is_added || facts.pod(ordinal).is_some_and(|pod| pod.terminating) {
         return Turn::Pass;
     }
     if facts.seen.memory.blank.get(&ordinal) != Some(&incarnation) {
@@ -66,8 +68,45 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its volume: {why}", seat.name)));
     }
+    if facts.is_doomed(seat) || is_spent(facts, incarnation) {
+        return renew(facts, ordinal, OperationKind::Replace);
+    }
     let step = change::add(facts, leader, ordinal, incarnation);
     Turn::Act(underway(seat, "AddLearner", format!("adding a successor for {}", seat.name)), vec![step])
+}
+
+/// A data directory was a member's that was removed before it heard of it. No leader takes it a second time.
+pub(crate) fn is_spent(facts: &Facts<'_>, incarnation: Hex128) -> bool {
+    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
+    removed.any(|member| member.incarnation == incarnation)
+}
+
+/// Gives the pod of a Blank node a new volume. The old one was proved empty, and no leader takes it: it was a removed
+/// member's, or its claim is being deleted.
+pub(crate) fn renew(facts: &Facts<'_>, ordinal: Ordinal, kind: OperationKind) -> Turn {
+    let name = facts.desired.pod(ordinal);
+    let evidence = "the present one is empty and cannot be used again";
+    let text = format!("giving {name} a new volume: {evidence}");
+    let underway = |step| Underway { kind, step, member: Some(name.clone()), text: text.clone() };
+    match (facts.claim(ordinal), facts.pod(ordinal)) {
+        (Some(claim), _) if !claim.terminating => {
+            Turn::Act(underway("DeleteVolumeClaim"), vec![delete_claim(facts, ordinal, claim, evidence)])
+        }
+        (_, Some(pod)) if !pod.terminating => {
+            let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
+            let action = Action::DeletePod { ordinal, uid, resource_version, now: false };
+            Turn::Act(underway("DeletePod"), vec![Step::told(action, "PodRestarted", text.clone())])
+        }
+        (Some(_) | None, Some(_) | None) => Turn::Wait(underway("WaitForPod")),
+    }
+}
+
+/// On its place runs what is left of a former member, as of a successor that was let go.
+fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let status = facts.status(ordinal).filter(|status| change::is_former(facts, status));
+    let Some(incarnation) = status.and_then(|status| status.incarnation) else { return Turn::Pass };
+    let step = change::reset(ordinal, incarnation, &seat.name);
+    Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }
 
 /// A member that does not trust its data sets it aside; then it has lost its disk.
@@ -134,6 +173,37 @@ fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
 fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
     let machine = pod.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
     machine.is_some_and(|machine| machine.is_gone_for_good())
+}
+
+/// The volume of a place that no member has is tied to a machine that is gone, so that no pod can run there.
+fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
+    let Some((machine, state)) = facts.machine(ordinal) else { return Turn::Pass };
+    if facts.status(ordinal).is_some() || !state.is_gone_for_good() {
+        return Turn::Pass;
+    }
+    let name = facts.desired.pod(ordinal);
+    let evidence = format!("no member is on it, and its Kubernetes node {machine} is gone for good");
+    let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
+    match (facts.claim(ordinal), facts.pod(ordinal)) {
+        (Some(claim), _) if !claim.terminating && holds_nobody(facts, claim) => {
+            let step = delete_claim(facts, ordinal, claim, &evidence);
+            Turn::Act(underway("DeleteVolumeClaim", format!("giving up the volume of {name}")), vec![step])
+        }
+        (claim, Some(pod)) if claim.is_none_or(|claim| claim.terminating) && is_stranded(facts, pod) => {
+            let step = delete_pod(ordinal, pod, &name, &evidence);
+            Turn::Act(underway("DeletePod", format!("giving up the pod {name}")), vec![step])
+        }
+        (Some(_) | None, Some(_) | None) => Turn::Pass,
+    }
+}
+
+/// This cluster's claim, of no member: a claim is annotated before its node votes, and a removed member is none any more.
+fn holds_nobody(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
+    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
+    let ours = claim.cluster_uid.as_ref() == Some(&facts.desired.uid);
+    ours && claim.owner.is_none_or(|owner| {
+        facts.seen.latch.cluster_id == Some(owner.cluster_id) && removed.any(|member| member.id.0 == owner.member_id)
+    })
 }
 
 fn delete_claim(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen, evidence: &str) -> Step {

@@ -2,7 +2,7 @@
 
 use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::change;
-use crate::plan::facts::{Facts, Leader, Seat};
+use crate::plan::facts::{Certainty, Facts, Leader, Seat};
 use crate::plan::world::{Container, NodeSeen, Ordinal, PodSeen};
 use raftkv_api::NodeState;
 use raftkv_crds::OperationKind;
@@ -31,20 +31,21 @@ pub(crate) fn broken(facts: &Facts<'_>) -> Turn {
     delete(facts, ordinal, pod, &format!("it has an older template, and {why}"))
 }
 
-/// Its container does not run, or its node is no voter. One that answers as a voter, or that the kubelet calls ready, or
-/// that may be a voter which is still opening its data, is never broken.
+/// Its container does not run, or its node is no voter by the word of a quorum, and knows it. One that the kubelet calls
+/// ready is never broken; and while nobody leads none that answers, since its vote may be needed.
 fn is_broken(facts: &Facts<'_>, ordinal: Ordinal, pod: &PodSeen) -> bool {
     if pod.ready {
         return false;
     }
-    let may_vote = facts.roster.voter_at(ordinal).is_some() || facts.leader.is_none();
+    let may_vote = facts.roster.certainty != Certainty::Linearizable || facts.roster.voter_at(ordinal).is_some();
     match (&pod.container, &pod.node) {
         (Container::Unscheduled(_) | Container::Failing(_) | Container::Starting, _) => true,
         (Container::Running, NodeSeen::Unreachable(_)) => !may_vote,
         (Container::Running, NodeSeen::Answered(status)) => match status.state {
             NodeState::Voter => false,
-            NodeState::Opening => !may_vote,
-            NodeState::Blank | NodeState::Learner | NodeState::Removed | NodeState::Quarantined => true,
+            // A learner may have been promoted a moment ago, and a removed one's vote may have to confirm its removal.
+            NodeState::Opening | NodeState::Learner | NodeState::Removed => !may_vote,
+            NodeState::Blank | NodeState::Quarantined => true,
         },
     }
 }
@@ -65,6 +66,15 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
         return Turn::Wait(underway("WaitForHealthyMembers", Some(next.name.clone()), text));
     }
     let (Some(ordinal), voters) = (next.ordinal, facts.roster.voters().count()) else { return Turn::Pass };
+    if voters <= FRAGILE_VOTERS_MAX && facts.is_doomed(next) {
+        let text = format!(
+            "{} is not restarted: its volume claim {} is being deleted, and with {voters} voters its data would be lost for good. \
+             Scale up to 3 members first",
+            next.name,
+            facts.desired.claim(ordinal)
+        );
+        return Turn::Wait(underway("WaitForClaim", Some(next.name.clone()), text));
+    }
     if facts.leads(next.id) && voters > 1 {
         return change::transfer(facts, leader, OperationKind::Roll, &format!("{} is to be restarted", next.name));
     }

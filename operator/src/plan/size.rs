@@ -19,15 +19,12 @@ pub(crate) enum Size {
 pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
     let current = facts.seen.ours().map(|set| set.replicas);
     if facts.desired.suspend {
-        return match facts.roster.joint {
-            true => Size::Stay("a joint change of the membership is in flight; pods are stopped after it".to_string()),
-            false => Size::Be(0),
-        };
+        return suspended(facts);
     }
     if let Some(span) = form::foreign_span(facts) {
         return Size::Be(span);
     }
-    let members = facts.desired.replicas.max(facts.roster.span()).max(form::claimed_span(facts));
+    let members = facts.replicas().max(facts.roster.span()).max(form::claimed_span(facts));
     let Some(current) = current else { return Size::Be(members) };
     if members >= current {
         return Size::Be(members);
@@ -40,6 +37,27 @@ pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
         // Who is a member cannot be told without a leader, so no pod is given up.
         Certainty::Reported | Certainty::Remembered => Size::Be(current),
     }
+}
+
+/// No pods, unless one is needed to leave a joint change, or to keep a volume whose claim somebody deleted.
+fn suspended(facts: &Facts<'_>) -> Size {
+    if facts.roster.joint {
+        return Size::Stay("a joint change of the membership is in flight; pods are stopped after it".to_string());
+    }
+    let claims = facts
+        .seen
+        .claims
+        .iter()
+        .filter(|(ordinal, claim)| claim.terminating && claim.owner.is_some() && facts.pod(**ordinal).is_some());
+    let doomed: Vec<String> = claims.map(|(ordinal, _)| facts.desired.claim(*ordinal)).collect();
+    if doomed.is_empty() || facts.seen.ours().is_none_or(|set| set.replicas == 0) {
+        return Size::Be(0);
+    }
+    Size::Stay(format!(
+        "pods keep running: somebody deleted the volume claims {}, and their data goes when their pods stop. \
+         Set spec.suspend to false and let the members be replaced first",
+        doomed.join(" ")
+    ))
 }
 
 /// A pod goes when a quorum of the survivors has its removal on disk and applied.

@@ -1,0 +1,88 @@
+//! The operator around a plan: observes, plans, carries out, writes the status; and may end at any point.
+
+use super::World;
+use raftkv_operator::plan::{Desired, Memory, Observed, Plan, plan};
+
+/// What a pass read.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub desired: Desired,
+    pub observed: Observed,
+    /// The resourceVersion of the custom resource.
+    pub version: u64,
+    uid: u32,
+}
+
+impl World {
+    /// Reads everything.
+    pub fn look(&self) -> Look {
+        Look { desired: self.desired(), observed: self.observe(), version: self.version, uid: self.uid }
+    }
+
+    /// One whole pass.
+    pub fn pass(&mut self) -> Plan {
+        let look = self.look();
+        let made = plan(&look.desired, &look.observed);
+        self.carry_out(&look, &made);
+        made
+    }
+
+    /// Carries out a plan and writes its status, if every step succeeded.
+    pub fn carry_out(&mut self, look: &Look, made: &Plan) {
+        if self.deleted || self.uid != look.uid {
+            return;
+        }
+        if self.execute(look, made, usize::MAX) {
+            self.write_status(made);
+        }
+    }
+
+    /// An operator that was stopped after it had planned goes on: only fences protect the world from it.
+    pub fn sleepwalk(&mut self, look: &Look, made: &Plan) {
+        if self.deleted || self.uid != look.uid {
+            return;
+        }
+        for action in made.actions() {
+            if self.apply_stale(look, action).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Carries out the first steps; then the operator ends, and forgets what was not written.
+    pub fn pass_until(&mut self, steps: usize) {
+        let look = self.look();
+        let made = plan(&look.desired, &look.observed);
+        self.execute(&look, &made, steps);
+        self.crash();
+    }
+
+    /// The operator starts anew: it knows what the status says.
+    pub fn crash(&mut self) {
+        self.memory = Memory {
+            operation: self.memory.operation.clone(),
+            conditions: self.memory.conditions.clone(),
+            members: self.memory.members.clone(),
+            ..Memory::default()
+        };
+    }
+
+    fn execute(&mut self, look: &Look, made: &Plan, steps: usize) -> bool {
+        self.check_plan(look, made);
+        for action in made.actions().take(steps) {
+            if self.apply_checked(look, action).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The status but for its latches; a changed one is a new version of the custom resource.
+    fn write_status(&mut self, made: &Plan) {
+        self.memory = made.memory.clone();
+        if self.status != made.status {
+            self.status = made.status.clone();
+            self.version = self.fresh();
+        }
+    }
+}

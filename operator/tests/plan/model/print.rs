@@ -1,0 +1,123 @@
+//! A world as a hash that does not depend on which numbers were drawn, and as text.
+
+use super::{Claim, Pod, World};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Gives drawn numbers the order in which they are met.
+#[derive(Default)]
+struct Names {
+    met: BTreeMap<u128, usize>,
+}
+
+impl Names {
+    fn of(&mut self, number: impl Into<u128>) -> usize {
+        let next = self.met.len();
+        *self.met.entry(number.into()).or_insert(next)
+    }
+
+    fn hex(&mut self, hex: raftkv_api::Hex128) -> usize {
+        self.of(u128::from_be_bytes(hex.0))
+    }
+}
+
+impl World {
+    /// Two worlds in which the same can happen have the same fingerprint.
+    pub fn fingerprint(&self) -> u64 {
+        let (mut hash, mut names) = (DefaultHasher::new(), Names::default());
+        let seed = |names: &mut Names, seed: Option<raftkv_operator::plan::Seed>| {
+            seed.map(|seed| (names.hex(seed.cluster_id), names.hex(seed.incarnation)))
+        };
+        let super::Spec { replicas, suspend, paused, strict, replace, template } = &self.spec;
+        let replace = replace.map(|it| (it.ordinal, it.member_id));
+        (replicas, suspend, paused, strict, replace, template).hash(&mut hash);
+        (self.deleted, self.room, self.cut, &self.machines, self.budget).hash(&mut hash);
+        self.children
+            .iter()
+            .map(|(child, owner)| (child, owner.map(|uid| uid == self.uid)))
+            .for_each(|it| it.hash(&mut hash));
+        for claim in self.claims.values() {
+            self.hash_claim(claim, &mut names, &mut hash);
+        }
+        for (ordinal, pod) in &self.pods {
+            (ordinal, self.pod_parts(*ordinal, pod)).hash(&mut hash);
+        }
+        self.claims.keys().for_each(|ordinal| ordinal.hash(&mut hash));
+        if let Some(set) = &self.set {
+            let ours = set.owner == self.uid;
+            (ours, set.replicas, set.template, set.seen_template, seed(&mut names, set.bootstrap)).hash(&mut hash);
+        }
+        self.latch.cluster_id.map(|id| names.hex(id)).hash(&mut hash);
+        (seed(&mut names, self.latch.bootstrap), self.latch.bootstrapped).hash(&mut hash);
+        self.memory.members.hash(&mut hash);
+        for (ordinal, blank) in &self.memory.blank {
+            (ordinal, names.hex(*blank)).hash(&mut hash);
+        }
+        for (genesis, raft) in &self.rafts {
+            (names.of(*genesis), names.hex(raft.cluster_id), raft.leader).hash(&mut hash);
+            self.hash_conf(*genesis, raft.log.len(), &mut names, &mut hash);
+        }
+        hash.finish()
+    }
+
+    fn pod_parts(&self, ordinal: u32, pod: &Pod) -> impl Hash {
+        let runs = self.applied(pod).zip(self.disk(ordinal)).and_then(|(applied, disk)| {
+            let member = disk.member.as_ref()?;
+            let raft = &self.rafts[&member.genesis];
+            Some((raft.conf_at(applied.max(1)).1 == raft.conf_index(), applied.min(1), raft.log.len() - applied))
+        });
+        let stage = std::mem::discriminant(&pod.stage);
+        (pod.template, pod.terminating, pod.machine, stage, pod.ready, runs)
+    }
+
+    fn hash_claim(&self, claim: &Claim, names: &mut Names, hash: &mut DefaultHasher) {
+        let owner = claim.owner.map(|it| (names.hex(it.cluster_id), it.member_id, names.hex(it.incarnation)));
+        let made_before = self.set.as_ref().map(|set| claim.created < set.created);
+        let ours = claim.cluster_uid.map(|uid| uid == self.uid);
+        (owner, made_before, ours, claim.terminating, claim.machine).hash(hash);
+        let Some(disk) = &claim.disk else { return };
+        names.of(disk.incarnation).hash(hash);
+        let Some(member) = &disk.member else { return };
+        (names.of(member.genesis), member.id, member.quarantined, member.told_removed).hash(hash);
+        let len = self.rafts[&member.genesis].log.len();
+        ((len - member.matched).min(4), (len - member.durable).min(4), member.matched.min(1)).hash(hash);
+        self.hash_conf(member.genesis, member.durable.max(1), names, hash);
+    }
+
+    fn hash_conf(&self, genesis: u64, at: usize, names: &mut Names, hash: &mut DefaultHasher) {
+        let conf = self.rafts[&genesis].conf_at(at).0;
+        (&conf.voters, &conf.outgoing, conf.next_id, conf.formed).hash(hash);
+        for (id, member) in &conf.members {
+            (id, &member.name, names.of(member.incarnation)).hash(hash);
+        }
+        for (id, (member, _)) in &conf.removed {
+            (id, &member.name, names.of(member.incarnation)).hash(hash);
+        }
+    }
+
+    /// The world in lines, for whoever reads a failure.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let spec = &self.spec;
+        let _ = writeln!(text, "spec {spec:?}\nlatch {:?} blank {:?}", self.latch, self.memory.blank);
+        if let Some(set) = &self.set {
+            let _ = writeln!(text, "set replicas {} {:?} bootstrap {:?}", set.replicas, set.template, set.bootstrap);
+        }
+        for (ordinal, claim) in &self.claims {
+            let _ = writeln!(text, "claim {ordinal} {claim:?}");
+        }
+        for (ordinal, pod) in &self.pods {
+            let _ = writeln!(text, "pod {ordinal} {pod:?}");
+        }
+        for (genesis, raft) in &self.rafts {
+            let _ = writeln!(text, "raft {genesis} leader {:?} log {} {:?}", raft.leader, raft.log.len(), raft.conf());
+        }
+        for condition in &self.status.conditions {
+            let (kind, status) = (&condition.type_, &condition.status);
+            let _ = writeln!(text, "{kind}={status} {}: {}", condition.reason, condition.message);
+        }
+        let _ = writeln!(text, "operation {:?} message {:?}", self.status.operation, self.status.message);
+        text
+    }
+}

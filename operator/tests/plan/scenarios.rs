@@ -1,0 +1,258 @@
+//! The scenarios of the end-to-end tests, and the ones that no test can wait for, from every state that they reach.
+
+use super::explore::{Expect, Scenario, explore};
+use super::model::World;
+use super::model::script::Event;
+
+/// States of one scenario, at most.
+const STATES_MAX: usize = 3_000;
+
+/// A cluster that was applied and has come to rest.
+pub fn standing(replicas: u32) -> World {
+    let mut world = World::new(replicas, 5);
+    for _ in 0..80 {
+        world.step_kube();
+        world.step_rafts();
+        world.pass();
+    }
+    assert_eq!(world.broken, None);
+    assert_eq!(world.lacks(), None, "{}", world.text());
+    world
+}
+
+fn run(name: &'static str, start: World, first: Expect, script: Vec<(Event, Expect)>) {
+    let scenario = Scenario { name, start, first, script, states_max: STATES_MAX };
+    let states = explore(&scenario);
+    println!("{name}: {states} states{}", if states == STATES_MAX { " (cut)" } else { "" });
+}
+
+use Event::*;
+use Expect::{Either, Quiet, Ready, Stuck};
+
+#[test]
+fn apply_three() {
+    run("apply three", World::new(3, 5), Ready, vec![]);
+}
+
+#[test]
+fn apply_one() {
+    run("apply one", World::new(1, 5), Ready, vec![]);
+}
+
+#[test]
+fn up_and_down() {
+    let script = vec![(Replicas(5), Ready), (Replicas(3), Ready), (Replicas(1), Ready), (Replicas(3), Ready)];
+    run("up and down", standing(3), Ready, script);
+}
+
+#[test]
+fn two_edits_at_once() {
+    run("two edits at once", standing(3), Ready, vec![(Replicas(5), Ready), (Replicas(1), Ready)]);
+}
+
+#[test]
+fn a_lost_disk() {
+    for lost in 0..3 {
+        run("a lost disk", standing(3), Ready, vec![(LoseDisk(lost), Ready)]);
+    }
+}
+
+#[test]
+fn a_deleted_pod() {
+    for gone in 0..3 {
+        run("a deleted pod", standing(3), Ready, vec![(DeletePod(gone), Ready), (DeletePod((gone + 1) % 3), Ready)]);
+    }
+}
+
+#[test]
+fn an_unschedulable_pod_withdrawn() {
+    let script = vec![
+        (Room(3), Ready),
+        (Replicas(5), Stuck(&["ScalingUp", "StartingPods", "PodNotStarting"])),
+        (Replicas(3), Ready),
+    ];
+    run("an unschedulable pod", standing(3), Ready, script);
+}
+
+#[test]
+fn a_bad_image_then_a_good_one() {
+    let bad = &["RollingUpdate", "PodNotStarting"];
+    let script = vec![(Image { bad: true }, Stuck(bad)), (Image { bad: false }, Ready)];
+    run("a bad image", standing(3), Ready, script);
+}
+
+#[test]
+fn a_bad_image_from_the_beginning() {
+    let mut world = World::new(3, 5);
+    world.spec.template.bad = true;
+    let bad = &["Bootstrapping", "PodNotStarting"];
+    run("a bad image from the beginning", world, Stuck(bad), vec![(Image { bad: false }, Ready)]);
+}
+
+#[test]
+fn a_rolling_update() {
+    for replicas in [1, 2, 3] {
+        run("a rolling update", standing(replicas), Ready, vec![(Image { bad: false }, Ready)]);
+    }
+}
+
+#[test]
+fn suspend_and_back() {
+    for replicas in [1, 3] {
+        run(
+            "suspend",
+            standing(replicas),
+            Ready,
+            vec![(Suspend(true), Stuck(&["Suspended"])), (Suspend(false), Ready)],
+        );
+    }
+}
+
+#[test]
+fn suspended_from_the_beginning() {
+    let script = vec![(Suspend(true), Stuck(&["Suspended"])), (Suspend(false), Ready)];
+    run("suspended from the beginning", World::new(3, 5), Ready, script);
+}
+
+#[test]
+fn the_set_scaled_by_hand() {
+    for pods in [0, 1, 2, 5] {
+        run("the set scaled by hand", standing(3), Ready, vec![(ScaleSet(pods), Ready)]);
+    }
+}
+
+#[test]
+fn the_set_scaled_by_hand_during_a_scale_down() {
+    for pods in [0, 1, 4, 7] {
+        run("the set scaled by hand", standing(5), Ready, vec![(Replicas(3), Ready), (ScaleSet(pods), Ready)]);
+    }
+}
+
+#[test]
+fn applied_again_with_its_volumes() {
+    run("applied again", standing(3), Ready, vec![(Delete, Quiet), (Apply(3), Ready)]);
+}
+
+#[test]
+fn applied_again_smaller_and_larger() {
+    run("applied again, 1", standing(3), Ready, vec![(Delete, Quiet), (Apply(1), Ready)]);
+    run("applied again, 5", standing(3), Ready, vec![(Delete, Quiet), (Apply(5), Ready)]);
+}
+
+/// A cluster that was deleted, with all pods gone.
+fn deleted(replicas: u32) -> World {
+    let mut world = standing(replicas);
+    world.happen(Delete);
+    for _ in 0..4 {
+        world.step_kube();
+    }
+    world
+}
+
+#[test]
+fn applied_again_without_a_volume() {
+    for lost in 0..3 {
+        let mut world = deleted(3);
+        world.happen(DropVolume(lost));
+        run("applied again without a volume", world, Quiet, vec![(Apply(3), Ready)]);
+    }
+}
+
+#[test]
+fn applied_again_without_two_volumes() {
+    for kept in 0..3 {
+        let mut world = deleted(3);
+        (0..3).filter(|at| *at != kept).for_each(|at| world.happen(DropVolume(at)));
+        run("applied again without two volumes", world, Quiet, vec![(Apply(3), Stuck(&["ForeignVolumes"]))]);
+    }
+}
+
+#[test]
+fn volumes_of_two_clusters() {
+    let mut world = deleted(3);
+    world.happen(MixVolume(1));
+    run("volumes of two clusters", world, Quiet, vec![(Apply(3), Stuck(&["ForeignVolumes"]))]);
+}
+
+#[test]
+fn a_wiped_status() {
+    run("a wiped status", standing(3), Ready, vec![(WipeStatus, Ready)]);
+    run("a wiped status while it grows", standing(3), Ready, vec![(Replicas(4), Ready), (WipeStatus, Ready)]);
+}
+
+#[test]
+fn a_status_wiped_at_the_beginning() {
+    run("a status wiped at the beginning", World::new(3, 5), Ready, vec![(WipeStatus, Ready)]);
+}
+
+#[test]
+fn a_lower_place_is_dead_during_a_scale_down() {
+    let waits = &["ScalingDown", "MemberUnreachable", "PodNotStarting"];
+    let script =
+        vec![(StopMachineOf(0), Stuck(&["MemberUnreachable"])), (Replicas(2), Stuck(waits)), (StartMachines, Ready)];
+    run("a lower place is dead", standing(3), Ready, script);
+}
+
+#[test]
+fn a_lost_machine() {
+    for lost in 0..3 {
+        run("a lost machine", standing(3), Ready, vec![(LoseMachineOf(lost), Ready)]);
+        run("a machine out of service", standing(3), Ready, vec![(OutOfService(lost), Ready)]);
+    }
+}
+
+#[test]
+fn a_member_given_up_by_a_person() {
+    let script = vec![(StopMachineOf(1), Stuck(&["MemberUnreachable"])), (Replace(1), Ready), (StartMachines, Ready)];
+    run("given up by a person", standing(3), Ready, script);
+}
+
+#[test]
+fn quorum_lost_and_back() {
+    let lost = &["QuorumLost"];
+    let script = vec![(StopMachineOf(0), Quiet), (StopMachineOf(1), Stuck(lost)), (StartMachines, Ready)];
+    run("quorum lost", standing(3), Ready, script);
+}
+
+#[test]
+fn a_quarantined_member() {
+    for at in 0..3 {
+        run("a quarantined member", standing(3), Ready, vec![(Quarantine(at), Ready)]);
+    }
+}
+
+#[test]
+fn a_stranger_has_the_name() {
+    let mut world = World::new(3, 5);
+    world.happen(Stranger(true));
+    run("a stranger has the name", world, Stuck(&["NameTaken"]), vec![(Stranger(false), Ready)]);
+}
+
+#[test]
+fn a_joint_change_by_hand() {
+    run(
+        "a joint change",
+        standing(3),
+        Ready,
+        vec![(Replicas(4), Ready), (Joint, Ready), (Suspend(true), Stuck(&["Suspended"]))],
+    );
+}
+
+#[test]
+fn paused() {
+    let paused = &["Paused"];
+    let script = vec![(Pause(true), Quiet), (Replicas(5), Stuck(paused)), (Pause(false), Ready)];
+    run("paused", standing(3), Ready, script);
+}
+
+#[test]
+fn the_operator_is_cut_off() {
+    let script = vec![(Cut(true), Stuck(&["OperatorCannotReachPods"])), (Replicas(1), Quiet), (Cut(false), Ready)];
+    run("the operator is cut off", standing(3), Ready, script);
+}
+
+#[test]
+fn the_first_disk_is_lost_before_the_cluster_is_formed() {
+    let lost = &["SeedVolumeLost", "DiskLost", "QuorumLost", "ReplacingMember", "Forming"];
+    run("the first disk is lost early", World::new(3, 5), Ready, vec![(LoseDisk(0), Either(lost))]);
+}
