@@ -15,6 +15,8 @@ mod pod;
 mod secret;
 mod services;
 mod stateful_set;
+#[cfg(test)]
+mod tests;
 
 pub use budget::disruption_budget;
 pub use compare::differs;
@@ -110,9 +112,10 @@ fn metadata(cluster: &RaftKvCluster, child: &str) -> ObjectMeta {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! A cluster as the API server gives it, and an installation.
+    //! A cluster as the API server gives it, an installation, and golden files.
     use super::*;
     use serde_json::{Value, json};
+    use std::path::Path;
 
     /// The cluster `demo` in `team`, with this spec.
     pub(crate) fn cluster(spec: Value) -> RaftKvCluster {
@@ -132,5 +135,16 @@ pub(crate) mod testing {
             cluster_domain: "cluster.local".to_string(),
             cluster_reads: true,
         }
+    }
+
+    /// Compares with a file below `golden/`; UPDATE_GOLDENFILES=1 writes it.
+    pub(crate) fn golden(file: &str, head: &str, value: &impl serde::Serialize) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(file);
+        let text = format!("{head}{}", serde_yaml::to_string(value).unwrap());
+        if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, expected, "{} differs: look at it, then UPDATE_GOLDENFILES=1", path.display());
     }
 }
