@@ -1,5 +1,6 @@
 //! What is kept of a scenario that failed, and the few lines of it that are printed.
 
+use crate::harness::load_pod;
 use crate::harness::operator::Operator;
 use crate::harness::scene::Scene;
 use crate::harness::site::Site;
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a log that are kept.
 const LOG_LINES: u32 = 400;
-/// Lines of a file that are printed.
+/// Lines of a file that are printed, and what is printed of each.
 const PRINTED_LINES: usize = 15;
+const PRINTED_CHARS: usize = 300;
 
 /// Writes down what can be seen, and returns what to print. A part that cannot be got says why in its own file.
 pub fn collect(site: &Site, scenario: &str, error: &anyhow::Error) -> String {
@@ -19,9 +21,7 @@ pub fn collect(site: &Site, scenario: &str, error: &anyhow::Error) -> String {
     let mut text = format!("FAILED {scenario}: {error:#}\n");
     for (title, file) in [("status", "clusters.txt"), ("last events", "events.txt"), ("operator", "operator.log")] {
         let content = fs::read_to_string(directory.join(file)).unwrap_or_default();
-        let lines: Vec<&str> = content.lines().collect();
-        let shown = &lines[lines.len().saturating_sub(PRINTED_LINES)..];
-        text.push_str(&format!("  {title}:\n{}", shown.iter().map(|line| format!("    {line}\n")).collect::<String>()));
+        text.push_str(&format!("  {title}:\n{}", excerpt(&content, scenario, file == "operator.log")));
     }
     if let Err(error) = written {
         text.push_str(&format!("  not everything could be kept: {error:#}\n"));
@@ -30,6 +30,15 @@ pub fn collect(site: &Site, scenario: &str, error: &anyhow::Error) -> String {
     text.push_str(&format!("  the cluster:        {}\n", site.shell_prefix()));
     text.push_str(&format!("  again:              cargo test -p raftkv-e2e --test e2e -- {scenario}\n"));
     text
+}
+
+/// The last lines; of a log that all scenarios share, those about this one.
+fn excerpt(content: &str, scenario: &str, is_shared: bool) -> String {
+    let ours = |line: &&str| !is_shared || line.contains(&format!("e2e-{scenario}"));
+    let lines: Vec<&str> = content.lines().filter(ours).collect();
+    let shown = &lines[lines.len().saturating_sub(PRINTED_LINES)..];
+    let line = |line: &&str| format!("    {}\n", line.chars().take(PRINTED_CHARS).collect::<String>());
+    shown.iter().map(line).collect()
 }
 
 fn write_all(site: &Site, scenario: &str, directory: &Path, error: &anyhow::Error) -> Result<()> {
@@ -52,6 +61,9 @@ fn write_all(site: &Site, scenario: &str, directory: &Path, error: &anyhow::Erro
         for pod in get(&["get", "pods", "-o", "name"]).lines().filter_map(|line| line.strip_prefix("pod/")) {
             let tail = format!("--tail={LOG_LINES}");
             fs::write(file(&format!("{pod}.log")), get(&["logs", pod, "--timestamps", &tail]))?;
+            if pod.starts_with(load_pod::PREFIX) {
+                fs::write(file(&format!("{pod}.json")), or_why(load_pod::raw_report(site, namespace, pod)))?;
+            }
             let before =
                 site.try_kubectl(&["-n", namespace, "logs", pod, "--previous", "--timestamps", &tail], None)?;
             if before.success {

@@ -3,6 +3,7 @@
 
 use crate::harness::cluster::Cluster;
 use crate::harness::scene::Scene;
+use crate::harness::site::Site;
 use crate::harness::wait::holds;
 use crate::load::report::Report;
 use anyhow::{Context, Result};
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 
 /// Its port.
 const PORT: u16 = 8080;
+
+/// The names of its pods begin with it.
+pub const PREFIX: &str = "load-";
 
 /// A load that was started.
 pub struct LoadPod<'a> {
@@ -23,7 +27,7 @@ impl<'a> LoadPod<'a> {
     /// Starts it; it waits for the cluster, if that is not there yet.
     pub fn start(cluster: &Cluster<'a>) -> Result<LoadPod<'a>> {
         let scene = cluster.scene;
-        let load = LoadPod { scene, cluster: cluster.name.clone(), pod: format!("load-{}", cluster.name) };
+        let load = LoadPod { scene, cluster: cluster.name.clone(), pod: format!("{PREFIX}{}", cluster.name) };
         let endpoint = scene.client_url(&cluster.name);
         let mut spec = json!({
             "restartPolicy": "Never",
@@ -56,7 +60,7 @@ impl<'a> LoadPod<'a> {
 
     /// What it tells.
     pub fn report(&self) -> Result<Report> {
-        read(&self.scene.site.api().raw(&self.url("report"), None)?)
+        read(&raw_report(self.scene.site, &self.scene.namespace, &self.pod)?)
     }
 
     /// Waits until it has written and read.
@@ -110,8 +114,17 @@ impl<'a> LoadPod<'a> {
     }
 
     fn url(&self, what: &str) -> String {
-        format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/{what}", self.scene.namespace, self.pod)
+        path(&self.scene.namespace, &self.pod, what)
     }
+}
+
+/// What the load in this pod tells, as it tells it.
+pub fn raw_report(site: &Site, namespace: &str, pod: &str) -> Result<String> {
+    site.api().raw(&path(namespace, pod, "report"), None)
+}
+
+fn path(namespace: &str, pod: &str, what: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy/{what}")
 }
 
 fn read(text: &str) -> Result<Report> {

@@ -5,7 +5,7 @@ use crate::load::account::{Account, Found, Key, PREFIX, Settled, Write};
 use crate::load::report::Report;
 use anyhow::{Context, Result};
 use raftkv_api::{Code, Outcome};
-use raftkvctl::client::{Client, Condition, Error, Policy, RangeQuery, ReadOptions};
+use raftkvctl::client::{Cause, Client, Condition, Error, Policy, RangeQuery, ReadOptions};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,10 +75,10 @@ impl Load {
         let load = Load { shared: Arc::new(shared) };
         let mut tasks = JoinSet::new();
         for writer in 0..load.shared.plan.writers {
-            tasks.spawn(load.clone().write(writer, load.client()?));
+            tasks.spawn(load.clone().write(writer, load.line()?));
         }
         for _ in 0..load.shared.plan.readers {
-            tasks.spawn(load.clone().read(load.client()?));
+            tasks.spawn(load.clone().read(load.line()?));
         }
         Ok((load, tasks))
     }
@@ -126,19 +126,19 @@ impl Load {
         *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 
-    async fn write(self, writer: u32, client: Client) {
+    async fn write(self, writer: u32, mut line: Line) {
         let mut pace = ticker(self.shared.plan.write_every);
         for nth in 0_u32.. {
             pace.tick().await;
             let key = Key { writer, slot: nth % KEYS_PER_WRITER };
-            if self.is_stopping() || !self.write_one(key, &client).await {
+            if self.is_stopping() || !self.write_one(key, &mut line).await {
                 return;
             }
         }
     }
 
     /// One write until it stands; `false` when this writer cannot go on.
-    async fn write_one(&self, key: Key, client: &Client) -> bool {
+    async fn write_one(&self, key: Key, line: &mut Line) -> bool {
         let write = self.account().begin_write(key);
         let condition = match write.after_revision {
             0 => Condition::Absent,
@@ -150,7 +150,7 @@ impl Load {
         let mut deadline = None;
         loop {
             again.tick().await;
-            let error = match client.put(key.name().as_bytes(), value.clone().into(), condition).await {
+            let error = match line.client.put(key.name().as_bytes(), value.clone().into(), condition).await {
                 Ok(put) => {
                     let at_ms = self.now_ms();
                     self.account().acknowledged(&write, put.revision, put.version, at_ms);
@@ -158,6 +158,7 @@ impl Load {
                 }
                 Err(error) => error,
             };
+            line.after(&error);
             match after(&error) {
                 After::Again => self.account().failed(error.to_string()),
                 After::Unknown => {
@@ -171,7 +172,7 @@ impl Load {
                 }
             }
             if doubtful {
-                match self.settle(&write, client).await {
+                match self.settle(&write, line).await {
                     Some(Settled::Took) => return true,
                     Some(Settled::NotYet) => {}
                     Some(Settled::Broken) | None => return false,
@@ -185,12 +186,12 @@ impl Load {
     }
 
     /// Reads until there is an answer; `None` when the load stops before.
-    async fn settle(&self, write: &Write, client: &Client) -> Option<Settled> {
+    async fn settle(&self, write: &Write, line: &mut Line) -> Option<Settled> {
         let mut again = ticker(AGAIN_EVERY);
         let mut deadline = None;
         loop {
             again.tick().await;
-            if let Some(found) = self.read_one(write.key, client).await {
+            if let Some(found) = self.read_one(write.key, line).await {
                 let at_ms = self.now_ms();
                 return Some(self.account().settle(write, found.as_ref(), at_ms));
             }
@@ -201,7 +202,7 @@ impl Load {
         }
     }
 
-    async fn read(self, client: Client) {
+    async fn read(self, mut line: Line) {
         let mut pace = ticker(self.shared.plan.read_every);
         for nth in 0_usize.. {
             pace.tick().await;
@@ -214,15 +215,15 @@ impl Load {
                 keys.get(nth % keys.len().max(1)).copied()
             };
             if let Some(key) = key {
-                self.read_one(key, &client).await;
+                self.read_one(key, &mut line).await;
             }
         }
     }
 
     /// One linearizable read, into the account; `None` when it was not answered.
-    async fn read_one(&self, key: Key, client: &Client) -> Option<Option<Found>> {
+    async fn read_one(&self, key: Key, line: &mut Line) -> Option<Option<Found>> {
         let read = self.account().begin_read(key);
-        let answer = client.get(key.name().as_bytes(), ReadOptions::default()).await;
+        let answer = line.client.get(key.name().as_bytes(), ReadOptions::default()).await;
         let at_ms = self.now_ms();
         match answer {
             Ok(Some(answer)) => {
@@ -235,6 +236,7 @@ impl Load {
                 Some(None)
             }
             Err(error) => {
+                line.after(&error);
                 self.account().failed(error.to_string());
                 None
             }
@@ -261,8 +263,25 @@ impl Load {
         self.shared.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self) -> Result<Client> {
-        client(&self.shared.plan.endpoint)
+    fn line(&self) -> Result<Line> {
+        let endpoint = self.shared.plan.endpoint.clone();
+        Ok(Line { client: client(&endpoint)?, endpoint })
+    }
+}
+
+/// The client of one writer or reader.
+struct Line {
+    endpoint: String,
+    client: Client,
+}
+
+impl Line {
+    /// A connection to somebody else is not kept: before the machines know where a new Service leads, its address may reach
+    /// whoever listens outside.
+    fn after(&mut self, error: &Error) {
+        if let (Cause::Foreign { .. }, Ok(client)) = (&error.cause, client(&self.endpoint)) {
+            self.client = client;
+        }
     }
 }
 
