@@ -162,11 +162,13 @@ fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     }
 }
 
-/// The claim holds the data of the member itself, or is tied to a machine that is gone.
+/// The volume is tied to a machine that is gone, or a person says that the member's is lost. One that can be attached to
+/// another machine is not: its pod just starts there.
 fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
     let machine = claim.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
-    claim.owner.is_some_and(|owner| owner.member_id == seat.id)
-        || machine.is_some_and(|machine| machine.is_gone_for_good())
+    let by_person = facts.desired.replace.is_some_and(|it| Some(it.ordinal) == seat.ordinal && it.member_id == seat.id);
+    machine.is_some_and(|machine| machine.is_gone_for_good())
+        || by_person && claim.owner.is_some_and(|owner| owner.member_id == seat.id)
 }
 
 /// The pod is one of a machine that is gone, which no kubelet will ever end.
