@@ -21,20 +21,19 @@ pub const WANTED: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(120);
 /// Machines that were disturbed come back within this.
 const MACHINES_MAX: Duration = Duration::from_secs(90);
-/// Only its containers restart within a second, so that only there an operator can be killed at every step.
-const ONLY_OURS: &str = "skipped: it stops machines or kills the operator at every step, and this cluster is not ours";
+/// Machines of somebody else are not ours to stop, and only ours restart a container within a second, which killing the operator
+/// at every step needs.
+const ONLY_OURS: &str = "skipped: it disturbs the cluster itself or counts on its settings, and this one is not ours";
 
 /// Whom a scenario disturbs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbs {
     /// Nobody outside its namespace.
     Nobody,
     /// The operator of all: it runs alone.
     Operator,
-    /// The operator, in a way that needs our kubelets: it runs alone, and on our own cluster only.
-    OperatorOften,
-    /// Machines: it runs alone, and on our own cluster only.
-    Machines,
+    /// The Kubernetes cluster itself, or it counts on what only our own one does: it runs alone, and there only.
+    Cluster,
 }
 
 /// A story.
@@ -150,7 +149,7 @@ impl Run {
     }
 
     fn alone(&self, scenario: &Scenario) {
-        if !self.site.is_ours() && scenario.disturbs >= Disturbs::OperatorOften {
+        if !self.site.is_ours() && scenario.disturbs == Disturbs::Cluster {
             self.progress.say(scenario.name, ONLY_OURS);
             return self.ended(scenario, Duration::ZERO, How::Skipped);
         }

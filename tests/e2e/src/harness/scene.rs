@@ -48,6 +48,11 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
+    /// A namespace that is there already, and stays.
+    pub fn elsewhere(&self, namespace: &str) -> Scene<'a> {
+        Scene { namespace: namespace.to_string(), name: self.name.clone(), ..*self }
+    }
+
     fn make_namespace(&self) -> Result<()> {
         let labels = json!({
             "pod-security.kubernetes.io/enforce": "restricted",

@@ -12,7 +12,7 @@ mod size;
 mod volumes;
 
 use crate::harness::runner::{Disturbs, Scenario, WANTED};
-use crate::harness::{Cluster, LoadPod, Scene};
+use crate::harness::{LoadPod, Scene};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const LEFT_ALONE: Duration = Duration::from_secs(5);
 /// Every scenario: those that disturb nobody run together, the long ones first.
 #[rustfmt::skip] // One line each, so that it reads as a table.
 pub fn all() -> Vec<Scenario> {
-    use Disturbs::{Machines, Nobody, Operator, OperatorOften};
+    use Disturbs::{Cluster, Nobody, Operator};
     vec![
         story("scale-3-5-3-1-3", "kubectl scale up and down, under load", Nobody, size::scale_up_and_down),
         story("two-clusters-and-two-namespaces", "two clusters in one namespace, and one name in two", Nobody, names::two_clusters_and_two_namespaces),
@@ -50,13 +50,13 @@ pub fn all() -> Vec<Scenario> {
         story("operator-upgrade", "helm upgrade: the CRD's changes arrive, clusters do not notice", Operator, operator::upgrade),
         long("operator-uninstalled", "helm uninstall: clusters and data stay; another release takes over", 90, Operator, operator::uninstalled),
         long("two-namespaced-operators", "two installs, each with its namespace", 90, Operator, operator::two_namespaced),
-        long("readme-quickstart", "the three commands of the README", 120, Operator, quickstart::three_commands),
-        long("operator-killed-growing", "killed after every action while it forms a cluster and scales it up", 90, OperatorOften, operator::killed_growing),
-        long("operator-killed-shrinking", "killed after every action while it replaces a member and scales down", 90, OperatorOften, operator::killed_shrinking),
-        story("drain-and-uncordon", "kubectl drain against the budget, and uncordon", Machines, machines::drain_and_uncordon),
-        long("machine-restarted", "a machine is stopped and started", 90, Machines, machines::restarted),
-        long("machine-away-a-minute", "a machine is away for a minute: nobody is replaced", 150, Machines, machines::away_a_minute),
-        long("machine-gone-for-good", "a machine is gone, and back after its member was replaced", 150, Machines, machines::gone_for_good),
+        long("readme-quickstart", "the three commands of the README", 120, Cluster, quickstart::three_commands),
+        long("operator-killed-growing", "killed after every action while it forms a cluster and scales it up", 90, Cluster, operator::killed_growing),
+        long("operator-killed-shrinking", "killed after every action while it replaces a member and scales down", 90, Cluster, operator::killed_shrinking),
+        story("drain-and-uncordon", "kubectl drain against the budget, and uncordon", Cluster, machines::drain_and_uncordon),
+        long("machine-restarted", "a machine is stopped and started", 90, Cluster, machines::restarted),
+        long("machine-away-a-minute", "a machine is away for a minute: nobody is replaced", 150, Cluster, machines::away_a_minute),
+        long("machine-gone-for-good", "a machine is gone, and back after its member was replaced", 150, Cluster, machines::gone_for_good),
     ]
 }
 
@@ -76,12 +76,16 @@ fn long(
 }
 
 /// A cluster `demo` of so many members that serves, and its load.
-fn ready<'a>(scene: &'a Scene<'a>, replicas: u32) -> Result<(Cluster<'a>, LoadPod<'a>)> {
+fn ready<'a>(scene: &'a Scene<'a>, replicas: u32) -> Result<(crate::harness::Cluster<'a>, LoadPod<'a>)> {
     ready_with(scene, replicas, json!({}))
 }
 
 /// The same with further fields of the spec.
-fn ready_with<'a>(scene: &'a Scene<'a>, replicas: u32, more: Value) -> Result<(Cluster<'a>, LoadPod<'a>)> {
+fn ready_with<'a>(
+    scene: &'a Scene<'a>,
+    replicas: u32,
+    more: Value,
+) -> Result<(crate::harness::Cluster<'a>, LoadPod<'a>)> {
     let demo = scene.cluster("demo");
     let load = LoadPod::start(&demo)?;
     let begun = Instant::now();

@@ -1,7 +1,6 @@
 //! The README's quickstart on Kubernetes, as a reader would type it.
 
-use crate::harness::operator::Operator;
-use crate::harness::scene::Scene;
+use crate::harness::{Ending, Scene};
 use crate::scenarios::operator::PutBack;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -17,12 +16,29 @@ pub fn three_commands(scene: &Scene<'_>) -> Result<()> {
     let commands = commands(&readme).with_context(|| format!("README.md has no commands below '{MARK}'"))?;
     ensure!(commands.len() <= 3, "the quickstart has {} commands, and shall have three", commands.len());
     let _put_back = PutBack(scene);
-    Operator::of(scene.site).uninstall()?;
+    let users = scene.elsewhere("default");
+    let _gone = Gone(&users);
     for command in &commands {
         scene.say(command);
         scene.site.shell(command, COMMAND_MAX)?.expect_success()?;
     }
-    Ok(())
+    Ending::with(3).check_members(&users.cluster("demo"))
+}
+
+/// What the quickstart made goes when this goes.
+struct Gone<'a>(&'a Scene<'a>);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        for args in [
+            &["delete", "rkv", "demo", "--ignore-not-found"][..],
+            &["delete", "pvc", "-l", "raftkv.dev/cluster=demo", "--wait=false"],
+        ] {
+            if let Err(error) = self.0.kubectl(args) {
+                self.0.say(format!("{error:#}"));
+            }
+        }
+    }
 }
 
 /// The lines of the fenced block below the mark; one that ends with a backslash goes on in the next, comments are left out.

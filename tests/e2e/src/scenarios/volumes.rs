@@ -8,7 +8,7 @@ use crate::scenarios::{LEFT_ALONE, ready};
 use anyhow::{Context, Result, ensure};
 use raftkv_crds::{ConditionType, Reason};
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub fn reapply_volumes_kept(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
@@ -80,6 +80,8 @@ pub fn strangers_volume(scene: &Scene<'_>) -> Result<()> {
     scene.kubectl_with(&["create", "-f", "-"], &claim.to_string())?;
     let demo = scene.cluster("demo");
     let before = demo.claims()?.remove("raftkv-demo-0").context("the stranger's claim is not there")?;
+    // Kubernetes tells times in seconds: only then is it older than what the operator makes.
+    scene.stays(Duration::from_millis(1_100), "the claim is there", || demo.claims().map(drop))?;
     demo.apply(3)?;
     let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::ForeignVolumes)?;
     ensure!(message.contains("raftkv-demo-0"), "the volume is not named: {message}");
