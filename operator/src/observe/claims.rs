@@ -17,7 +17,7 @@ const NODE_NAME: &str = "metadata.name";
 
 /// Claims by ordinal. What they are tied to is looked up apart.
 pub(super) fn claims(cluster: &RaftKvCluster, claims: &[Arc<PersistentVolumeClaim>]) -> BTreeMap<Ordinal, ClaimSeen> {
-    claims.iter().filter_map(|claim| Some((ordinal(cluster, claim)?, seen(claim)))).collect()
+    claims.iter().filter_map(|claim| Some((ordinal(cluster, claim)?, seen(cluster, claim)))).collect()
 }
 
 pub(super) fn ordinal(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> Option<Ordinal> {
@@ -30,8 +30,9 @@ pub(super) fn is_unlabelled(cluster: &RaftKvCluster, claim: &PersistentVolumeCla
     claim.labels().get(label::CLUSTER).is_none_or(|of| of != name(cluster))
 }
 
-fn seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
+fn seen(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> ClaimSeen {
     ClaimSeen {
+        by_set: !is_unlabelled(cluster, claim),
         uid: claim.uid().unwrap_or_default(),
         resource_version: claim.resource_version().unwrap_or_default(),
         created: claim.creation_timestamp().map(|time| time.0).unwrap_or_default(),

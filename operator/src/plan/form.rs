@@ -15,7 +15,8 @@ const FIRST_MEMBER_ID: u64 = 1;
 pub(crate) fn is_foreign(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
     match (&claim.cluster_uid, facts.seen.ours()) {
         (Some(uid), _) => *uid != facts.desired.uid,
-        (None, Some(set)) => claim.created < set.created,
+        // Times are whole seconds, so that a stranger's claim may seem to be as young as the StatefulSet.
+        (None, Some(set)) => !claim.by_set || claim.created < set.created,
         (None, None) => true,
     }
 }

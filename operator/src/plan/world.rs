@@ -195,6 +195,8 @@ pub struct ClaimSeen {
     pub resource_version: String,
     /// When it was made.
     pub created: Timestamp,
+    /// It has the label [`raftkv_crds::label::CLUSTER`], as every claim that a StatefulSet of this name made.
+    pub by_set: bool,
     /// The label [`raftkv_crds::label::CLUSTER_UID`].
     pub cluster_uid: Option<String>,
     /// Whose data it holds, as it was annotated.

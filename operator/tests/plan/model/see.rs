@@ -207,6 +207,7 @@ fn see_claim(claim: &Claim) -> ClaimSeen {
         uid: claim.uid.to_string(),
         resource_version: claim.version.to_string(),
         created: time(claim.created),
+        by_set: true,
         cluster_uid: claim.cluster_uid.map(uid),
         owner: claim.owner,
         terminating: claim.terminating,
