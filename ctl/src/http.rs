@@ -17,8 +17,8 @@ use tokio::time::{timeout, timeout_at};
 
 /// A connection that is not established by then counts as refused.
 const CONNECT_TIMEOUT_MS: u64 = 2_000;
-/// An idle connection older than this is not reused: the node may be about to close it, and a write that
-/// crosses with the close would end unknown for nothing.
+/// An idle connection older than this is not reused, unless the caller knows better: whoever is at its other end may be
+/// about to close it, and a write that crosses with the close would end unknown for nothing.
 const IDLE_MAX_MS: u64 = 4_000;
 /// Idle connections kept for one endpoint.
 const IDLE_CONNECTIONS_MAX: usize = 256;
@@ -107,6 +107,7 @@ pub(crate) struct Endpoint {
     url: String,
     authority: String,
     idle: Mutex<Vec<Idle>>,
+    idle_max: Duration,
 }
 
 impl Endpoint {
@@ -127,7 +128,13 @@ impl Endpoint {
             return Err(bad("it has no port"));
         }
         let authority = authority.to_string();
-        Ok(Endpoint { url: format!("http://{authority}"), authority, idle: Mutex::default() })
+        let idle_max = Duration::from_millis(IDLE_MAX_MS);
+        Ok(Endpoint { url: format!("http://{authority}"), authority, idle: Mutex::default(), idle_max })
+    }
+
+    /// Idle connections are reused for this long.
+    pub(crate) fn keeping_idle(self, idle_max: Duration) -> Self {
+        Endpoint { idle_max, ..self }
     }
 
     /// The URL in its normal form: no trailing slash.
@@ -205,7 +212,7 @@ impl Endpoint {
     async fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         loop {
             let idle = self.idle.lock().expect("no code panics while it holds this lock").pop()?;
-            let fresh = idle.since.elapsed() < Duration::from_millis(IDLE_MAX_MS);
+            let fresh = idle.since.elapsed() < self.idle_max;
             let mut sender = idle.sender;
             let ready = timeout(Duration::from_millis(CONNECT_TIMEOUT_MS), sender.ready());
             if fresh && matches!(ready.await, Ok(Ok(()))) {

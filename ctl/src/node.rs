@@ -25,6 +25,8 @@ pub const READ_TIMEOUT_MS: u64 = 8_000;
 pub const STATUS_TIMEOUT_MS: u64 = 2_000;
 /// A change: longer than the node's own limit of 15 s.
 pub const CHANGE_TIMEOUT_MS: u64 = 20_000;
+/// An idle connection is reused for this long. A node closes its own after 75 s, and there is no proxy in between.
+const IDLE_MAX_MS: u64 = 30_000;
 /// What `X-Raftkv-Cluster` says of a node that belongs to no cluster.
 const NO_CLUSTER: &str = "none";
 /// Hex digits of a token.
@@ -94,7 +96,8 @@ pub struct NodeClient {
 impl NodeClient {
     /// `url` is an admin URL, `http://host:port`.
     pub fn new(url: &str, token: Token) -> Result<Self, EndpointError> {
-        Ok(NodeClient { endpoint: Endpoint::new(url)?, token })
+        let endpoint = Endpoint::new(url)?.keeping_idle(Duration::from_millis(IDLE_MAX_MS));
+        Ok(NodeClient { endpoint, token })
     }
 
     /// The URL in its normal form.

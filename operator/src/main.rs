@@ -7,25 +7,29 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match operate(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("raftkv-operator: {}", whole(&error));
-            ExitCode::FAILURE
-        }
-    }
+    operate(Args::parse()).unwrap_or_else(|error| {
+        eprintln!("raftkv-operator: {}", whole(&error));
+        ExitCode::FAILURE
+    })
 }
 
 /// One thread is enough for what it does, and costs the least memory.
-fn operate(args: Args) -> anyhow::Result<()> {
+fn operate(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(url) = args.probe() {
-        return runtime.block_on(probe(url));
+        return runtime.block_on(probe(url)).map(|()| ExitCode::SUCCESS);
     }
     let (filter, format) = args.log();
     log_to_stderr(filter, format)?;
     let config = args.validate()?;
-    runtime.block_on(run(config))
+    Ok(match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Why the process ends is said in the form in which logs are collected.
+        Err(error) => {
+            tracing::error!("{}", whole(&error));
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// The error and its causes; one that its effect has told already is not told again.

@@ -141,3 +141,7 @@ impl Fleet {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -171,9 +171,7 @@ impl World {
             fuse: Fuse::default(),
         };
         let state = Cluster::new(&hands, &pushed);
-        let mut world = World { stores: stores(&api), api, hands, state, pushed, _stop: stop };
-        world.stores = empty();
-        world
+        World { api, hands, state, stores: empty(), pushed, _stop: stop }
     }
 
     async fn pass(&mut self) -> Result<Ended, PassError> {

@@ -18,6 +18,9 @@ use serde::de::DeserializeOwned;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
+/// HTTP 410: the resource version is older than what the API server remembers.
+const EXPIRED: u16 = 410;
+
 /// A cluster by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -125,6 +128,8 @@ fn wakes_of<K: Resource<DynamicType = ()>>(
             Ok(Event::Apply(object) | Event::Delete(object)) => key(&object).map(Wake::One),
             Ok(Event::InitDone) => Some(Wake::All),
             Ok(Event::Init | Event::InitApply(_)) => None,
+            // A watch that slept for too long is told to read the list anew, which is nothing to worry about.
+            Err(watcher::Error::WatchError(status)) if status.code == EXPIRED => None,
             Err(error) => {
                 tracing::warn!(kind = %K::kind(&()), %error, "a watch broke and is begun again");
                 None
