@@ -74,22 +74,22 @@ struct Finding {
 }
 
 /// Judges what was seen. `members` is the membership, when some node could read it: that takes a majority.
-pub(crate) fn report(nodes: &[NodeStatus], members: Option<&Members>) -> Report {
-    let view = View { nodes, members };
+pub(crate) fn report<'a>(nodes: impl IntoIterator<Item = &'a NodeStatus>, members: Option<&'a Members>) -> Report {
+    let view = View { nodes: nodes.into_iter().collect(), members };
     let hash_index = view.common_hash_index();
-    let mut rows: Vec<Row> = nodes.iter().map(|node| view.row(node, hash_index)).collect();
+    let mut rows: Vec<Row> = view.nodes.iter().map(|node| view.row(node, hash_index)).collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     Report { rows, hash_index, verdict: view.verdict() }
 }
 
 /// Whether members hold different data, or are not of one cluster: the one finding that cannot wait.
 pub(crate) fn data_differs(nodes: &[NodeStatus], members: Option<&Members>) -> bool {
-    View { nodes, members }.divergence().is_some()
+    View { nodes: nodes.iter().collect(), members }.divergence().is_some()
 }
 
 /// Everything that is known, and the questions that can be put to it.
 struct View<'a> {
-    nodes: &'a [NodeStatus],
+    nodes: Vec<&'a NodeStatus>,
     members: Option<&'a Members>,
 }
 

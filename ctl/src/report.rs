@@ -86,6 +86,26 @@ impl Failed {
         }
     }
 
+    /// The same at an endpoint of another name, if it has one.
+    pub(crate) fn at(mut self, name: impl Fn(&str) -> Option<String>) -> Failed {
+        let error = match &mut self {
+            Failed::Call(error) | Failed::Import { error, .. } => error,
+            Failed::NoKey { .. }
+            | Failed::Usage(_)
+            | Failed::Endpoint(_)
+            | Failed::Token(_)
+            | Failed::Format(_)
+            | Failed::Bytes(_)
+            | Failed::Io { .. }
+            | Failed::Kube(_)
+            | Failed::Unwell => return self,
+        };
+        if let Some(name) = name(&error.endpoint) {
+            error.endpoint = name;
+        }
+        self
+    }
+
     fn exit_code(&self) -> u8 {
         let missing = matches!(self.call().and_then(Error::code), Some(Code::KeyNotFound | Code::MemberNotFound));
         match self {

@@ -153,7 +153,14 @@ impl Bundle {
         }
         let claims = kubectl.json(&["get", "persistentvolumeclaims"]).await;
         let ours = |item: &Value| is_claim_of(item["metadata"]["name"].as_str().unwrap_or_default(), cluster);
-        self.read("objects/persistentvolumeclaims.json", claims.map(|list| only(list, ours)));
+        let claims = claims.map(|list| only(list, ours));
+        let volumes = claims.as_ref().ok().map(|list| texts(list, "/spec/volumeName")).unwrap_or_default();
+        self.read("objects/persistentvolumeclaims.json", claims);
+        if !volumes.is_empty() {
+            let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+            let read = kubectl.json(&[&["get", "persistentvolumes"], &volumes[..]].concat()).await;
+            self.read("objects/persistentvolumes.json", read);
+        }
         let events = kubectl.json(&["get", "events"]).await;
         let concerns = |item: &Value| {
             let name = item["involvedObject"]["name"].as_str().unwrap_or_default();
@@ -186,9 +193,14 @@ impl Bundle {
         let deployments = kubectl.json(&[&["get", "deployments.apps"], &everywhere[..]].concat()).await;
         self.read("operator/deployments.json", deployments);
         let pods = kubectl.json::<Value>(&[&["get", "pods"], &everywhere[..]].concat()).await;
-        let found: Vec<(String, String)> = pods.as_ref().ok().map(names).unwrap_or_default();
+        let find = |pointer: &str| pods.as_ref().ok().map(|list| texts(list, pointer)).unwrap_or_default();
+        let (namespaces, names) = (find("/metadata/namespace"), find("/metadata/name"));
         self.read("operator/pods.json", pods);
-        for (namespace, pod) in found {
+        if let Some(namespace) = namespaces.first() {
+            let leases = kubectl.in_namespace(namespace).json(&["get", "leases.coordination.k8s.io"]).await;
+            self.read("operator/leases.json", leases);
+        }
+        for (namespace, pod) in namespaces.into_iter().zip(names) {
             let there = kubectl.in_namespace(&namespace);
             self.log(&there, &pod, &[], &format!("operator/{namespace}.{pod}"), lines).await;
         }
@@ -237,7 +249,8 @@ impl Bundle {
     /// What is in it, what is not, and what could not be read.
     fn read_me(&self, seen: &Seen) -> String {
         let meta = &seen.cluster.metadata;
-        let mut text = format!("Report on RaftKvCluster {}/{} at {}\n\nFiles:\n", meta.namespace, meta.name, seen.now);
+        let mut text = format!("Report on RaftKvCluster {}/{} at ", meta.namespace, meta.name);
+        text.push_str(&format!("{}\n\nFiles:\n", seen.now.strftime("%Y-%m-%dT%H:%M:%SZ")));
         for (name, contents) in &self.files {
             text.push_str(&format!("  {name}, {}\n", bytes(contents.len() as u64)));
         }
@@ -274,10 +287,10 @@ fn only(mut list: Value, concerns: impl Fn(&Value) -> bool) -> Value {
     list
 }
 
-fn names(list: &Value) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+/// This field of each item that has it.
+fn texts(list: &Value, pointer: &str) -> Vec<String> {
     let items = list["items"].as_array().into_iter().flatten();
-    items.map(|item| (text(&item["metadata"]["namespace"]), text(&item["metadata"]["name"]))).collect()
+    items.filter_map(|item| Some(item.pointer(pointer)?.as_str()?.to_string())).collect()
 }
 
 /// The end of a log that is too long, from the beginning of a line on.

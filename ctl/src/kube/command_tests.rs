@@ -12,7 +12,7 @@ use clap::Parser;
 use flate2::read::GzDecoder;
 use raftkv_api::{Code, DecimalId, MemberRole, Outcome, Transferred};
 use serde_json::json;
-use std::io::Read;
+use std::io::{Read, Write};
 
 /// A value that a user wrote.
 const VALUE: &str = "a-value-of-a-user";
@@ -72,6 +72,9 @@ async fn a_named_pod_is_the_only_one_that_is_asked() {
     shown.fake.forward("demo-2", server.url());
     run(&shown.fake, &["get", KEY, "--pod", "demo-2"]).await.unwrap();
     assert_eq!(server.targets().len(), 1);
+    shown.fake.forward("demo-0", &Server::refusing().await);
+    let failed = run(&shown.fake, &["get", KEY, "--pod", "demo-0"]).await.unwrap_err();
+    assert!(failed.to_string().starts_with("pod demo-0: Connection refused"), "{failed}");
     let failed = run(&shown.fake, &["get", KEY, "--pod", "demo-7"]).await.unwrap_err();
     assert!(failed.to_string().contains("demo-7"), "{failed}");
 }
@@ -96,6 +99,34 @@ async fn many_keys_go_through_every_ready_pod() {
     run(&shown.fake, &["export", "--format", "jsonl", output.to_str().unwrap()]).await.unwrap();
     assert_eq!(std::fs::read_to_string(output).unwrap(), "");
     assert_eq!(server.targets().len(), 3);
+}
+
+#[tokio::test]
+async fn a_port_forward_that_ends_is_made_again_while_many_keys_move() {
+    let shown = World::healthy().show().await;
+    // It answers nothing that an import takes, so that the import goes on trying.
+    let server = Server::start([]).await;
+    for pod in ["demo-0", "demo-1", "demo-2"] {
+        shown.fake.forward(pod, server.url());
+    }
+    let mut input = tempfile::NamedTempFile::new().unwrap();
+    writeln!(input, "{}", json!({"key": KEY, "value": VALUE})).unwrap();
+    let restarted = async {
+        // All three are open before the first key is written.
+        shown.fake.until(|| !server.targets().is_empty()).await;
+        assert_eq!(shown.fake.forwards().len(), 3);
+        let pid = shown.fake.forwards().pop().unwrap();
+        std::process::Command::new("kill").arg(&pid).status().unwrap();
+        shown.fake.until(|| shown.fake.forwards().len() == 4).await;
+    };
+    let import = ["import", "--format", "jsonl", input.path().to_str().unwrap()];
+    tokio::select! {
+        result = run(&shown.fake, &import) => panic!("{result:?}"),
+        () = restarted => {}
+    }
+    let calls = shown.fake.calls();
+    let port = server.url().rsplit(':').next().unwrap().to_string();
+    assert!(calls.last().unwrap().contains(&format!(" {port}:2379 ")), "{:?}", calls.last());
 }
 
 #[tokio::test]

@@ -11,43 +11,74 @@ use crate::kube::args::{Data, Export, Through};
 use crate::kube::failed::KubeFailed;
 use crate::kube::find;
 use crate::kube::forward::{ADMIN_PORT, CLIENT_PORT, Forward};
-use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
+use crate::kube::kubectl::{Kubectl, Obstacle};
 use crate::kube::objects::Pod;
 use crate::node::Token;
 use crate::report::Failed;
 use crate::run::Context;
 use crate::{export, import, kv};
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often port-forwards are looked after while many keys move.
+const KEEP_EVERY_MS: u64 = 500;
 
 pub(crate) async fn put(kube: &Kube, data: Data<Put>) -> Result<(), Failed> {
     let way = Way::to_one(kube, &data.through, Need::Ready).await?;
-    kv::put(&way.context, data.args).await
+    let done = kv::put(&way.context, data.args).await;
+    done.map_err(|failed| way.named(failed))
 }
 
 pub(crate) async fn get(kube: &Kube, data: Data<Get>) -> Result<(), Failed> {
     let way = Way::to_one(kube, &data.through, Need::of_read(data.args.reading.stale)).await?;
-    kv::get(&way.context, data.args).await
+    let done = kv::get(&way.context, data.args).await;
+    done.map_err(|failed| way.named(failed))
 }
 
 pub(crate) async fn del(kube: &Kube, data: Data<Del>) -> Result<(), Failed> {
     let way = Way::to_one(kube, &data.through, Need::Ready).await?;
-    kv::del(&way.context, data.args).await
+    let done = kv::del(&way.context, data.args).await;
+    done.map_err(|failed| way.named(failed))
 }
 
 pub(crate) async fn range(kube: &Kube, data: Data<Range>) -> Result<(), Failed> {
     let way = Way::to_one(kube, &data.through, Need::of_read(data.args.reading.stale)).await?;
-    kv::range(&way.context, data.args).await
+    let done = kv::range(&way.context, data.args).await;
+    done.map_err(|failed| way.named(failed))
 }
 
 pub(crate) async fn import(kube: &Kube, data: Data<Import>) -> Result<(), Failed> {
-    let way = Way::to_many(kube, &data.through).await?;
-    import::import(&way.context, data.args).await
+    let mut way = Way::to_many(kube, &data.through).await?;
+    let done = tokio::select! {
+        done = import::import(&way.context, data.args) => done,
+        never = keep(&way.kubectl, &mut way.forwards) => match never {},
+    };
+    done.map_err(|failed| way.named(failed))
 }
 
 pub(crate) async fn export(kube: &Kube, data: Data<Export>) -> Result<(), Failed> {
-    let way = Way::to_many(kube, &data.through).await?;
+    let mut way = Way::to_many(kube, &data.through).await?;
     let Export { format, prefix, file } = data.args;
-    export::export(&way.context, crate::args::Export { format, node: None, prefix, file }).await
+    let done = tokio::select! {
+        done = export::export(&way.context, crate::args::Export { format, node: None, prefix, file }) => done,
+        never = keep(&way.kubectl, &mut way.forwards) => match never {},
+    };
+    done.map_err(|failed| way.named(failed))
+}
+
+/// Makes port-forwards again that have ended: the pod was restarted, or a connection broke. It never ends.
+async fn keep(kubectl: &Kubectl, forwards: &mut [(String, Forward)]) -> Infallible {
+    loop {
+        sleep(Duration::from_millis(KEEP_EVERY_MS)).await;
+        for (pod, forward) in
+            forwards.iter_mut().filter_map(|(pod, forward)| (!forward.is_alive()).then_some((pod, forward)))
+        {
+            // It is tried in the next round again. Meanwhile calls go to the other pods.
+            let _not_yet = forward.again(kubectl, pod).await;
+        }
+    }
 }
 
 /// What a pod must be for a command.
@@ -82,7 +113,8 @@ impl Need {
 /// Port-forwards, and a context whose endpoints they are. The way is there as long as the value.
 struct Way {
     context: Context,
-    _forwards: Vec<Forward>,
+    kubectl: Kubectl,
+    forwards: Vec<(String, Forward)>,
 }
 
 impl Way {
@@ -92,7 +124,7 @@ impl Way {
         let mut last = None;
         for pod in pods {
             match Forward::to(&kubectl, &pod, &[CLIENT_PORT]).await {
-                Ok(forward) => return Ok(Way::of(vec![forward], through.format.output)),
+                Ok(forward) => return Ok(Way::of(kubectl, vec![(pod, forward)], through.format.output)),
                 Err(error) if error.obstacle == Obstacle::Forbidden => return Err(KubeFailed::Kubectl(error).into()),
                 Err(error) => last = Some(error),
             }
@@ -103,19 +135,24 @@ impl Way {
     /// Through every pod that is ready.
     async fn to_many(kube: &Kube, through: &Through) -> Result<Way, Failed> {
         let Candidates { kubectl, cluster, pods } = candidates(kube, through, Need::Ready).await?;
-        let opened = open(&kubectl, pods, CLIENT_PORT).await;
-        let (forwards, errors): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
-        let forwards: Vec<Forward> = forwards.into_iter().flatten().collect();
-        match errors.into_iter().find_map(Result::err) {
-            Some(error) if forwards.is_empty() => Err(KubeFailed::Kubectl(error).into()),
-            None if forwards.is_empty() => Err(no_pod(&cluster, Need::Ready, &[]).into()),
-            Some(_) | None => Ok(Way::of(forwards, through.format.output)),
+        let forwards = open(&kubectl, pods, CLIENT_PORT).await?;
+        if forwards.is_empty() {
+            return Err(no_pod(&cluster, Need::Ready, &[]).into());
         }
+        Ok(Way::of(kubectl, forwards, through.format.output))
     }
 
-    fn of(forwards: Vec<Forward>, output: Output) -> Way {
-        let endpoints = forwards.iter().map(|forward| forward.url(CLIENT_PORT)).collect();
-        Way { context: context(endpoints, Vec::new(), None, output), _forwards: forwards }
+    /// The failure with the pod in the place of the address on this machine, which says nothing to anybody.
+    fn named(&self, failed: Failed) -> Failed {
+        failed.at(|endpoint| {
+            let pod = self.forwards.iter().find(|(_, forward)| forward.url(CLIENT_PORT) == endpoint);
+            pod.map(|(pod, _)| format!("pod {pod}"))
+        })
+    }
+
+    fn of(kubectl: Kubectl, forwards: Vec<(String, Forward)>, output: Output) -> Way {
+        let endpoints = forwards.iter().map(|(_, forward)| forward.url(CLIENT_PORT)).collect();
+        Way { context: context(endpoints, Vec::new(), None, output), kubectl, forwards }
     }
 }
 
@@ -150,19 +187,29 @@ fn no_pod(cluster: &str, need: Need, pods: &[Pod]) -> KubeFailed {
     KubeFailed::NoPod { cluster: cluster.to_string(), needed: need.words(), pods: pods.iter().map(state).collect() }
 }
 
-/// Forwards this port of each pod, all at the same time.
-pub(crate) async fn open(kubectl: &Kubectl, pods: Vec<String>, port: u16) -> Vec<Result<Forward, KubectlError>> {
+/// Forwards this port of each pod that takes it, all at the same time; an error when none does.
+async fn open(kubectl: &Kubectl, pods: Vec<String>, port: u16) -> Result<Vec<(String, Forward)>, KubeFailed> {
     let forward = |pod: String| {
         let kubectl = kubectl.clone();
-        async move { Forward::to(&kubectl, &pod, &[port]).await }
+        async move { Forward::to(&kubectl, &pod, &[port]).await.map(|forward| (pod, forward)) }
     };
-    all(pods.into_iter().map(forward)).await
+    let (mut forwards, mut last) = (Vec::new(), None);
+    for opened in all(pods.into_iter().map(forward)).await {
+        match opened {
+            Ok(forward) => forwards.push(forward),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) if forwards.is_empty() => Err(error.into()),
+        Some(_) | None => Ok(forwards),
+    }
 }
 
 /// The way to the admin API of every pod that runs.
 pub(crate) struct AdminWay {
     pub context: Context,
-    _forwards: Vec<Forward>,
+    _forwards: Vec<(String, Forward)>,
 }
 
 impl AdminWay {
@@ -176,21 +223,9 @@ impl AdminWay {
         if running.is_empty() {
             return Err(no_pod(&name, Need::Running, &pods));
         }
-        let mut forwards = Vec::new();
-        let mut last = None;
-        for opened in open(&kubectl, running, ADMIN_PORT).await {
-            match opened {
-                Ok(forward) => forwards.push(forward),
-                Err(error) => last = Some(error),
-            }
-        }
-        let urls: Vec<String> = forwards.iter().map(|forward| forward.url(ADMIN_PORT)).collect();
-        match last {
-            Some(error) if urls.is_empty() => Err(error.into()),
-            Some(_) | None => {
-                Ok(AdminWay { context: context(Vec::new(), urls, Some(token), output), _forwards: forwards })
-            }
-        }
+        let forwards = open(&kubectl, running, ADMIN_PORT).await?;
+        let urls = forwards.iter().map(|(_, forward)| forward.url(ADMIN_PORT)).collect();
+        Ok(AdminWay { context: context(Vec::new(), urls, Some(token), output), _forwards: forwards })
     }
 }
 

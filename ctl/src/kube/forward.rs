@@ -38,7 +38,17 @@ pub(crate) struct Forward {
 impl Forward {
     /// Starts it and waits until it listens.
     pub(crate) async fn to(kubectl: &Kubectl, pod: &str, ports: &[u16]) -> Result<Forward, KubectlError> {
-        let wanted: Vec<String> = ports.iter().map(|port| format!(":{port}")).collect();
+        Forward::start(kubectl, pod, &ports.iter().map(|port| format!(":{port}")).collect::<Vec<_>>()).await
+    }
+
+    /// Starts it once more where it was, for those who hold its URLs.
+    pub(crate) async fn again(&mut self, kubectl: &Kubectl, pod: &str) -> Result<(), KubectlError> {
+        let ports: Vec<String> = self.ports.iter().map(|(remote, local)| format!("{local}:{remote}")).collect();
+        *self = Forward::start(kubectl, pod, &ports).await?;
+        Ok(())
+    }
+
+    async fn start(kubectl: &Kubectl, pod: &str, wanted: &[String]) -> Result<Forward, KubectlError> {
         let target = format!("pod/{pod}");
         let mut args = vec!["port-forward", target.as_str()];
         args.extend(wanted.iter().map(String::as_str));
@@ -47,7 +57,7 @@ impl Forward {
         let stdout = child.stdout.take().expect("it was started with a pipe");
         let (said, keeper) = keep(child.stderr.take().expect("it was started with a pipe"));
         let mut lines = BufReader::new(stdout).lines();
-        let chosen = timeout(Duration::from_millis(READY_TIMEOUT_MS), chosen(&mut lines, ports.len())).await;
+        let chosen = timeout(Duration::from_millis(READY_TIMEOUT_MS), chosen(&mut lines, wanted.len())).await;
         let error = |status: &str| {
             let said = said.lock().expect("no code panics while it holds this lock").clone();
             failed(&args[..2], &said, status)
@@ -146,6 +156,17 @@ mod tests {
         assert!(FakeKubectl::runs(&pid));
         drop(forward);
         fake.until(|| !FakeKubectl::runs(&pid)).await;
+    }
+
+    #[tokio::test]
+    async fn it_can_be_made_again_at_the_same_port() {
+        let fake = FakeKubectl::new();
+        fake.forward("demo-0", "http://127.0.0.1:4321");
+        let mut forward = Forward::to(&fake.kubectl(), "demo-0", &[CLIENT_PORT]).await.unwrap();
+        forward.again(&fake.kubectl(), "demo-0").await.unwrap();
+        assert!(forward.is_alive() && forward.url(CLIENT_PORT) == "http://127.0.0.1:4321");
+        assert!(fake.calls().last().unwrap().contains("port-forward pod/demo-0 4321:2379"), "{:?}", fake.calls());
+        assert_eq!(fake.forwards().len(), 2);
     }
 
     #[tokio::test]

@@ -228,9 +228,16 @@ fn verdict(seen: &Seen, screen: &Screen) -> (Level, String) {
         Nodes::Asked(nodes, members) if told != Level::Suspended => (nodes, members),
         Nodes::Asked(..) | Nodes::NotAsked(_) => return (told.max(unattended), operators_words(seen)),
     };
-    let verdict = health::report(nodes, members.as_ref()).verdict;
+    // A pod that starts and is no member yet is not missed by anybody.
+    let is_missed = |node: &&NodeStatus| {
+        let known = members.as_ref().is_none_or(|members| members.members.iter().any(|member| member.name == node.url));
+        node.status.is_ok() || known
+    };
+    let verdict = health::report(nodes.iter().filter(is_missed), members.as_ref()).verdict;
     // Of a cluster that is not formed the nodes can only say that; the operator says why.
-    let summary = if has_served(seen) { verdict.summary } else { operators_words(seen) };
+    let why = operators_words(seen);
+    let unformed = verdict.level == health::Level::Down && !has_served(seen) && !why.is_empty();
+    let summary = if unformed { why } else { verdict.summary };
     (both(verdict.level, told, has_served(seen)).max(unattended), summary)
 }
 

@@ -51,12 +51,16 @@ use kubectl::Kubectl;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How a plugin is called by kubectl, and by hand.
 const PLUGIN: &[&str] = &["kubectl-raftkv", "kubectl_raftkv"];
 /// The program that kubectl asks for completions of a plugin.
 const COMPLETER: &[&str] = &["kubectl_complete-raftkv", "kubectl_complete_raftkv"];
+
+/// How long tasks that are left may take to end.
+const SHUTDOWN_TIMEOUT_MS: u64 = 500;
 
 /// What the name that the program was called by makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +117,8 @@ pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>
             () = signalled() => Err(KubeFailed::Interrupted.into()),
         }
     });
-    // A thread that waits for standard input must not keep the program.
-    runtime.shutdown_background();
+    // Children of tasks are killed when those are dropped; a thread that waits for standard input must not keep the program.
+    runtime.shutdown_timeout(Duration::from_millis(SHUTDOWN_TIMEOUT_MS));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failure_with(&failed, output, failed::advice(&failed).as_deref()),

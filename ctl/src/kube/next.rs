@@ -7,12 +7,13 @@ use crate::health;
 use crate::kube::args::Global;
 use crate::kube::judge::{Level, MemberRow, Nodes, OperatorRow, Screen, Seen};
 use crate::kube::objects::{ANNOTATION_REPLACE, LABEL_CLUSTER, pod_of_claim};
+use crate::kube::rows::NO_POD;
 use serde::Serialize;
 
 /// The short name of the kind, for commands that people read.
 const SHORT: &str = "rkv";
 /// Beginning of the advice that is worth nothing beside any other.
-const WAIT: &str = "wait: ";
+const WAIT: &str = "wait; ";
 
 /// What each reason means and what to do, at length.
 const RUNBOOK: &str = "https://github.com/raftkv/raftkv/blob/main/docs/operations.md";
@@ -162,7 +163,10 @@ impl Facts<'_> {
     fn wait(&self) -> Advice {
         let progress = self.screen.conditions.iter().find(|row| row.kind == "Progressing" && row.status == "True");
         let told = self.screen.message.as_ref().or_else(|| progress.map(|row| &row.message));
-        let what = told.filter(|text| !text.is_empty()).map_or("nothing is to be done by hand", String::as_str);
+        let what = match told.filter(|text| !text.is_empty()) {
+            Some(text) => format!("the operator says: {text}"),
+            None => "nothing is to be done by hand".to_string(),
+        };
         Advice::new(format!("{WAIT}{what}"), [self.flags.ours(&format!("status {} --watch", self.screen.cluster))])
     }
 
@@ -188,8 +192,9 @@ impl Facts<'_> {
             "bring back {whom}: {quorum} of {voters} voters must answer. Start the machines and pods, with the volumes as \
              they are; delete no volume claim and no RaftKvCluster"
         );
-        let look = match silent.as_slice() {
-            [] => format!("get pods -l {LABEL_CLUSTER}={} -o wide", self.screen.cluster),
+        let there: Vec<&MemberRow> = silent.into_iter().filter(|row| row.state != NO_POD).collect();
+        let look = match there.as_slice() {
+            [] => format!("get statefulset,pods -l {LABEL_CLUSTER}={} -o wide", self.screen.cluster),
             rows => format!("describe pod {}", pods(rows)),
         };
         Advice::new(text, [self.flags.kubectl(&look)])

@@ -20,6 +20,8 @@ pub(crate) const ANNOTATION_CLUSTER_ID: &str = "raftkv.dev/cluster-id";
 pub(crate) const ANNOTATION_MEMBER_ID: &str = "raftkv.dev/member-id";
 /// Annotation: on a cluster, by a person: the member whose node is gone for good.
 pub(crate) const ANNOTATION_REPLACE: &str = "raftkv.dev/replace";
+/// Annotation of Kubernetes: on a volume claim, the machine that its volume was made for.
+pub(crate) const ANNOTATION_MACHINE: &str = "volume.kubernetes.io/selected-node";
 /// Labels of the operator's Deployment and pods.
 pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/part-of=raftkv,app.kubernetes.io/component=operator";
 /// The volume claim template: claims are `raftkv-<pod>`.

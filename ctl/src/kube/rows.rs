@@ -5,13 +5,17 @@
 
 use crate::kube::judge::{ClaimRow, ConditionRow, EventRow, MemberRow, Nodes, OperationRow, Seen};
 use crate::kube::objects::{
-    ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, Claim, Event, LABEL_CLUSTER_UID, Pod, claim_of, is_claim_of, is_pod_of,
+    ANNOTATION_CLUSTER_ID, ANNOTATION_MACHINE, ANNOTATION_MEMBER_ID, Claim, Event, LABEL_CLUSTER_UID, Pod, claim_of,
+    is_claim_of, is_pod_of,
 };
 use jiff::Timestamp;
 use raftkv_api::{KvState, MemberRole, NodeState, Status};
 
 /// Events that are shown.
 const EVENTS_MAX: usize = 5;
+
+/// The state of a member whose pod is not there.
+pub(crate) const NO_POD: &str = "no pod";
 
 /// A member as somebody has it, before it is looked up everywhere else.
 struct Known {
@@ -65,7 +69,7 @@ fn known(seen: &Seen) -> Vec<Known> {
 fn member_row(seen: &Seen, member: &Known) -> MemberRow {
     let told = seen.cluster.status.members.iter().find(|told| told.id == member.id);
     let live = statuses(seen).find(|status| has_id(status, &member.id));
-    let pod = pod(seen, &member.name);
+    let (pod, claim) = (pod(seen, &member.name), claim(seen, &member.name));
     let leads = live.is_some_and(|status| leads(seen, status));
     let state = match (live, &seen.nodes) {
         (Some(status), _) => state(status),
@@ -88,8 +92,11 @@ fn member_row(seen: &Seen, member: &Known) -> MemberRow {
         lag: live.and_then(|status| lag(seen, status)),
         applied: live.map(|status| status.applied),
         version: live.map(|status| status.version.clone()).or_else(|| told?.version.clone()),
-        node: pod.and_then(|pod| pod.spec.node_name.clone()).or_else(|| told?.node.clone()),
-        claim: claim(seen, &member.name).or_else(|| told?.claim.clone()),
+        node: pod
+            .and_then(|pod| pod.spec.node_name.clone())
+            .or_else(|| told?.node.clone())
+            .or_else(|| claim?.metadata.annotations.get(ANNOTATION_MACHINE).cloned()),
+        claim: claim.map(|claim| claim.metadata.name.clone()).or_else(|| told?.claim.clone()),
     }
 }
 
@@ -108,7 +115,7 @@ fn pod_row(seen: &Seen, pod: &Pod) -> MemberRow {
         applied: live.filter(|status| status.member_id.is_some()).map(|status| status.applied),
         version: live.map(|status| status.version.clone()),
         node: pod.spec.node_name.clone(),
-        claim: claim(seen, name),
+        claim: claim(seen, name).map(|claim| claim.metadata.name.clone()),
         ..MemberRow::default()
     }
 }
@@ -127,7 +134,7 @@ fn silence(seen: &Seen, name: &str, pod: Option<&Pod>) -> String {
         // The pod of that name runs, and answers as somebody else: what it was is not on its disk any more.
         Some(_) if answer(seen, name).is_some() => "disk lost".to_string(),
         Some(pod) => pod.trouble().unwrap_or_else(|| "unreachable".to_string()),
-        None if seen.pods.is_ok() => "no pod".to_string(),
+        None if seen.pods.is_ok() => NO_POD.to_string(),
         None => "unreachable".to_string(),
     }
 }
@@ -282,9 +289,9 @@ fn pod<'a>(seen: &'a Seen, name: &str) -> Option<&'a Pod> {
 }
 
 /// The claim of the pod, if it is there.
-fn claim(seen: &Seen, pod: &str) -> Option<String> {
+fn claim<'a>(seen: &'a Seen, pod: &str) -> Option<&'a Claim> {
     let name = claim_of(pod);
-    seen.claims.as_deref().unwrap_or_default().iter().any(|claim| claim.metadata.name == name).then_some(name)
+    seen.claims.as_deref().unwrap_or_default().iter().find(|claim| claim.metadata.name == name)
 }
 
 fn role(role: MemberRole) -> &'static str {

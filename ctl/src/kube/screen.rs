@@ -86,7 +86,8 @@ fn facts(screen: &Screen) -> String {
         lines.push(format!("nodes:     not asked, so that roles and states are the operator's last word: {why}"));
     }
     let leader = screen.leader.as_deref().unwrap_or("none");
-    lines.push(format!("leader:    {leader}; {} voters, quorum {}", screen.voters, screen.quorum));
+    let s = if screen.voters == 1 { "" } else { "s" };
+    lines.push(format!("leader:    {leader}; {} voter{s}, quorum {}", screen.voters, screen.quorum));
     lines.push(format!("operation: {}", operation(screen)));
     if let Some(message) = &screen.message {
         lines.push(format!("message:   {message}"));

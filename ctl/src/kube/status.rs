@@ -37,16 +37,25 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(crate) async fn status(kube: &Kube, args: args::Status) -> Result<(), Failed> {
     let mut lookout = Lookout::new(kube, args.cluster.name.clone());
+    let screen = judge(&lookout.look().await?);
+    show(&screen, &args)?;
+    if args.watch {
+        return watch(&mut lookout, &args).await;
+    }
+    match screen.level {
+        Level::Down => Err(Failed::Unwell),
+        Level::Healthy | Level::Suspended | Level::Changing | Level::Degraded | Level::Unknown => Ok(()),
+    }
+}
+
+/// Looks again until the user has seen enough. An API server that does not answer for a moment does not end it.
+async fn watch(lookout: &mut Lookout<'_>, args: &args::Status) -> Result<(), Failed> {
     loop {
-        let seen = lookout.look().await?;
-        let screen = judge(&seen);
-        show(&screen, &args)?;
-        match (args.watch, screen.level) {
-            (true, _) => sleep(Duration::from_millis(WATCH_EVERY_MS)).await,
-            (false, Level::Down) => return Err(Failed::Unwell),
-            (false, Level::Healthy | Level::Suspended | Level::Changing | Level::Degraded | Level::Unknown) => {
-                return Ok(());
-            }
+        sleep(Duration::from_millis(WATCH_EVERY_MS)).await;
+        match lookout.look().await {
+            Ok(seen) => show(&judge(&seen), args)?,
+            Err(failed @ KubeFailed::Kubectl(_)) => eprintln!("error: {failed}; looking again"),
+            Err(failed) => return Err(failed.into()),
         }
     }
 }
@@ -85,22 +94,25 @@ impl<'a> Lookout<'a> {
     pub(crate) async fn look(&mut self) -> Result<Seen, KubeFailed> {
         let cluster = find::cluster(&self.kube.kubectl, self.name.as_deref()).await?;
         let (name, namespace) = (&cluster.metadata.name, &cluster.metadata.namespace);
-        let kubectl = self.kube.kubectl.in_namespace(namespace);
-        let (pods, claims, events, operators, token) = tokio::join!(
-            find::pods(&kubectl, name),
+        let (kubectl, flags) = (self.kube.kubectl.in_namespace(namespace), self.kube.flags(namespace));
+        let nodes = async {
+            let (pods, token) = tokio::join!(find::pods(&kubectl, name), find::token(&kubectl, name));
+            let nodes = match (&pods, token) {
+                (Err(error), _) => Nodes::NotAsked(error.to_string()),
+                (Ok(_), Err(error)) => Nodes::NotAsked(error.to_string()),
+                (Ok(pods), Ok(token)) => self.ask(&kubectl, pods, token).await,
+            };
+            (pods, nodes)
+        };
+        let ((pods, nodes), claims, events, operators) = tokio::join!(
+            nodes,
             list::<Claim>(&kubectl, &["get", "persistentvolumeclaims"]),
             list::<Event>(&kubectl, &["get", "events"]),
             operators(&kubectl),
-            find::token(&kubectl, name),
         );
-        let nodes = match (&pods, token) {
-            (Err(error), _) => Nodes::NotAsked(error.to_string()),
-            (Ok(_), Err(error)) => Nodes::NotAsked(error.to_string()),
-            (Ok(pods), Ok(token)) => self.ask(&kubectl, pods, token).await,
-        };
         Ok(Seen {
             now: Timestamp::now(),
-            flags: self.kube.flags(namespace),
+            flags,
             pods: pods.map_err(|error| error.to_string()),
             claims,
             events,
