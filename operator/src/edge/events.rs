@@ -4,6 +4,7 @@
 //! cannot be written is logged and given up, one that was written a moment ago is not written again, and with a full queue
 //! the newest is dropped. The status says all that matters.
 
+use crate::edge::write::{is_namespace_going, said};
 use crate::plan::Note;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -61,7 +62,10 @@ async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, wrote: im
         let params = PostParams::default();
         match timeout(Duration::from_millis(WRITE_TIMEOUT_MS), events.create(&params, &event)).await {
             Ok(Ok(_)) => wrote(),
-            Ok(Err(error)) => tracing::warn!(%error, namespace, reason = event.reason, "cannot write an event"),
+            Ok(Err(error)) if is_namespace_going(&error) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = said(&error), namespace, reason = event.reason, "cannot write an event");
+            }
             Err(_elapsed) => tracing::warn!(namespace, reason = event.reason, "cannot write an event in time"),
         }
     }

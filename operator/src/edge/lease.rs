@@ -8,6 +8,7 @@
 //! A Lease fences nothing by itself: a request that left before it was lost may arrive after. What such a request can do
 //! is fenced by the resourceVersion, uid or membership index that it carries.
 
+use crate::edge::write::said;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -116,7 +117,9 @@ impl Candidate {
                         return Keeper { candidate: self, held: Held::until(asked + ms(RENEW_DEADLINE_MS)) };
                     }
                 }
-                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "cannot read or take the lease"),
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = self.name, error = said(&error), "cannot read or take the lease");
+                }
                 Err(_elapsed) => {
                     tracing::warn!(lease = self.name, "the lease was not read within {ATTEMPT_TIMEOUT_MS} ms")
                 }
@@ -200,7 +203,7 @@ impl Keeper {
                     self.held.0.send_replace(asked);
                     return Lost::Taken { name: name(), holder };
                 }
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => said(&error),
                 Err(_elapsed) => "no answer from the API server".to_string(),
             };
             tracing::warn!(lease = name(), why, "cannot renew the lease");
@@ -229,7 +232,9 @@ impl Keeper {
         };
         match timeout_at(Instant::now() + ms(ATTEMPT_TIMEOUT_MS), give_back).await {
             Ok(Ok(())) => tracing::info!(lease = self.candidate.name, "gave the lease back"),
-            Ok(Err(error)) => tracing::warn!(lease = self.candidate.name, %error, "cannot give the lease back"),
+            Ok(Err(error)) => {
+                tracing::warn!(lease = self.candidate.name, error = said(&error), "cannot give the lease back");
+            }
             Err(_elapsed) => tracing::warn!(lease = self.candidate.name, "cannot give the lease back in time"),
         }
     }

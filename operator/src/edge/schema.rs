@@ -3,6 +3,7 @@
 //! `helm upgrade` and `kubectl apply` of an operator alone leave an older definition behind. The API server then drops what
 //! it does not know without a word: a latch that was written, and is gone, is how data are lost. A newer definition is fine.
 
+use crate::edge::write::said;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
 use kube::{Client, CustomResourceExt, Resource};
@@ -83,7 +84,7 @@ async fn from_definition(client: &Client) -> Result<Value, SchemaError> {
         Ok(None) => Err(SchemaError::Absent { name: name() }),
         // Rights may be less than the flag says.
         Err(kube::Error::Api(status)) if status.is_forbidden() => from_openapi(client).await,
-        Err(error) => Err(unreadable(error)),
+        Err(error) => Err(unreadable(said(&error))),
     }
 }
 
@@ -92,7 +93,7 @@ async fn from_openapi(client: &Client) -> Result<Value, SchemaError> {
     let document: Value = match client.request(request).await {
         Ok(document) => document,
         Err(kube::Error::Api(status)) if status.is_not_found() => return Err(SchemaError::Absent { name: name() }),
-        Err(error) => return Err(unreadable(error)),
+        Err(error) => return Err(unreadable(said(&error))),
     };
     let is_ours = |schema: &&Value| {
         let kinds = schema["x-kubernetes-group-version-kind"].as_array();

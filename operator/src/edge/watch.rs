@@ -4,6 +4,7 @@
 //! Only objects with the cluster label are watched (a volume claim has it from its StatefulSet's selector), and what nobody
 //! reads of them is not kept. A watch that breaks is begun again by kube, with a pause that grows.
 
+use crate::edge::write::said;
 use crate::observe::Stores;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use futures::{FutureExt, Stream, future};
@@ -131,11 +132,21 @@ fn wakes_of<K: Resource<DynamicType = ()>>(
             // A watch that slept for too long is told to read the list anew, which is nothing to worry about.
             Err(watcher::Error::WatchError(status)) if status.code == EXPIRED => None,
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "a watch broke and is begun again");
+                tracing::warn!(kind = %K::kind(&()), error = words(&error), "a watch broke and is begun again");
                 None
             }
         })
     })
+}
+
+fn words(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => said(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Who set which field is of no use here, and is the larger half of an object.

@@ -18,6 +18,9 @@ use tokio::time::timeout;
 /// One request. The API server's own limit is 60 s, but a pass does not wait so long for it.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
 
+/// By this cause the API server refuses what is new in a namespace that is being deleted.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+
 /// Why a step was not taken, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -108,12 +111,52 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 }
 
 fn fault(error: &kube::Error) -> Fault {
-    let kube::Error::Api(status) = error else { return Fault::Failed(error.to_string()) };
-    let said = status.message.clone();
+    let kube::Error::Api(status) = error else { return Fault::Failed(said(error)) };
     match status.code {
         // 404: the object, which the plan saw, is gone; or the namespace, and then the cluster with it.
-        404 | 409 => Fault::Conflict(said),
-        422 => Fault::Refused(said),
-        code => Fault::Failed(format!("{said} ({code} {})", status.reason)),
+        404 | 409 => Fault::Conflict(status.message.clone()),
+        422 => Fault::Refused(status.message.clone()),
+        _ if is_namespace_going(error) => Fault::Conflict(status.message.clone()),
+        _ => Fault::Failed(said(error)),
+    }
+}
+
+/// What the API server said, for people: kube's own text has everything twice.
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
+    }
+}
+
+/// The namespace is being deleted, and everything in it with it.
+pub fn is_namespace_going(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == NAMESPACE_TERMINATING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn api(code: u16, reason: &str, cause: &str) -> kube::Error {
+        let status = serde_json::json!({
+            "status": "Failure", "message": "it said", "code": code, "reason": reason, "details": {"causes": [{"reason": cause}]},
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        kube::Error::Api(Box::new(status))
+    }
+
+    #[test]
+    fn a_refusal_says_whether_the_world_moved_or_something_is_wrong() {
+        let conflict = Fault::Conflict("it said".to_string());
+        assert_eq!(fault(&api(409, "AlreadyExists", "")), conflict);
+        assert_eq!(fault(&api(404, "NotFound", "")), conflict);
+        assert_eq!(fault(&api(403, "Forbidden", NAMESPACE_TERMINATING)), conflict);
+        assert_eq!(fault(&api(403, "Forbidden", "")), Fault::Failed("it said (403 Forbidden)".to_string()));
+        assert_eq!(fault(&api(422, "Invalid", "FieldValueInvalid")), Fault::Refused("it said".to_string()));
+        assert_eq!(fault(&api(500, "InternalError", "")), Fault::Failed("it said (500 InternalError)".to_string()));
     }
 }

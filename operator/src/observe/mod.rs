@@ -25,6 +25,7 @@ mod tests;
 pub use stores::Stores;
 
 use crate::edge::nodes::Nodes;
+use crate::edge::write::said;
 use crate::plan::{ChildSeen, Memory, Observed, Ordinal};
 use crate::resources::Settings;
 use jiff::Timestamp;
@@ -49,7 +50,7 @@ pub enum Source<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// The API server said no.
-    #[error("cannot read {what}: {source}")]
+    #[error("cannot read {what}: {}", said(.source))]
     Read {
         /// The object.
         what: String,
