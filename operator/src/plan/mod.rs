@@ -60,12 +60,12 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
     }
     steps.extend(claims::labels(facts));
     steps.extend(claims::owners(facts));
-    steps.extend(size::budget_step(facts));
     let turn = first([&|| waits.clone(), &|| roll::broken(facts), &|| form::turn(facts), &|| members(facts)]);
     match &turn {
         Turn::Act(_, acts) => steps.extend(acts.iter().filter(|act| !steps.contains(act)).cloned().collect::<Vec<_>>()),
-        // Volumes of removed members are swept up behind a change that is complete; clients are not kept waiting for it.
-        Turn::Pass | Turn::Wait(_) => steps.extend(claims::sweep(facts)),
+        // The budget follows behind a change: lowered before it, it would have to be raised for it again, and a crash in
+        // between could leave it low. Volumes of removed members go last; clients are not kept waiting for that.
+        Turn::Pass | Turn::Wait(_) => steps.extend(size::budget_step(facts).into_iter().chain(claims::sweep(facts))),
     }
     (steps, turn)
 }
