@@ -75,7 +75,7 @@ fn why_unwanted(facts: &Facts<'_>, seat: &Seat) -> Option<&'static str> {
     if facts.answers(seat).is_some_and(|status| status.state == NodeState::Quarantined) {
         return Some("it does not trust its data");
     }
-    let gone = facts.status(ordinal).is_none() && facts.machine(ordinal).is_some_and(|(_, it)| it.is_gone_for_good());
+    let gone = facts.status(ordinal).is_none() && facts.is_tied_to_lost(ordinal);
     gone.then_some("its machine is gone")
 }
 

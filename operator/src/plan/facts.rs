@@ -4,6 +4,9 @@ use crate::plan::world::{ClaimSeen, Container, Desired, Machine, NodeSeen, Obser
 use raftkv_api::{Hex128, Member, MemberRole, NodeState, Peer, Status};
 use raftkv_crds::child;
 
+/// A node that was silent for so long is called unreachable: longer than a container takes to start.
+const UNREACHABLE_AFTER_S: i64 = 15;
+
 /// Voters that must agree among `voters`.
 pub(crate) fn quorum(voters: usize) -> usize {
     voters / 2 + 1
@@ -205,6 +208,24 @@ impl<'a> Facts<'a> {
         let of_claim = || self.claim(ordinal).and_then(|claim| claim.machine.as_deref());
         let name = of_pod.or_else(of_claim)?;
         Some((name, self.seen.machines.get(name).copied().unwrap_or(Machine::Unknown)))
+    }
+
+    /// Its volume cannot be attached anywhere else, and the machine that has it is gone.
+    pub(crate) fn is_tied_to_lost(&self, ordinal: Ordinal) -> bool {
+        let machine = self.claim(ordinal).and_then(|claim| claim.machine.as_ref());
+        let state = machine.and_then(|name| self.seen.machines.get(name));
+        state.is_some_and(|state| state.is_gone_for_good())
+    }
+
+    /// It has not answered for a moment only.
+    pub(crate) fn is_new_to_silence(&self, ordinal: Ordinal) -> bool {
+        self.silent_s(ordinal) < UNREACHABLE_AFTER_S
+    }
+
+    /// Seconds for which it has not answered; 0 when that is not known.
+    pub(crate) fn silent_s(&self, ordinal: Ordinal) -> i64 {
+        let since = self.seen.memory.silent.get(&ordinal).copied().unwrap_or(self.seen.now);
+        self.seen.now.as_second() - since.as_second()
     }
 
     /// Why a pod does not answer, in words that do not change while nothing does.

@@ -126,9 +126,12 @@ fn adopt(facts: &Facts<'_>) -> Turn {
     let underway = |step, text: String| Underway { kind, step, member: None, text };
     match finding(facts) {
         Finding::Quorum(cluster_id) => {
-            let (reason, text) = match formed_here {
-                true => ("ClusterFormed", format!("formed cluster {cluster_id}")),
-                false => ("VolumesAdopted", format!("found cluster {cluster_id} on its volumes and took it over")),
+            let (reason, text) = match (formed_here, foreign_span(facts)) {
+                (true, _) => ("ClusterFormed", format!("formed cluster {cluster_id}")),
+                (false, Some(_)) => {
+                    ("VolumesAdopted", format!("found cluster {cluster_id} on volumes and took it over"))
+                }
+                (false, None) => ("ClusterFound", format!("found cluster {cluster_id} on its own volumes")),
             };
             let step = Step::told(Action::LatchFormed { cluster_id }, reason, text.clone());
             Turn::Act(underway("LatchFormed", text), vec![step])

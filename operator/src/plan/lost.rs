@@ -2,9 +2,12 @@
 //! and what must not be deleted. PURE. Nothing here ever leads to a step.
 
 use crate::plan::facts::{Certainty, Facts, Seat, quorum};
-use crate::plan::world::Machine;
+use crate::plan::world::{Container, Machine, NodeSeen};
 use raftkv_api::NodeState;
 use raftkv_crds::Reason;
+
+/// Pods that are being made are waited for so long before a quorum is called lost.
+const STARTING_S_MAX: i64 = 60;
 
 /// Whether clients are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,9 @@ pub(crate) fn service(facts: &Facts<'_>) -> Service {
             false => Service::NotYet(Reason::Forming, "waiting for the voters that make a write safe".to_string()),
         };
     }
+    if facts.desired.suspend {
+        return Service::NotYet(Reason::Suspended, "pods are stopping, because spec.suspend is true".to_string());
+    }
     without_leader(facts)
 }
 
@@ -55,7 +61,24 @@ fn without_leader(facts: &Facts<'_>) -> Service {
             list(facts, &silent)
         ));
     }
+    let coming = silent.iter().filter(|seat| is_coming(facts, seat)).count();
+    if answering.len() + ready + coming >= needed {
+        let text = format!("waiting for {needed} of the {} voters to answer: {}", voters.len(), list(facts, &silent));
+        return Service::NotYet(Reason::StartingPods, text);
+    }
     Service::QuorumLost(text(facts, voters.len(), &silent))
+}
+
+/// Nothing says that the node of this voter will not answer in a moment.
+fn is_coming(facts: &Facts<'_>, seat: &Seat) -> bool {
+    let Some(ordinal) = seat.ordinal else { return false };
+    let Some(pod) = facts.pod(ordinal) else { return facts.silent_s(ordinal) < STARTING_S_MAX };
+    match (&pod.container, &pod.node) {
+        (Container::Unscheduled(_) | Container::Failing(_), _) => false,
+        (Container::Running, NodeSeen::Answered(status)) => status.state == NodeState::Opening,
+        (Container::Running, NodeSeen::Unreachable(_)) if !pod.terminating => facts.is_new_to_silence(ordinal),
+        (Container::Starting, _) | (Container::Running, _) => facts.silent_s(ordinal) < STARTING_S_MAX,
+    }
 }
 
 fn answers_as_voter(facts: &Facts<'_>, seat: &Seat) -> bool {
@@ -88,10 +111,17 @@ fn text(facts: &Facts<'_>, voters: usize, silent: &[&Seat]) -> String {
     };
     let places: Vec<String> = silent.iter().filter_map(place).collect();
     let claims: Vec<String> = silent.iter().filter_map(|seat| seat.ordinal).map(|at| facts.desired.claim(at)).collect();
+    let missing = match (silent.len(), voters) {
+        (1, 1) => "the only voter does not answer".to_string(),
+        (1, _) => format!("1 of the {voters} voters does not answer, and it must come back"),
+        (n, _) if n == needed => format!("{n} of the {voters} voters do not answer, and all of them must come back"),
+        (n, _) => format!("{n} of the {voters} voters do not answer, and {needed} of them must come back"),
+    };
+    let empty = silent.iter().any(|seat| seat.ordinal.and_then(|ordinal| facts.blank(ordinal)).is_some());
+    let empty = if empty { " An empty volume brings no member back: only the old one does." } else { "" };
     format!(
-        "{} of the {voters} voters do not answer; {needed} of them must come back: {}. First bring back their Kubernetes nodes, then see \
-         that the pods run. Nothing is changed meanwhile. Do not delete these volume claims, which may hold the only copies: {}",
-        silent.len(),
+        "{missing}: {}.{empty} First bring back their Kubernetes nodes, then see that the pods run. Nothing is changed meanwhile. Do not delete \
+         these volume claims, which may hold the only copies: {}",
         places.join("; "),
         claims.join(", ")
     )

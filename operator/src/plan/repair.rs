@@ -5,15 +5,12 @@
 use crate::plan::action::{Action, Problem, Step, Turn, Underway};
 use crate::plan::change;
 use crate::plan::facts::{Facts, Leader, Seat, quorum};
-use crate::plan::world::{ClaimSeen, Machine, Ordinal, PodSeen};
+use crate::plan::world::{ClaimSeen, Container, Machine, Ordinal, PodSeen};
 use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::{OperationKind, Reason, annotation};
 
 /// With fewer voters than this, a lost disk has lost the quorum, and there is no majority to replace it by.
 const VOTERS_MIN: usize = 3;
-
-/// A node that was silent for so long is called unreachable: longer than a container takes to start.
-const UNREACHABLE_AFTER_S: i64 = 15;
 
 /// The next step of the first repair that is due.
 pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
@@ -165,9 +162,8 @@ fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
 /// The volume is tied to a machine that is gone, or a person says that the member's is lost. One that can be attached to
 /// another machine is not: its pod just starts there.
 fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
-    let machine = claim.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
     let by_person = facts.desired.replace.is_some_and(|it| Some(it.ordinal) == seat.ordinal && it.member_id == seat.id);
-    machine.is_some_and(|machine| machine.is_gone_for_good())
+    seat.ordinal.is_some_and(|ordinal| facts.is_tied_to_lost(ordinal))
         || by_person && claim.owner.is_some_and(|owner| owner.member_id == seat.id)
 }
 
@@ -179,20 +175,19 @@ fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
 
 /// The volume of a place that no member has is tied to a machine that is gone, so that no pod can run there.
 fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
-    let Some((machine, state)) = facts.machine(ordinal) else { return Turn::Pass };
-    if facts.status(ordinal).is_some() || !state.is_gone_for_good() {
+    if facts.status(ordinal).is_some() {
         return Turn::Pass;
     }
     let name = facts.desired.pod(ordinal);
-    let evidence = format!("no member is on it, and its Kubernetes node {machine} is gone for good");
+    let evidence = "no member is on it, and its Kubernetes node is gone for good";
     let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
     match (facts.claim(ordinal), facts.pod(ordinal)) {
-        (Some(claim), _) if !claim.terminating && holds_nobody(facts, claim) => {
-            let step = delete_claim(facts, ordinal, claim, &evidence);
+        (Some(claim), _) if !claim.terminating && facts.is_tied_to_lost(ordinal) && holds_nobody(facts, claim) => {
+            let step = delete_claim(facts, ordinal, claim, evidence);
             Turn::Act(underway("DeleteVolumeClaim", format!("giving up the volume of {name}")), vec![step])
         }
-        (claim, Some(pod)) if claim.is_none_or(|claim| claim.terminating) && is_stranded(facts, pod) => {
-            let step = delete_pod(ordinal, pod, &name, &evidence);
+        (_, Some(pod)) if is_stranded(facts, pod) => {
+            let step = delete_pod(ordinal, pod, &name, evidence);
             Turn::Act(underway("DeletePod", format!("giving up the pod {name}")), vec![step])
         }
         (Some(_) | None, Some(_) | None) => Turn::Pass,
@@ -231,44 +226,63 @@ fn problem(facts: &Facts<'_>, seat: &Seat) -> Option<Problem> {
     if status.cluster_id.is_some() && !facts.is_ours(status) {
         return Some(foreign_node(&seat.name));
     }
+    let (name, id) = (&seat.name, seat.id);
+    let lost = |text| Some(Problem { reason: Reason::DiskLost, text });
+    if status.state == NodeState::Opening && has_new_volume(facts, seat) {
+        return lost(format!("the data of member {id} is lost; {name} starts on a new volume"));
+    }
     match status.state {
         NodeState::Quarantined => Some(Problem {
             reason: Reason::MemberQuarantined,
             text: format!(
-                "{} does not trust its own data and takes no part: {}. It is replaced by itself as long as the other voters are a quorum",
-                seat.name,
+                "{name} does not trust its own data and takes no part: {}. It is replaced by itself as long as the other voters are a quorum",
                 status.reason.as_deref().unwrap_or("it gives no reason")
             ),
         }),
-        NodeState::Blank => Some(Problem {
-            reason: Reason::DiskLost,
-            text: format!("{} came back with an empty volume; member {} is replaced", seat.name, seat.id),
-        }),
+        NodeState::Blank => lost(format!("{name} came back with an empty volume; it is to replace member {id}")),
+        NodeState::Learner | NodeState::Voter | NodeState::Removed if facts.answers(seat).is_none() => {
+            lost(format!("the data of member {id} is lost; another member on {name} is to replace it"))
+        }
         NodeState::Opening | NodeState::Learner | NodeState::Voter | NodeState::Removed => None,
     }
 }
 
-/// A pod that was started a moment ago does not answer either; only one that is not on its way counts.
+/// A claim names its member before that votes: one that does not name it was made after.
+fn has_new_volume(facts: &Facts<'_>, seat: &Seat) -> bool {
+    let claim = seat.ordinal.and_then(|ordinal| facts.claim(ordinal));
+    claim.is_some_and(|claim| claim.owner.is_none_or(|owner| owner.member_id != seat.id))
+}
+
+/// A pod that was started a moment ago does not answer either, and one that cannot start is told of as such.
 fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Problem> {
-    let pod = facts.pod(ordinal)?;
-    let since = facts.seen.memory.silent.get(&ordinal).copied().unwrap_or(facts.seen.now);
-    let starting = facts.seen.now.as_second() - since.as_second() < UNREACHABLE_AFTER_S;
-    let machine_gone = evidence(facts, seat, ordinal).is_some();
-    if pod.ready || facts.desired.suspend || (starting && !machine_gone) {
+    let (name, id) = (&seat.name, seat.id);
+    let told = |text| Some(Problem { reason: Reason::MemberUnreachable, text });
+    if facts.desired.suspend {
         return None;
     }
-    Some(Problem {
-        reason: Reason::MemberUnreachable,
-        text: format!(
-            "{name} (member {id}) does not answer: {}. Its volume may be good, so that it waits for its machine. If that machine is \
-             gone for good: kubectl annotate rkv {} {}={name}/{id}",
-            facts.trouble(ordinal),
-            facts.desired.name,
-            annotation::REPLACE,
-            name = seat.name,
-            id = seat.id,
-        ),
-    })
+    if let Some(evidence) = evidence(facts, seat, ordinal) {
+        return told(format!("{name} (member {id}) is given up and replaced: {evidence}"));
+    }
+    if has_new_volume(facts, seat) {
+        let text = format!("the data of member {id} is lost; {name} starts on a new volume");
+        return Some(Problem { reason: Reason::DiskLost, text });
+    }
+    let pod = facts.pod(ordinal)?;
+    let silent = match &pod.container {
+        Container::Unscheduled(_) => true,
+        Container::Running => !facts.is_new_to_silence(ordinal),
+        Container::Starting | Container::Failing(_) => false,
+    };
+    if pod.ready || !silent {
+        return None;
+    }
+    told(format!(
+        "{name} (member {id}) takes no part: {}. Its volume may be good, so that it waits for its machine. If that machine is gone \
+         for good: kubectl annotate rkv {} {}={name}/{id}",
+        facts.trouble(ordinal),
+        facts.desired.name,
+        annotation::REPLACE,
+    ))
 }
 
 /// A pod that answers as a node of another cluster.

@@ -15,6 +15,7 @@ use raftkv_crds::{
     Bootstrap, ConditionType, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus, Reason,
     label,
 };
+use std::collections::BTreeSet;
 
 /// Longest message of a condition; Kubernetes refuses above 32 KiB, and nobody reads so much.
 const MESSAGE_CHARS_MAX: usize = 2_000;
@@ -108,7 +109,10 @@ fn idle(facts: &Facts<'_>) -> Verdict {
             kind,
             status: "True",
             reason: Reason::StartingPods,
-            message: format!("waiting for {}", unready.join("; ")),
+            message: match unready.is_empty() {
+                true => "waiting until what the cluster needs can be made".to_string(),
+                false => format!("waiting for {}", unready.join("; ")),
+            },
         },
     }
 }
@@ -151,7 +155,10 @@ fn problems(facts: &Facts<'_>, service: &Service) -> Vec<Problem> {
     }
     problems.extend(form::problem(facts));
     problems.extend(taken(facts));
-    problems.extend(repair::problems(facts));
+    // Without a quorum nobody is replaced, and the text about it names them all.
+    let replaced = |problem: &Problem| !matches!(problem.reason, Reason::MemberUnreachable | Reason::DiskLost);
+    let lost = matches!(service, Service::QuorumLost(_));
+    problems.extend(repair::problems(facts).into_iter().filter(|problem| !lost || replaced(problem)));
     problems.extend(stranger_nodes(facts));
     problems.extend(not_starting(facts));
     let refused = facts.desired.invalid.iter().chain(&facts.seen.memory.refused);
@@ -222,7 +229,10 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
         && degraded.status == "False"
         && !roll::is_due(facts)
     {
-        let message = format!("{} members serve", voters.len());
+        let message = match voters.len() {
+            1 => "the only member serves".to_string(),
+            members => format!("{members} members serve"),
+        };
         return Verdict { kind, status: "True", reason: Reason::AllMembersReady, message };
     }
     let worst = others.iter().find(|verdict| match verdict.kind {
@@ -422,7 +432,10 @@ fn state(state: NodeState) -> &'static str {
 fn memory(facts: &Facts<'_>, status: &RaftKvClusterStatus) -> Memory {
     let blank = facts.seen.pods.keys().filter_map(|ordinal| Some((*ordinal, facts.blank(*ordinal)?))).collect();
     let since = |ordinal: &Ordinal| facts.seen.memory.silent.get(ordinal).copied().unwrap_or(facts.seen.now);
-    let silent = facts.seen.pods.keys().filter(|ordinal| facts.status(**ordinal).is_none());
+    // Pods that there are, and those that there should be.
+    let wanted = 0..facts.seen.ours().map_or(0, |set| set.replicas);
+    let pods: BTreeSet<Ordinal> = facts.seen.pods.keys().copied().chain(wanted).collect();
+    let silent = pods.into_iter().filter(|ordinal| facts.status(*ordinal).is_none());
     let members = match facts.roster.certainty {
         Certainty::Linearizable | Certainty::Reported => {
             facts.roster.seats.iter().filter_map(|seat| Some((seat.id, seat.ordinal?))).collect()
@@ -434,7 +447,7 @@ fn memory(facts: &Facts<'_>, status: &RaftKvClusterStatus) -> Memory {
         conditions: status.conditions.clone(),
         members,
         blank,
-        silent: silent.map(|ordinal| (*ordinal, since(ordinal))).collect(),
+        silent: silent.map(|ordinal| (ordinal, since(&ordinal))).collect(),
         refused: facts.seen.memory.refused.clone(),
     }
 }

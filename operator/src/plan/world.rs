@@ -120,7 +120,7 @@ pub struct Memory {
     pub members: BTreeMap<u64, Ordinal>,
     /// Of the pass before: Blank nodes and their data directories.
     pub blank: BTreeMap<Ordinal, Hex128>,
-    /// Of the passes before: nodes that do not answer, and since when.
+    /// Of the passes before: nodes that do not answer, or whose pod is not there, and since when.
     pub silent: BTreeMap<Ordinal, Timestamp>,
     /// Of the pass before: what the API server said to a child that it refused.
     pub refused: Option<String>,

@@ -206,6 +206,7 @@ pub fn is_end(world: &mut World, expected: Expect) -> Result<(), String> {
 }
 
 fn settle(world: &mut World) {
+    world.clock += 120;
     for _ in 0..3 {
         world.step_kube();
         world.step_rafts();

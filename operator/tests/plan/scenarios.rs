@@ -21,9 +21,9 @@ pub fn standing(replicas: u32) -> World {
 }
 
 fn run(name: &'static str, start: World, first: Expect, script: Vec<(Event, Expect)>) {
-    let scenario = Scenario { name, start, first, script, states_max: STATES_MAX };
-    let states = explore(&scenario);
-    println!("{name}: {states} states{}", if states == STATES_MAX { " (cut)" } else { "" });
+    let states_max = std::env::var("PLAN_STATES").map_or(STATES_MAX, |states| states.parse().unwrap());
+    let states = explore(&Scenario { name, start, first, script, states_max });
+    println!("{name}: {states} states{}", if states == states_max { " (cut)" } else { "" });
 }
 
 use Event::*;

@@ -6,7 +6,7 @@ use raftkv_operator::plan::Ordinal;
 impl World {
     /// One step of every controller and kubelet.
     pub fn step_kube(&mut self) {
-        self.clock += 20;
+        self.clock += 4;
         self.collect_garbage();
         self.run_set();
         for ordinal in self.pods.keys().copied().collect::<Vec<_>>() {
