@@ -192,11 +192,8 @@ pub(crate) fn judge(seen: &Seen) -> Screen {
 
 fn notes(seen: &Seen) -> Vec<String> {
     let part = |part: &str, why: Option<&String>| why.map(|why| format!("{part} could not be read: {why}"));
-    let parts = [
-        part("pods", seen.pods.as_ref().err()),
-        part("volume claims", seen.claims.as_ref().err()),
-        part("events", seen.events.as_ref().err()),
-    ];
+    // Without the pods no node is asked, and that is said already.
+    let parts = [part("volume claims", seen.claims.as_ref().err()), part("events", seen.events.as_ref().err())];
     parts.into_iter().flatten().collect()
 }
 
@@ -234,18 +231,19 @@ fn verdict(seen: &Seen, screen: &Screen) -> (Level, String) {
         node.status.is_ok() || known
     };
     let verdict = health::report(nodes.iter().filter(is_missed), members.as_ref()).verdict;
-    // Of a cluster that is not formed the nodes can only say that; the operator says why.
+    let shall_serve = has_served(seen) && !seen.cluster.spec.suspend;
+    // Of a cluster that is being formed or stopped the nodes can only say that; the operator says why.
     let why = operators_words(seen);
-    let unformed = verdict.level == health::Level::Down && !has_served(seen) && !why.is_empty();
-    let summary = if unformed { why } else { verdict.summary };
-    (both(verdict.level, told, has_served(seen)).max(unattended), summary)
+    let excused = verdict.level == health::Level::Down && !shall_serve && !why.is_empty();
+    let summary = if excused { why } else { verdict.summary };
+    (both(verdict.level, told, shall_serve).max(unattended), summary)
 }
 
 /// The nodes' word and the operator's, together.
-fn both(nodes: health::Level, told: Level, has_served: bool) -> Level {
+fn both(nodes: health::Level, told: Level, shall_serve: bool) -> Level {
     match (nodes, told) {
-        // A cluster that is being formed serves nobody, and nothing is wrong with that.
-        (health::Level::Down, Level::Changing) if !has_served => Level::Changing,
+        // A cluster that is being formed or stopped serves nobody, and nothing is wrong with that.
+        (health::Level::Down, Level::Changing) if !shall_serve => Level::Changing,
         (health::Level::Down, _) => Level::Down,
         // A learner, or a node that is no member, is what a change looks like.
         (health::Level::Degraded, Level::Changing) => Level::Changing,

@@ -112,7 +112,9 @@ fn matters(screen: &Screen) -> Vec<&str> {
     let stuck = reason("Progressing", &["False"]).filter(|reason| !["UpToDate", "Healthy"].contains(reason));
     let waiting = reason("Progressing", &["True"]).or_else(|| reason("Ready", &["False", "Unknown"]));
     let patience = if wrong.is_empty() && stuck.is_none() { waiting } else { None };
-    let mut reasons: Vec<&str> = wrong.into_iter().chain(stuck).chain(patience).collect();
+    // While it is paused nothing else can come right.
+    let paused = stuck.filter(|reason| *reason == "Paused");
+    let mut reasons: Vec<&str> = paused.into_iter().chain(wrong).chain(stuck).chain(patience).collect();
     let mut seen_before = std::collections::BTreeSet::new();
     reasons.retain(|reason| seen_before.insert(*reason));
     reasons

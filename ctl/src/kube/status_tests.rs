@@ -198,6 +198,27 @@ async fn suspended() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_being_stopped_is_not_down() {
+    let mut world = World::healthy();
+    world.cluster["spec"]["suspend"] = json!(true);
+    ["demo-0", "demo-1", "demo-2"].iter().for_each(|pod| world.stop_pod(pod, "Stopping"));
+    world.members = None;
+    world.set_condition("Ready", "False", "MembersNotReady", "pods are stopping");
+    world.set_condition("Progressing", "True", "Suspending", "pods are stopping");
+    let screen = look(&world.show().await.fake).await;
+    assert_eq!((screen.level, screen.summary.as_str()), (Level::Changing, "pods are stopping"));
+}
+
+#[tokio::test]
+async fn what_is_paused_is_first_to_go_on() {
+    let mut world = without_quorum();
+    world.set_condition("Progressing", "False", "Paused", "nothing is changed, because spec.paused is true");
+    let screen = look(&world.show().await.fake).await;
+    assert!(screen.next[0].text.starts_with("paused by spec.paused"), "{:?}", screen.next);
+    assert!(screen.next[1].text.starts_with("bring back demo-1"), "{:?}", screen.next);
+}
+
+#[tokio::test]
 async fn data_that_differs_is_said_first() {
     let mut world = World::healthy();
     world.nodes.get_mut("demo-2").unwrap().state_hash.as_mut().unwrap().log_hash = Hex128([1; 16]);
