@@ -123,11 +123,7 @@ pub(crate) fn budget_step(facts: &Facts<'_>) -> Option<Step> {
     let voters = facts.roster.voters().count();
     let target = budget(facts, voters);
     let current = facts.seen.ours().and_then(|set| set.budget);
-    // It was raised for a learner that is about to vote. To take that back would be to promote without it, and an operator
-    // that is killed after each step would go back and forth between the two for ever.
-    let about_to_vote = facts.roster.learners().any(|seat| facts.is_caught_up(seat));
-    let raised = about_to_vote && current == Some(budget(facts, voters + 1));
-    (known && current != Some(target) && !raised).then(|| budget_to(facts, target)).flatten()
+    (known && current != Some(target)).then(|| budget_to(facts, target)).flatten()
 }
 
 /// The step that sets the disruption budget, unless that object is somebody else's.
