@@ -25,7 +25,7 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
             }
         }
     }
-    let vacant = (0..facts.replicas()).filter(|ordinal| !facts.roster.has(*ordinal));
+    let vacant = (0..facts.replicas()).filter(|ordinal| facts.roster.voter_at(*ordinal).is_none());
     vacant.map(|ordinal| stranded(facts, ordinal)).find(|turn| *turn != Turn::Pass).unwrap_or(Turn::Pass)
 }
 
@@ -173,13 +173,13 @@ fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
     machine.is_some_and(|machine| machine.is_gone_for_good())
 }
 
-/// The volume of a place that no member has is tied to a machine that is gone, so that no pod can run there.
+/// The pod of a place that no voter has, or its volume, is on a machine that is gone, so that none can run there.
 fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
     if facts.status(ordinal).is_some() {
         return Turn::Pass;
     }
     let name = facts.desired.pod(ordinal);
-    let evidence = "no member is on it, and its Kubernetes node is gone for good";
+    let evidence = "no voter is on it, and its Kubernetes node is gone for good";
     let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
     match (facts.claim(ordinal), facts.pod(ordinal)) {
         (Some(claim), _) if !claim.terminating && facts.is_tied_to_lost(ordinal) && holds_nobody(facts, claim) => {

@@ -8,6 +8,7 @@ use super::model::World;
 use super::model::script::Event;
 use raftkv_operator::plan::{Pace, Plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
 /// Rounds in which a cluster must have become what is asked for.
 const ROUNDS_MAX: usize = 120;
@@ -35,14 +36,34 @@ pub struct Scenario {
     pub states_max: usize,
 }
 
+/// Who makes the passes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Operator {
+    Steady,
+    /// Killed behind each action.
+    Killed,
+}
+
 /// How a state came about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Move {
     Kube,
     Raft,
     Pass,
     Crash(usize),
     Happens(Event),
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Move::Kube => f.write_str("kube"),
+            Move::Raft => f.write_str("raft"),
+            Move::Pass => f.write_str("pass"),
+            Move::Crash(actions) => write!(f, "the operator ends after {actions} actions"),
+            Move::Happens(event) => write!(f, "{event:?}"),
+        }
+    }
 }
 
 struct State {
@@ -53,7 +74,7 @@ struct State {
 
 /// Looks at every state; the number of them. Panics with the moves that led to a state that is wrong.
 pub fn explore(scenario: &Scenario) -> usize {
-    let mut search = Search { scenario, states: BTreeMap::new(), good: BTreeSet::new(), queue: VecDeque::new() };
+    let mut search = Search { scenario, states: BTreeMap::new(), good: Default::default(), queue: VecDeque::new() };
     search.meet(State { world: scenario.start.clone(), part: 0, from: None });
     while let Some(key) = search.queue.pop_front() {
         search.visit(key);
@@ -64,7 +85,8 @@ pub fn explore(scenario: &Scenario) -> usize {
 struct Search<'a> {
     scenario: &'a Scenario,
     states: BTreeMap<u64, State>,
-    good: BTreeSet<u64>,
+    /// Where each kind of operator brings it to its end from.
+    good: BTreeMap<Operator, BTreeSet<u64>>,
     queue: VecDeque<u64>,
 }
 
@@ -85,7 +107,8 @@ impl Search<'_> {
         }
         self.states.insert(key, state);
         self.queue.push_back(key);
-        self.converges(key);
+        self.converges(key, Operator::Steady);
+        self.converges(key, Operator::Killed);
     }
 
     fn visit(&mut self, at: u64) {
@@ -123,12 +146,12 @@ impl Search<'_> {
     }
 
     /// Runs everything in turn until nothing moves; every state on the way is good when the end is.
-    fn converges(&mut self, from: u64) {
+    fn converges(&mut self, from: u64, operator: Operator) {
         let (mut world, part) = (self.states[&from].world.clone(), self.states[&from].part);
         let (mut seen, mut last) = (Vec::new(), None);
         for _ in 0..ROUNDS_MAX {
             let at = key(&world, part);
-            if self.good.contains(&at) {
+            if self.good.get(&operator).is_some_and(|good| good.contains(&at)) {
                 break;
             }
             let quiet = last.replace(at) == Some(at);
@@ -141,17 +164,21 @@ impl Search<'_> {
             seen.push(at);
             world.step_kube();
             world.step_rafts();
-            if !world.deleted {
-                world.pass();
+            match operator {
+                _ if world.deleted => {}
+                Operator::Steady => {
+                    world.pass();
+                }
+                Operator::Killed => world.pass_one_action(),
             }
             if let Some(broken) = world.broken.clone() {
                 self.fail(from, &world, &broken);
             }
         }
         if seen.len() == ROUNDS_MAX {
-            self.fail(from, &world, "it does not come to rest");
+            self.fail(from, &world, &format!("it does not come to rest, by an operator that is {operator:?}"));
         }
-        self.good.extend(seen);
+        self.good.entry(operator).or_default().extend(seen);
     }
 
     fn fail(&self, from: u64, world: &World, why: &str) -> ! {
@@ -163,7 +190,7 @@ impl Search<'_> {
         let mut moves = Vec::new();
         let mut at = state.from;
         while let Some((key, how)) = at {
-            moves.push(format!("  {how:?}\n"));
+            moves.push(format!("  {how}\n"));
             at = self.states[&key].from;
         }
         moves.reverse();
@@ -214,7 +241,8 @@ fn settle(world: &mut World) {
     }
 }
 
-fn quiet(plan: &Plan, before: &str) -> Result<(), String> {
+/// Nothing is done, told or written.
+pub fn quiet(plan: &Plan, before: &str) -> Result<(), String> {
     if !plan.steps.is_empty() {
         return Err(format!("it does not come to rest: {:?}", plan.steps));
     }

@@ -201,6 +201,17 @@ fn a_lost_machine() {
     }
 }
 
+/// A volume that another machine can attach is no lost disk: the pod just moves.
+#[test]
+fn a_lost_machine_whose_volumes_move() {
+    for event in [LoseMachineOf(1), OutOfService(1), LoseMachineOf(3), OutOfService(3)] {
+        let mut world = standing(3);
+        world.attachable = true;
+        world.claims.values_mut().for_each(|claim| claim.machine = None);
+        run("volumes that move", world, Ready, vec![(Replicas(4), Ready), (event, Ready)]);
+    }
+}
+
 #[test]
 fn a_member_given_up_by_a_person() {
     let script = vec![(StopMachineOf(1), Stuck(&["MemberUnreachable"])), (Replace(1), Ready), (StartMachines, Ready)];
@@ -226,6 +237,13 @@ fn a_stranger_has_the_name() {
     let mut world = World::new(3, 5);
     world.happen(Stranger(true));
     run("a stranger has the name", world, Stuck(&["NameTaken"]), vec![(Stranger(false), Ready)]);
+}
+
+#[test]
+fn a_stranger_has_the_stateful_set() {
+    let mut world = World::new(3, 5);
+    world.strange_set();
+    run("a stranger's StatefulSet", world, Stuck(&["NameTaken"]), vec![(Stranger(false), Ready)]);
 }
 
 #[test]

@@ -20,22 +20,8 @@ impl World {
                 _ => Err("409: it is not this cluster's".to_string()),
             },
             Action::CreateSet { replicas } => self.create_set(*replicas),
-            Action::ApplySet { replicas, resource_version } => {
-                let template = self.spec.template;
-                let fresh = self.fresh();
-                let set = self.fenced_set(resource_version)?;
-                set.replicas = *replicas;
-                set.template = template;
-                set.version = fresh;
-                Ok(())
-            }
-            Action::AnnotateSeed { seed, resource_version } => {
-                let fresh = self.fresh();
-                let set = self.fenced_set(resource_version)?;
-                set.bootstrap = Some(*seed);
-                set.version = fresh;
-                Ok(())
-            }
+            Action::ApplySet { replicas, resource_version } => self.apply_set(*replicas, resource_version),
+            Action::AnnotateSeed { seed, resource_version } => self.annotate_seed(*seed, resource_version),
             Action::SetBudget { min_available } => {
                 self.budget = Some(*min_available);
                 self.children.insert(Child::Budget, Some(self.uid));
@@ -85,6 +71,20 @@ impl World {
             Action::Remove { leader, id, conf_index } => self.remove(*leader, *id, *conf_index),
             Action::Transfer { leader, to } => self.transfer(*leader, *to),
         }
+    }
+
+    fn apply_set(&mut self, replicas: u32, version: &str) -> Result<(), Refused> {
+        let (template, fresh) = (self.spec.template, self.fresh());
+        let set = self.fenced_set(version)?;
+        (set.replicas, set.template, set.version) = (replicas, template, fresh);
+        Ok(())
+    }
+
+    fn annotate_seed(&mut self, seed: Seed, version: &str) -> Result<(), Refused> {
+        let fresh = self.fresh();
+        let set = self.fenced_set(version)?;
+        (set.bootstrap, set.version) = (Some(seed), fresh);
+        Ok(())
     }
 
     fn create_child(&mut self, child: Child) -> Result<(), Refused> {

@@ -116,7 +116,9 @@ impl World {
             None => machine.filter(|_| placed < self.room),
         };
         let Some(machine) = machine else { return Stage::Unscheduled };
-        self.claims.get_mut(&ordinal).unwrap().machine = Some(machine);
+        if !self.attachable {
+            self.claims.get_mut(&ordinal).unwrap().machine = Some(machine);
+        }
         self.pods.get_mut(&ordinal).unwrap().machine = Some(machine);
         Stage::Starting
     }

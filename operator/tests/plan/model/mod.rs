@@ -158,6 +158,8 @@ pub struct World {
     pub machines: Vec<MachineState>,
     /// Pods for which there is room.
     pub room: usize,
+    /// Volumes can be attached to any machine.
+    pub attachable: bool,
     pub rafts: BTreeMap<u64, Raft>,
     /// The operator reaches no node.
     pub cut: bool,
@@ -199,6 +201,7 @@ impl World {
             pods: BTreeMap::new(),
             machines: vec![machine; machines],
             room: 9,
+            attachable: false,
             rafts: BTreeMap::new(),
             cut: false,
             inits: Vec::new(),

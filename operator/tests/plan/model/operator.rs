@@ -23,6 +23,9 @@ impl World {
     pub fn pass(&mut self) -> Plan {
         let look = self.look();
         let made = plan(&look.desired, &look.observed);
+        if made != plan(&look.desired, &look.observed) {
+            self.fails("two plans from one observation differ");
+        }
         self.carry_out(&look, &made);
         made
     }
@@ -55,6 +58,19 @@ impl World {
         let made = plan(&look.desired, &look.observed);
         self.execute(&look, &made, steps);
         self.crash();
+    }
+
+    /// A pass of an operator that is killed behind each of its actions.
+    pub fn pass_one_action(&mut self) {
+        let look = self.look();
+        let made = plan(&look.desired, &look.observed);
+        match made.steps.is_empty() {
+            true => self.carry_out(&look, &made),
+            false => {
+                self.execute(&look, &made, 1);
+                self.crash();
+            }
+        }
     }
 
     /// The operator starts anew: it knows what the status says.

@@ -111,7 +111,10 @@ impl World {
             Event::Stranger(true) => {
                 self.children.insert(Child::Client, None);
             }
-            Event::Stranger(false) => self.children.retain(|_, owner| owner.is_some()),
+            Event::Stranger(false) => {
+                self.children.retain(|_, owner| owner.is_some());
+                self.set.take_if(|set| set.owner == STRANGER);
+            }
             Event::Cut(cut) => self.cut = cut,
             Event::Joint => self.change_by_hand(),
         }
