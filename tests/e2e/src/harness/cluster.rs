@@ -2,13 +2,14 @@
 
 use crate::harness::api::Kind;
 use crate::harness::objects::{Claim, Pod, items, text};
-use crate::harness::scene::Scene;
+use crate::harness::scene::{STEP_MAX, Scene};
 use crate::harness::wait::holds;
 use anyhow::{Context, Result, anyhow, ensure};
 use raftkv_api::{Members, Status};
 use raftkv_crds::{ConditionType, RaftKvCluster, RaftKvClusterStatus, Reason, child, label};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The container of a pod.
 const CONTAINER: &str = "raftkv";
@@ -209,7 +210,13 @@ impl<'a> Cluster<'a> {
 
     /// Waits until it is as its spec asks, with so many voters.
     pub fn wait_ready(&self, replicas: u32) -> Result<()> {
-        self.scene.wait(&format!("{} to be ready with {replicas} voters", self.name), || self.is_ready(replicas))
+        self.wait_ready_for(STEP_MAX, replicas)
+    }
+
+    /// The same, for so long.
+    pub fn wait_ready_for(&self, limit: Duration, replicas: u32) -> Result<()> {
+        let what = format!("{} to be ready with {replicas} voters", self.name);
+        self.scene.wait_for(limit, &what, || self.is_ready(replicas))
     }
 
     /// Whether it is as its spec asks, with so many voters; what is missing otherwise.

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 /// Its port.
 const PORT: u16 = 8080;
 
+/// So many further writes prove that the cluster serves.
+const SOME_MORE: u64 = 20;
 /// The names of its pods begin with it.
 pub const PREFIX: &str = "load-";
 
@@ -65,20 +67,16 @@ impl<'a> LoadPod<'a> {
 
     /// Waits until it has written and read.
     pub fn wait_writing(&self) -> Result<()> {
-        self.wait_for_more(0, 20)
+        self.wait_for_some_more()
     }
 
     /// Waits until further writes are acknowledged: the cluster serves.
     pub fn wait_for_some_more(&self) -> Result<()> {
-        let acked = self.report()?.acked;
-        self.wait_for_more(acked, 20)
-    }
-
-    fn wait_for_more(&self, before: u64, more: u64) -> Result<()> {
+        let mut before = None;
         self.scene.wait("the load to write", || {
             let report = self.report()?;
             let last = report.last_error.as_deref().unwrap_or("no failure so far");
-            let done = report.acked >= before + more && report.reads > 0;
+            let done = report.acked >= *before.get_or_insert(report.acked) + SOME_MORE && report.reads > 0;
             holds(done, || format!("{} writes, {} reads; last failure: {last}", report.acked, report.reads))
         })
     }

@@ -6,8 +6,9 @@ use crate::harness::progress::Progress;
 use crate::harness::scene::Scene;
 use crate::harness::site::Site;
 use crate::harness::{failure, wait};
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
+use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -102,6 +103,8 @@ fn run(chosen: &[&Scenario]) -> Result<usize> {
     }
     let progress = Progress::start();
     let site = Site::find()?;
+    // Until the end of the process.
+    let _only_run = only_run(&site, &progress)?;
     progress.say("setup", "helm upgrade --install raftkv-operator");
     Operator::of(&site).install()?;
     let run = Run { site, progress, results: Mutex::default() };
@@ -112,6 +115,17 @@ fn run(chosen: &[&Scenario]) -> Result<usize> {
         run.alone(scenario);
     }
     Ok(run.tell())
+}
+
+/// Two runs on one cluster would delete each other's namespaces and replace each other's operator.
+fn only_run(site: &Site, progress: &Progress) -> Result<File> {
+    let path = site.repo().join("target/e2e/scenarios.lock");
+    let lock = File::create(&path).with_context(|| format!("{}", path.display()))?;
+    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        progress.say("setup", "waiting for another run of the scenarios to end");
+        lock.lock()?;
+    }
+    Ok(lock)
 }
 
 struct Run {
