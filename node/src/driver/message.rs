@@ -94,6 +94,9 @@ impl Driver {
         if kind == MessageType::MsgAppendResponse && self.is_leader() {
             self.mend_progress(from, accepted);
         }
+        if kind == MessageType::MsgHeartbeatResponse && self.is_leader() {
+            self.mend_idle_probe(from);
+        }
         if vote_refused {
             self.hasten_next_campaign();
         }
@@ -124,6 +127,16 @@ impl Driver {
         // An answer that brings nothing new leaves a member in Probe: after a snapshot, without another write, for ever
         // (etcd's raft takes it out since v3.6).
         if progress.state == ProgressState::Probe && accepted == Some(progress.matched) {
+            progress.become_replicate();
+        }
+    }
+
+    /// A member that was away and has everything is sent nothing that it could answer, and stays in Probe until the next
+    /// write, so that nobody calls it caught up (etcd's raft sends it an empty append since v3.6).
+    fn mend_idle_probe(&mut self, id: u64) {
+        let last_index = self.node.raft.raft_log.last_index();
+        let Some(progress) = self.node.raft.mut_prs().get_mut(id) else { return };
+        if progress.state == ProgressState::Probe && progress.matched == last_index {
             progress.become_replicate();
         }
     }

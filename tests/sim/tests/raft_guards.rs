@@ -82,6 +82,21 @@ fn a_member_fed_by_a_snapshot_leaves_probe_without_another_write() {
     assert!(status.peers[0].caught_up, "{:?}", status.peers);
 }
 
+/// The same without a snapshot: a member that was away, and missed nothing, is sent nothing and stays in Probe.
+/// Guard: `mend_idle_probe` makes it Replicate at its first answer to a heartbeat.
+#[test]
+fn a_member_that_was_away_and_missed_nothing_is_caught_up_without_another_write() {
+    let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
+    lone.write(SMALL_BYTES);
+    lone.ack(2, lone.status().last_index);
+    let caught_up = |lone: &Lone| lone.status().peers.iter().any(|peer| peer.id == 2 && peer.caught_up);
+    assert!(caught_up(&lone));
+    lone.step(Event::Unreachable { to: 2 });
+    assert!(!caught_up(&lone), "raft did not go into Probe: this test proves nothing");
+    lone.hear(message(MessageType::MsgHeartbeatResponse, 2, 2));
+    assert!(caught_up(&lone), "{:?}", lone.status().peers);
+}
+
 fn leaves_joint(entry: &Entry) -> bool {
     entry.get_entry_type() == EntryType::EntryConfChangeV2
         && ConfChangeV2::parse_from_bytes(&entry.data).is_ok_and(|change| change.changes.is_empty())
