@@ -94,10 +94,10 @@ debian_archive() {
   work=$(mktemp -d -p "$cache")
   # shellcheck disable=SC2064 # the value at this moment
   trap "rm -rf '$work'" EXIT
-  debootstrap --variant=minbase --include="$debian_packages" "$DEBIAN_SUITE" "$work/root"
-  umount "$work/root/proc" "$work/root/sys" 2>/dev/null || true
-  rm -rf "$work"/root/var/{cache/apt,lib/apt/lists}/*
-  tar -C "$work/root" -cf "$1.new" .
+  debootstrap --variant=minbase --include="$debian_packages" "$DEBIAN_SUITE" "$work/rootfs"
+  umount "$work/rootfs/proc" "$work/rootfs/sys" 2>/dev/null || true
+  rm -rf "$work"/rootfs/var/{cache/apt,lib/apt/lists}/*
+  tar -C "$work/rootfs" -cf "$1.new" .
   mv "$1.new" "$1"
 }
 
@@ -108,7 +108,7 @@ assemble() {
   work=$(mktemp -d -p "$cache")
   # shellcheck disable=SC2064 # the value at this moment
   trap "rm -rf '$work'" EXIT
-  root=$work/root
+  root=$work/rootfs
   mkdir "$root"
   tar -C "$root" -xf "$debian"
   cd "$work"
