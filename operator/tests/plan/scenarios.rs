@@ -5,7 +5,7 @@ use super::model::World;
 use super::model::script::Event;
 
 /// States of one scenario, at most.
-const STATES_MAX: usize = 3_000;
+const STATES_MAX: usize = 8_000;
 
 /// A cluster that was applied and has come to rest.
 pub fn standing(replicas: u32) -> World {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// More entries than that are many; above [`super::raft::CAUGHT_UP_ENTRIES`].
+const LAG_MAX: usize = 4;
+
 /// Gives drawn numbers the order in which they are met.
 #[derive(Default)]
 struct Names {
@@ -41,7 +44,8 @@ impl World {
             self.hash_claim(claim, &mut names, &mut hash);
         }
         for (ordinal, pod) in &self.pods {
-            (ordinal, self.pod_parts(*ordinal, pod)).hash(&mut hash);
+            ordinal.hash(&mut hash);
+            self.hash_pod(*ordinal, pod, &mut names, &mut hash);
         }
         self.claims.keys().for_each(|ordinal| ordinal.hash(&mut hash));
         if let Some(set) = &self.set {
@@ -61,14 +65,18 @@ impl World {
         hash.finish()
     }
 
-    fn pod_parts(&self, ordinal: u32, pod: &Pod) -> impl Hash {
-        let runs = self.applied(pod).zip(self.disk(ordinal)).and_then(|(applied, disk)| {
-            let member = disk.member.as_ref()?;
-            let raft = &self.rafts[&member.genesis];
-            Some((raft.conf_at(applied.max(1)).1 == raft.conf_index(), applied.min(1), raft.log.len() - applied))
-        });
+    fn hash_pod(&self, ordinal: u32, pod: &Pod, names: &mut Names, hash: &mut DefaultHasher) {
         let stage = std::mem::discriminant(&pod.stage);
-        (pod.template, pod.terminating, pod.machine, stage, pod.ready, runs)
+        (pod.template, pod.terminating, pod.machine, stage, pod.ready).hash(hash);
+        let member = self.disk(ordinal).and_then(|disk| disk.member.as_ref());
+        let Some((applied, member)) = self.applied(pod).zip(member) else { return };
+        (applied.min(1), self.lag(member.genesis, applied)).hash(hash);
+        self.hash_conf(member.genesis, applied.max(1), names, hash);
+    }
+
+    /// Entries that somebody lacks; how many does not matter when there are many.
+    fn lag(&self, genesis: u64, has: usize) -> usize {
+        (self.rafts[&genesis].log.len() - has).min(LAG_MAX)
     }
 
     fn hash_claim(&self, claim: &Claim, names: &mut Names, hash: &mut DefaultHasher) {
@@ -80,8 +88,8 @@ impl World {
         names.of(disk.incarnation).hash(hash);
         let Some(member) = &disk.member else { return };
         (names.of(member.genesis), member.id, member.quarantined, member.told_removed).hash(hash);
-        let len = self.rafts[&member.genesis].log.len();
-        ((len - member.matched).min(4), (len - member.durable).min(4), member.matched.min(1)).hash(hash);
+        let lag = |has| self.lag(member.genesis, has);
+        (lag(member.matched), lag(member.durable), member.matched.min(1)).hash(hash);
         self.hash_conf(member.genesis, member.durable.max(1), names, hash);
     }
 

@@ -9,7 +9,7 @@ use raftkv_operator::plan::Ordinal;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries that a caught-up member may lack.
-const CAUGHT_UP_ENTRIES: usize = 2;
+pub const CAUGHT_UP_ENTRIES: usize = 2;
 
 /// A cluster.
 #[derive(Clone, Debug)]
