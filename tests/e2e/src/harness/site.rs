@@ -118,11 +118,11 @@ impl Site {
         shell::run(command, None, DOCKER_MAX)?.expect_success()
     }
 
-    /// A line as a reader of the manual types it, in the repository.
+    /// A line as a reader of the manual types it, in the repository. At the limit everything that it started ends too.
     pub fn shell(&self, line: &str, limit: Duration) -> Result<Output> {
-        let mut command = self.command("bash");
-        command.args(["-ec", line]);
-        shell::run(command, None, limit)
+        let mut command = self.command("timeout");
+        command.args(["--kill-after=5", &limit.as_secs().to_string(), "bash", "-ec", line]);
+        shell::run(command, None, limit + Duration::from_secs(10))
     }
 
     fn command(&self, program: &str) -> Command {
