@@ -14,22 +14,35 @@ const LOG_LINES: u32 = 400;
 const PRINTED_LINES: usize = 15;
 const PRINTED_CHARS: usize = 300;
 
-/// Writes down what can be seen, and returns what to print. A part that cannot be got says why in its own file.
-pub fn collect(site: &Site, scenario: &str, error: &anyhow::Error) -> String {
-    let directory = site.repo().join("target/e2e/failures").join(scenario);
-    let written = write_all(site, scenario, &directory, error);
+/// Forgets what an earlier run of the scenario left.
+pub fn clear(site: &Site, scenario: &str) -> Result<()> {
+    let directory = directory(site, scenario);
+    if directory.exists() { Ok(fs::remove_dir_all(directory)?) } else { Ok(()) }
+}
+
+/// Writes down what can be seen, the first time that it is called: when a wait ends in vain, before the guards of the scenario
+/// put right what it disturbed.
+pub fn keep(site: &Site, scenario: &str, error: &anyhow::Error) -> Result<()> {
+    let directory = directory(site, scenario);
+    if directory.exists() { Ok(()) } else { write_all(site, scenario, &directory, error) }
+}
+
+/// What to print of it.
+pub fn tell(site: &Site, scenario: &str, error: &anyhow::Error) -> String {
+    let directory = directory(site, scenario);
     let mut text = format!("FAILED {scenario}: {error:#}\n");
     for (title, file) in [("status", "clusters.txt"), ("last events", "events.txt"), ("operator", "operator.log")] {
         let content = fs::read_to_string(directory.join(file)).unwrap_or_default();
         text.push_str(&format!("  {title}:\n{}", excerpt(&content, scenario, file == "operator.log")));
     }
-    if let Err(error) = written {
-        text.push_str(&format!("  not everything could be kept: {error:#}\n"));
-    }
     text.push_str(&format!("  all that was kept: {}\n", directory.display()));
     text.push_str(&format!("  the cluster:        {}\n", site.shell_prefix()));
     text.push_str(&format!("  again:              cargo test -p raftkv-e2e --test e2e -- {scenario}\n"));
     text
+}
+
+fn directory(site: &Site, scenario: &str) -> PathBuf {
+    site.repo().join("target/e2e/failures").join(scenario)
 }
 
 /// The last lines; of a log that all scenarios share, those about this one.
@@ -42,12 +55,10 @@ fn excerpt(content: &str, scenario: &str, is_shared: bool) -> String {
 }
 
 fn write_all(site: &Site, scenario: &str, directory: &Path, error: &anyhow::Error) -> Result<()> {
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
     fs::create_dir_all(directory)?;
     fs::write(directory.join("why.txt"), format!("{error:#}\n"))?;
     fs::write(directory.join("operator.log"), or_why(Operator::of(site).log(LOG_LINES)))?;
+    fs::write(directory.join("operator.before-restart.log"), or_why(Operator::of(site).log_before_restart(LOG_LINES)))?;
     fs::write(directory.join("machines.txt"), or_why(site.kubectl(&["describe", "nodes"])))?;
     let namespaces = Scene::namespaces(site, scenario)?;
     for namespace in &namespaces {

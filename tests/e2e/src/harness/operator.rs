@@ -100,6 +100,13 @@ impl<'a> Operator<'a> {
         self.kubectl(&["logs", "--selector", &selector, "--prefix", "--timestamps", &tail])
     }
 
+    /// The end of the logs of its processes before those that run.
+    pub fn log_before_restart(&self, lines: u32) -> Result<String> {
+        let tail = format!("--tail={lines}");
+        let log = |pod: &String| self.kubectl(&["logs", pod, "--previous", "--timestamps", &tail]);
+        self.pods()?.iter().map(log).collect()
+    }
+
     fn deployment(&self) -> String {
         let name = if self.release.contains(RELEASE) {
             self.release.to_string()

@@ -191,8 +191,10 @@ impl Run {
                 self.ended(scenario, took, How::Passed);
             }
             Err(error) => {
-                let text = failure::collect(&self.site, scenario.name, &error);
-                self.progress.say(scenario.name, &text);
+                if let Err(why) = failure::keep(&self.site, scenario.name, &error) {
+                    self.progress.say(scenario.name, &format!("not everything could be kept: {why:#}"));
+                }
+                self.progress.say(scenario.name, &failure::tell(&self.site, scenario.name, &error));
                 self.let_go(scenario.name);
                 self.ended(scenario, took, How::Failed(format!("{}: {error:#}", scenario.name)));
             }
@@ -200,6 +202,7 @@ impl Run {
     }
 
     fn play(&self, scenario: &Scenario, deadline: Instant) -> Result<()> {
+        failure::clear(&self.site, scenario.name)?;
         let scene = Scene::open(&self.site, &self.progress, scenario.name, deadline)?;
         (scenario.run)(&scene)?;
         scene.close()

@@ -1,7 +1,7 @@
 //! Where one scenario plays: namespaces of its own, a clock, and the one way to wait.
 
 use crate::harness::progress::Progress;
-use crate::harness::{Cluster, Kind, Site, wait};
+use crate::harness::{Cluster, Kind, Site, failure, wait};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -111,7 +111,11 @@ impl<'a> Scene<'a> {
                 (told_at, told) = (Instant::now(), now);
             }
         };
-        wait::until(deadline, what, &mut tell, ask)
+        wait::until(deadline, what, &mut tell, ask).inspect_err(|error| {
+            if let Err(why) = failure::keep(self.site, &self.name, error) {
+                self.say(format!("not everything could be kept: {why:#}"));
+            }
+        })
     }
 
     /// `ask` must go on being `Ok` for so long: for what must *not* happen.
