@@ -36,7 +36,7 @@ impl Site {
         let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
         let named = std::env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty());
         let foreign = named.is_some();
-        let kubeconfig = named.map_or_else(|| repo.join("target/e2e/kubeconfig"), PathBuf::from);
+        let kubeconfig = repo.join(named.unwrap_or_else(|| "target/e2e/kubeconfig".into()));
         let images = std::env::var("E2E_IMAGES").unwrap_or_else(|_| "raftkv.local".to_string());
         if !kubeconfig.exists() {
             bail!(
