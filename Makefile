@@ -31,7 +31,7 @@ kind: image e2e-up ## Make a kind cluster with the operator in it, and point kub
 ## Test, the cheapest first
 
 .PHONY: test
-test: tidy unit sim cluster chart ## Run all tests but for the scenarios on Kubernetes, which are `make e2e`
+test: tidy unit sim cluster chart e2e ## Run all tests; the last step makes a Kubernetes of its own
 	$(call phase,all tests passed)
 
 .PHONY: tidy
