@@ -94,6 +94,18 @@ e2e-down: ## Delete the kind cluster; what was built for it stays
 	$(call phase,e2e-down: no kind cluster)
 	@tests/e2e/kind/down
 
+## Measure
+
+# Release binaries under the tags of the tests: the next `make e2e` loads its own again.
+.PHONY: bench-operator
+bench-operator: ## Measure the operator on a kind cluster, beside etcd-operator where that is in it; KEEP=1 keeps the cluster
+	@$(MAKE) --no-print-directory image PROFILE=release IMAGE_TAG=dev
+	@$(MAKE) --no-print-directory e2e-up
+	$(call phase,bench-operator: the operator measured)
+	@code=0; PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(CARGO) run --locked -q -p raftkv-e2e --bin raftkv-e2e-bench -- $(BENCH) || code=$$?; \
+	 if [ -z "$(KEEP)" ]; then tests/e2e/kind/down || code=$$?; fi; \
+	 exit $$code
+
 ## Package
 
 PROFILE ?= release
@@ -102,7 +114,7 @@ PROFILE ?= release
 image: ## Make the images in target/images, without a daemon or a registry; PROFILE=dev for the tests
 	$(call phase,image: binaries of profile $(PROFILE) as images)
 	$(CARGO) build --locked --bins --profile $(PROFILE)
-	images/build $(PROFILE)
+	$(if $(IMAGE_TAG),IMAGE_TAG=$(IMAGE_TAG) )images/build $(PROFILE)
 
 ## Check without writing
 

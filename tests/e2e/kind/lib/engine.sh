@@ -66,7 +66,7 @@ forget_stale() {
 }
 
 runs() {
-  tr '\0' ' ' <"/proc/$(cat "$1")/cmdline" 2>/dev/null | grep -qF -- "$2"
+  { tr '\0' ' ' <"/proc/$(cat "$1")/cmdline"; } 2>/dev/null | grep -qF -- "$2"
 }
 
 # Stops our engine, when nothing else runs on it.

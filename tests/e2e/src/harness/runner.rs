@@ -118,7 +118,7 @@ fn run(chosen: &[&Scenario]) -> Result<usize> {
 }
 
 /// Two runs on one cluster would delete each other's namespaces and replace each other's operator.
-fn only_run(site: &Site, progress: &Progress) -> Result<File> {
+pub(crate) fn only_run(site: &Site, progress: &Progress) -> Result<File> {
     let path = site.repo().join("target/e2e/scenarios.lock");
     let lock = File::create(&path).with_context(|| format!("{}", path.display()))?;
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
