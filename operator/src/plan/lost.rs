@@ -26,6 +26,11 @@ pub(crate) fn service(facts: &Facts<'_>) -> Service {
     if facts.desired.suspend && facts.seen.pods.is_empty() {
         return Service::NotYet(Reason::Suspended, "no pods run, because spec.suspend is true".to_string());
     }
+    let no_pods = facts.seen.pods.is_empty() && facts.seen.ours().is_some_and(|set| set.replicas == 0);
+    if facts.desired.paused && no_pods {
+        let text = "no pods run since it was suspended, and spec.paused keeps it so: set it to false";
+        return Service::NotYet(Reason::Paused, text.to_string());
+    }
     if !facts.seen.latch.bootstrapped {
         return Service::NotYet(Reason::Forming, "the cluster is not formed yet".to_string());
     }

@@ -244,9 +244,24 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
         Some(verdict) if verdict.kind == ConditionType::Available => (verdict.reason, verdict.message.clone()),
         Some(_) if degraded.status == "True" => (degraded.reason, degraded.message.clone()),
         Some(verdict) => (Reason::MembersNotReady, verdict.message.clone()),
+        None if progressing.reason == Reason::UpToDate => (Reason::MembersNotReady, unready(facts, complete)),
         None => (Reason::MembersNotReady, progressing.message.clone()),
     };
     Verdict { kind, status: "False", reason, message }
+}
+
+/// Nothing is under way, nothing is wrong, and it is not as the spec asks: a moment between two steps.
+fn unready(facts: &Facts<'_>, complete: bool) -> String {
+    if !complete {
+        let (voters, learners) = (facts.roster.voters().count(), facts.roster.learners().count());
+        return format!("{voters} voters and {learners} learners, and {} members are asked for", facts.desired.replicas);
+    }
+    let silent: Vec<&str> =
+        facts.roster.voters().filter(|seat| !facts.serves(seat)).map(|seat| seat.name.as_str()).collect();
+    match silent.is_empty() {
+        true => "pods with an older template are about to be made anew".to_string(),
+        false => format!("not ready: {}", silent.join(", ")),
+    }
 }
 
 /// A condition keeps its time as long as its status does.
