@@ -108,7 +108,7 @@ What the operator does in a namespace that it watches, and no more. The list is 
   verbs: [get, list, watch]
 - apiGroups: [raftkv.dev]
   resources: [raftkvclusters/status]
-  verbs: [get, update, patch]
+  verbs: [update]
 # An owner reference that blocks deletion needs it where OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [raftkv.dev]
   resources: [raftkvclusters/finalizers]
@@ -126,16 +126,16 @@ What the operator does in a namespace that it watches, and no more. The list is 
 # Pods are made by the StatefulSet; deleting one is how it is restarted.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, delete]
 # Claims are made by the StatefulSet too. One is deleted when its member was removed, by its uid and resourceVersion.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 # The token of a cluster. It is read by name: no list, no watch.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
