@@ -6,6 +6,7 @@ mod loss;
 mod machines;
 mod names;
 mod operator;
+mod pause;
 mod quickstart;
 mod rollout;
 mod size;
@@ -39,6 +40,8 @@ pub fn all() -> Vec<Scenario> {
         story("edit-3-5-1", "3 -> 5 -> 1 within a second", Nobody, size::edit_within_a_second),
         story("statefulset-scaled-to-zero", "somebody scales the StatefulSet to 0: put right, nothing lost", Nobody, loss::statefulset_scaled_to_zero),
         story("reapply-two-volumes-missing", "delete and apply again with one volume of three: refused, nothing overwritten", Nobody, volumes::reapply_two_volumes_missing),
+        story("suspend-and-resume", "no pods for a while: the same members come back with the data", Nobody, pause::suspend_and_resume),
+        story("paused", "an edit of a paused cluster waits until the pause ends", Nobody, pause::paused),
         story("spec-refused-later", "what CEL cannot see becomes a condition; the cluster stays as it was", Nobody, bad_input::spec_refused_later),
         story("strangers-volume", "a volume claim of somebody else is not used", Nobody, volumes::strangers_volume),
         story("strangers-service", "a Service of somebody else is left alone", Nobody, names::strangers_service),
