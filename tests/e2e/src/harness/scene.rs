@@ -151,4 +151,9 @@ impl<'a> Scene<'a> {
     pub fn kubectl_with(&self, args: &[&str], stdin: &str) -> Result<String> {
         self.site.kubectl_with(&[&["-n", &self.namespace], args].concat(), stdin)
     }
+
+    /// `kubectl raftkv` in the namespace.
+    pub fn plugin(&self, args: &[&str]) -> Result<String> {
+        self.site.plugin(&self.namespace, args)?.expect_success()
+    }
 }

@@ -17,6 +17,11 @@ const HELM_MAX: Duration = Duration::from_secs(120);
 /// Stopping or starting a machine.
 const DOCKER_MAX: Duration = Duration::from_secs(60);
 
+/// Where the link to raftkvctl is.
+const PLUGIN_DIRECTORY: &str = "target/e2e/plugin";
+/// By this name kubectl finds it.
+const PLUGIN: &str = "kubectl-raftkv";
+
 /// Where the tests run.
 #[derive(Debug)]
 pub struct Site {
@@ -44,6 +49,7 @@ impl Site {
                 kubeconfig.display()
             );
         }
+        link_plugin(&repo)?;
         let path = tools_path(&repo)?;
         let api = Api::start(command("kubectl", &path, &kubeconfig, &repo))?;
         api.raw("/readyz", None).context("the cluster does not answer; `make e2e-up` repairs ours")?;
@@ -104,6 +110,16 @@ impl Site {
         shell::run(command, None, limit)
     }
 
+    /// `kubectl raftkv`, which may fail. kubectl takes no flags before a plugin's name.
+    pub fn plugin(&self, namespace: &str, args: &[&str]) -> Result<Output> {
+        if !self.repo.join(PLUGIN_DIRECTORY).join(PLUGIN).exists() {
+            bail!("raftkvctl is not built: `make image PROFILE=dev` builds it");
+        }
+        let mut command = self.command("kubectl");
+        command.arg("raftkv").args(args).args(["-n", namespace]);
+        shell::run(command, None, KUBECTL_MAX)
+    }
+
     /// helm.
     pub fn helm(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.command("helm");
@@ -136,6 +152,18 @@ fn command(program: &str, path: &OsStr, kubeconfig: &Path, repo: &Path) -> Comma
     command
 }
 
+/// raftkvctl as the plugin of kubectl: the link that the manual describes, to what cargo built beside this very test.
+fn link_plugin(repo: &Path) -> Result<()> {
+    let test = std::env::current_exe().context("the path of this test")?;
+    let built = test.ancestors().nth(2).context("this test lies in no target directory")?.join("raftkvctl");
+    let directory = repo.join(PLUGIN_DIRECTORY);
+    std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
+    // Under another name first: another run may be calling it.
+    let (link, new) = (directory.join(PLUGIN), directory.join(format!("new-{}", std::process::id())));
+    std::os::unix::fs::symlink(&built, &new).with_context(|| format!("{}", new.display()))?;
+    std::fs::rename(&new, &link).with_context(|| format!("{}", link.display()))
+}
+
 /// The tools that `make e2e-up` chose come first, then those that it built, then the user's.
 fn tools_path(repo: &Path) -> Result<OsString> {
     let cache = match std::env::var_os("RAFTKV_CACHE") {
@@ -143,7 +171,7 @@ fn tools_path(repo: &Path) -> Result<OsString> {
         None => std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/raftkv-e2e")),
     };
     let users = std::env::var_os("PATH").unwrap_or_default();
-    let chosen = std::iter::once(repo.join("target/e2e/bin"));
+    let chosen = [repo.join("target/e2e/bin"), repo.join(PLUGIN_DIRECTORY)].into_iter();
     let all = chosen.chain(std::env::split_paths(&users)).chain(cache.map(|cache| cache.join("bin")));
     std::env::join_paths(all).context("PATH")
 }

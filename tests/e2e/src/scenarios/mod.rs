@@ -7,6 +7,7 @@ mod machines;
 mod names;
 mod operator;
 mod pause;
+mod plugin;
 mod quickstart;
 mod rollout;
 mod size;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         story("reapply-two-volumes-missing", "delete and apply again with one volume of three: refused, nothing overwritten", Nobody, volumes::reapply_two_volumes_missing),
         story("suspend-and-resume", "no pods for a while: the same members come back with the data", Nobody, pause::suspend_and_resume),
         story("paused", "an edit of a paused cluster waits until the pause ends", Nobody, pause::paused),
+        story("kubectl-raftkv", "the plugin shows, moves the leader, writes and reads", Nobody, plugin::kubectl_raftkv),
         story("spec-refused-later", "what CEL cannot see becomes a condition; the cluster stays as it was", Nobody, bad_input::spec_refused_later),
         story("strangers-volume", "a volume claim of somebody else is not used", Nobody, volumes::strangers_volume),
         story("strangers-service", "a Service of somebody else is left alone", Nobody, names::strangers_service),
