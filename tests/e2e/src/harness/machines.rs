@@ -65,6 +65,13 @@ impl<'a> Machine<'a> {
         self.scene.site.slow_kubectl(&args, DRAIN_MAX)
     }
 
+    /// `kubectl cordon`.
+    pub fn cordon(&self) -> Result<()> {
+        self.scene.say(format!("kubectl cordon {}", self.name));
+        self.scene.site.kubectl(&["cordon", &self.name])?;
+        Ok(())
+    }
+
     /// `kubectl uncordon`.
     pub fn uncordon(&self) -> Result<()> {
         self.scene.say(format!("kubectl uncordon {}", self.name));

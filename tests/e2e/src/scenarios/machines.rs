@@ -78,6 +78,35 @@ pub fn away_a_minute(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check(&demo, &load)
 }
 
+pub fn replace_by_annotation(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let members = demo.member_ids()?;
+    let (pod, machine) = lone_member(&demo)?;
+    let ordinal = raftkv_crds::child::ordinal(&pod, &demo.name).context("a pod without an ordinal")?;
+    let claim = demo.claims()?.remove(&demo.claim_name(ordinal)).context("it has no volume to lose")?;
+    // The machine is there and takes no pods: Kubernetes does not say that the volume on it is lost, and a person knows.
+    machine.cordon()?;
+    demo.delete_pod(&pod)?;
+    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::MemberUnreachable)?;
+    let command = message.split("kubectl ").nth(1).with_context(|| format!("there is no command in: {message}"))?;
+    let command: Vec<&str> = command.split_whitespace().take(4).collect();
+    let named = format!("{}={pod}/{}", annotation::REPLACE, members[&pod]);
+    ensure!(command == ["annotate", "rkv", "demo", named.as_str()], "the command in the message is {command:?}");
+    scene.say(format!("kubectl {}", command.join(" ")));
+    let begun = Instant::now();
+    scene.kubectl(&command)?;
+    wait_replaced(&demo, ordinal, &members)?;
+    scene.measured("replace annotation -> replaced", begun);
+    let told = demo.wait_event("LostVolumeClaimDeleted")?;
+    ensure!(told.contains(annotation::REPLACE), "the event does not tell by whose word: {told}");
+    let after = demo.claims()?.remove(&demo.claim_name(ordinal)).context("it has no volume")?;
+    ensure!(after.uid != claim.uid, "the volume is the one that was given up");
+    ensure!(demo.pod(&pod)?.node.as_ref() != Some(&machine.name), "its successor is on the machine that takes no pods");
+    machine.uncordon()?;
+    // The annotation stays, and names a member that is no more.
+    Ending::with(3).check(&demo, &load)
+}
+
 pub fn gone_for_good(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let members = demo.member_ids()?;

@@ -59,6 +59,7 @@ pub fn all() -> Vec<Scenario> {
         story("operator-killed-forming", "killed after every action while it forms a cluster", Cluster, operator::killed_forming),
         long("operator-killed-scaling", "killed after every action of 3 -> 5 and of 5 -> 3", 90, Cluster, operator::killed_scaling),
         story("operator-killed-replacing", "killed after every action while it replaces a lost volume", Cluster, operator::killed_replacing),
+        story("replace-by-annotation", "a person gives up a member whose machine takes no pods: replaced by the command in the message", Cluster, machines::replace_by_annotation),
         story("drain-and-uncordon", "kubectl drain against the budget, and uncordon", Cluster, machines::drain_and_uncordon),
         long("machine-restarted", "a machine is stopped and started", 90, Cluster, machines::restarted),
         long("machine-away-a-minute", "a machine is away for a minute: nobody is replaced", 150, Cluster, machines::away_a_minute),
