@@ -1,9 +1,12 @@
 //! The operator under test, installed from the chart by helm as a user would.
 
 use crate::harness::api::Kind;
+use crate::harness::objects::{Pod, items};
 use crate::harness::shell::Output;
 use crate::harness::site::Site;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +16,8 @@ pub const NAMESPACE: &str = "raftkv-system";
 pub const RELEASE: &str = "raftkv-operator";
 /// Makes the operator exit after its n-th action (rule O17).
 const EXIT_AFTER: &str = "RAFTKV_OPERATOR_EXIT_AFTER";
+/// Where a CRD has the schema of the status.
+const STATUS_SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
 /// A Deployment's rollout.
 const ROLLOUT_MAX: Duration = Duration::from_secs(90);
 
@@ -42,6 +47,11 @@ impl<'a> Operator<'a> {
 
     /// `helm upgrade --install --wait` of a chart, with further arguments.
     pub fn helm_install(&self, chart: &str, more: &[&str]) -> Result<Output> {
+        self.helm_begin(chart, &[&["--wait", "--timeout", "90s"], more].concat())
+    }
+
+    /// The same, and nothing is waited for.
+    pub fn helm_begin(&self, chart: &str, more: &[&str]) -> Result<Output> {
         let images = [("image", "raftkv-operator"), ("nodeImage", "raftkv")].map(|(value, image)| {
             let repository = self.site.image_repository(image);
             format!("{value}.repository={repository},{value}.tag=dev,{value}.pullPolicy=IfNotPresent")
@@ -50,7 +60,7 @@ impl<'a> Operator<'a> {
         let run = format!("podAnnotations.e2e-run={}", run_id());
         let mut args = vec!["upgrade", "--install", self.release, chart, "-n", self.namespace, "--create-namespace"];
         args.extend(["-f", "tests/e2e/operator-values.yaml", "--set", &images[0], "--set", &images[1]]);
-        args.extend(["--set-string", &run, "--wait", "--timeout", "90s"]);
+        args.extend(["--set-string", &run]);
         if !self.site.is_ours() {
             args.extend(["--set", "nodeSelector=null"]);
         }
@@ -61,6 +71,11 @@ impl<'a> Operator<'a> {
     /// The chart of this repository.
     pub fn chart(&self) -> Result<String> {
         path_text(&self.site.repo().join("charts/raftkv-operator"))
+    }
+
+    /// `helm test`: what it said.
+    pub fn helm_test(&self) -> Result<String> {
+        self.site.helm(&["test", self.release, "-n", self.namespace, "--timeout", "60s"])?.expect_success()
     }
 
     /// `helm uninstall`.
@@ -86,6 +101,13 @@ impl<'a> Operator<'a> {
         let pods = self.site.api().list(Kind::Pod, self.namespace, Some(&label))?;
         let counts = pods["items"].as_array().into_iter().flatten();
         Ok(counts.filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64()).sum())
+    }
+
+    /// Its pods, and whether each is ready.
+    pub fn readiness(&self) -> Result<BTreeMap<String, bool>> {
+        let label = format!("app.kubernetes.io/instance={}", self.release);
+        let pods = items(&self.site.api().list(Kind::Pod, self.namespace, Some(&label))?, Pod::read);
+        Ok(pods.into_iter().map(|pod| (pod.name, pod.ready)).collect())
     }
 
     /// The names of its pods.
@@ -127,17 +149,36 @@ impl<'a> Operator<'a> {
 
 /// A copy of the chart whose CRD has another description of `spec.replicas`: what a later release brings.
 pub fn next_chart(site: &Site, description: &str) -> Result<String> {
-    let (from, to) = (site.repo().join("charts/raftkv-operator"), site.repo().join("target/e2e/next-chart"));
+    chart_with(site, "next-chart", |text| {
+        let now = "How many members the cluster has.";
+        ensure!(text.contains(now), "the CRD does not say '{now}'");
+        Ok(text.replace(now, description))
+    })
+}
+
+/// A copy of the chart whose CRD lacks a field of the status: what an earlier release left.
+pub fn older_chart(site: &Site, field: &str) -> Result<String> {
+    chart_with(site, "older-chart", |_text| {
+        let mut crd = serde_json::to_value(raftkv_crds::crd())?;
+        let fields = crd.pointer_mut(&format!("{STATUS_SCHEMA}/properties")).and_then(Value::as_object_mut);
+        let field_was = fields.context("the CRD has no status")?.remove(field);
+        ensure!(field_was.is_some(), "the status has no field {field}");
+        // JSON is YAML.
+        Ok(crd.to_string())
+    })
+}
+
+/// A copy of the chart, below `target/e2e`, with another CRD made from the one that it has.
+fn chart_with(site: &Site, name: &str, crd: impl FnOnce(&str) -> Result<String>) -> Result<String> {
+    let (from, to) = (site.repo().join("charts/raftkv-operator"), site.repo().join("target/e2e").join(name));
     if to.exists() {
         std::fs::remove_dir_all(&to)?;
     }
     let copy = format!("mkdir -p '{}' && cp -RL '{}/.' '{}'", to.display(), from.display(), to.display());
     site.shell(&copy, Duration::from_secs(20))?.expect_success()?;
-    let crd = to.join("files/raftkvcluster.yaml");
-    let text = std::fs::read_to_string(&crd).with_context(|| format!("{}", crd.display()))?;
-    let now = "How many members the cluster has.";
-    ensure!(text.contains(now), "{} does not say '{now}'", crd.display());
-    std::fs::write(&crd, text.replace(now, description))?;
+    let file = to.join("files/raftkvcluster.yaml");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+    std::fs::write(&file, crd(&text)?)?;
     path_text(&to)
 }
 

@@ -1,15 +1,20 @@
 //! The operator itself: upgraded, uninstalled, installed twice, killed at every step.
 
-use crate::harness::operator::{Operator, next_chart};
+use crate::harness::operator::{Operator, next_chart, older_chart};
 use crate::harness::wait::holds;
 use crate::harness::{Ending, Kind, LoadPod, Scene};
 use crate::scenarios::loss::{everything, replace_after_loss};
-use crate::scenarios::ready;
-use anyhow::{Result, ensure};
+use crate::scenarios::{LEFT_ALONE, ready};
+use anyhow::{Result, anyhow, ensure};
 use std::time::{Duration, Instant};
 
 /// Each action costs the kubelet two to three seconds to start the next process.
 const KILLED_MAX: Duration = Duration::from_secs(120);
+
+/// Lines of the operators' logs that are searched.
+const LOG_LINES: u32 = 50;
+/// What an operator says of a CRD that lacks a field.
+const OLDER: &str = "is older than this operator: it lacks";
 
 /// The operator of all is as it was when this goes, however the scenario ended.
 pub struct PutBack<'a>(pub &'a Scene<'a>);
@@ -47,8 +52,41 @@ pub fn upgrade(scene: &Scene<'_>) -> Result<()> {
     demo.wait_ready(3)?;
     load.tell_gap("the operator's upgrade")?;
     ensure!(everything(&demo)? == before, "the upgrade of the operator touched pods or volumes");
+    scene.say("helm test raftkv-operator");
+    let tested = operator.helm_test()?;
+    ensure!(tested.contains("Succeeded"), "`helm test` does not say that it succeeded: {tested}");
     demo.scale(1)?;
     demo.wait_ready(1)?;
+    Ending::with(1).check(&demo, &load)
+}
+
+pub fn older_crd(scene: &Scene<'_>) -> Result<()> {
+    let operator = Operator::of(scene.site);
+    let (demo, load) = ready(scene, 3)?;
+    let (before, old_pods) = (everything(&demo)?, operator.pods()?);
+    let put_back = PutBack(scene);
+    scene.say("helm upgrade to a chart whose CRD lacks status.image");
+    operator.helm_begin(&older_chart(scene.site, "image")?, &[])?.expect_success()?;
+    let told = scene.wait("the new operator to say what the CRD lacks", || {
+        let log = operator.log(LOG_LINES)?;
+        let line = log.lines().find(|line| line.contains(OLDER));
+        line.map(String::from).ok_or_else(|| anyhow!("its log does not say '{OLDER}'"))
+    })?;
+    scene.say(format!("it says: {told}"));
+    ensure!(told.contains("status.image") && told.contains("crds.enabled=true"), "field or way out is missing: {told}");
+    scene.stays(LEFT_ALONE, "the one that works stays, and the new one is not ready", || {
+        let now = operator.readiness()?;
+        let works = now.iter().any(|(pod, ready)| *ready && old_pods.contains(&format!("pod/{pod}")));
+        let waits = now.iter().any(|(pod, ready)| !*ready && !old_pods.contains(&format!("pod/{pod}")));
+        holds(works && waits, || format!("pods and whether they are ready: {now:?}"))
+    })?;
+    load.wait_for_some_more()?;
+    ensure!(everything(&demo)? == before, "an older CRD touched pods or volumes");
+    scene.say("helm upgrade to the chart with its own CRD");
+    drop(put_back);
+    demo.scale(1)?;
+    demo.wait_ready(1)?;
+    scene.wait("the field to be told", || holds(demo.status()?.image.is_some(), || "it is not there".to_string()))?;
     Ending::with(1).check(&demo, &load)
 }
 
