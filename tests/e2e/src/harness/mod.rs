@@ -1,6 +1,7 @@
 //! What the scenarios are told with: a site, a scene, a cluster, its load, its operator, its machines.
 
 pub mod api;
+pub mod audit;
 pub mod cluster;
 pub mod failure;
 pub mod load_pod;
@@ -8,6 +9,7 @@ pub mod machines;
 pub mod objects;
 pub mod operator;
 pub mod progress;
+pub mod rights;
 pub mod runner;
 pub mod scene;
 pub mod shell;

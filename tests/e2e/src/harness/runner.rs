@@ -1,8 +1,10 @@
-//! Runs the scenarios: those that disturb nobody three at a time, the others alone after them.
+//! Runs the scenarios: those that disturb nobody three at a time, the others alone after them, and at last a look at what the
+//! operator was allowed in all of them.
 
 use crate::harness::machines;
 use crate::harness::operator::Operator;
 use crate::harness::progress::Progress;
+use crate::harness::rights::Watch;
 use crate::harness::scene::Scene;
 use crate::harness::site::Site;
 use crate::harness::{failure, wait};
@@ -25,6 +27,11 @@ const MACHINES_MAX: Duration = Duration::from_secs(90);
 /// Machines of somebody else are not ours to stop, and only ours restart a container within a second, which killing the operator
 /// at every step needs.
 const ONLY_OURS: &str = "skipped: it disturbs the cluster itself or counts on its settings, and this one is not ours";
+
+/// The line of the table about the operator's rights.
+const RIGHTS: &str = "rbac";
+const NOT_ALL: &str =
+    "skipped: it takes all scenarios, on our own cluster, to see that each right of the operator is needed";
 
 /// Whom a scenario disturbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +81,7 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         println!("{} scenarios", chosen.len());
         return ExitCode::SUCCESS;
     }
-    match run(&chosen) {
+    match run(&chosen, flags.filters.is_empty()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -96,7 +103,7 @@ fn choose<'a>(scenarios: &'a [Scenario], filters: &[String]) -> Vec<&'a Scenario
 }
 
 /// Returns how many failed.
-fn run(chosen: &[&Scenario]) -> Result<usize> {
+fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     if chosen.is_empty() {
         println!("0 passed, 0 failed");
         return Ok(0);
@@ -107,6 +114,8 @@ fn run(chosen: &[&Scenario]) -> Result<usize> {
     let _only_run = only_run(&site, &progress)?;
     progress.say("setup", "helm upgrade --install raftkv-operator");
     Operator::of(&site).install()?;
+    // Only all scenarios together need every right, and only our own API server writes down who asked for what.
+    let rights = (is_whole && site.is_ours()).then(|| Watch::begin(&site));
     let run = Run { site, progress, results: Mutex::default() };
     let (together, alone): (Vec<&Scenario>, Vec<&Scenario>) =
         chosen.iter().partition(|scenario| scenario.disturbs == Disturbs::Nobody);
@@ -114,6 +123,7 @@ fn run(chosen: &[&Scenario]) -> Result<usize> {
     for scenario in alone {
         run.alone(scenario);
     }
+    run.rights(rights);
     Ok(run.tell())
 }
 
@@ -165,7 +175,7 @@ impl Run {
     fn alone(&self, scenario: &Scenario) {
         if !self.site.is_ours() && scenario.disturbs == Disturbs::Cluster {
             self.progress.say(scenario.name, ONLY_OURS);
-            return self.ended(scenario, Duration::ZERO, How::Skipped);
+            return self.ended(scenario.name, scenario.wanted, Duration::ZERO, How::Skipped);
         }
         // What the scenario before did to machines must be over; a machine that stays away fails this one and says so.
         let deadline = Instant::now() + MACHINES_MAX;
@@ -173,7 +183,8 @@ impl Run {
         match wait::until(deadline, "machines", &mut tell, || machines::all_well(&self.site)) {
             Ok(()) => self.one(scenario),
             Err(error) => {
-                self.ended(scenario, Duration::ZERO, How::Failed(format!("FAILED {}: {error:#}", scenario.name)))
+                let why = format!("FAILED {}: {error:#}", scenario.name);
+                self.ended(scenario.name, scenario.wanted, Duration::ZERO, How::Failed(why));
             }
         }
     }
@@ -188,7 +199,7 @@ impl Run {
         match outcome {
             Ok(()) => {
                 self.progress.say(scenario.name, &format!("passed in {} s", took.as_secs()));
-                self.ended(scenario, took, How::Passed);
+                self.ended(scenario.name, scenario.wanted, took, How::Passed);
             }
             Err(error) => {
                 if let Err(why) = failure::keep(&self.site, scenario.name, &error) {
@@ -196,7 +207,7 @@ impl Run {
                 }
                 self.progress.say(scenario.name, &failure::tell(&self.site, scenario.name, &error));
                 self.let_go(scenario.name);
-                self.ended(scenario, took, How::Failed(format!("{}: {error:#}", scenario.name)));
+                self.ended(scenario.name, scenario.wanted, took, How::Failed(format!("{}: {error:#}", scenario.name)));
             }
         }
     }
@@ -220,8 +231,25 @@ impl Run {
         }
     }
 
-    fn ended(&self, scenario: &Scenario, took: Duration, how: How) {
-        let ended = Ended { name: scenario.name, wanted: scenario.wanted, took, how };
+    /// Compares what the operator was granted with what it asked for, over the whole run (rule O20).
+    fn rights(&self, watch: Option<Result<Watch>>) {
+        let begun = Instant::now();
+        let how = match watch.map(|watch| watch.and_then(|watch| watch.end(&self.site))) {
+            None => {
+                self.progress.say(RIGHTS, NOT_ALL);
+                How::Skipped
+            }
+            Some(Ok(seen)) => {
+                self.progress.say(RIGHTS, &format!("passed: {seen}"));
+                How::Passed
+            }
+            Some(Err(error)) => How::Failed(format!("{RIGHTS}: {error:#}")),
+        };
+        self.ended(RIGHTS, WANTED, begun.elapsed(), how);
+    }
+
+    fn ended(&self, name: &'static str, wanted: Duration, took: Duration, how: How) {
+        let ended = Ended { name, wanted, took, how };
         self.results.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
     }
 

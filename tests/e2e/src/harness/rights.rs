@@ -1,0 +1,163 @@
+//! The rights of the operator under test: seen at work over a whole run, and taken away one at a time (rule O20).
+
+use crate::harness::api::Kind;
+use crate::harness::audit::{self, Request, Right};
+use crate::harness::operator::{NAMESPACE, RELEASE};
+use crate::harness::scene::Scene;
+use crate::harness::site::Site;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The scenario that takes rights away; its namespace is named by it.
+pub const VERBS_DROPPED: &str = "rbac-verbs-dropped";
+/// Prints the audit log, the oldest part first: one that has become too large is set aside under an earlier name.
+const AUDIT_LOG: &str = "cat /var/log/kubernetes/audit*.log";
+/// helm's name among those who set fields: what is put back as its own does not stand in the way of its next upgrade.
+const FIELD_MANAGER: &str = "--field-manager=helm";
+
+/// What the shared operator may do, and where the audit log ended, at the beginning of a run.
+pub struct Watch {
+    machine: String,
+    bytes: u64,
+    granted: BTreeSet<Right>,
+}
+
+impl Watch {
+    /// From here on requests count.
+    pub fn begin(site: &Site) -> Result<Watch> {
+        let machine = control_plane(site)?;
+        let bytes = in_log(site, &machine, "wc -c")?.trim().parse().context("the size of the audit log")?;
+        let kinds = "clusterroles,clusterrolebindings,roles,rolebindings";
+        let label = format!("app.kubernetes.io/instance={RELEASE}");
+        let list = site.kubectl(&["get", kinds, "-A", "-l", &label, "-o", "json"])?;
+        let granted = audit::granted(&serde_json::from_str(&list)?, &account());
+        ensure!(!granted.is_empty(), "the account {} has no rights at all", account());
+        Ok(Watch { machine, bytes, granted })
+    }
+
+    /// Each right that was granted was used since, and nothing was refused without a reason; how much was looked at.
+    pub fn end(&self, site: &Site) -> Result<String> {
+        let log = in_log(site, &self.machine, &format!("tail -c +{}", self.bytes + 1))?;
+        let requests = audit::requests(&log);
+        let mut faults = audit::unused(&self.granted, &requests, &account());
+        faults.extend(audit::refusals(&requests, explains));
+        if faults.is_empty() {
+            return Ok(format!("{} rights, all of them used by {} requests", self.granted.len(), requests.len()));
+        }
+        bail!("{}", faults.join("; "))
+    }
+}
+
+fn account() -> String {
+    format!("{NAMESPACE}:{RELEASE}")
+}
+
+fn control_plane(site: &Site) -> Result<String> {
+    let nodes = site.api().list(Kind::Node, "", Some("node-role.kubernetes.io/control-plane"))?;
+    Ok(nodes["items"][0]["metadata"]["name"].as_str().context("there is no control plane among the nodes")?.to_string())
+}
+
+fn in_log(site: &Site, machine: &str, and_then: &str) -> Result<String> {
+    site.docker(&["exec", machine, "sh", "-c", &format!("{AUDIT_LOG} | {and_then}")])
+}
+
+/// Why an operator may be refused something in a run in which nothing is wrong.
+fn explains(request: &Request) -> bool {
+    // It is what that scenario is about.
+    let is_dropped = request.namespace == format!("e2e-{VERBS_DROPPED}");
+    // `helm uninstall` deletes the roles while the operator's process still ends, and with it gives its Lease back.
+    let is_uninstalled = request.right.resource == "leases";
+    is_dropped || is_uninstalled
+}
+
+/// The rights of the shared operator in the namespaces that it watches. They are whole again when this goes.
+pub struct Rights<'a> {
+    scene: &'a Scene<'a>,
+    role: Value,
+}
+
+impl<'a> Rights<'a> {
+    /// As they are.
+    pub fn of(scene: &'a Scene<'a>) -> Result<Rights<'a>> {
+        let role = format!("{NAMESPACE}:{RELEASE}");
+        let live: Value = serde_json::from_str(&scene.site.kubectl(&["get", "clusterrole", &role, "-o", "json"])?)?;
+        // What the API server adds is left out.
+        let [labels, annotations] = ["labels", "annotations"].map(|field| live["metadata"][field].clone());
+        let role = json!({
+            "apiVersion": live["apiVersion"],
+            "kind": live["kind"],
+            "metadata": {"name": role, "labels": labels, "annotations": annotations},
+            "rules": live["rules"],
+        });
+        Ok(Rights { scene, role })
+    }
+
+    /// All but this one.
+    pub fn without(&self, right: &Right) -> Result<()> {
+        self.scene.say(format!("the operator may not {right}"));
+        let mut role = self.role.clone();
+        let dropped = drop_verb(&mut role, right);
+        ensure!(dropped == 1, "{dropped} rules of the ClusterRole grant {right}");
+        self.apply(&role)
+    }
+
+    /// All of them.
+    pub fn put_back(&self) -> Result<()> {
+        self.apply(&self.role)
+    }
+
+    fn apply(&self, role: &Value) -> Result<()> {
+        let args = ["apply", "--server-side", "--force-conflicts", FIELD_MANAGER, "-f", "-"];
+        self.scene.site.kubectl_with(&args, &role.to_string()).map(drop)
+    }
+}
+
+impl Drop for Rights<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.put_back() {
+            self.scene.say(format!("the operator's rights could not be put back: {error:#}"));
+        }
+    }
+}
+
+/// Takes a verb from the rules that grant it, and a rule that has no other with it; how many did.
+fn drop_verb(role: &mut Value, right: &Right) -> usize {
+    let mut dropped = 0;
+    let Some(rules) = role["rules"].as_array_mut() else { return dropped };
+    for rule in &mut *rules {
+        let has = |field: &str, word: &str| {
+            rule[field].as_array().is_some_and(|words| words.iter().any(|found| found == word))
+        };
+        if has("apiGroups", &right.group) && has("resources", &right.resource) && has("verbs", &right.verb) {
+            rule["verbs"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|verbs| verbs.retain(|verb| *verb != right.verb.as_str()));
+            dropped += 1;
+        }
+    }
+    rules.retain(|rule| rule["verbs"].as_array().is_some_and(|verbs| !verbs.is_empty()));
+    dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_verb_of_one_resource_is_dropped() {
+        let rule =
+            |resource: &str, verbs: &[&str]| json!({"apiGroups": ["apps"], "resources": [resource], "verbs": verbs});
+        let mut role = json!({"rules": [rule("statefulsets", &["get", "patch"]), rule("deployments", &["patch"])]});
+        assert_eq!(drop_verb(&mut role, &Right::new("apps", "statefulsets", "patch")), 1);
+        assert_eq!(role["rules"], json!([rule("statefulsets", &["get"]), rule("deployments", &["patch"])]));
+        assert_eq!(drop_verb(&mut role, &Right::new("", "statefulsets", "get")), 0);
+        assert_eq!(drop_verb(&mut role, &Right::new("apps", "statefulsets", "get")), 1);
+        assert_eq!(
+            role["rules"],
+            json!([rule("deployments", &["patch"])]),
+            "the API server takes no rule without verbs"
+        );
+    }
+}
