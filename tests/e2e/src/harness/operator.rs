@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const NAMESPACE: &str = "raftkv-system";
 /// Its release, and with it the name of its Deployment.
 pub const RELEASE: &str = "raftkv-operator";
+/// The Lease of an operator of all namespaces.
+const LEASE: &str = "raftkv-operator";
 /// Makes the operator exit after its n-th action (rule O17).
 const EXIT_AFTER: &str = "RAFTKV_OPERATOR_EXIT_AFTER";
 /// Where a CRD has the schema of the status.
@@ -83,6 +85,12 @@ impl<'a> Operator<'a> {
         self.site
             .helm(&["uninstall", self.release, "-n", self.namespace, "--wait", "--timeout", "60s"])?
             .expect_success()?;
+        Ok(())
+    }
+
+    /// Deletes its Lease, which no chart made and which stays: the next process makes it anew, as in a new cluster.
+    pub fn forget_lease(&self) -> Result<()> {
+        self.kubectl(&["delete", "lease", LEASE, "--ignore-not-found"])?;
         Ok(())
     }
 

@@ -96,6 +96,7 @@ pub fn uninstalled(scene: &Scene<'_>) -> Result<()> {
     let _put_back = PutBack(scene);
     scene.say("helm uninstall raftkv-operator");
     Operator::of(scene.site).uninstall()?;
+    Operator::of(scene.site).forget_lease()?;
     load.wait_for_some_more()?;
     ensure!(everything(&demo)? == before, "pods or volumes went with the operator");
     // Without an operator, Kubernetes and Raft still do their parts.
