@@ -70,7 +70,7 @@ fn finding(facts: &Facts<'_>) -> Finding {
     if clusters.len() > 1 {
         return Finding::Refused("the volumes hold data of more than one cluster".to_string());
     }
-    if let Some(why) = unlike_seed(facts) {
+    if let Some(why) = unlike_seed(facts).or_else(|| misplaced(facts)) {
         return Finding::Refused(why);
     }
     let newest = claimants(facts).filter(|(_, status)| !status.members.is_empty());
@@ -95,6 +95,19 @@ fn unlike_seed(facts: &Facts<'_>) -> Option<String> {
         "{} belongs to another cluster than the one that was being formed, {known}",
         facts.desired.pod(other.0)
     ))
+}
+
+/// A member keeps its name for life. Under a claim of another pod's name lies a volume of another cluster, or of another
+/// member, and its whole quorum may be there all the same.
+fn misplaced(facts: &Facts<'_>) -> Option<String> {
+    let known = |status: &Status| {
+        let own = status.members.iter().find(|member| Some(member.id) == status.member_id)?;
+        Some(own.name.clone())
+    };
+    claimants(facts).find_map(|(ordinal, status)| {
+        let (pod, known) = (facts.desired.pod(ordinal), known(status)?);
+        (known != pod).then(|| format!("{pod} runs on the volume of {known}, a member of another cluster or place"))
+    })
 }
 
 /// Voters of this configuration that answer as voters, and all of them.

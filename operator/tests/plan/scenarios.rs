@@ -175,6 +175,15 @@ fn volumes_of_two_clusters() {
 }
 
 #[test]
+fn the_volume_of_another_clusters_only_member() {
+    for replicas in [1, 3] {
+        let mut world = deleted(1);
+        world.happen(MixVolume(0));
+        run("another cluster's only member", world, Quiet, vec![(Apply(replicas), Stuck(&["ForeignVolumes"]))]);
+    }
+}
+
+#[test]
 fn a_wiped_status() {
     run("a wiped status", standing(3), Ready, vec![(WipeStatus, Ready)]);
     run("a wiped status while it grows", standing(3), Ready, vec![(Replicas(4), Ready), (WipeStatus, Ready)]);

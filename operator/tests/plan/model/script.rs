@@ -178,10 +178,10 @@ impl World {
         self.inits.clear();
     }
 
-    /// The volume of a place holds a member of another cluster, which has acknowledged writes as well.
+    /// The volume of a place holds the only member of another cluster, which has acknowledged writes as well.
     fn mix_volume(&mut self, at: Ordinal) {
         let (genesis, incarnation) = (self.fresh(), self.fresh());
-        let raft = Raft::first(hex(genesis + 700_000), child::pod(super::NAME, at), incarnation, 1);
+        let raft = Raft::first(hex(genesis + 700_000), child::pod("other", at), incarnation, 1);
         self.rafts.insert(genesis, raft);
         let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined: false, told_removed: false };
         if let Some(claim) = self.claims.get_mut(&at) {
