@@ -50,7 +50,7 @@ pub enum SchemaError {
     },
 }
 
-const HOW_TO: &str = "Install it with `kubectl apply --server-side -f crds/raftkvcluster.yaml`, or with `helm upgrade` and crds.enabled=true";
+const HOW_TO: &str = "Install it with `kubectl apply --server-side --force-conflicts -f crds/raftkvcluster.yaml`, or with `helm upgrade` and crds.enabled=true";
 
 /// Returns once the definition has all fields that are needed; fails if it stays older.
 pub async fn check(client: &Client, cluster_reads: bool) -> Result<(), SchemaError> {
