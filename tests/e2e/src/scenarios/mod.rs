@@ -43,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
         story("edit-3-5-1", "3 -> 5 -> 1 within a second", Nobody, size::edit_within_a_second),
         story("statefulset-scaled-to-zero", "somebody scales the StatefulSet to 0: put right, nothing lost", Nobody, loss::statefulset_scaled_to_zero),
         story("reapply-two-volumes-missing", "delete and apply again with one volume of three: refused, nothing overwritten", Nobody, volumes::reapply_two_volumes_missing),
+        story("another-clusters-volume", "a volume of another cluster under a name of ours: refused, and its owner gets it back whole", Nobody, volumes::another_clusters_volume),
         story("suspend-and-resume", "no pods for a while: the same members come back with the data", Nobody, pause::suspend_and_resume),
         story("paused", "an edit of a paused cluster waits until the pause ends", Nobody, pause::paused),
         story("kubectl-raftkv", "the plugin shows, moves the leader, writes and reads", Nobody, plugin::kubectl_raftkv),

@@ -2,12 +2,12 @@
 
 use crate::harness::scene::Scene;
 use crate::harness::wait::holds;
-use crate::harness::{Cluster, Ending, LoadPod};
+use crate::harness::{Cluster, Ending, Kind, LoadPod};
 use crate::scenarios::loss::{everything, wait_replaced};
 use crate::scenarios::{LEFT_ALONE, ready};
 use anyhow::{Context, Result, ensure};
 use raftkv_crds::{ConditionType, Reason};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 pub fn reapply_volumes_kept(scene: &Scene<'_>) -> Result<()> {
@@ -97,6 +97,60 @@ pub fn strangers_volume(scene: &Scene<'_>) -> Result<()> {
     scene.kubectl(&["delete", "pod", "demo-0", "--ignore-not-found", "--wait=false"])?;
     demo.wait_ready(3)?;
     Ending::with(3).check(&demo, &load)
+}
+
+pub fn another_clusters_volume(scene: &Scene<'_>) -> Result<()> {
+    let (other, demo) = (scene.cluster("other"), scene.cluster("demo"));
+    let load = LoadPod::start(&other)?;
+    other.apply(1)?;
+    other.wait_ready(1)?;
+    load.wait_writing()?;
+    let (cluster_id, members) = (other.status()?.cluster_id, other.member_ids()?);
+    other.delete()?;
+    give_volume(scene, &other.claim_name(0), &demo.claim_name(0))?;
+    // Its only voter answers, so that it is a whole cluster that is found here, and still not this one.
+    demo.apply(3)?;
+    let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::ForeignVolumes)?;
+    scene.say(format!("it says: {message}"));
+    ensure!(message.contains("raftkv-demo-0"), "the volume is not named: {message}");
+    let before = demo.claims()?.remove("raftkv-demo-0").context("the claim was deleted")?;
+    scene.stays(LEFT_ALONE, "nothing is formed and nothing is overwritten", || {
+        let status = demo.status()?;
+        holds(!status.bootstrapped && status.members.is_empty(), || format!("a cluster was formed: {status:?}"))?;
+        let now = demo.claims()?.remove("raftkv-demo-0").context("the claim was deleted")?;
+        holds(now == before, || format!("{before:?} became {now:?}"))
+    })?;
+    let told = demo.told_by_node("demo-0")?;
+    ensure!(told.cluster_id.map(|id| id.to_string()) == cluster_id, "its node is of {:?}", told.cluster_id);
+    // Whose it is gets it back as it was.
+    demo.delete()?;
+    give_volume(scene, &demo.claim_name(0), &other.claim_name(0))?;
+    other.apply(1)?;
+    other.wait_ready(1)?;
+    ensure!(other.status()?.cluster_id == cluster_id, "it is another cluster");
+    ensure!(other.member_ids()? == members, "members were replaced, though the volume is back");
+    Ending::with(1).check(&other, &load)
+}
+
+/// Puts a volume under another claim's name, as a person does who renames a claim: Kubernetes has no command for it.
+fn give_volume(scene: &Scene<'_>, from: &str, to: &str) -> Result<()> {
+    scene.say(format!("the volume of claim {from} is put under the name {to}"));
+    let claim: Value = scene.object(Kind::Claim, from)?;
+    let (mut spec, volume) = (claim["spec"].clone(), claim["spec"]["volumeName"].as_str().context("it has no volume")?);
+    let keep = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}).to_string();
+    scene.kubectl(&["patch", "pv", volume, "-p", &keep])?;
+    scene.kubectl(&["delete", "pvc", from])?;
+    scene.kubectl(&["patch", "pv", volume, "-p", &json!({"spec": {"claimRef": null}}).to_string()])?;
+    spec["volumeName"] = json!(volume);
+    let renamed = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": to}, "spec": spec});
+    scene.kubectl_with(&["create", "-f", "-"], &renamed.to_string())?;
+    // It goes with its namespace again.
+    let let_go = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}}).to_string();
+    scene.kubectl(&["patch", "pv", volume, "-p", &let_go])?;
+    scene.wait(&format!("claim {to} to be bound"), || {
+        let claim: Value = scene.object(Kind::Claim, to)?;
+        holds(claim["status"]["phase"] == "Bound", || format!("it is {}", claim["status"]["phase"]))
+    })
 }
 
 pub fn status_wiped(scene: &Scene<'_>) -> Result<()> {
