@@ -9,6 +9,7 @@ use raftkv_api::AddMember;
 use raftkv_node::driver::{Answer, DriverStatus, Event};
 use raftkv_node::node::MembershipCall;
 use raftkv_node::types::{MemberId, RequestId};
+use std::collections::BTreeMap;
 
 /// Steps after which an answer is not waited for any more.
 const PATIENCE_STEPS: u64 = 4_000;
@@ -25,12 +26,50 @@ pub struct Admin {
     awake: bool,
     /// Nothing is asked for any more.
     resting: bool,
+    /// Somebody else asks: this one only has the wishes.
+    silent: bool,
+    /// What somebody else asked for: answers, once there are any.
+    pub(crate) outside: BTreeMap<RequestId, Asked>,
+}
+
+/// What became of a call by somebody else.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// Nothing yet, at this node.
+    Waits(Slot),
+    /// This.
+    Answered(Answer),
+    /// The node is gone that was asked.
+    Lost,
 }
 
 impl Admin {
     /// Wants this many voters.
     pub fn new(wanted: usize) -> Admin {
-        Admin { wanted, pending: None, grown: false, awake: true, resting: false }
+        Admin {
+            wanted,
+            pending: None,
+            grown: false,
+            awake: true,
+            resting: false,
+            silent: false,
+            outside: BTreeMap::new(),
+        }
+    }
+
+    /// Only wishes; somebody else asks.
+    pub fn silent(wanted: usize) -> Admin {
+        Admin { silent: true, ..Admin::new(wanted) }
+    }
+
+    /// Voters that are wished for.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// The cluster reached its first size.
+    pub fn grew(&mut self) {
+        self.grown = true;
     }
 
     /// Whether the cluster reached its first size.
@@ -57,12 +96,17 @@ impl Admin {
     }
 
     /// An answer; false when it is not ours.
-    pub fn answered(&mut self, request: RequestId, _answer: &Answer) -> bool {
+    pub fn answered(&mut self, request: RequestId, answer: &Answer) -> bool {
+        if let Some(asked) = self.outside.get_mut(&request) {
+            *asked = Asked::Answered(answer.clone());
+            return true;
+        }
         self.pending.take_if(|(pending, _, _)| *pending == request).is_some()
     }
 
     /// A process ended.
     pub fn disconnected(&mut self, slot: Slot) {
+        self.outside.values_mut().filter(|asked| **asked == Asked::Waits(slot)).for_each(|asked| *asked = Asked::Lost);
         self.pending.take_if(|(_, at, _)| *at == slot);
     }
 }
@@ -72,7 +116,7 @@ impl World {
     pub(crate) fn admin_turn(&mut self) -> Result<(), Violation> {
         let now = self.now;
         self.admin.pending.take_if(|(_, _, since)| now - *since > PATIENCE_STEPS);
-        if self.admin.resting || self.admin.pending.is_some() || !self.rng.chance(100) {
+        if self.admin.silent || self.admin.resting || self.admin.pending.is_some() || !self.rng.chance(100) {
             return Ok(());
         }
         let Some((slot, status)) = self.leader() else { return Ok(()) };

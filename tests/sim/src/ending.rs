@@ -42,7 +42,8 @@ impl World {
         broken("liveness", format!("{STEPS_MAX} steps after everything was healed: {why}"))
     }
 
-    fn heal(&mut self) -> Check {
+    /// All faults and wishes are over, everyone starts.
+    pub fn heal(&mut self) -> Check {
         self.trace.line(self.now, "everything heals");
         self.peace = true;
         self.admin.rests();

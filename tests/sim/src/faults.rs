@@ -44,7 +44,8 @@ impl World {
 
     /// Slots that could start.
     pub(crate) fn down(&self) -> Vec<Slot> {
-        (0..self.nodes.len()).filter(|slot| matches!(self.nodes[*slot].life, Life::Down)).collect()
+        let down = |slot: &Slot| matches!(self.nodes[*slot].life, Life::Down) && !self.held.contains(slot);
+        (0..self.nodes.len()).filter(down).collect()
     }
 
     fn any_running(&mut self) -> Option<Slot> {

@@ -27,6 +27,7 @@ pub mod lone;
 pub mod model;
 pub mod net;
 pub mod node;
+pub mod outside;
 pub mod rng;
 pub mod run;
 pub mod story;

@@ -140,6 +140,12 @@ impl SimNode {
         }
     }
 
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, name: String) -> SimNode {
+        SimNode { name, ..self }
+    }
+
     /// Where peers would dial it.
     pub fn peer_url(&self) -> String {
         format!("http://{}:2380", self.name)

@@ -99,7 +99,7 @@ impl World {
             return Ok(back.is_some() && back == self.boots(target, from).as_ref());
         };
         let Some(hello) = self.nodes[from].hello(to, member.incarnation) else { return Ok(false) };
-        if matches!(self.nodes[target].life, Life::Blank) {
+        if matches!(self.nodes[target].life, Life::Blank) && !self.held.contains(&target) {
             if let Err(e) = self.nodes[target].join(&hello) {
                 return broken("opening", format!("{} cannot join: {e}", self.nodes[target].name));
             }

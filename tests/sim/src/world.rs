@@ -16,7 +16,7 @@ use raftkv_api::Hex128;
 use raftkv_node::driver::{Answer, DriverStatus, Event, Role};
 use raftkv_node::kvstore::{Applied, View};
 use raftkv_node::limits::{MAX_ELECTION_TICKS, MIN_ELECTION_TICKS};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most data directories of a run.
 pub const SLOTS_MAX: usize = 14;
@@ -70,6 +70,8 @@ pub struct World {
     /// Consequences that a node has yet to be told.
     pub(crate) due: VecDeque<(Slot, Event)>,
     pub(crate) paused: BTreeMap<Slot, u64>,
+    /// Data directories on which nothing may start.
+    pub(crate) held: BTreeSet<Slot>,
     /// No faults, no lost frames.
     pub(crate) peace: bool,
     leader_seen: BTreeMap<Slot, bool>,
@@ -89,13 +91,23 @@ enum Action {
 impl World {
     /// A cluster of one, and Blank nodes around it.
     pub fn new(seed: u64) -> Result<World, crate::invariants::Violation> {
+        World::build(seed, Admin::new, |number| format!("n{number}"))
+    }
+
+    /// The same with another administrator, and other names.
+    pub(crate) fn build(
+        seed: u64,
+        admin: impl FnOnce(usize) -> Admin,
+        name: impl Fn(u64) -> String,
+    ) -> Result<World, crate::invariants::Violation> {
         let mut rng = Rng::new(seed);
         let swarm = Swarm::draw(&mut rng);
-        let nodes = (1..=swarm.voters as u64).map(|number| SimNode::blank(number, swarm.sizes)).collect();
+        let node = |number| SimNode::blank(number, swarm.sizes).named(name(number));
+        let nodes = (1..=swarm.voters as u64).map(node).collect();
         let mut world = World {
             seed,
             clients: Clients::new(swarm.traffic),
-            admin: Admin::new(swarm.voters),
+            admin: admin(swarm.voters),
             nodes,
             net: SimNet::default(),
             copies: Vec::new(),
@@ -106,6 +118,7 @@ impl World {
             counts: Counts::default(),
             due: VecDeque::new(),
             paused: BTreeMap::new(),
+            held: BTreeSet::new(),
             peace: swarm.grows_in_peace,
             leader_seen: BTreeMap::new(),
             logger: slog::Logger::root(slog::Discard, slog::o!()),

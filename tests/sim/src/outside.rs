@@ -1,0 +1,107 @@
+//! For an administrator who lives outside of this crate, as the operator's plan does: wishes, nodes, calls and what became
+//! of them. What happens to nodes and network is this world's business all the same.
+
+use crate::admin::{Admin, Asked};
+use crate::invariants::{Check, Violation};
+use crate::net::Slot;
+use crate::node::{Life, SimNode};
+use crate::world::World;
+use raftkv_node::driver::Event;
+use raftkv_node::node::MembershipCall;
+use raftkv_node::types::{Index, MemberId, RequestId};
+
+impl World {
+    /// A world that somebody else administers. `name` gives names to data directories, which have numbers from 1.
+    pub fn administered(seed: u64, name: impl Fn(u64) -> String) -> Result<World, Violation> {
+        World::build(seed, Admin::silent, name)
+    }
+
+    /// Voters that are wished for now.
+    pub fn wanted(&self) -> usize {
+        self.admin.wanted()
+    }
+
+    /// The cluster has its first size: faults may begin.
+    pub fn grew(&mut self) {
+        self.admin.grew();
+    }
+
+    /// Whether everything was healed.
+    pub fn is_healed(&self) -> bool {
+        self.admin.is_resting()
+    }
+
+    /// All data directories, those that are gone as well.
+    pub fn nodes(&self) -> &[SimNode] {
+        &self.nodes
+    }
+
+    /// Another empty data directory.
+    pub fn add_blank(&mut self, name: &str) -> Slot {
+        let number = self.nodes.len() as u64 + 1;
+        self.nodes.push(SimNode::blank(number, self.swarm.sizes).named(name.to_string()));
+        self.nodes.len() - 1
+    }
+
+    /// A data directory is gone, with its process.
+    pub fn lose(&mut self, slot: Slot) {
+        self.process_ends(slot);
+        self.trace.line(self.now, &format!("{} loses its disk", self.nodes[slot].name));
+        self.nodes[slot].life = Life::Lost;
+    }
+
+    /// A process is asked to stop.
+    pub fn stop(&mut self, slot: Slot) -> Check {
+        self.step_node(slot, Event::Close)
+    }
+
+    /// A process that is down starts.
+    pub fn start(&mut self, slot: Slot) -> Check {
+        match self.nodes[slot].life {
+            Life::Down => self.boot(slot),
+            Life::Blank | Life::Running(_) | Life::Quarantined(_) | Life::Removed | Life::Lost => Ok(()),
+        }
+    }
+
+    /// With `held`, nothing runs on this data directory: a process that is down stays down, a Blank one hears nobody.
+    pub fn hold(&mut self, slot: Slot, held: bool) {
+        match held {
+            true => self.held.insert(slot),
+            false => self.held.remove(&slot),
+        };
+    }
+
+    /// Whether a process stands still.
+    pub fn is_paused(&self, slot: Slot) -> bool {
+        self.paused.contains_key(&slot)
+    }
+
+    /// Asks a node for a change; `None` when it does not run.
+    pub fn call(&mut self, at: Slot, call: MembershipCall, if_match: Index) -> Result<Option<RequestId>, Violation> {
+        self.ask_outside(at, |request| Event::Change { request, call, if_match })
+    }
+
+    /// Asks a node to hand leadership over; `None` when it does not run.
+    pub fn call_transfer(&mut self, at: Slot, to: MemberId) -> Result<Option<RequestId>, Violation> {
+        self.ask_outside(at, |request| Event::Transfer { request, to: Some(to) })
+    }
+
+    fn ask_outside(
+        &mut self,
+        at: Slot,
+        event: impl FnOnce(RequestId) -> Event,
+    ) -> Result<Option<RequestId>, Violation> {
+        let Some(running) = self.nodes[at].running_mut() else { return Ok(None) };
+        let request = running.next_request();
+        let event = event(request);
+        self.admin.outside.insert(request, Asked::Waits(at));
+        self.trace.line(self.now, &format!("{} asked from outside: {event:?}", self.nodes[at].name));
+        self.step_node(at, event)?;
+        Ok(Some(request))
+    }
+
+    /// What became of a call.
+    pub fn asked(&self, request: RequestId) -> Asked {
+        self.admin.outside.get(&request).cloned().unwrap_or(Asked::Lost)
+    }
+}
