@@ -214,6 +214,7 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
         NodeState::Blank if doomed || repair::is_spent(facts, incarnation) => {
             Some(repair::renew(facts, ordinal, OperationKind::ScaleUp))
         }
+        NodeState::Learner if is_untold(facts, status) => Some(repair::renew(facts, ordinal, OperationKind::ScaleUp)),
         NodeState::Blank => {
             let step = add(facts, leader, ordinal, incarnation);
             Some(Turn::Act(underway("AddLearner", format!("adding {name} as a learner")), vec![step]))
@@ -235,8 +236,22 @@ pub(crate) fn is_former(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool 
         NodeState::Removed | NodeState::Quarantined => true,
         NodeState::Opening | NodeState::Blank | NodeState::Learner | NodeState::Voter => false,
     };
-    let removed = facts.seen.members.iter().flat_map(|members| &members.removed);
-    is_out && facts.is_ours(status) && removed.map(|member| member.id).any(|id| Some(id) == status.member_id)
+    is_out && removal(facts, status).is_some()
+}
+
+/// A learner that was removed before it had a membership knows nobody who could tell it, and stays what it is for ever.
+/// A quorum of those that are left has its removal on disk and applied, so that nobody will ask for its vote.
+pub(crate) fn is_untold(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
+    let knows_nobody = status.state == NodeState::Learner && status.conf_index == 0;
+    let needed = quorum(facts.roster.voters().count());
+    knows_nobody && removal(facts, status).is_some_and(|index| facts.durable_at(index) >= needed)
+}
+
+/// Where, by the word of a quorum, the member that this node was is no member any more.
+fn removal(facts: &Facts<'_>, status: &raftkv_api::Status) -> Option<u64> {
+    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
+    let of_it = |member: &&raftkv_api::RemovedMember| Some(member.id) == status.member_id;
+    removed.find(of_it).filter(|_| facts.is_ours(status)).map(|member| member.index)
 }
 
 /// Adds a Blank node as a learner.

@@ -78,11 +78,11 @@ pub(crate) fn is_spent(facts: &Facts<'_>, incarnation: Hex128) -> bool {
     removed.any(|member| member.incarnation == incarnation)
 }
 
-/// Gives the pod of a Blank node a new volume. The old one was proved empty, and no leader takes it: it was a removed
-/// member's, or its claim is being deleted.
+/// Gives a pod a new volume. No leader takes the old one: it was proved empty, and is a removed member's or its claim is
+/// being deleted; or it is that of a removed learner whom nobody tells.
 pub(crate) fn renew(facts: &Facts<'_>, ordinal: Ordinal, kind: OperationKind) -> Turn {
     let name = facts.desired.pod(ordinal);
-    let evidence = "the present one is empty and cannot be used again";
+    let evidence = "no member is on the present one, and none can be again";
     let text = format!("giving {name} a new volume: {evidence}");
     let underway = |step| Underway { kind, step, member: Some(name.clone()), text: text.clone() };
     match (facts.claim(ordinal), facts.pod(ordinal)) {
@@ -100,8 +100,11 @@ pub(crate) fn renew(facts: &Facts<'_>, ordinal: Ordinal, kind: OperationKind) ->
 
 /// On its place runs what is left of a former member, as of a successor that was let go.
 fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let status = facts.status(ordinal).filter(|status| change::is_former(facts, status));
-    let Some(incarnation) = status.and_then(|status| status.incarnation) else { return Turn::Pass };
+    let Some(status) = facts.status(ordinal) else { return Turn::Pass };
+    if change::is_untold(facts, status) {
+        return renew(facts, ordinal, OperationKind::Replace);
+    }
+    let Some(incarnation) = status.incarnation.filter(|_| change::is_former(facts, status)) else { return Turn::Pass };
     let step = change::reset(ordinal, incarnation, &seat.name);
     Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }

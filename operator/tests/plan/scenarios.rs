@@ -50,6 +50,17 @@ fn two_edits_at_once() {
     run("two edits at once", standing(3), Ready, vec![(Replicas(5), Ready), (Replicas(1), Ready)]);
 }
 
+/// A learner that is let go before it has received anything is not told, and its place is wanted again.
+#[test]
+fn one_more_withdrawn_and_one_more() {
+    run(
+        "one more, withdrawn",
+        standing(3),
+        Ready,
+        vec![(Replicas(4), Ready), (Replicas(3), Ready), (Replicas(4), Ready)],
+    );
+}
+
 #[test]
 fn a_lost_disk() {
     for lost in 0..3 {

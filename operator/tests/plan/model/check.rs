@@ -158,7 +158,7 @@ impl World {
             self.fails(format!("the claim {ordinal} of member {} is deleted, and it was not removed", member.id));
         }
         let beyond = self.set.as_ref().is_none_or(|set| ordinal >= set.replicas);
-        if removed && !lost && !named && (!beyond || self.pods.contains_key(&ordinal)) {
+        if removed && member.matched > 0 && !lost && !named && (!beyond || self.pods.contains_key(&ordinal)) {
             self.fails(format!("the claim {ordinal} is deleted while a pod may use it"));
         }
     }

@@ -222,7 +222,8 @@ impl World {
                 continue;
             }
             if conf.removed.contains_key(&member.id) {
-                member.told_removed = true;
+                // One that has received nothing knows nobody, and a frame that tells it may have been lost.
+                member.told_removed = member.matched > 0;
                 continue;
             }
             member.durable = applied;
