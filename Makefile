@@ -40,7 +40,7 @@ tidy: ## Check the rules of the house: sizes, purity, forbidden calls
 	$(CARGO) test --locked -p raftkv-tidy -- --show-output
 
 .PHONY: unit
-unit: ## Run unit and property tests
+unit: ## Run unit and property tests, and the operator's plan over models and the simulation
 	$(call phase,unit: unit and property tests)
 	$(CARGO) test --locked --workspace --exclude raftkv-tidy --exclude raftkv-sim --exclude raftkv-cluster-tests \
 	  --exclude raftkv-chart-tests --exclude raftkv-e2e
