@@ -19,7 +19,7 @@ use operator::HONEST;
 use run::{Totals, run, run_all};
 
 /// Runs that every test run looks at.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 400;
 /// Steps of a run with faults.
 const STEPS: u64 = 12_000;
 

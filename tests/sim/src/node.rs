@@ -249,6 +249,37 @@ impl SimNode {
         self.running().map(|running| running.driver.status())
     }
 
+    /// What it is like, for people.
+    pub fn picture(&self) -> String {
+        match &self.life {
+            Life::Blank => "blank".to_string(),
+            Life::Down => format!("down, member {:?}", self.member_id()),
+            Life::Quarantined(why) => format!("quarantined: {why}"),
+            Life::Removed => "removed".to_string(),
+            Life::Lost => "disk lost".to_string(),
+            Life::Running(running) => {
+                let status = running.driver.status();
+                format!(
+                    "member {} {:?} term {} leader {} commit {} applied {} last {} snapshot {} voters {:?} {:?} learners {:?} \
+                     conf {}{}",
+                    status.id,
+                    status.role,
+                    status.term,
+                    status.leader,
+                    status.commit,
+                    status.applied,
+                    status.last_index,
+                    status.snapshot_index,
+                    status.membership.voters,
+                    status.membership.outgoing,
+                    status.membership.learners,
+                    status.membership.conf_index,
+                    if status.removed { " removed" } else { "" }
+                )
+            }
+        }
+    }
+
     /// Power loss: the process is gone, and everything that was not durable, but for a part that `seed` chooses.
     pub fn crash(&mut self, seed: u64) {
         self.life = Life::Down;

@@ -6,7 +6,7 @@ use crate::admin::Admin;
 use crate::client::{Ask, Calls, Clients, Ticket};
 use crate::invariants::{Check, Invariants, broken};
 use crate::net::{SimNet, Slot};
-use crate::node::{Life, Out, SimNode};
+use crate::node::{Out, SimNode};
 use crate::rng::Rng;
 use crate::swarm::{Fault, Swarm};
 use crate::threads::DiskTurn;
@@ -474,37 +474,6 @@ impl World {
 
     /// A picture of all nodes, for people.
     pub fn dump(&self) -> String {
-        let mut text = String::new();
-        for node in &self.nodes {
-            let line = match &node.life {
-                Life::Blank => "blank".to_string(),
-                Life::Down => format!("down, member {:?}", node.member_id()),
-                Life::Quarantined(why) => format!("quarantined: {why}"),
-                Life::Removed => "removed".to_string(),
-                Life::Lost => "disk lost".to_string(),
-                Life::Running(running) => {
-                    let status = running.driver.status();
-                    format!(
-                        "member {} {:?} term {} leader {} commit {} applied {} last {} snapshot {} voters {:?} {:?} \
-                         learners {:?} conf {}{}",
-                        status.id,
-                        status.role,
-                        status.term,
-                        status.leader,
-                        status.commit,
-                        status.applied,
-                        status.last_index,
-                        status.snapshot_index,
-                        status.membership.voters,
-                        status.membership.outgoing,
-                        status.membership.learners,
-                        status.membership.conf_index,
-                        if status.removed { " removed" } else { "" }
-                    )
-                }
-            };
-            text.push_str(&format!("  {}: {line}\n", node.name));
-        }
-        text
+        self.nodes.iter().map(|node| format!("  {}: {}\n", node.name, node.picture())).collect()
     }
 }
