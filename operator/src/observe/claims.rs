@@ -39,6 +39,7 @@ fn seen(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> ClaimSeen {
         cluster_uid: claim.labels().get(label::CLUSTER_UID).cloned(),
         owner: owner(claim),
         terminating: claim.metadata.deletion_timestamp.is_some(),
+        bound: volume(claim).is_some(),
         machine: None,
     }
 }

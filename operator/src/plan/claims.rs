@@ -10,7 +10,8 @@ use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal};
 use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::child;
 
-/// Labels the claims that the StatefulSet made for this cluster, and, when the cluster stands, those that it took over.
+/// Labels the claims that the StatefulSet made for this cluster, and, when the cluster stands, those that it took over. One
+/// without a volume waits: a write of ours between two of the scheduler's would send its pod back to the end of the queue.
 pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
     let unlabelled =
         facts.seen.claims.iter().filter(|(_, claim)| claim.cluster_uid.as_ref() != Some(&facts.desired.uid));
@@ -19,7 +20,7 @@ pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
         let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
         Step::quiet(Action::LabelClaim { ordinal: *ordinal, uid, resource_version })
     };
-    ours.filter(|(_, claim)| !claim.terminating).map(step).collect()
+    ours.filter(|(_, claim)| claim.bound && !claim.terminating).map(step).collect()
 }
 
 /// The node on it is one of this cluster, or proved it empty.

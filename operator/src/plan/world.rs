@@ -203,6 +203,8 @@ pub struct ClaimSeen {
     pub owner: Option<ClaimOwner>,
     /// It is being deleted.
     pub terminating: bool,
+    /// It has its volume. Until then the scheduler and the provisioner write to it.
+    pub bound: bool,
     /// The Kubernetes node that its volume is tied to, when that is known.
     pub machine: Option<String>,
 }

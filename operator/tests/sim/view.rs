@@ -82,6 +82,7 @@ fn see_claim(claim: &Claim) -> ClaimSeen {
         cluster_uid: claim.labelled.then(|| UID.to_string()),
         owner: claim.owner,
         terminating: claim.terminating,
+        bound: true,
         machine: None,
     }
 }

@@ -211,6 +211,7 @@ fn see_claim(claim: &Claim) -> ClaimSeen {
         cluster_uid: claim.cluster_uid.map(uid),
         owner: claim.owner,
         terminating: claim.terminating,
+        bound: claim.machine.is_some() || claim.disk.is_some(),
         machine: claim.machine.map(machine),
     }
 }
