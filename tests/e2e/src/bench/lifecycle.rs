@@ -37,7 +37,10 @@ fn one_round(bench: &Bench, contender: &dyn Contender, figures: &mut Figures) ->
         let begun = Instant::now();
         act()?;
         let ended = scene.wait_for(limit, what, is).map(|()| begun.elapsed().as_secs_f64());
-        scene.say(format!("{what}: {ended:.1?}"));
+        match &ended {
+            Ok(seconds) => scene.say(format!("{what}: {seconds:.1} s")),
+            Err(error) => scene.say(format!("{what}: never, {error:#}")),
+        }
         figures.add(what, contender.title(), ended.ok());
         Ok(())
     };
