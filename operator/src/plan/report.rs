@@ -254,7 +254,10 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
 fn unready(facts: &Facts<'_>, complete: bool) -> String {
     if !complete {
         let (voters, learners) = (facts.roster.voters().count(), facts.roster.learners().count());
-        return format!("{voters} voters and {learners} learners, and {} members are asked for", facts.desired.replicas);
+        return format!(
+            "{voters} voters and {learners} learners, and {} members are asked for",
+            facts.desired.replicas
+        );
     }
     let silent: Vec<&str> =
         facts.roster.voters().filter(|seat| !facts.serves(seat)).map(|seat| seat.name.as_str()).collect();
