@@ -54,6 +54,13 @@ impl FakeApi {
         self.state().objects.get(path).cloned()
     }
 
+    /// The objects whose paths begin like this.
+    pub(crate) fn objects(&self, below: &str) -> Vec<Value> {
+        let state = self.state();
+        let found = state.objects.iter().filter(|(path, _)| path.starts_with(below));
+        found.map(|(_, object)| object.clone()).collect()
+    }
+
     /// Calls that begin like this fail from here on.
     pub(crate) fn fail(&self, call: &str, code: u16) {
         self.state().failures.push((call.to_string(), code));

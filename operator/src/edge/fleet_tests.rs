@@ -67,7 +67,28 @@ async fn all_tasks_have_ended_when_the_fleet_has_stopped() {
     world.fleet.join().await.unwrap();
 }
 
+#[tokio::test]
+async fn an_event_tells_what_cannot_be_read() {
+    let mut world = World::new().await;
+    world.api.fail("GET /api/v1/namespaces/team/persistentvolumeclaims", 403);
+    filled(&mut world.clusters);
+    world.clusters.apply_watcher_event(&Event::Apply(demo()));
+    world.fleet.wake(Wake::All);
+    let told = async {
+        loop {
+            let events = world.api.objects("/apis/events.k8s.io/v1/namespaces/team/events/");
+            match events.into_iter().find(|event| event["reason"] == "ObserveFailed") {
+                Some(event) => break event["note"].as_str().unwrap().to_string(),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let note = timeout(Duration::from_secs(10), told).await.unwrap();
+    assert!(note.contains("persistentvolumeclaims") && note.contains("403"), "{note}");
+}
+
 struct World {
+    api: FakeApi,
     fleet: Fleet,
     clusters: Writer<Guarded>,
     stop: watch::Sender<bool>,
@@ -96,7 +117,7 @@ impl World {
             tasks: JoinSet::new(),
             complete: false,
         };
-        World { fleet, clusters: writer, stop }
+        World { api, fleet, clusters: writer, stop }
     }
 
     async fn next_end(&mut self) {

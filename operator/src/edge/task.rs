@@ -69,6 +69,7 @@ async fn one_pass(
         }
         Err(error) => {
             tracing::warn!(%error, "the pass failed and is tried again");
+            tell_unseen(hands, cluster, &error);
             (Ended::Failed, PassResult::Error)
         }
     };
@@ -82,6 +83,14 @@ fn tell_unreadable(hands: &Hands, cluster: &impl kube::Resource<DynamicType = ()
     let name = unreadable.metadata.name.as_deref().unwrap_or_default();
     tracing::warn!(name, text, "a cluster cannot be read");
     hands.events.tell(cluster, "Observe", &Note { warning: true, reason: Reason::InvalidSpec.as_str(), text });
+}
+
+/// Without a look at the world there is no status to say it in. A step that failed was told where it was taken.
+fn tell_unseen(hands: &Hands, cluster: &RaftKvCluster, error: &PassError) {
+    if let PassError::Observe(error) = error {
+        let text = format!("{error}. Nothing is changed, and the status stays as it was, until it can be read");
+        hands.events.tell(cluster, "Observe", &Note { warning: true, reason: "ObserveFailed", text });
+    }
 }
 
 /// Until the pause is over, or something calls after its shortest time, or the operator stops.
