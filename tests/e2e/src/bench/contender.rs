@@ -1,6 +1,6 @@
 //! The operators that are measured, each asked as its users ask it and judged by its own status.
 
-use crate::bench::volumes::CLASS;
+use crate::harness::volumes::CLASS;
 use crate::harness::wait::holds;
 use crate::harness::{Scene, Site};
 use anyhow::{Context, Result, anyhow};

@@ -1,8 +1,8 @@
 //! What an operator costs while nothing is asked of it: resident memory, CPU, and requests in the API server's audit log.
 
+use crate::bench::Bench;
 use crate::bench::contender::Contender;
 use crate::bench::figures::{CPU, CPU_LOADED, Figures, MEMORY, REQUESTS, WRITES, WRITES_LOADED};
-use crate::bench::{Bench, volumes};
 use crate::harness::api::Kind;
 use crate::harness::{LoadPod, Scene, Site};
 use anyhow::{Context, Result, ensure};
@@ -23,7 +23,7 @@ const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 pub fn measure(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for contender in &bench.contenders {
         let scene = bench.open(&format!("bench-cost-{}", contender.slug()))?;
-        volumes::renew(&bench.site)?;
+        bench.renew_volumes()?;
         let names: Vec<String> = (0..CLUSTERS).map(|n| format!("idle-{n}")).collect();
         for name in &names {
             contender.apply(&scene, name, 3)?;

@@ -1,8 +1,8 @@
 //! Apply, scale up, scale down, and a lost volume, in turns: A B B A.
 
+use crate::bench::Bench;
 use crate::bench::contender::Contender;
 use crate::bench::figures::{APPLY, DOWN, Figures, LOST, UP};
-use crate::bench::{Bench, volumes};
 use crate::harness::Scene;
 use crate::harness::wait::holds;
 use anyhow::Result;
@@ -32,7 +32,7 @@ pub fn measure(bench: &Bench, rounds: u32, figures: &mut Figures) -> Result<()> 
 
 fn one_round(bench: &Bench, contender: &dyn Contender, figures: &mut Figures) -> Result<()> {
     let scene = bench.open(&format!("bench-{}", contender.slug()))?;
-    volumes::renew(&bench.site)?;
+    bench.renew_volumes()?;
     let mut timed = |what, limit, act: &dyn Fn() -> Result<()>, is: &dyn Fn() -> Result<()>| -> Result<()> {
         let begun = Instant::now();
         act()?;

@@ -5,7 +5,7 @@
 //!   src/bin/bench.rs ── run ──┬── lifecycle    apply, scale, a lost volume: both operators, A B B A
 //!                             ├── service      gaps of writers: moves, rolling updates, kill -9
 //!                             └── cost         memory, CPU, API writes with ten idle clusters
-//!                  volumes: made before, so that provisioning is not what is measured
+//!            harness::volumes: made before, so that provisioning is not what is measured
 //! ```
 
 mod contender;
@@ -13,11 +13,10 @@ mod cost;
 mod figures;
 mod lifecycle;
 mod service;
-mod volumes;
 
 use crate::harness::progress::Progress;
 use crate::harness::runner::only_run;
-use crate::harness::{Operator, Scene, Site};
+use crate::harness::{Operator, Scene, Site, volumes};
 use anyhow::{Result, bail};
 use clap::Parser;
 use contender::{Contender, Etcd, Raftkv};
@@ -27,6 +26,8 @@ use std::time::{Duration, Instant};
 /// The whole run; what hangs is a defect of its own.
 const RUN_MAX: Duration = Duration::from_secs(3_600);
 
+/// A third of ten clusters of three, and some to spare.
+const VOLUMES_PER_MACHINE: u32 = 14;
 /// A namespace goes when its pods have gone.
 const CLOSE_MAX: Duration = Duration::from_secs(110);
 
@@ -57,6 +58,11 @@ impl Bench {
         let relax = "pod-security.kubernetes.io/enforce=privileged";
         self.site.kubectl(&["label", "namespace", &scene.namespace, "--overwrite", relax])?;
         Ok(scene)
+    }
+
+    /// What was there is over: new volumes.
+    fn renew_volumes(&self) -> Result<()> {
+        volumes::renew(&self.site, VOLUMES_PER_MACHINE)
     }
 
     /// The namespace goes, and is waited for: volumes are made anew after it.

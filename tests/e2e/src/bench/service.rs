@@ -1,8 +1,8 @@
 //! How long writers are without service: a planned move of the leader, a whole rolling update, kill -9 of the leader.
 
+use crate::bench::Bench;
 use crate::bench::contender::{Contender, Raftkv};
 use crate::bench::figures::{Figures, KILL, MOVE, ROLLING};
-use crate::bench::{Bench, volumes};
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, LoadPod};
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ const KILLS: u32 = 10;
 /// Ours alone: etcd-operator's users have no rolling update, and their writers another client.
 pub fn measure(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let scene = bench.open("bench-service")?;
-    volumes::renew(&bench.site)?;
+    bench.renew_volumes()?;
     let demo = scene.cluster("demo");
     let load = LoadPod::start(&demo)?;
     Raftkv.apply(&scene, &demo.name, 3)?;

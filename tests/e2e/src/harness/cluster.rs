@@ -3,6 +3,7 @@
 use crate::harness::api::Kind;
 use crate::harness::objects::{Claim, Pod, items, text};
 use crate::harness::scene::{STEP_MAX, Scene};
+use crate::harness::volumes;
 use crate::harness::wait::holds;
 use anyhow::{Context, Result, anyhow, ensure};
 use raftkv_api::{Members, Status};
@@ -44,9 +45,13 @@ impl<'a> Cluster<'a> {
 
     /// What [`Cluster::apply_with`] applies.
     pub fn manifest(&self, replicas: u32, more: Value) -> Value {
+        let storage = match self.scene.site.is_ours() {
+            true => json!({"size": "1Gi", "storageClassName": volumes::CLASS}),
+            false => json!({"size": "1Gi"}),
+        };
         let mut spec = json!({
             "replicas": replicas,
-            "storage": {"size": "1Gi"},
+            "storage": storage,
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
         });
         if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {

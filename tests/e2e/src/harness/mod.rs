@@ -15,6 +15,7 @@ pub mod scene;
 pub mod shell;
 pub mod site;
 pub mod sound;
+pub mod volumes;
 pub mod wait;
 
 pub use api::Kind;

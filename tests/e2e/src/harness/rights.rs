@@ -1,7 +1,7 @@
 //! The rights of the operator under test: seen at work over a whole run, and taken away one at a time (rule O20).
 
 use crate::harness::api::Kind;
-use crate::harness::audit::{self, Request, Right};
+use crate::harness::audit::{self, Right};
 use crate::harness::operator::{NAMESPACE, RELEASE};
 use crate::harness::scene::Scene;
 use crate::harness::site::Site;
@@ -9,8 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// The scenario that takes rights away; its namespace is named by it.
-pub const VERBS_DROPPED: &str = "rbac-verbs-dropped";
 /// Prints the audit log, the oldest part first: one that has become too large is set aside under an earlier name.
 const AUDIT_LOG: &str = "cat /var/log/kubernetes/audit*.log";
 /// helm's name among those who set fields: what is put back as its own does not stand in the way of its next upgrade.
@@ -41,7 +39,9 @@ impl Watch {
         let log = in_log(site, &self.machine, &format!("tail -c +{}", self.bytes + 1))?;
         let requests = audit::requests(&log);
         let mut faults = audit::unused(&self.granted, &requests, &account());
-        faults.extend(audit::refusals(&requests, explains));
+        // What it may is refused only while its roles are away: a scenario dropped a verb, or helm uninstalled them a moment
+        // before the operator's process had ended.
+        faults.extend(audit::refusals(&requests, |request| self.granted.contains(&request.right)));
         if faults.is_empty() {
             return Ok(format!("{} rights, all of them used by {} requests", self.granted.len(), requests.len()));
         }
@@ -60,15 +60,6 @@ fn control_plane(site: &Site) -> Result<String> {
 
 fn in_log(site: &Site, machine: &str, and_then: &str) -> Result<String> {
     site.docker(&["exec", machine, "sh", "-c", &format!("{AUDIT_LOG} | {and_then}")])
-}
-
-/// Why an operator may be refused something in a run in which nothing is wrong.
-fn explains(request: &Request) -> bool {
-    // It is what that scenario is about.
-    let is_dropped = request.namespace == format!("e2e-{VERBS_DROPPED}");
-    // `helm uninstall` deletes the roles while the operator's process still ends, and with it gives its Lease back.
-    let is_uninstalled = request.right.resource == "leases";
-    is_dropped || is_uninstalled
 }
 
 /// The rights of the shared operator in the namespaces that it watches. They are whole again when this goes.

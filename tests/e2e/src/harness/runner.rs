@@ -7,7 +7,7 @@ use crate::harness::progress::Progress;
 use crate::harness::rights::Watch;
 use crate::harness::scene::Scene;
 use crate::harness::site::Site;
-use crate::harness::{failure, wait};
+use crate::harness::{failure, volumes, wait};
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use std::fs::{File, TryLockError};
@@ -24,6 +24,8 @@ pub const WANTED: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(120);
 /// Machines that were disturbed come back within this.
 const MACHINES_MAX: Duration = Duration::from_secs(90);
+/// More than all scenarios use, however unevenly: a volume is used once.
+const VOLUMES_PER_MACHINE: u32 = 75;
 /// Machines of somebody else are not ours to stop, and only ours restart a container within a second, which killing the operator
 /// at every step needs.
 const ONLY_OURS: &str = "skipped: it disturbs the cluster itself or counts on its settings, and this one is not ours";
@@ -114,6 +116,11 @@ fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     let _only_run = only_run(&site, &progress)?;
     progress.say("setup", "helm upgrade --install raftkv-operator");
     Operator::of(&site).install()?;
+    if site.is_ours() {
+        progress.say("setup", "volumes on the machines, so that no scenario waits for a provisioner");
+        Scene::clear_all(&site)?;
+        volumes::renew(&site, VOLUMES_PER_MACHINE)?;
+    }
     // Only all scenarios together need every right, and only our own API server writes down who asked for what.
     let rights = (is_whole && site.is_ours()).then(|| Watch::begin(&site));
     let run = Run { site, progress, results: Mutex::default() };

@@ -17,6 +17,8 @@ const SCENARIO_LABEL: &str = "raftkv.dev/e2e";
 const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Deleting what an earlier run left.
 const CLEAN_MAX: Duration = Duration::from_secs(90);
+/// The same for all of them.
+const CLEAN_ALL_MAX: Duration = Duration::from_secs(120);
 
 /// A namespace that enforces restricted Pod Security, and what is done in it.
 pub struct Scene<'a> {
@@ -38,6 +40,13 @@ impl<'a> Scene<'a> {
         site.slow_kubectl(&clean, CLEAN_MAX)?.expect_success().context("deleting what an earlier run left")?;
         scene.make_namespace()?;
         Ok(scene)
+    }
+
+    /// Deletes what earlier runs left, of whichever scenario, and waits for it.
+    pub fn clear_all(site: &Site) -> Result<()> {
+        let clean = ["delete", "namespace", "--selector", SCENARIO_LABEL, "--timeout=110s"];
+        site.slow_kubectl(&clean, CLEAN_ALL_MAX)?.expect_success().context("deleting what earlier runs left")?;
+        Ok(())
     }
 
     /// A further namespace of this scenario.

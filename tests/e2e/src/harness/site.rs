@@ -22,6 +22,9 @@ const PLUGIN_DIRECTORY: &str = "target/e2e/plugin";
 /// By this name kubectl finds it.
 const PLUGIN: &str = "kubectl-raftkv";
 
+/// Variables that cargo sets for a test, by the beginnings of their names.
+const OF_CARGO_TEST: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "LD_LIBRARY_PATH"];
+
 /// Where the tests run.
 #[derive(Debug)]
 pub struct Site {
@@ -120,6 +123,13 @@ impl Site {
         shell::run(command, None, KUBECTL_MAX)
     }
 
+    /// kubectl that takes its time, with something on its standard input.
+    pub fn slow_kubectl_with(&self, args: &[&str], stdin: &str, limit: Duration) -> Result<Output> {
+        let mut command = self.command("kubectl");
+        command.args(args);
+        shell::run(command, Some(stdin), limit)
+    }
+
     /// helm.
     pub fn helm(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.command("helm");
@@ -138,6 +148,13 @@ impl Site {
     pub fn shell(&self, line: &str, limit: Duration) -> Result<Output> {
         let mut command = self.command("timeout");
         command.args(["--kill-after=5", &limit.as_secs().to_string(), "bash", "-ec", line]);
+        // What cargo tells its tests is not in a reader's shell; some build scripts would build everything anew for it.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "CARGO" || OF_CARGO_TEST.iter().any(|prefix| text.starts_with(prefix)) {
+                command.env_remove(&name);
+            }
+        }
         shell::run(command, None, limit + Duration::from_secs(10))
     }
 

@@ -14,7 +14,6 @@ mod rollout;
 mod size;
 mod volumes;
 
-use crate::harness::rights::VERBS_DROPPED;
 use crate::harness::runner::{Disturbs, Scenario, WANTED};
 use crate::harness::{LoadPod, Scene};
 use anyhow::Result;
@@ -57,7 +56,7 @@ pub fn all() -> Vec<Scenario> {
         story("invalid-specs", "each invalid spec is refused by the API server, which names the field", Nobody, bad_input::invalid_specs),
         story("operator-upgrade", "helm upgrade: the CRD's changes arrive, clusters do not notice", Operator, operator::upgrade),
         story("operator-with-older-crd", "a CRD that lacks a field: the new operator says so and waits, the old one works", Operator, operator::older_crd),
-        story(VERBS_DROPPED, "a right is missing: the operator says which, and goes on when it is back", Operator, rbac::verbs_dropped),
+        story("rbac-verbs-dropped", "a right is missing: the operator says which, and goes on when it is back", Operator, rbac::verbs_dropped),
         long("operator-uninstalled", "helm uninstall: clusters and data stay; another release takes over", 90, Operator, operator::uninstalled),
         long("two-namespaced-operators", "two installs, each with its namespace", 90, Operator, operator::two_namespaced),
         long("readme-quickstart", "the three commands of the README", 120, Cluster, quickstart::three_commands),

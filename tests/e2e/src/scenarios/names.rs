@@ -16,6 +16,9 @@ pub fn two_clusters_and_two_namespaces(scene: &Scene<'_>) -> Result<()> {
     }
     let (demo, load) = ready(scene, 3)?;
     let (other_load, same_name_load) = (LoadPod::start(&other)?, LoadPod::start(&same_name)?);
+    for cluster in [&other, &same_name] {
+        cluster.wait_ready(1)?;
+    }
     let all = [&demo, &other, &same_name];
     let mut ids = BTreeSet::new();
     let mut tokens = BTreeSet::new();

@@ -140,7 +140,9 @@ fn give_volume(scene: &Scene<'_>, from: &str, to: &str) -> Result<()> {
     let keep = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}).to_string();
     scene.kubectl(&["patch", "pv", volume, "-p", &keep])?;
     scene.kubectl(&["delete", "pvc", from])?;
-    scene.kubectl(&["patch", "pv", volume, "-p", &json!({"spec": {"claimRef": null}}).to_string()])?;
+    // Kept for that claim: a volume that is free may be given to anybody.
+    let kept_for = json!({"spec": {"claimRef": {"name": to, "uid": null, "resourceVersion": null}}}).to_string();
+    scene.kubectl(&["patch", "pv", volume, "-p", &kept_for])?;
     spec["volumeName"] = json!(volume);
     let renamed = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": to}, "spec": spec});
     scene.kubectl_with(&["create", "-f", "-"], &renamed.to_string())?;
