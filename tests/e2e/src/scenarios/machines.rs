@@ -108,7 +108,8 @@ pub fn replace_by_annotation(scene: &Scene<'_>) -> Result<()> {
 }
 
 pub fn gone_for_good(scene: &Scene<'_>) -> Result<()> {
-    let (demo, load) = ready(scene, 3)?;
+    // Of the default class: which machine a volume is on, the operator knows from what a provisioner was told.
+    let (demo, load) = ready_with(scene, 3, json!({"storage": {"size": "1Gi"}}))?;
     let members = demo.member_ids()?;
     let (pod, machine) = lone_member(&demo)?;
     let ordinal = raftkv_crds::child::ordinal(&pod, &demo.name).context("a pod without an ordinal")?;
