@@ -147,6 +147,49 @@ pub struct Status {
     pub admin_url: String,
 }
 
+impl Status {
+    /// What a node of this name says that has read nothing yet: no identity, no raft, no kv db.
+    pub fn opening(name: String, version: &str) -> Status {
+        Status {
+            name,
+            version: version.to_string(),
+            state: NodeState::Opening,
+            reason: None,
+            incarnation: None,
+            cluster_id: None,
+            genesis: None,
+            generation: 0,
+            member_id: None,
+            leader: None,
+            leader_id: None,
+            term: 0,
+            commit: 0,
+            applied: 0,
+            last_index: 0,
+            first_index: 0,
+            snapshot_index: 0,
+            conf_index: 0,
+            durable_conf_index: 0,
+            can_lead: false,
+            formed: false,
+            kv: KvState::Absent,
+            revision: 0,
+            compacted_revision: 0,
+            db_bytes: 0,
+            free_bytes: 0,
+            state_hash: None,
+            state_hashes: vec![],
+            peers: vec![],
+            members: vec![],
+            joint: false,
+            leader_contact_ms: None,
+            peer_url: String::new(),
+            client_url: String::new(),
+            admin_url: String::new(),
+        }
+    }
+}
+
 /// Answer of `GET /version` on the client and admin ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {

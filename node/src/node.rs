@@ -2,7 +2,7 @@
 //!
 //! Cheap to clone. Each call enters one bounded queue or reads published state; none touches raft or the disk.
 
-mod describe;
+pub mod describe;
 
 pub use crate::refusal::Refusal;
 

@@ -103,41 +103,15 @@ mod tests {
     fn status(nth: u8, state: NodeState) -> Status {
         let member = matches!(state, NodeState::Voter | NodeState::Learner);
         Status {
-            name: format!("n{nth}"),
-            version: "0".into(),
             state,
-            reason: None,
             incarnation: Some(Hex128([nth; 16])),
-            cluster_id: None,
-            genesis: None,
-            generation: 0,
             member_id: member.then_some(DecimalId(nth.into())),
-            leader: None,
             leader_id: member.then_some(DecimalId(1)),
             term: 1,
-            commit: 0,
-            applied: 0,
-            last_index: 0,
-            first_index: 0,
-            snapshot_index: 0,
-            conf_index: 0,
-            durable_conf_index: 0,
             can_lead: true,
-            formed: false,
             kv: KvState::Ready,
             revision: 1,
-            compacted_revision: 0,
-            db_bytes: 0,
-            free_bytes: 0,
-            state_hash: None,
-            state_hashes: vec![],
-            peers: vec![],
-            members: vec![],
-            joint: false,
-            leader_contact_ms: None,
-            peer_url: String::new(),
-            client_url: String::new(),
-            admin_url: String::new(),
+            ..Status::opening(format!("n{nth}"), "0")
         }
     }
 

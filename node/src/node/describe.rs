@@ -6,7 +6,7 @@ use crate::limits;
 use crate::membership::Membership;
 use crate::raft_node::shared::{Advertised, Phase, Shared};
 use crate::types::MemberId;
-use raftkv_api::{self as api, DecimalId, KvState, NodeState};
+use raftkv_api::{self as api, DecimalId, Hex128, KvState, NodeState};
 use std::sync::atomic::Ordering;
 
 /// The whole status.
@@ -49,7 +49,8 @@ pub fn status(shared: &Shared) -> api::Status {
         peers: driver.map_or_else(Vec::new, |driver| {
             driver.peers.iter().map(|peer| describe_peer(&driver.membership, peer)).collect()
         }),
-        members: driver.map_or_else(Vec::new, |driver| describe_members(shared, driver)),
+        members: driver
+            .map_or_else(Vec::new, |driver| describe_members(&driver.membership, |id| advertised(shared, driver, id))),
         joint: driver.is_some_and(|driver| driver.membership.is_joint()),
         leader_contact_ms: driver.and_then(|driver| driver.leader_contact_ticks).map(|ticks| ticks * limits::TICK_MS),
         peer_url: config.peer_url.clone(),
@@ -110,7 +111,8 @@ fn advertised(shared: &Shared, driver: &DriverStatus, id: MemberId) -> Option<Ad
     shared.advertised(id)
 }
 
-fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
+/// What a leader knows of a member. PURE.
+pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
     api::Peer {
         id: DecimalId(peer.id),
         name: membership.members.get(&peer.id).map_or_else(String::new, |member| member.name.clone()),
@@ -127,6 +129,15 @@ fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
 pub fn members(shared: &Shared) -> Option<api::Members> {
     let published = shared.published();
     let (driver, identity) = (published.driver.as_ref()?, published.identity?);
+    Some(members_answer(identity.cluster_id, driver, |id| advertised(shared, driver, id)))
+}
+
+/// The answer of `GET /v1/members` of the node with this driver; `urls` are those that members advertise. PURE.
+pub fn members_answer(
+    cluster_id: Hex128,
+    driver: &DriverStatus,
+    urls: impl Fn(MemberId) -> Option<Advertised>,
+) -> api::Members {
     let membership = &driver.membership;
     let removed = |(id, removed): (&MemberId, &crate::membership::Removed)| api::RemovedMember {
         id: DecimalId(*id),
@@ -134,20 +145,20 @@ pub fn members(shared: &Shared) -> Option<api::Members> {
         incarnation: removed.incarnation,
         index: removed.index,
     };
-    Some(api::Members {
-        cluster_id: identity.cluster_id,
+    api::Members {
+        cluster_id,
         conf_index: membership.conf_index,
         joint: membership.is_joint(),
         leader: (driver.leader != 0 || driver.role == Role::Leader).then_some(DecimalId(driver.leader)),
-        members: describe_members(shared, driver),
+        members: describe_members(membership, urls),
         removed: membership.removed.iter().map(removed).collect(),
-    })
+    }
 }
 
-fn describe_members(shared: &Shared, driver: &DriverStatus) -> Vec<api::Member> {
-    let membership = &driver.membership;
+/// The members of a membership by ascending id; `urls` are those that they advertise. PURE.
+pub fn describe_members(membership: &Membership, urls: impl Fn(MemberId) -> Option<Advertised>) -> Vec<api::Member> {
     let member = |(id, member): (&MemberId, &crate::membership::Member)| {
-        let urls = advertised(shared, driver, *id);
+        let urls = urls(*id);
         api::Member {
             id: DecimalId(*id),
             name: member.name.clone(),

@@ -9,7 +9,7 @@ use crate::edge::events::Events;
 use crate::edge::lease::{Held, NotHeld};
 use crate::edge::members;
 use crate::edge::metrics::{Metrics, PassResult};
-use crate::edge::words::{changes_members, doing, word};
+use crate::edge::words::{doing, word};
 use crate::edge::write::Fault;
 use crate::plan::{Action, Note, Step};
 use crate::resources::Settings;
@@ -190,7 +190,7 @@ fn count(hands: &Hands, action: &Action, result: &Result<(), Fault>) {
         Err(Fault::Conflict(_)) => PassResult::Conflict,
         Err(Fault::Refused(_) | Fault::Failed(_)) => PassResult::Error,
     };
-    if changes_members(action) {
+    if action.changes_members() {
         hands.metrics.membership_change(word(action), result);
     }
 }

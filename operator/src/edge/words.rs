@@ -27,30 +27,6 @@ pub fn word(action: &Action) -> &'static str {
     }
 }
 
-/// Whether the action changes a membership, or who leads it.
-pub fn changes_members(action: &Action) -> bool {
-    match action {
-        Action::Init { .. }
-        | Action::AddLearner { .. }
-        | Action::Promote { .. }
-        | Action::Remove { .. }
-        | Action::Transfer { .. } => true,
-        Action::CreateChild(_)
-        | Action::ApplyChild(_)
-        | Action::CreateSet { .. }
-        | Action::ApplySet { .. }
-        | Action::AnnotateSeed { .. }
-        | Action::SetBudget { .. }
-        | Action::LatchSeed(_)
-        | Action::LatchFormed { .. }
-        | Action::LabelClaim { .. }
-        | Action::AnnotateClaim { .. }
-        | Action::DeleteClaim { .. }
-        | Action::DeletePod { .. }
-        | Action::Reset { .. } => false,
-    }
-}
-
 /// What is being done, to be followed by what came of it.
 pub fn doing(action: &Action, of: &Desired) -> String {
     match action {

@@ -223,6 +223,32 @@ pub(crate) struct Problem {
     pub text: String,
 }
 
+impl Action {
+    /// Whether the action changes a membership, or who leads it.
+    pub fn changes_members(&self) -> bool {
+        match self {
+            Action::Init { .. }
+            | Action::AddLearner { .. }
+            | Action::Promote { .. }
+            | Action::Remove { .. }
+            | Action::Transfer { .. } => true,
+            Action::CreateChild(_)
+            | Action::ApplyChild(_)
+            | Action::CreateSet { .. }
+            | Action::ApplySet { .. }
+            | Action::AnnotateSeed { .. }
+            | Action::SetBudget { .. }
+            | Action::LatchSeed(_)
+            | Action::LatchFormed { .. }
+            | Action::LabelClaim { .. }
+            | Action::AnnotateClaim { .. }
+            | Action::DeleteClaim { .. }
+            | Action::DeletePod { .. }
+            | Action::Reset { .. } => false,
+        }
+    }
+}
+
 impl Step {
     /// An action without an event.
     pub(crate) fn quiet(action: Action) -> Step {

@@ -53,7 +53,8 @@ impl Rules {
 
     /// A pass begins: one membership change at a time.
     pub fn plan(&self, made: &Plan) -> Check {
-        let changes = made.actions().filter(|action| is_membership(action)).count();
+        let changes =
+            made.actions().filter(|action| action.changes_members() || matches!(action, Action::Reset { .. })).count();
         if changes > 1 {
             return broken(PLAN, format!("two membership changes in one pass: {:?}", made.steps));
         }
@@ -124,23 +125,4 @@ fn has_disk(world: &World, id: u64) -> bool {
         Life::Down | Life::Running(_) => true,
         Life::Blank | Life::Quarantined(_) | Life::Removed | Life::Lost => false,
     })
-}
-
-fn is_membership(action: &Action) -> bool {
-    match action {
-        Action::AddLearner { .. } | Action::Promote { .. } | Action::Remove { .. } | Action::Transfer { .. } => true,
-        Action::Init { .. } | Action::Reset { .. } => true,
-        Action::CreateChild(_)
-        | Action::ApplyChild(_)
-        | Action::CreateSet { .. }
-        | Action::ApplySet { .. }
-        | Action::AnnotateSeed { .. }
-        | Action::SetBudget { .. }
-        | Action::LatchSeed(_)
-        | Action::LatchFormed { .. }
-        | Action::LabelClaim { .. }
-        | Action::AnnotateClaim { .. }
-        | Action::DeleteClaim { .. }
-        | Action::DeletePod { .. } => false,
-    }
 }

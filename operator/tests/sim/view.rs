@@ -2,9 +2,9 @@
 
 use super::kubernetes::{Claim, Kubernetes, Pod};
 use jiff::Timestamp;
-use raftkv_api::{DecimalId, Hex128, KvState, MemberRole, Members, NodeState, Peer, RemovedMember, Status};
+use raftkv_api::{DecimalId, Hex128, KvState, Members, NodeState, Status};
 use raftkv_node::driver::{DriverStatus, Role};
-use raftkv_node::membership::Membership;
+use raftkv_node::node::describe::{describe_members, describe_peer, members_answer};
 use raftkv_operator::plan::{
     Child, ChildSeen, ClaimSeen, Container, Desired, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Set, SetSeen,
 };
@@ -124,39 +124,7 @@ fn members(pods: &BTreeMap<Ordinal, PodSeen>, world: &World, kubernetes: &Kubern
     if deposed || others().any(|other| other.membership.conf_index > status.membership.conf_index) {
         return None;
     }
-    let membership = &status.membership;
-    let removed = |(id, removed): (&u64, &raftkv_node::membership::Removed)| RemovedMember {
-        id: DecimalId(*id),
-        name: removed.name.clone(),
-        incarnation: removed.incarnation,
-        index: removed.index,
-    };
-    Some(Members {
-        cluster_id: CLUSTER_ID,
-        conf_index: membership.conf_index,
-        joint: membership.is_joint(),
-        leader: Some(DecimalId(status.id)),
-        members: list(membership),
-        removed: membership.removed.iter().map(removed).collect(),
-    })
-}
-
-fn list(membership: &Membership) -> Vec<raftkv_api::Member> {
-    let role = |id: &u64| match (membership.voters.contains(id), membership.outgoing.contains(id)) {
-        (true, _) => MemberRole::Voter,
-        (false, true) => MemberRole::Outgoing,
-        (false, false) => MemberRole::Learner,
-    };
-    let member = |(id, member): (&u64, &raftkv_node::membership::Member)| raftkv_api::Member {
-        id: DecimalId(*id),
-        name: member.name.clone(),
-        peer_url: member.peer_url.clone(),
-        incarnation: member.incarnation,
-        role: role(id),
-        client_url: None,
-        admin_url: None,
-    };
-    membership.members.iter().map(member).collect()
+    Some(members_answer(CLUSTER_ID, &status, |_| None))
 }
 
 /// What a node answers; `None` while no process runs.
@@ -185,60 +153,22 @@ fn fill(status: &mut Status, driver: &DriverStatus) {
     status.durable_conf_index = driver.durable_conf_index;
     status.can_lead = driver.can_lead;
     status.formed = membership.formed;
-    status.members = list(membership);
+    status.members = describe_members(membership, |_| None);
     status.joint = membership.is_joint();
-    let peer = |peer: &raftkv_node::driver::PeerStatus| Peer {
-        id: DecimalId(peer.id),
-        name: String::new(),
-        active: peer.active,
-        caught_up: peer.caught_up,
-        matched: peer.matched,
-        applied: peer.report.applied,
-        durable_conf_index: peer.report.durable_conf_index,
-        free_bytes: 0,
-    };
     if driver.role == Role::Leader {
-        status.peers = driver.peers.iter().map(peer).collect();
+        status.peers = driver.peers.iter().map(|peer| describe_peer(membership, peer)).collect();
     }
 }
 
 fn empty(node: &SimNode) -> Status {
     let id = node.identity;
     Status {
-        name: node.name.clone(),
-        version: "0.1.0".to_string(),
-        state: NodeState::Opening,
-        reason: None,
         incarnation: Some(node.incarnation),
         cluster_id: id.map(|id| id.cluster_id),
         genesis: id.map(|id| id.genesis),
-        generation: 0,
         member_id: id.map(|id| DecimalId(id.member_id)),
-        leader: None,
-        leader_id: None,
-        term: 0,
-        commit: 0,
-        applied: 0,
-        last_index: 0,
-        first_index: 0,
-        snapshot_index: 0,
-        conf_index: 0,
-        durable_conf_index: 0,
-        can_lead: false,
-        formed: false,
         kv: KvState::Ready,
-        revision: 0,
-        compacted_revision: 0,
-        db_bytes: 0,
-        free_bytes: 0,
-        state_hash: None,
-        state_hashes: vec![],
-        peers: vec![],
-        members: vec![],
-        joint: false,
-        leader_contact_ms: None,
         peer_url: node.peer_url(),
-        client_url: String::new(),
-        admin_url: String::new(),
+        ..Status::opening(node.name.clone(), "0.1.0")
     }
 }

@@ -112,7 +112,7 @@ impl World {
     }
 
     fn see_node(&self, ordinal: Ordinal, pod: &Pod) -> Status {
-        let mut status = blank_status(ordinal);
+        let mut status = Status::opening(child::pod(NAME, ordinal), "0.1.0");
         let (Some(applied), Some(disk)) = (self.applied(pod), self.disk(ordinal)) else { return status };
         status.incarnation = Some(hex(disk.incarnation));
         let Some(member) = &disk.member else {
@@ -232,45 +232,4 @@ fn members(conf: &Conf) -> Vec<Member> {
         admin_url: None,
     };
     conf.members.iter().map(member).collect()
-}
-
-/// What a node says that has not read its disk.
-fn blank_status(ordinal: Ordinal) -> Status {
-    Status {
-        name: child::pod(NAME, ordinal),
-        version: "0.1.0".to_string(),
-        state: NodeState::Opening,
-        reason: None,
-        incarnation: None,
-        cluster_id: None,
-        genesis: None,
-        generation: 0,
-        member_id: None,
-        leader: None,
-        leader_id: None,
-        term: 0,
-        commit: 0,
-        applied: 0,
-        last_index: 0,
-        first_index: 0,
-        snapshot_index: 0,
-        conf_index: 0,
-        durable_conf_index: 0,
-        can_lead: false,
-        formed: false,
-        kv: raftkv_api::KvState::Absent,
-        revision: 0,
-        compacted_revision: 0,
-        db_bytes: 0,
-        free_bytes: 0,
-        state_hash: None,
-        state_hashes: vec![],
-        peers: vec![],
-        members: vec![],
-        joint: false,
-        leader_contact_ms: None,
-        peer_url: String::new(),
-        client_url: String::new(),
-        admin_url: String::new(),
-    }
 }
