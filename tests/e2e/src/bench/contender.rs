@@ -2,8 +2,9 @@
 
 use crate::harness::volumes::CLASS;
 use crate::harness::wait::holds;
-use crate::harness::{Scene, Site};
+use crate::harness::{Scene, Site, operator};
 use anyhow::{Context, Result, anyhow};
+use raftkv_crds::child;
 use serde_json::{Value, json};
 
 /// Where etcd-operator's objects are.
@@ -17,8 +18,8 @@ pub trait Contender {
     fn slug(&self) -> &'static str;
     /// Its process, as the kernel names it.
     fn process(&self) -> &'static str;
-    /// The user that the API server knows it as.
-    fn account(&self) -> &'static str;
+    /// Its service account, as `namespace:name`.
+    fn account(&self) -> String;
     /// Asks for a cluster.
     fn apply(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()>;
     /// Asks for another size.
@@ -47,14 +48,13 @@ impl Contender for Raftkv {
         "raftkv-operator"
     }
 
-    fn account(&self) -> &'static str {
-        "system:serviceaccount:raftkv-system:raftkv-operator"
+    fn account(&self) -> String {
+        operator::account()
     }
 
     fn apply(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()> {
-        let storage = json!({"size": "1Gi", "storageClassName": CLASS});
         let requests = json!({"cpu": "10m", "memory": "32Mi"});
-        scene.cluster(name).apply_with(replicas, json!({"storage": storage, "resources": {"requests": requests}}))
+        scene.cluster(name).apply_with(replicas, json!({"resources": {"requests": requests}}))
     }
 
     fn scale(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()> {
@@ -72,7 +72,7 @@ impl Contender for Raftkv {
     }
 
     fn claim(&self, name: &str, ordinal: u32) -> String {
-        format!("raftkv-{name}-{ordinal}")
+        child::claim(name, ordinal)
     }
 }
 
@@ -116,8 +116,8 @@ impl Contender for Etcd {
         "manager"
     }
 
-    fn account(&self) -> &'static str {
-        "system:serviceaccount:etcd-operator-system:etcd-operator-controller-manager"
+    fn account(&self) -> String {
+        "etcd-operator-system:etcd-operator-controller-manager".to_string()
     }
 
     fn apply(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()> {

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const RUN_MAX: Duration = Duration::from_secs(3_600);
 
 /// A third of ten clusters of three, and some to spare.
-const VOLUMES_PER_MACHINE: u32 = 14;
+const VOLUMES_PER_MACHINE: usize = 14;
 /// A namespace goes when its pods have gone.
 const CLOSE_MAX: Duration = Duration::from_secs(110);
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Part of the name of each operator's account, whatever its release is called.
-const OPERATOR: &str = "raftkv-operator";
+/// Part of the name of each account of our operator, whatever its release is called.
+pub const OPERATOR: &str = "raftkv-operator";
 /// The API server's word for a request that the roles allow.
 const ALLOWED: &str = "allow";
 /// The API server's cause for refusing what is new in a namespace that is being deleted.
@@ -42,6 +42,11 @@ impl Right {
     pub fn new(group: &str, resource: &str, verb: &str) -> Right {
         Right { group: group.to_string(), resource: resource.to_string(), verb: verb.to_string() }
     }
+
+    /// Whether it changes something.
+    pub fn is_write(&self) -> bool {
+        !["get", "list", "watch"].contains(&self.verb.as_str())
+    }
 }
 
 impl fmt::Display for Right {
@@ -71,14 +76,18 @@ pub enum Outcome {
     Allowed,
     /// The roles allowed it, and its namespace is being deleted.
     NamespaceGoes,
-    /// It was refused, in these words.
+    /// The roles forbade it, in these words.
+    Forbidden(String),
+    /// The roles allowed it, and something else refused it, in these words.
     Refused(String),
 }
 
-/// The requests of operators for objects. A line that was cut at either end of the text is left out.
-pub fn requests(log: &str) -> Vec<Request> {
-    let lines = log.lines().filter(|line| line.contains(OPERATOR));
-    lines.filter_map(|line| request(&serde_json::from_str(line).ok()?)).collect()
+/// The requests for objects of service accounts with `of` in their names. A line that was cut at either end of the text is
+/// left out.
+pub fn requests(log: &str, of: &str) -> Vec<Request> {
+    let lines = log.lines().filter(|line| line.contains(of));
+    let requests = lines.filter_map(|line| request(&serde_json::from_str(line).ok()?));
+    requests.filter(|request| request.account.contains(of)).collect()
 }
 
 fn request(event: &Value) -> Option<Request> {
@@ -87,7 +96,7 @@ fn request(event: &Value) -> Option<Request> {
     let object = &event["objectRef"];
     let resource = object["resource"].as_str()?;
     let subresource = object["subresource"].as_str().map(|name| format!("/{name}")).unwrap_or_default();
-    account.contains(OPERATOR).then(|| Request {
+    Some(Request {
         account: account.to_string(),
         namespace: text(&object["namespace"]),
         right: Right::new(&text(&object["apiGroup"]), &format!("{resource}{subresource}"), &text(&event["verb"])),
@@ -104,8 +113,13 @@ fn outcome(event: &Value) -> Outcome {
             Outcome::NamespaceGoes
         }
         (true, code) if code != Some(FORBIDDEN) => Outcome::Allowed,
-        (true | false, _) => Outcome::Refused(answer["message"].as_str().unwrap_or("without a word").to_string()),
+        (true, _) => Outcome::Refused(said(answer)),
+        (false, _) => Outcome::Forbidden(said(answer)),
     }
+}
+
+fn said(answer: &Value) -> String {
+    answer["message"].as_str().unwrap_or("without a word").to_string()
 }
 
 /// What the roles and cluster roles in this list grant to an account, by the bindings in it.
@@ -158,15 +172,17 @@ pub fn unused(granted: &BTreeSet<Right>, requests: &[Request], account: &str) ->
     left.map(|right| format!("{account} may {right}, and no scenario needs it: take it from the chart")).collect()
 }
 
-/// Refusals that `explains` gives no reason for, each once, and how often.
+/// Refusals, each once, and how often; without what the roles forbade where `explains` knows why they did.
 pub fn refusals(requests: &[Request], explains: impl Fn(&Request) -> bool) -> Vec<String> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for request in requests {
-        let Outcome::Refused(said) = &request.outcome else { continue };
-        if !explains(request) {
-            let Request { account, right, namespace, .. } = request;
-            *counts.entry(format!("{account} was refused {right} in '{namespace}': {said}")).or_default() += 1;
-        }
+        let said = match &request.outcome {
+            Outcome::Refused(said) => said,
+            Outcome::Forbidden(said) if !explains(request) => said,
+            Outcome::Forbidden(_) | Outcome::Allowed | Outcome::NamespaceGoes => continue,
+        };
+        let Request { account, right, namespace, .. } = request;
+        *counts.entry(format!("{account} was refused {right} in '{namespace}': {said}")).or_default() += 1;
     }
     counts.into_iter().map(|(line, count)| format!("{line} ({count}x)")).collect()
 }
@@ -238,7 +254,7 @@ mod tests {
             line("kube-system:other", lease, "get", "allow", json!({"code": 200})),
             "\"cut\"}} raftkv-operator".to_string(),
         ];
-        let found = requests(&log.join("\n"));
+        let found = requests(&log.join("\n"), OPERATOR);
         assert_eq!(found.len(), 3);
         let left = unused(&granted(&list(), ACCOUNT), &found, ACCOUNT);
         assert_eq!(left.len(), 2, "{left:?}");
@@ -251,14 +267,14 @@ mod tests {
     #[test]
     fn what_was_allowed_and_failed_for_another_reason_was_used() {
         let log = pods("delete", "allow", json!({"code": 404}));
-        assert_eq!(requests(&log)[0].outcome, Outcome::Allowed);
+        assert_eq!(requests(&log, OPERATOR)[0].outcome, Outcome::Allowed);
     }
 
     #[test]
     fn a_subresource_is_a_right_of_its_own() {
         let object = json!({"resource": "raftkvclusters", "subresource": "status", "apiGroup": "raftkv.dev"});
         let log = line(ACCOUNT, object, "update", "allow", json!({"code": 200}));
-        assert_eq!(requests(&log)[0].right.to_string(), "update raftkvclusters/status.raftkv.dev");
+        assert_eq!(requests(&log, OPERATOR)[0].right.to_string(), "update raftkvclusters/status.raftkv.dev");
     }
 
     #[test]
@@ -270,11 +286,12 @@ mod tests {
             pods("delete", "forbid", json!({"code": 403, "message": "cannot delete"})),
             pods("create", "allow", json!({"code": 403, "message": "by a policy"})),
         ];
-        let found = requests(&log.join("\n"));
+        let found = requests(&log.join("\n"), OPERATOR);
         assert_eq!(found[0].outcome, Outcome::NamespaceGoes);
         let told = refusals(&found, |_| false);
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[1].ends_with("was refused delete pods in 'team': cannot delete (2x)"), "{told:?}");
         assert_eq!(refusals(&found, |request| request.right.verb == "delete").len(), 1);
+        assert_eq!(refusals(&found, |_| true).len(), 1, "what a policy refused is no matter of roles");
     }
 }

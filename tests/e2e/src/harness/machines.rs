@@ -2,11 +2,12 @@
 //! undone when its guard goes, also when the scenario failed.
 
 use crate::harness::api::Kind;
+use crate::harness::objects::{items, text};
 use crate::harness::scene::Scene;
 use crate::harness::shell::Output;
 use crate::harness::site::Site;
 use crate::harness::wait::holds;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -90,13 +91,25 @@ impl Drop for Machine<'_> {
 
 /// Names of the machines that pods may be given to.
 pub fn workers(site: &Site) -> Result<Vec<String>> {
-    let nodes = site.api().list(Kind::Node, "", None)?;
-    let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
-    let takes_pods = |node: &&Value| {
+    named(site, None, |node| {
         let taints = node["spec"]["taints"].as_array();
         !taints.is_some_and(|taints| taints.iter().any(|taint| taint["effect"] != "PreferNoSchedule"))
-    };
-    Ok(nodes.iter().filter(takes_pods).filter_map(|node| node["metadata"]["name"].as_str()).map(String::from).collect())
+    })
+}
+
+/// Names of all machines.
+pub fn all(site: &Site) -> Result<Vec<String>> {
+    named(site, None, |_| true)
+}
+
+/// The name of the machine whose API server is asked.
+pub fn control_plane(site: &Site) -> Result<String> {
+    named(site, Some(CONTROL_PLANE), |_| true)?.pop().context("there is no control plane among the nodes")
+}
+
+fn named(site: &Site, label: Option<&str>, wanted: impl Fn(&Value) -> bool) -> Result<Vec<String>> {
+    let nodes = items(&site.api().list(Kind::Node, "", label)?, Value::clone);
+    Ok(nodes.iter().filter(|node| wanted(node)).map(|node| text(&node["metadata"]["name"])).collect())
 }
 
 /// Whether every machine is ready and takes pods; which one does not otherwise.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod audit_log;
 pub mod cluster;
 pub mod failure;
 pub mod load_pod;

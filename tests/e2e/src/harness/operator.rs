@@ -23,6 +23,11 @@ const STATUS_SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/
 /// A Deployment's rollout.
 const ROLLOUT_MAX: Duration = Duration::from_secs(90);
 
+/// The service account of the one that all scenarios share, as `namespace:name`.
+pub fn account() -> String {
+    format!("{NAMESPACE}:{RELEASE}")
+}
+
 /// A release of the chart.
 pub struct Operator<'a> {
     site: &'a Site,
@@ -105,17 +110,17 @@ impl<'a> Operator<'a> {
 
     /// How often its container was started again, over all its pods.
     pub fn restarts(&self) -> Result<u64> {
-        let label = format!("app.kubernetes.io/instance={}", self.release);
-        let pods = self.site.api().list(Kind::Pod, self.namespace, Some(&label))?;
-        let counts = pods["items"].as_array().into_iter().flatten();
-        Ok(counts.filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64()).sum())
+        Ok(self.seen_pods()?.iter().map(|pod| pod.restarts).sum())
     }
 
     /// Its pods, and whether each is ready.
     pub fn readiness(&self) -> Result<BTreeMap<String, bool>> {
+        Ok(self.seen_pods()?.into_iter().map(|pod| (pod.name, pod.ready)).collect())
+    }
+
+    fn seen_pods(&self) -> Result<Vec<Pod>> {
         let label = format!("app.kubernetes.io/instance={}", self.release);
-        let pods = items(&self.site.api().list(Kind::Pod, self.namespace, Some(&label))?, Pod::read);
-        Ok(pods.into_iter().map(|pod| (pod.name, pod.ready)).collect())
+        Ok(items(&self.site.api().list(Kind::Pod, self.namespace, Some(&label))?, Pod::read))
     }
 
     /// The names of its pods.

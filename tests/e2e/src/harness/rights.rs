@@ -1,43 +1,38 @@
 //! The rights of the operator under test: seen at work over a whole run, and taken away one at a time (rule O20).
 
-use crate::harness::api::Kind;
 use crate::harness::audit::{self, Right};
-use crate::harness::operator::{NAMESPACE, RELEASE};
+use crate::harness::audit_log::AuditLog;
+use crate::harness::operator::{NAMESPACE, RELEASE, account};
 use crate::harness::scene::Scene;
 use crate::harness::site::Site;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Prints the audit log, the oldest part first: one that has become too large is set aside under an earlier name.
-const AUDIT_LOG: &str = "cat /var/log/kubernetes/audit*.log";
 /// helm's name among those who set fields: what is put back as its own does not stand in the way of its next upgrade.
 const FIELD_MANAGER: &str = "--field-manager=helm";
 
 /// What the shared operator may do, and where the audit log ended, at the beginning of a run.
 pub struct Watch {
-    machine: String,
-    bytes: u64,
+    log: AuditLog,
     granted: BTreeSet<Right>,
 }
 
 impl Watch {
     /// From here on requests count.
     pub fn begin(site: &Site) -> Result<Watch> {
-        let machine = control_plane(site)?;
-        let bytes = in_log(site, &machine, "wc -c")?.trim().parse().context("the size of the audit log")?;
+        let log = AuditLog::from_here(site)?;
         let kinds = "clusterroles,clusterrolebindings,roles,rolebindings";
         let label = format!("app.kubernetes.io/instance={RELEASE}");
         let list = site.kubectl(&["get", kinds, "-A", "-l", &label, "-o", "json"])?;
         let granted = audit::granted(&serde_json::from_str(&list)?, &account());
         ensure!(!granted.is_empty(), "the account {} has no rights at all", account());
-        Ok(Watch { machine, bytes, granted })
+        Ok(Watch { log, granted })
     }
 
     /// Each right that was granted was used since, and nothing was refused without a reason; how much was looked at.
     pub fn end(&self, site: &Site) -> Result<String> {
-        let log = in_log(site, &self.machine, &format!("tail -c +{}", self.bytes + 1))?;
-        let requests = audit::requests(&log);
+        let requests = audit::requests(&self.log.since(site)?, audit::OPERATOR);
         let mut faults = audit::unused(&self.granted, &requests, &account());
         // What it may is refused only while its roles are away: a scenario dropped a verb, or helm uninstalled them a moment
         // before the operator's process had ended.
@@ -47,19 +42,6 @@ impl Watch {
         }
         bail!("{}", faults.join("; "))
     }
-}
-
-fn account() -> String {
-    format!("{NAMESPACE}:{RELEASE}")
-}
-
-fn control_plane(site: &Site) -> Result<String> {
-    let nodes = site.api().list(Kind::Node, "", Some("node-role.kubernetes.io/control-plane"))?;
-    Ok(nodes["items"][0]["metadata"]["name"].as_str().context("there is no control plane among the nodes")?.to_string())
-}
-
-fn in_log(site: &Site, machine: &str, and_then: &str) -> Result<String> {
-    site.docker(&["exec", machine, "sh", "-c", &format!("{AUDIT_LOG} | {and_then}")])
 }
 
 /// The rights of the shared operator in the namespaces that it watches. They are whole again when this goes.

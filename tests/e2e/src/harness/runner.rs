@@ -25,7 +25,9 @@ const GRACE: Duration = Duration::from_secs(120);
 /// Machines that were disturbed come back within this.
 const MACHINES_MAX: Duration = Duration::from_secs(90);
 /// More than all scenarios use, however unevenly: a volume is used once.
-const VOLUMES_PER_MACHINE: u32 = 75;
+const VOLUMES_PER_MACHINE_MAX: usize = 75;
+/// More than one scenario uses.
+const VOLUMES_A_SCENARIO: usize = 10;
 /// Machines of somebody else are not ours to stop, and only ours restart a container within a second, which killing the operator
 /// at every step needs.
 const ONLY_OURS: &str = "skipped: it disturbs the cluster itself or counts on its settings, and this one is not ours";
@@ -119,7 +121,7 @@ fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     if site.is_ours() {
         progress.say("setup", "volumes on the machines, so that no scenario waits for a provisioner");
         Scene::clear_all(&site)?;
-        volumes::renew(&site, VOLUMES_PER_MACHINE)?;
+        volumes::renew(&site, VOLUMES_PER_MACHINE_MAX.min(chosen.len() * VOLUMES_A_SCENARIO))?;
     }
     // Only all scenarios together need every right, and only our own API server writes down who asked for what.
     let rights = (is_whole && site.is_ours()).then(|| Watch::begin(&site));

@@ -108,9 +108,14 @@ impl Site {
 
     /// kubectl that takes its time: no limit for a request, another one for the whole.
     pub fn slow_kubectl(&self, args: &[&str], limit: Duration) -> Result<Output> {
+        self.slow_kubectl_with(args, None, limit)
+    }
+
+    /// The same with something on its standard input.
+    pub fn slow_kubectl_with(&self, args: &[&str], stdin: Option<&str>, limit: Duration) -> Result<Output> {
         let mut command = self.command("kubectl");
         command.args(args);
-        shell::run(command, None, limit)
+        shell::run(command, stdin, limit)
     }
 
     /// `kubectl raftkv`, which may fail. kubectl takes no flags before a plugin's name.
@@ -121,13 +126,6 @@ impl Site {
         let mut command = self.command("kubectl");
         command.arg("raftkv").args(args).args(["-n", namespace]);
         shell::run(command, None, KUBECTL_MAX)
-    }
-
-    /// kubectl that takes its time, with something on its standard input.
-    pub fn slow_kubectl_with(&self, args: &[&str], stdin: &str, limit: Duration) -> Result<Output> {
-        let mut command = self.command("kubectl");
-        command.args(args);
-        shell::run(command, Some(stdin), limit)
     }
 
     /// helm.

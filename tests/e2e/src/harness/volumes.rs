@@ -12,27 +12,27 @@ use std::time::Duration;
 pub const CLASS: &str = "raftkv-e2e";
 /// Where they are on a machine.
 const DIRECTORY: &str = "/var/lib/raftkv-e2e";
-const LABEL: &str = "raftkv.dev/e2e-volume=true";
+const LABEL: &str = "raftkv.dev/e2e-volume";
 /// Volumes go after their claims.
 const DELETE_MAX: Duration = Duration::from_secs(110);
 /// One request for each, and a look of the controller's.
 const CREATE_MAX: Duration = Duration::from_secs(60);
 
 /// New and empty ones instead of those that were there, which nobody may use any more.
-pub fn renew(site: &Site, per_machine: u32) -> Result<()> {
+pub fn renew(site: &Site, per_machine: usize) -> Result<()> {
     let delete = ["delete", "persistentvolume", "--selector", LABEL, "--timeout=100s"];
     site.slow_kubectl(&delete, DELETE_MAX)?.expect_success()?;
     site.kubectl_with(&["apply", "-f", "-"], &class().to_string())?;
     let mut objects = Vec::new();
     for machine in workers(site)? {
         let make = format!(
-            "rm -rf {DIRECTORY} && for n in $(seq {per_machine}); do mkdir -p -m 0777 {DIRECTORY} && mkdir -m 0777 {DIRECTORY}/$n; done"
+            "rm -rf {DIRECTORY} && mkdir -m 0777 {DIRECTORY} && for n in $(seq {per_machine}); do mkdir -m 0777 {DIRECTORY}/$n; done"
         );
         site.docker(&["exec", &machine, "sh", "-c", &make])?;
         objects.extend((1..=per_machine).map(|n| volume(&machine, n)));
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    site.slow_kubectl_with(&["create", "-f", "-"], &list.to_string(), CREATE_MAX)?.expect_success()?;
+    site.slow_kubectl_with(&["create", "-f", "-"], Some(&list.to_string()), CREATE_MAX)?.expect_success()?;
     // The controller of volumes makes them available one after the other, and claims wait behind them.
     let available = ["wait", "persistentvolume", "--selector", LABEL, "--for=jsonpath={.status.phase}=Available"];
     site.slow_kubectl(&[&available[..], &["--timeout=50s"]].concat(), CREATE_MAX)?.expect_success()?;
@@ -49,12 +49,12 @@ fn class() -> Value {
     })
 }
 
-fn volume(machine: &str, n: u32) -> Value {
+fn volume(machine: &str, n: usize) -> Value {
     let here = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [machine]});
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": format!("{machine}-{n}"), "labels": {"raftkv.dev/e2e-volume": "true"}},
+        "metadata": {"name": format!("{machine}-{n}"), "labels": {LABEL: "true"}},
         "spec": {
             "capacity": {"storage": "1Gi"},
             "accessModes": ["ReadWriteOnce"],
