@@ -108,9 +108,9 @@ impl<'a> Operator<'a> {
         Ok(())
     }
 
-    /// How often its container was started again, over all its pods.
+    /// How often its container was started again, over all its pods that stay: one that goes takes its count with it.
     pub fn restarts(&self) -> Result<u64> {
-        Ok(self.seen_pods()?.iter().map(|pod| pod.restarts).sum())
+        Ok(self.seen_pods()?.iter().filter(|pod| !pod.terminating).map(|pod| pod.restarts).sum())
     }
 
     /// Its pods, and whether each is ready.

@@ -125,7 +125,7 @@ fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     }
     // Only all scenarios together need every right, and only our own API server writes down who asked for what.
     let rights = (is_whole && site.is_ours()).then(|| Watch::begin(&site));
-    let run = Run { site, progress, results: Mutex::default() };
+    let run = Run { site, progress, results: Mutex::default(), sweeping: Mutex::default() };
     let (together, alone): (Vec<&Scenario>, Vec<&Scenario>) =
         chosen.iter().partition(|scenario| scenario.disturbs == Disturbs::Nobody);
     run.together(together);
@@ -151,6 +151,8 @@ struct Run {
     site: Site,
     progress: Progress,
     results: Mutex<Vec<Ended>>,
+    /// Held while volumes are erased.
+    sweeping: Mutex<()>,
 }
 
 struct Ended {
@@ -218,6 +220,18 @@ impl Run {
                 self.let_go(scenario.name);
                 self.ended(scenario.name, scenario.wanted, took, How::Failed(format!("{}: {error:#}", scenario.name)));
             }
+        }
+        self.sweep(scenario.name);
+    }
+
+    /// Namespaces go while the next scenario runs: what is not gone yet is erased after that one.
+    fn sweep(&self, name: &str) {
+        let Ok(_only) = self.sweeping.try_lock() else { return };
+        if !self.site.is_ours() {
+            return;
+        }
+        if let Err(error) = volumes::sweep(&self.site) {
+            self.progress.say(name, &format!("volumes of scenarios that ended are not erased: {error:#}"));
         }
     }
 
