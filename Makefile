@@ -53,7 +53,7 @@ sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n t
 .PHONY: cluster
 cluster: bins ## Run the tests with real processes
 	$(call phase,cluster: real processes)
-	$(CARGO) test --locked -p raftkv-cluster-tests
+	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests
 
 .PHONY: chart
 chart: e2e-tools ## Run the tests of the Helm chart: what helm renders

@@ -170,6 +170,27 @@ impl Node {
         kill_process(pid, signal).with_context(|| format!("a signal to {}", self.name))
     }
 
+    /// SIGSTOP, and waits until no thread runs any more: the signal is taken by one thread, and on a busy machine the
+    /// others go on until that one has its turn.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let tasks = format!("/proc/{}/task", self.pid()?);
+        eventually(&format!("{} is paused", self.name), || {
+            for task in fs::read_dir(&tasks)? {
+                let stat = fs::read_to_string(task?.path().join("stat"))?;
+                // The state stands behind the name, which may hold anything.
+                let state = stat.rsplit_once(") ").map_or("", |(_, rest)| &rest[..1]);
+                holds(state == "T", || format!("a thread is in state {state}"))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// `kill -9`: nothing is flushed, nothing is said.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {

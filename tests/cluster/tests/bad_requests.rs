@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use raftkv_api::{AddMember, Code, Hex128, Init, Members, NodeState, Outcome, Problem};
 use raftkv_cluster_tests::http::{Answer, Request};
 use raftkv_cluster_tests::wait::{eventually, holds};
-use raftkv_cluster_tests::{Cluster, Export, Signal};
+use raftkv_cluster_tests::{Cluster, Export};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The problem of an answer, which must have this code, no effect, and all of `words` in its detail.
@@ -180,7 +180,7 @@ fn a_second_change_waits_for_the_first() -> Result<()> {
         };
         let followers = || cluster.nodes.iter().enumerate().filter(|(nth, _)| *nth != leader).map(|(_, node)| node);
         for follower in followers() {
-            follower.signal(Signal::STOP)?;
+            follower.pause()?;
         }
         let answers: Vec<Result<Answer>> = std::thread::scope(|scope| {
             let call = |nth| {
@@ -193,7 +193,7 @@ fn a_second_change_waits_for_the_first() -> Result<()> {
                 holds(calls.iter().any(|call| call.is_finished()), || "both wait".into())
             });
             for follower in followers() {
-                follower.signal(Signal::CONT)?;
+                follower.resume()?;
             }
             refused?;
             anyhow::Ok(calls.map(|call| call.join().expect("no assertion in there")).into())

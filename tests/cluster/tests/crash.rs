@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use raftkv_cluster_tests::wait::{eventually, holds};
-use raftkv_cluster_tests::{Cluster, Signal, Writer};
+use raftkv_cluster_tests::{Cluster, Writer};
 use std::time::Duration;
 
 /// Writes between two events: enough that the next one meets a busy cluster.
@@ -84,7 +84,7 @@ fn a_paused_leader_answers_nothing_old_when_it_wakes() -> Result<()> {
     for round in 0..3 {
         let old = cluster.leader()?;
         let value = format!("new {round}");
-        cluster.nodes[old].signal(Signal::STOP)?;
+        cluster.nodes[old].pause()?;
         let other = (old + 1) % 3;
         eventually("the others elect a leader and take a write", || {
             let answer = cluster.nodes[other].client("PUT", "/v1/kv/k").body(value.clone()).send()?;
@@ -94,7 +94,7 @@ fn a_paused_leader_answers_nothing_old_when_it_wakes() -> Result<()> {
         let reads: Vec<_> = std::thread::scope(|scope| {
             let node = &cluster.nodes[old];
             let reads: Vec<_> = (0..8).map(|_| scope.spawn(|| node.client("GET", "/v1/kv/k").send())).collect();
-            let woken = node.signal(Signal::CONT);
+            let woken = node.resume();
             let answers = reads.into_iter().map(|read| read.join().expect("no assertion in there"));
             woken.and_then(|()| answers.collect::<Result<_>>())
         })?;

@@ -269,13 +269,13 @@ fn without_quorum() -> Result<()> {
             calls.extend(on_keys.map(|(method, path)| node.client(method, path)));
         }
         let paused: Vec<&Node> = (0..3).filter(|n| *n != leader).map(|n| &cluster.nodes[n]).collect();
-        paused.iter().try_for_each(|node| node.signal(Signal::STOP))?;
+        paused.iter().try_for_each(|node| node.pause())?;
         let wants = |call: &Request| if call.method() == "GET" { 503 } else { 504 };
         let answered = thread::scope(|scope| {
             let sent: Vec<_> = calls.iter().map(|call| scope.spawn(move || call.send()?.expect(wants(call)))).collect();
             sent.into_iter().try_for_each(|sent| sent.join().expect("no assertion in there").map(drop))
         });
-        paused.iter().try_for_each(|node| node.signal(Signal::CONT))?;
+        paused.iter().try_for_each(|node| node.resume())?;
         answered?;
     }
     cluster.agree()?;
