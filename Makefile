@@ -31,7 +31,7 @@ kind: image e2e-up ## Make a kind cluster with the operator in it, and point kub
 ## Test, the cheapest first
 
 .PHONY: test
-test: tidy unit sim cluster chart e2e ## Run all tests; the last step makes a Kubernetes of its own
+test: tidy unit sim mutants cluster chart e2e ## Run all tests; the last step makes a Kubernetes of its own
 	$(call phase,all tests passed)
 
 .PHONY: tidy
@@ -49,6 +49,13 @@ unit: ## Run unit and property tests, and the operator's plan over models and th
 sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n tries n new ones
 	$(call phase,sim: golden scripts and simulation$(if $(SEED), of seed $(SEED))$(if $(SEEDS), of $(SEEDS) seeds))
 	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(CARGO) test --locked -p raftkv-sim --profile sim $(if $(SEED)$(SEEDS),-- --nocapture)
+
+# One more build, of our own crates only: dependencies are those of the simulation.
+.PHONY: mutants
+mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds their seeds anew
+	$(call phase,mutants: deliberate bugs)
+	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" \
+	  $(CARGO) test --locked -p raftkv-sim --profile sim --test mutants -- every_deliberate_bug_is_found --nocapture
 
 .PHONY: cluster
 cluster: bins ## Run the tests with real processes

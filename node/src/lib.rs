@@ -30,6 +30,7 @@ pub mod log;
 pub mod membership;
 pub mod metrics;
 pub mod mount;
+pub mod mutant;
 pub mod node;
 pub mod open;
 pub mod peer_events;

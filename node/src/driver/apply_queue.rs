@@ -6,6 +6,7 @@
 use crate::kvstore::Committed;
 use crate::limits::APPLY_QUEUE_BYTES_MAX;
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::types::{Index, RequestId};
 use raft::prelude::{Entry, EntryType};
 use std::collections::{BTreeMap, VecDeque};
@@ -91,7 +92,9 @@ impl ApplyQueue {
                 Committed::Normal { index, term, request: RequestId::decode(&entry.context), data: entry.data }
             }
             EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                let newest = self.memberships.last_key_value().map(|(_, membership)| membership.clone());
                 let membership = self.memberships.remove(&index).expect("noted when the entry was handed out");
+                let membership = newest.filter(|_| mutant::is(Mutant::NewestMembershipStored)).unwrap_or(membership);
                 Committed::Conf { index, term, membership }
             }
         }

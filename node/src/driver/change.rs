@@ -5,6 +5,7 @@ use super::proposals::Waiting;
 use super::{Answer, Driver, Effect};
 use crate::limits;
 use crate::membership::{Change, Membership, Refused};
+use crate::mutant::{self, Mutant};
 use crate::node::{ChangeDone, MembershipCall};
 use crate::refusal::Refusal;
 use crate::transport::RemovedRecord;
@@ -82,7 +83,9 @@ impl Driver {
         // Rule N10: the commit of the last change is durable here before the next one is appended.
         let raft = &self.node.raft;
         let pending = raft.has_pending_conf() || self.change.is_some() || self.durable.conf_index < current;
-        if pending || self.membership.is_joint() || !raft.commit_to_current_term() {
+        if mutant::is(Mutant::TwoChanges) {
+            self.node.raft.pending_conf_index = 0;
+        } else if pending || self.membership.is_joint() || !raft.commit_to_current_term() {
             return Err(Refusal::ChangePending);
         }
         let change = self.as_change(call);

@@ -3,12 +3,13 @@
 use super::{Driver, Effect};
 use crate::limits;
 use crate::log;
+use crate::mutant::{self, Mutant};
 use raft::prelude::{Message, MessageType};
 use raft::{ProgressState, StateRole};
 
 impl Driver {
     pub(super) fn message(&mut self, message: Message) {
-        if message.to != self.identity.member_id {
+        if message.to != self.identity.member_id || (self.removed.is_some() && mutant::is(Mutant::RemovedIsSilent)) {
             return;
         }
         if let Some(record) = self.removed_record(message.from) {

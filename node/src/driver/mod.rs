@@ -31,6 +31,7 @@ pub use status::{DriverStatus, Headline, PeerStatus, Role};
 use crate::limits;
 use crate::log::Log;
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::storage::Storage;
@@ -182,6 +183,9 @@ impl Driver {
             Event::Forwarded { from, forward, grows } => self.forwarded(from, forward, grows),
             Event::ForwardReply { from, reply } => self.forward_reply(from, reply),
             Event::ForwardDropped { request } => self.forward_dropped(request),
+            Event::Read { read } if mutant::is(Mutant::LocalRead) => {
+                self.emit(Effect::ReadReady { reads: vec![read], index: 0 })
+            }
             Event::Read { read } => self.reads.add(read),
             Event::Change { request, call, if_match } => self.change(request, call, if_match),
             Event::Transfer { request, to } => self.transfer(request, to),

@@ -5,6 +5,7 @@
 //! handed out, apply answers it by its request id.
 
 use crate::limits::{FORWARD_WINDOW, PROPOSE_QUEUE_BYTES_MAX};
+use crate::mutant::{self, Mutant};
 use crate::node::MembershipCall;
 use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
@@ -108,7 +109,8 @@ impl Proposals {
     pub fn may_have_taken(&self, term: Term, request: &RequestId) -> bool {
         let seen = |window: &Window| window.has(request.seq);
         let key = (request.origin, request.nonce);
-        term < self.windows_term || (term == self.windows_term && self.windows.get(&key).is_some_and(seen))
+        let taken = term < self.windows_term || (term == self.windows_term && self.windows.get(&key).is_some_and(seen));
+        taken && !mutant::is(Mutant::ForwardTwice)
     }
 
     /// Whether a forward is seen for the first time in this term, which we lead.

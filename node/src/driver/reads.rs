@@ -3,6 +3,7 @@
 //! A read joins only a batch that was not stepped yet: one round is in flight, the next one collects. A context is
 //! never used twice, so a late answer to an abandoned round matches nothing.
 
+use crate::mutant::{self, Mutant};
 use crate::types::{MemberId, RequestId, Term};
 
 /// A read, and when it came.
@@ -41,7 +42,11 @@ impl Reads {
 
     /// A read waits.
     pub fn add(&mut self, read: u64) {
-        self.collecting.push(Waiting { read, since_tick: self.now_tick });
+        let waiting = Waiting { read, since_tick: self.now_tick };
+        match &mut self.in_flight {
+            Some(round) if mutant::is(Mutant::ReadJoinsRound) => round.reads.push(waiting),
+            _ => self.collecting.push(waiting),
+        }
     }
 
     /// Whether a round could start.

@@ -5,7 +5,8 @@
 
 use super::{Driver, Effect, Role};
 use crate::limits;
-use crate::log::{Batch, Mark};
+use crate::log::{Batch, LogOp, Mark};
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId, Term};
@@ -101,7 +102,10 @@ impl Driver {
 
         // 1. What a leader says leaves while its entries are being made durable, unless term or vote are news.
         let mut held = late;
-        if changes_term {
+        if mutant::is(Mutant::EarlyMessages) {
+            self.send(early);
+            self.send(std::mem::take(&mut held));
+        } else if changes_term {
             held.splice(0..0, early);
         } else {
             self.send(early);
@@ -138,13 +142,25 @@ impl Driver {
         let index = entries.last().map(|e| e.index).or(mark.map(|m| m.index)).unwrap_or(self.durable.index);
         let conf_index = self.membership.conf_index.min(hard_state.commit).max(self.durable.conf_index);
         let durable = Durable { index, term: hard_state.term, vote: hard_state.vote, conf_index };
-        let ops =
-            self.node.mut_store().log.append(Batch { mark, entries, hard_state: Some(hard_state), closing: false });
+        let ops = self.append(mark, entries, hard_state);
         let batch = self.next_batch;
         self.next_batch += 1;
         self.unstable_bytes = 0;
         self.syncing = Some(Syncing { batch, ready, durable, changes_term, installs, messages, closing: false });
         self.emit(Effect::Persist { batch, ops });
+    }
+
+    fn append(&mut self, mark: Option<Mark>, entries: Vec<Entry>, mut hard_state: HardState) -> Vec<LogOp> {
+        let log = &mut self.node.mut_store().log;
+        if mutant::is(Mutant::VoteNotPersisted) {
+            hard_state.vote = 0;
+        }
+        if mutant::is(Mutant::HardStateFirst) && mark.is_none() {
+            let mut ops = log.append(Batch { hard_state: Some(hard_state), ..Batch::default() });
+            ops.extend(log.append(Batch { entries, ..Batch::default() }));
+            return ops;
+        }
+        log.append(Batch { mark, entries, hard_state: Some(hard_state), closing: false })
     }
 
     /// A Ready without a write is durable as soon as everything before it is.
@@ -172,6 +188,9 @@ impl Driver {
             return self.halt(Effect::Closed { batch });
         }
         self.node.on_persist_ready(syncing.ready);
+        if mutant::is(Mutant::AckBeforeCommit) && self.is_leader() {
+            self.node.raft.raft_log.commit_to(self.durable.index);
+        }
         if let Some(meta) = syncing.installs {
             self.install(*meta);
         }

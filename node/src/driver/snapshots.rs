@@ -3,6 +3,7 @@
 use super::{Driver, Effect};
 use crate::limits;
 use crate::log::Mark;
+use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId};
@@ -109,6 +110,9 @@ impl Driver {
         let old = meta.index <= self.node.raft.raft_log.committed || message.term < self.node.raft.term;
         if old || self.snapshots.has(&meta) {
             return self.defer(message);
+        }
+        if mutant::is(Mutant::SnapshotBeforeFile) {
+            self.defer(message.clone());
         }
         let from = message.from;
         let is_same = |old: &Message| {

@@ -13,6 +13,7 @@ use super::view::Published;
 use super::{Applied, Command, Committed, Condition, Outcome, Store, StoreError};
 use crate::limits::{HASH_EVERY, HASHES_KEPT};
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::types::{Index, Revision, Term};
 use bytes::Bytes;
 use raftkv_api::StateHash;
@@ -50,6 +51,9 @@ impl Store {
             self.set_membership(membership);
         }
         let mut writes = decided.writes;
+        if mutant::is(Mutant::AppliedOutsideBatch) {
+            self.write(std::mem::take(&mut writes))?;
+        }
         writes.push((STATE_KEY.to_vec(), Some(meta::encode(&decided.numbers, self.membership_json()))));
         self.write(writes)?;
         view.publish(|published| {

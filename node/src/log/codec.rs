@@ -11,6 +11,7 @@
 //! earlier use of the file, or one that stands elsewhere, can never validate (rule N1). PURE.
 
 use super::Mark;
+use crate::mutant::{self, Mutant};
 use crate::types::{Index, MemberIdentity, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use raft::prelude::{Entry, EntryType, HardState};
@@ -334,6 +335,7 @@ impl EntryView<'_> {
 }
 
 fn crc_at(segment_seq: u64, offset: u64, bytes: &[u8]) -> u32 {
+    let segment_seq = if mutant::is(Mutant::OldRecordsAccepted) { 0 } else { segment_seq };
     let crc = crc32c::crc32c(&segment_seq.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &offset.to_le_bytes());
     crc32c::crc32c_append(crc, bytes)

@@ -10,6 +10,7 @@ use super::state::State;
 use super::table::Slot;
 use super::{LogConfig, LogError, LogOp, Mark};
 use crate::disk::LogDisk;
+use crate::mutant::{self, Mutant};
 use crate::types::MemberIdentity;
 use bytes::Bytes;
 
@@ -225,7 +226,7 @@ impl Replay {
         records.clear();
         self.bad = self.end;
         while let Some(record) = codec::parse(&segment.bytes[self.bad..], segment.seq, self.bad as u64) {
-            if record.batch_no != self.state.next_batch_no {
+            if record.batch_no != self.state.next_batch_no && !mutant::is(Mutant::OldRecordsAccepted) {
                 let what = format!("batch {} follows batch {}", record.batch_no, self.state.next_batch_no - 1);
                 return Err(segment.corrupt(self.bad, what));
             }
@@ -239,6 +240,9 @@ impl Replay {
             }
             records.push((self.bad, body));
             self.bad = behind;
+        }
+        if mutant::is(Mutant::TornTailAccepted) && !records.is_empty() {
+            return Ok(Some(self.bad));
         }
         Ok(None)
     }
@@ -278,7 +282,7 @@ impl Replay {
         // Zeroed always, not only when a torn batch is seen: sectors of one may have reached the disk without any that
         // validates, and later records must never meet them. Zeros stay as they are, so a second start costs nothing.
         let mut at = self.end;
-        while at < segment.bytes.len() {
+        while at < segment.bytes.len() && !mutant::is(Mutant::TailNotZeroed) {
             let chunk = &segment.bytes[at..segment.bytes.len().min(at + ZEROS.len())];
             if chunk != &ZEROS[..chunk.len()] {
                 let bytes = Bytes::from_static(&ZEROS[..chunk.len()]);

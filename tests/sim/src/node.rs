@@ -4,7 +4,7 @@
 //! node does in small steps what the process does in threads, so that a crash can fall between any two of them.
 
 use crate::disk::{CrashModel, SimDisk};
-use crate::kv::MemHome;
+use crate::kv::{Damage, MemHome};
 use crate::rng::Rng;
 use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
 use raftkv_api::{Hex128, StateHash};
@@ -121,6 +121,8 @@ pub struct SimNode {
     sizes: Sizes,
     /// Counts process starts, so that streams of an earlier one are seen to be broken.
     pub boots: u64,
+    /// A power loss left a wrong byte in a kv db. Without that none may be distrusted: batches that are lost are lost whole.
+    pub damaged_kv: bool,
 }
 
 impl SimNode {
@@ -137,6 +139,7 @@ impl SimNode {
             life: Life::Blank,
             sizes,
             boots: 0,
+            damaged_kv: false,
         }
     }
 
@@ -285,7 +288,8 @@ impl SimNode {
         self.life = Life::Down;
         let model = if seed.is_multiple_of(2) { CrashModel::InOrder } else { CrashModel::Reordered };
         self.disk.crash(seed, model);
-        self.home.crash(seed);
+        let damage = self.home.crash(seed);
+        self.damaged_kv |= damage.iter().any(|(_, damage)| *damage == Damage::Corrupted);
     }
 
     /// Kill -9: the process is gone, the operating system keeps what it was given.

@@ -29,6 +29,8 @@ pub struct Done {
 pub struct Failed {
     /// Its seed.
     pub seed: u64,
+    /// The check that failed.
+    pub invariant: &'static str,
     /// For people: what, where, the last lines, all nodes, and how to see it again.
     pub report: String,
 }
@@ -37,7 +39,10 @@ pub struct Failed {
 pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
     let mut world = match World::new(seed) {
         Ok(world) => world,
-        Err(violation) => return Err(Failed { seed, report: format!("seed {seed}: {violation:?}") }),
+        Err(violation) => {
+            let report = format!("seed {seed}: {violation:?}");
+            return Err(Failed { seed, invariant: violation.invariant, report });
+        }
     };
     world.trace.echo = echo;
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -62,7 +67,7 @@ pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
             Violation { invariant: "panic", what: what.unwrap_or_else(|| "without words".to_string()) }
         }
     };
-    Err(Failed { seed, report: report(&world, &violation) })
+    Err(Failed { seed, invariant: violation.invariant, report: report(&world, &violation) })
 }
 
 fn report(world: &World, violation: &Violation) -> String {

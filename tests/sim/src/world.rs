@@ -373,6 +373,9 @@ impl World {
             Out::Quarantined(why) => {
                 broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name))
             }
+            Out::DistrustsKv(why) if !self.nodes[slot].damaged_kv => {
+                broken("kv_atomic", format!("{} lost whole batches at most: {why}", self.nodes[slot].name))
+            }
             Out::DistrustsKv(why) => {
                 self.counts.distrusted += 1;
                 self.trace.line(self.now, &format!("{} sets its kv db aside: {why}", self.nodes[slot].name));

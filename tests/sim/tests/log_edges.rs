@@ -91,6 +91,33 @@ fn what_replay_accepts_survives_although_its_fdatasync_had_failed() {
     }
 }
 
+/// For the search of deliberate bugs.
+#[cfg(mutant)]
+pub const TESTS: [(&str, fn()); 2] = [
+    ("log_edges::a_recycled_segment_brings_no_old_record_back", a_recycled_segment_brings_no_old_record_back),
+    (
+        "log_edges::what_is_left_of_a_torn_batch_never_meets_a_later_one",
+        what_is_left_of_a_torn_batch_never_meets_a_later_one,
+    ),
+];
+
+/// Rule N1: a batch without its end is cut; the next one ends exactly where a record of the cut one stood.
+#[test]
+fn what_is_left_of_a_torn_batch_never_meets_a_later_one() {
+    let (disk, mut log) = new_log();
+    append(&disk, &mut log, vec![entry(1, 1, 100)]);
+    let ops = log.append(Batch { entries: vec![entry(2, 1, 100), entry(3, 1, 100)], ..Batch::default() });
+    let [LogOp::Write { file, offset, bytes }, LogOp::Sync { .. }] = &ops[..] else { panic!("{ops:?}") };
+    disk.write(file, *offset, &bytes[..bytes.len() - END_BYTES]).expect("write");
+    disk.sync(file).expect("sync");
+    disk.crash(1, CrashModel::InOrder);
+    let mut log = restart(&disk).log;
+    assert_eq!(log.last_index(), 1);
+    append(&disk, &mut log, vec![entry(2, 1, 100 - END_BYTES)]);
+    disk.crash(1, CrashModel::InOrder);
+    assert_eq!(replay(&disk).log.last_index(), 2);
+}
+
 /// Rule N1: equal-sized records of the file's earlier use stand exactly where the log ends.
 #[test]
 fn a_recycled_segment_brings_no_old_record_back() {

@@ -1,6 +1,6 @@
 //! Many seeds of the simulation, and the ones that once failed.
 //!
-//! `RAFTKV_SIM_SEEDS` (300), `RAFTKV_SIM_STEPS` (20 000) and `RAFTKV_SIM_FIRST_SEED` (1) say how many; a failure prints
+//! `RAFTKV_SIM_SEEDS` (500), `RAFTKV_SIM_STEPS` (20 000) and `RAFTKV_SIM_FIRST_SEED` (1) say how many; a failure prints
 //! the command that shows it again.
 
 use raftkv_sim::run::{Failed, run, run_all};
@@ -30,7 +30,7 @@ fn check_all(seeds: &[u64]) {
 #[test]
 fn many_seeds() {
     let first = setting("RAFTKV_SIM_FIRST_SEED", 1);
-    let seeds: Vec<u64> = (first..first + setting("RAFTKV_SIM_SEEDS", 300)).collect();
+    let seeds: Vec<u64> = (first..first + setting("RAFTKV_SIM_SEEDS", 500)).collect();
     check_all(&seeds);
 }
 
