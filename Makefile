@@ -60,6 +60,7 @@ mutants: ## Run the simulation with each deliberate bug; one that is not found i
 .PHONY: cluster
 cluster: bins ## Run the tests with real processes
 	$(call phase,cluster: real processes)
+	cd tests/cluster/porcupine && go test .
 	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests
 
 .PHONY: chart

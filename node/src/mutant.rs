@@ -8,7 +8,7 @@ pub enum Mutant {
     NoSync,
     /// An entry counts as committed when the leader has it durably (rule N5).
     AckBeforeCommit,
-    /// The applied index is written after the data that it covers, in a batch of its own (rule N22).
+    /// The applied index is written after the data that it covers, in a batch of its own (rule N8).
     AppliedOutsideBatch,
     /// A read is served from what this member has applied (rule N18).
     LocalRead,

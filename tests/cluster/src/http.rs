@@ -137,10 +137,15 @@ pub struct Connection {
 impl Connection {
     /// Connects to `host:port`.
     pub fn open(authority: &str) -> io::Result<Connection> {
+        Connection::open_within(authority, SILENCE_MAX)
+    }
+
+    /// The same; a node that is silent for so long in an exchange is given up.
+    pub fn open_within(authority: &str, silence_max: Duration) -> io::Result<Connection> {
         let stream = TcpStream::connect(authority)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE_MAX))?;
-        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(silence_max))?;
+        stream.set_write_timeout(Some(silence_max))?;
         let port = stream.peer_addr()?.port();
         Ok(Connection { stream: BufReader::new(stream), port, closing: false })
     }

@@ -4,7 +4,8 @@
 //!   a test ── Cluster ── Node ── Request        one HTTP exchange, recorded in `answers`
 //!      │         │         └──── Child          `raftkv serve`, its log in a file
 //!      │         └── Export                     every key of one node, over HTTP
-//!      └──── Writer ── Written ── verify        what was acknowledged, against every node
+//!      ├──── Writer ── Written ── verify        what was acknowledged, against every node
+//!      └──── history::Clients ── check          calls and answers, against a linearizability checker
 //! ```
 //!
 //! Nothing sleeps: [`wait::eventually`] asks again until a condition holds or its deadline has passed. A test ends with
@@ -15,6 +16,7 @@ pub mod binaries;
 mod cluster;
 pub mod debian;
 mod export;
+pub mod history;
 pub mod http;
 mod membership;
 mod node;

@@ -34,3 +34,25 @@ fn long_files_are_reported() {
         println!("{path}: {lines} lines outside tests, on its way to the limit");
     }
 }
+
+/// docs/reliability.md says which test holds which rule: a test that it names exists, and every rule of the node has a row.
+#[test]
+fn the_tests_that_hold_a_rule_exist() {
+    let tree = tree();
+    let text = |path: &str| tree.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str());
+    let page = text("docs/reliability.md");
+    let sources: Vec<&File> = tree.iter().filter(|file| file.is_rust()).collect();
+    let exists = |name: &str| {
+        let (function, module) = (format!("fn {name}("), format!("mod {name}"));
+        sources.iter().any(|file| file.text.contains(&function) || file.text.contains(&module))
+    };
+    let named = page.split('`').skip(1).step_by(2).filter_map(|code| code.rsplit_once("::")).map(|(_, name)| name);
+    let (known, unknown): (Vec<&str>, Vec<&str>) = named.partition(|name| exists(name));
+    assert!(unknown.is_empty(), "docs/reliability.md names tests that do not exist: {unknown:?}");
+    assert!(known.len() > 40, "docs/reliability.md names {} tests", known.len());
+    let rows = |text: &str| -> Vec<String> {
+        let rule = |line: &str| line.strip_prefix("| N")?.split(' ').next().map(|number| format!("N{number}"));
+        text.lines().filter_map(rule).collect()
+    };
+    assert_eq!(rows(page), rows(text("ARCHITECTURE.md")), "rules of the node without a row, or the other way round");
+}
