@@ -104,6 +104,14 @@ e2e-down: ## Delete the kind cluster; what was built for it stays
 
 ## Measure
 
+# On an idle machine; nothing else may run beside it. About 15 minutes; BENCH="--blocks 1 --only put" is shorter.
+.PHONY: bench
+bench: ## Measure raftkv beside etcd: three nodes of each in turn on this machine
+	$(call phase,bench: raftkv beside etcd)
+	@tests/bench/etcd/build
+	$(CARGO) build --locked --release -p raftkv-node -p raftkvctl -p raftkv-bench --bins
+	RAFTKV_BIN_DIR="$(CURDIR)/target/release" target/release/raftkv-bench --etcd target/bench/etcd $(BENCH)
+
 # Release binaries under the tags of the tests: the next `make e2e` loads its own again.
 .PHONY: bench-operator
 bench-operator: ## Measure the operator on a kind cluster, beside etcd-operator where that is in it; KEEP=1 keeps the cluster

@@ -1,0 +1,94 @@
+//! Who runs when, and what is compared with what: A B B A, again and again, so that what drifts on the machine meets both.
+//! Each half of such a block is a pair; a block whose two A differ too much is run again and said to be.
+
+use crate::figures::Measured;
+use crate::load;
+use crate::system::System;
+use crate::workload::{self, Workload};
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Two runs of one system may differ by this part in a block, in puts a second.
+const SPREAD_MAX: f64 = 0.15;
+/// A block is begun anew this often; then it counts as it is.
+const REPEATS_MAX: usize = 1;
+
+/// What was measured in one block: two pairs.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// raftkv's first run beside etcd's, and the other way round.
+    pub pairs: [(Measured, Measured); 2],
+    /// By what part raftkv's two runs differ, and etcd's.
+    pub spreads: (f64, f64),
+}
+
+impl Block {
+    fn of(runs: [Measured; 4]) -> Block {
+        let [a1, b1, b2, a2] = runs;
+        let spread = |one: &Measured, other: &Measured| {
+            // The busiest workload that writes: it is the one that disks disturb.
+            let per_second = |run: &Measured| run.loads.iter().map(|load| load.seen.per_second).collect::<Vec<_>>();
+            let (one, other) = (per_second(one), per_second(other));
+            let differ = |(one, other): (&f64, &f64)| (one - other).abs() / one.max(*other);
+            one.iter().zip(&other).map(differ).fold(0.0, f64::max)
+        };
+        let spreads = (spread(&a1, &a2), spread(&b1, &b2));
+        Block { pairs: [(a1, b1), (a2, b2)], spreads }
+    }
+
+    fn is_steady(&self) -> bool {
+        self.spreads.0 <= SPREAD_MAX
+    }
+}
+
+/// Runs `blocks` blocks; `tell` gets lines for a person.
+pub fn run(blocks: usize, loads: &[Workload], etcd: &Path, tell: &dyn Fn(&str)) -> Result<Vec<Block>> {
+    let mut kept = Vec::new();
+    for block in 1..=blocks {
+        for attempt in 0..=REPEATS_MAX {
+            let mut runs = Vec::new();
+            for system in [System::Raftkv, System::Etcd, System::Etcd, System::Raftkv] {
+                tell(&format!("block {block} of {blocks}: {}", system.name()));
+                runs.push(instance(system, loads, etcd, tell).with_context(|| system.name())?);
+            }
+            let runs: [Measured; 4] = runs.try_into().ok().context("four runs")?;
+            let done = Block::of(runs);
+            let spread = 100.0 * done.spreads.0;
+            if done.is_steady() || attempt == REPEATS_MAX {
+                tell(&format!("block {block} of {blocks}: kept, raftkv's two runs differ by {spread:.0} %"));
+                kept.push(done);
+                break;
+            }
+            tell(&format!("block {block} of {blocks}: run again, raftkv's two runs differ by {spread:.0} %"));
+        }
+    }
+    Ok(kept)
+}
+
+/// Starts a system, runs every workload and ends it.
+pub fn instance(system: System, loads: &[Workload], etcd: &Path, tell: &dyn Fn(&str)) -> Result<Measured> {
+    let running = system.start(etcd)?;
+    let (protocol, nodes) = (running.protocol(), running.nodes());
+    load::run(&workload::FILL, protocol, &nodes)?;
+    let mut measured = Measured::default();
+    for load in loads {
+        let before = running.cpu_seconds()?;
+        let seen = load::run(load, protocol, &nodes)?;
+        let cpu_us = (running.cpu_seconds()? - before) * 1e6 / load.requests as f64;
+        tell(&format!(
+            "  {:<18} {:>6.0}/s  p50 {:>6.2} ms  p99 {:>6.2} ms  {:>4.0} us of server CPU each",
+            load.name,
+            seen.per_second,
+            seen.p50.as_secs_f64() * 1e3,
+            seen.p99.as_secs_f64() * 1e3,
+            cpu_us
+        ));
+        measured.add(load, seen, cpu_us);
+        if load.kind == workload::Kind::Put {
+            measured.resident_bytes = running.resident_bytes()?;
+        }
+    }
+    tell(&format!("  {} MiB resident after the puts", measured.resident_bytes / 1024 / 1024));
+    running.stop()?;
+    Ok(measured)
+}

@@ -1,0 +1,102 @@
+//! The systems that are compared: three nodes of one of them, started in fresh directories and ended again.
+
+mod etcd;
+mod raftkv;
+
+use crate::process;
+use crate::wire::Protocol;
+use anyhow::Result;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Nodes of each system.
+pub const NODES: usize = 3;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// This project's.
+    Raftkv,
+    /// etcd.
+    Etcd,
+}
+
+impl System {
+    /// As in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            System::Raftkv => "raftkv",
+            System::Etcd => "etcd",
+        }
+    }
+
+    /// Starts it and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not serve in time, and then what its nodes said.
+    pub fn start(self, etcd: &Path) -> Result<Running> {
+        let processes = match self {
+            System::Raftkv => Processes::Raftkv(raftkv::start()?),
+            System::Etcd => Processes::Etcd(etcd::start(etcd)?),
+        };
+        Ok(Running { system: self, processes })
+    }
+}
+
+/// Three nodes that serve.
+#[derive(Debug)]
+pub struct Running {
+    /// What it is.
+    pub system: System,
+    processes: Processes,
+}
+
+#[derive(Debug)]
+enum Processes {
+    Raftkv(raftkv_cluster_tests::Cluster),
+    Etcd(etcd::Etcd),
+}
+
+impl Running {
+    /// How its clients speak to it.
+    pub fn protocol(&self) -> Protocol {
+        match self.processes {
+            Processes::Raftkv(_) => Protocol::Http,
+            Processes::Etcd(_) => Protocol::Grpc,
+        }
+    }
+
+    /// Where its clients reach it.
+    pub fn nodes(&self) -> Vec<SocketAddr> {
+        match &self.processes {
+            Processes::Raftkv(cluster) => raftkv::nodes(cluster),
+            Processes::Etcd(etcd) => etcd.nodes(),
+        }
+    }
+
+    /// Its processes.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        match &self.processes {
+            Processes::Raftkv(cluster) => cluster.nodes.iter().map(raftkv_cluster_tests::Node::pid).collect(),
+            Processes::Etcd(etcd) => Ok(etcd.pids()),
+        }
+    }
+
+    /// Seconds of one core that all its nodes together have used so far.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        process::cpu_seconds(&self.pids()?)
+    }
+
+    /// Resident bytes of its largest node.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        process::resident_bytes(&self.pids()?)
+    }
+
+    /// Ends it; its directories go.
+    pub fn stop(self) -> Result<()> {
+        match self.processes {
+            Processes::Raftkv(cluster) => cluster.finish(),
+            Processes::Etcd(etcd) => etcd.stop(),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Three nodes of raftkv with the settings that they have when nobody sets anything.
+
+use crate::system::NODES;
+use anyhow::Result;
+use raftkv_cluster_tests::Cluster;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Starts them.
+pub(super) fn start() -> Result<Cluster> {
+    let mut cluster = Cluster::empty()?;
+    for _ in 0..NODES {
+        let node = cluster.new_node();
+        // Tests have smaller segments.
+        cluster.nodes[node].flags.clear();
+        cluster.nodes[node].start()?;
+    }
+    cluster.init(2)?;
+    for node in 1..NODES {
+        cluster.join(node)?;
+    }
+    cluster.nodes.iter().try_for_each(|node| node.wait_serving())?;
+    Ok(cluster)
+}
+
+/// Their client ports.
+pub(super) fn nodes(cluster: &Cluster) -> Vec<SocketAddr> {
+    cluster.nodes.iter().map(|node| SocketAddr::from((Ipv4Addr::LOCALHOST, node.ports.client))).collect()
+}
