@@ -46,7 +46,7 @@ unit: ## Run unit and property tests, and the operator's plan over models and th
 	  --exclude raftkv-chart-tests --exclude raftkv-e2e
 
 .PHONY: sim
-sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n tries n new ones
+sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n runs so many
 	$(call phase,sim: golden scripts and simulation$(if $(SEED), of seed $(SEED))$(if $(SEEDS), of $(SEEDS) seeds))
 	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(CARGO) test --locked -p raftkv-sim --profile sim $(if $(SEED)$(SEEDS),-- --nocapture)
 

@@ -64,6 +64,19 @@ pub struct Fault {
     pub kind: io::ErrorKind,
 }
 
+/// The place at which the power fails, once: at the `left`-th such call from here on, before or after its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// At which call.
+    pub call: Call,
+    /// On names that begin like this.
+    pub prefix: &'static str,
+    /// The call has its effect first.
+    pub after: bool,
+    /// How many such calls it takes.
+    pub left: u64,
+}
+
 /// The disk.
 #[derive(Default)]
 pub struct SimDisk {
@@ -81,6 +94,9 @@ struct Inner {
     files: BTreeMap<FileId, SimFile>,
     next_id: FileId,
     faults: Vec<Fault>,
+    trap: Option<Trap>,
+    /// The power is gone: nothing works until [`SimDisk::crash`] says what is left.
+    dead: bool,
     calls: BTreeMap<Call, u64>,
 }
 
@@ -114,6 +130,7 @@ impl SimDisk {
         let mut random = Random(seed);
         let mut inner = self.lock();
         inner.faults.clear();
+        inner.dead = false;
         let changes = std::mem::take(&mut inner.name_changes);
         let kept = random.survivors(changes.len(), model);
         for (change, _) in changes.into_iter().zip(kept).filter(|(_, kept)| *kept) {
@@ -135,6 +152,16 @@ impl SimDisk {
     /// drops its dirty pages.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push(fault);
+    }
+
+    /// Lays a trap, or takes it away.
+    pub fn set_trap(&self, trap: Option<Trap>) {
+        self.lock().trap = trap;
+    }
+
+    /// Takes the trap away: what is left of it; `None` when it has sprung.
+    pub fn take_trap(&self) -> Option<Trap> {
+        self.lock().trap.take()
     }
 
     /// Bit rot: flips one bit of a file, durably.
@@ -171,6 +198,9 @@ impl SimDisk {
     fn enter(&self, call: Call, name: &str) -> Result<MutexGuard<'_, Inner>, (MutexGuard<'_, Inner>, io::Error)> {
         let mut inner = self.lock();
         *inner.calls.entry(call).or_default() += 1;
+        if let Err(error) = inner.spring(call, name, false) {
+            return Err((inner, error));
+        }
         let fault = inner.faults.iter().position(|fault| fault.call == call && name.starts_with(&fault.prefix));
         match fault {
             Some(at) if inner.faults[at].skip == 0 => {
@@ -219,13 +249,13 @@ impl LogDisk for SimDisk {
         let file = inner.file(name)?;
         file.change(Change::Empty);
         file.change(Change::Write { offset: 0, bytes: vec![0; len as usize] });
-        Ok(())
+        inner.spring(Call::Create, name, true)
     }
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.enter_or_fail(Call::Write, name)?;
         inner.file(name)?.change(Change::Write { offset, bytes: bytes.to_vec() });
-        Ok(())
+        inner.spring(Call::Write, name, true)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
@@ -233,8 +263,9 @@ impl LogDisk for SimDisk {
             Ok(mut inner) => {
                 let file = inner.file(name)?;
                 file.waiting.drain(..).for_each(|change| change.apply(&mut file.durable));
-                Ok(())
+                inner.spring(Call::Sync, name, true)
             }
+            Err((inner, error)) if inner.dead => Err(error),
             Err((mut inner, error)) => {
                 inner.file(name)?.waiting.clear();
                 Err(error)
@@ -246,14 +277,14 @@ impl LogDisk for SimDisk {
         let mut inner = self.enter_or_fail(Call::Rename, to)?;
         inner.file(from)?;
         inner.change_name(NameChange::Rename { from: from.to_string(), to: to.to_string() });
-        Ok(())
+        inner.spring(Call::Rename, to, true)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.enter_or_fail(Call::Remove, name)?;
         inner.file(name)?;
         inner.change_name(NameChange::Remove { name: name.to_string() });
-        Ok(())
+        inner.spring(Call::Remove, name, true)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -261,11 +292,25 @@ impl LogDisk for SimDisk {
         inner.name_changes.clear();
         inner.durable_names = inner.names.clone();
         inner.forget_nameless();
-        Ok(())
+        inner.spring(Call::SyncDir, "", true)
     }
 }
 
 impl Inner {
+    /// Fails when the power is gone, or goes at this call.
+    fn spring(&mut self, call: Call, name: &str, after: bool) -> io::Result<()> {
+        if let Some(trap) = &mut self.trap
+            && (trap.call, trap.after) == (call, after)
+            && name.starts_with(trap.prefix)
+        {
+            trap.left -= 1;
+            if trap.left == 0 {
+                (self.trap, self.dead) = (None, true);
+            }
+        }
+        if self.dead { Err(io::Error::other(format!("no power: {call:?} {name}"))) } else { Ok(()) }
+    }
+
     fn file(&mut self, name: &str) -> io::Result<&mut SimFile> {
         let id = self.names.get(name).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_string()))?;
         Ok(self.files.get_mut(id).expect("a name's file is kept"))

@@ -18,6 +18,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod crash_points;
 pub mod disk;
 pub mod ending;
 pub mod faults;

@@ -13,7 +13,7 @@ use raftkv_node::types::{Index, MemberId, RequestId};
 impl World {
     /// A world that somebody else administers. `name` gives names to data directories, which have numbers from 1.
     pub fn administered(seed: u64, name: impl Fn(u64) -> String) -> Result<World, Violation> {
-        World::build(seed, Admin::silent, name)
+        World::build(seed, |_| {}, Admin::silent, name)
     }
 
     /// Voters that are wished for now.

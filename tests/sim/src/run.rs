@@ -37,7 +37,18 @@ pub struct Failed {
 
 /// Runs a seed to its end.
 pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
-    let mut world = match World::new(seed) {
+    let world = play(seed, steps, echo, World::new)?;
+    Ok(Done { trace_hash: world.trace.hash(), steps: world.now, counts: world.counts.clone(), calls: world.calls() })
+}
+
+/// Makes a world and runs it to its end.
+pub fn play(
+    seed: u64,
+    steps: u64,
+    echo: bool,
+    make: impl FnOnce(u64) -> Result<World, Violation>,
+) -> Result<World, Failed> {
+    let mut world = match make(seed) {
         Ok(world) => world,
         Err(violation) => {
             let report = format!("seed {seed}: {violation:?}");
@@ -52,14 +63,7 @@ pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
         world.end()
     }));
     let violation = match result {
-        Ok(Ok(())) => {
-            return Ok(Done {
-                trace_hash: world.trace.hash(),
-                steps: world.now,
-                counts: world.counts.clone(),
-                calls: world.calls(),
-            });
-        }
+        Ok(Ok(())) => return Ok(world),
         Ok(Err(violation)) => violation,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();

@@ -4,6 +4,7 @@
 
 use crate::admin::Admin;
 use crate::client::{Ask, Calls, Clients, Ticket};
+use crate::crash_points::{Armed, Place};
 use crate::invariants::{Check, Invariants, broken};
 use crate::net::{SimNet, Slot};
 use crate::node::{Out, SimNode};
@@ -75,6 +76,8 @@ pub struct World {
     /// No faults, no lost frames.
     pub(crate) peace: bool,
     leader_seen: BTreeMap<Slot, bool>,
+    /// Where the power of a node will fail.
+    pub(crate) armed: Option<Armed>,
     logger: slog::Logger,
 }
 
@@ -91,17 +94,19 @@ enum Action {
 impl World {
     /// A cluster of one, and Blank nodes around it.
     pub fn new(seed: u64) -> Result<World, crate::invariants::Violation> {
-        World::build(seed, Admin::new, |number| format!("n{number}"))
+        World::build(seed, |_| {}, Admin::new, |number| format!("n{number}"))
     }
 
-    /// The same with another administrator, and other names.
+    /// The same with a character that is changed, another administrator, and other names.
     pub(crate) fn build(
         seed: u64,
+        change: impl FnOnce(&mut Swarm),
         admin: impl FnOnce(usize) -> Admin,
         name: impl Fn(u64) -> String,
     ) -> Result<World, crate::invariants::Violation> {
         let mut rng = Rng::new(seed);
-        let swarm = Swarm::draw(&mut rng);
+        let mut swarm = Swarm::draw(&mut rng);
+        change(&mut swarm);
         let node = |number| SimNode::blank(number, swarm.sizes).named(name(number));
         let nodes = (1..=swarm.voters as u64).map(node).collect();
         let mut world = World {
@@ -121,6 +126,7 @@ impl World {
             held: BTreeSet::new(),
             peace: swarm.grows_in_peace,
             leader_seen: BTreeMap::new(),
+            armed: None,
             logger: slog::Logger::root(slog::Discard, slog::o!()),
             rng,
             swarm,
@@ -206,7 +212,10 @@ impl World {
         let busy = |node: &SimNode| node.running().is_some_and(|running| !running.disk_thread.is_idle());
         let Some(slot) = self.pick_awake(busy) else { return Ok(false) };
         let ops = self.rng.between(1, self.swarm.disk_ops_max) as usize;
-        let turn = match self.nodes[slot].disk_turn(ops) {
+        self.lay_trap(slot);
+        let turn = self.nodes[slot].disk_turn(ops);
+        self.take_trap(slot);
+        let turn = match turn {
             Ok(turn) => turn,
             Err(e) => {
                 self.trace.line(self.now, &format!("{} disk fails: {e}", self.nodes[slot].name));
@@ -235,8 +244,16 @@ impl World {
             return Ok(self.copy_turn());
         }
         let items = self.rng.between(1, self.swarm.apply_items_max) as usize;
+        if self.loses_power(slot, Place::Apply, false) {
+            return Ok(true);
+        }
+        self.lay_trap(slot);
         let out = self.nodes[slot].apply_turn(items, &mut self.rng);
-        self.took(slot, out)?;
+        self.take_trap(slot);
+        match self.loses_power(slot, Place::Apply, true) {
+            true => self.witness(slot, &out)?,
+            false => self.took(slot, out)?,
+        }
         Ok(true)
     }
 
@@ -289,7 +306,14 @@ impl World {
         let ends = out.iter().any(|one| matches!(one, Out::DiskFailed(_)));
         let stopped = self.end_if_stopped(slot, &out);
         for one in out {
+            let place = Place::of(&one);
+            if place.is_some_and(|place| self.loses_power(slot, place, false)) {
+                return Ok(());
+            }
             self.carry_out(slot, one)?;
+            if place.is_some_and(|place| self.loses_power(slot, place, true)) {
+                return Ok(());
+            }
         }
         if ends {
             self.nodes[slot].crash(self.now);

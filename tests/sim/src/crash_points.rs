@@ -1,0 +1,174 @@
+//! Power that fails at an exact place: before or after a call of the log's disk, a frame, a membership, an applied batch.
+//!
+//! Chance gets between any two steps as well; a sweep over these places says that each of them was tried, by a leader, by a
+//! follower and by an only voter. What a join and an init do to an empty directory is swept in `tests/identity_states.rs`.
+
+use crate::admin::Admin;
+use crate::disk::{Call, Trap};
+use crate::invariants::{Check, Violation};
+use crate::net::Slot;
+use crate::node::Out;
+use crate::world::World;
+use raftkv_node::driver::Role;
+
+/// Where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A call of the log's disk on names that begin like this.
+    Disk(Call, &'static str),
+    /// A frame leaves.
+    Send,
+    /// A conf change takes effect.
+    Membership,
+    /// The apply thread takes a turn, and tells nobody yet.
+    Apply,
+}
+
+impl Place {
+    /// What leaves a node here.
+    pub(crate) fn of(out: &Out) -> Option<Place> {
+        match out {
+            Out::Frame { .. } => Some(Place::Send),
+            Out::Members(_) => Some(Place::Membership),
+            Out::Answer { .. }
+            | Out::Applied { .. }
+            | Out::ReadReady { .. }
+            | Out::ReadFailed { .. }
+            | Out::Persists { .. }
+            | Out::Fetch { .. }
+            | Out::Cut { .. }
+            | Out::StoreReady { .. }
+            | Out::Gone { .. }
+            | Out::Quarantined(_)
+            | Out::DistrustsKv(_)
+            | Out::Closed
+            | Out::DiskFailed(_) => None,
+        }
+    }
+}
+
+/// Every place, by the name that a person reads.
+pub const PLACES: [(&str, Place); 13] = [
+    ("log-write", Place::Disk(Call::Write, "wal-")),
+    ("log-sync", Place::Disk(Call::Sync, "wal-")),
+    ("segment-begin", Place::Disk(Call::Rename, "wal-")),
+    ("segment-spare", Place::Disk(Call::Rename, "spare-")),
+    ("segment-remove", Place::Disk(Call::Remove, "wal-")),
+    ("snapshot-write", Place::Disk(Call::Write, "snapshot-")),
+    ("snapshot-sync", Place::Disk(Call::Sync, "snapshot-")),
+    ("snapshot-rename", Place::Disk(Call::Rename, "snapshot-")),
+    ("install-switch", Place::Disk(Call::Rename, "CURRENT")),
+    ("directory-sync", Place::Disk(Call::SyncDir, "")),
+    ("send", Place::Send),
+    ("membership", Place::Membership),
+    ("apply", Place::Apply),
+];
+
+/// Whose power fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A leader with followers.
+    Leader,
+    /// Whoever does not lead.
+    Follower,
+    /// The only voter.
+    Single,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 3] = [Part::Leader, Part::Follower, Part::Single];
+}
+
+/// Where and whose, and how often that place is passed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    /// Where.
+    pub place: Place,
+    /// Behind it.
+    pub after: bool,
+    /// Whose.
+    pub part: Part,
+    /// At which time from here on; at least 1.
+    pub left: u64,
+}
+
+impl World {
+    /// A world with faults of its own that are few, snapshots that are many, and one failure of power to come.
+    pub fn with_crash_point(seed: u64, armed: Armed) -> Result<World, Violation> {
+        let mut world = World::build(
+            seed,
+            |swarm| {
+                swarm.voters = if armed.part == Part::Single { 1 } else { swarm.voters.max(3) };
+                swarm.sizes.snapshot_log_bytes_min = 1 << 12;
+                (swarm.sizes.log.segment_bytes, swarm.sizes.log.batch_bytes_max) = (1 << 14, 1 << 13);
+                swarm.faults.truncate(1);
+                (swarm.traffic.put_per_mille, swarm.traffic.value_bytes_max) = (500, 1 << 10);
+            },
+            Admin::new,
+            |number| format!("n{number}"),
+        )?;
+        world.armed = Some(armed);
+        Ok(world)
+    }
+
+    /// Whether it is still to come.
+    pub fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    /// Only the part that is meant finds the trap on its disk.
+    pub(crate) fn lay_trap(&mut self, slot: Slot) {
+        let Some(Armed { place: Place::Disk(call, prefix), after, part, left }) = self.armed else { return };
+        if self.part(slot) == Some(part) {
+            self.nodes[slot].disk.set_trap(Some(Trap { call, prefix, after, left }));
+        }
+    }
+
+    /// Takes the trap back; if it has sprung, the power of this node fails, and with it what its turn led to.
+    pub(crate) fn take_trap(&mut self, slot: Slot) {
+        let Some(Armed { place: Place::Disk(..), part, .. }) = self.armed else { return };
+        if self.part(slot) == Some(part) {
+            let left = self.nodes[slot].disk.take_trap().map(|trap| trap.left);
+            self.armed = self.armed.zip(left).map(|(armed, left)| Armed { left, ..armed });
+        }
+    }
+
+    /// Passes a place; true when the power failed there.
+    pub(crate) fn loses_power(&mut self, slot: Slot, place: Place, after: bool) -> bool {
+        let part = self.part(slot);
+        let Some(armed) = &mut self.armed else { return false };
+        if (armed.place, armed.after, Some(armed.part)) != (place, after, part) {
+            return false;
+        }
+        armed.left -= 1;
+        if armed.left > 0 {
+            return false;
+        }
+        self.armed = None;
+        self.trace.line(self.now, &format!("{} loses power at {place:?}", self.nodes[slot].name));
+        self.power_off(slot);
+        true
+    }
+
+    /// What was applied was applied, although nobody was told.
+    pub(crate) fn witness(&mut self, slot: Slot, out: &[Out]) -> Check {
+        let Some(id) = self.nodes[slot].member_id() else { return Ok(()) };
+        for one in out {
+            if let Out::Applied { items, results, hash } = one {
+                self.invariants.applied(id, items, results, hash)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&self, slot: Slot) -> Option<Part> {
+        let status = self.nodes[slot].status()?;
+        let alone = status.membership.voters.len() == 1 && status.membership.voters.contains(&status.id);
+        Some(match status.role {
+            _ if alone => Part::Single,
+            Role::Leader => Part::Leader,
+            Role::Follower | Role::Candidate => Part::Follower,
+        })
+    }
+}
