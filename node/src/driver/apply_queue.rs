@@ -92,10 +92,10 @@ impl ApplyQueue {
                 Committed::Normal { index, term, request: RequestId::decode(&entry.context), data: entry.data }
             }
             EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                let newest = self.memberships.last_key_value().map(|(_, membership)| membership.clone());
+                let newest = mutant::is(Mutant::NewestMembershipStored)
+                    .then(|| self.memberships.last_key_value().map(|(_, membership)| membership.clone()));
                 let membership = self.memberships.remove(&index).expect("noted when the entry was handed out");
-                let membership = newest.filter(|_| mutant::is(Mutant::NewestMembershipStored)).unwrap_or(membership);
-                Committed::Conf { index, term, membership }
+                Committed::Conf { index, term, membership: newest.flatten().unwrap_or(membership) }
             }
         }
     }

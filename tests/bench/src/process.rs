@@ -28,7 +28,7 @@ pub fn resident_bytes(pids: &[u32]) -> Result<u64> {
     for pid in pids {
         let path = format!("/proc/{pid}/status");
         let status = fs::read_to_string(&path).with_context(|| path.clone())?;
-        largest = largest.max(kib(&status, "VmRSS:").with_context(|| path)? * 1024);
+        largest = largest.max(number(&status, "VmRSS:").with_context(|| path)? * 1024);
     }
     Ok(largest)
 }
@@ -38,7 +38,7 @@ pub fn is_traced(pids: &[u32]) -> Result<bool> {
     for pid in pids {
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             let status = fs::read_to_string(thread?.path().join("status"))?;
-            if kib(&status, "TracerPid:").is_none_or(|tracer| tracer == 0) {
+            if number(&status, "TracerPid:").is_none_or(|tracer| tracer == 0) {
                 return Ok(false);
             }
         }
@@ -47,7 +47,7 @@ pub fn is_traced(pids: &[u32]) -> Result<bool> {
 }
 
 /// The number of a line of proc_pid_status(5).
-fn kib(status: &str, name: &str) -> Option<u64> {
+fn number(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -60,8 +60,8 @@ mod tests {
     fn what_the_kernel_writes_is_read() {
         let stat = "12 (a (b) c) S 1 12 12 0 -1 4194560 900 0 0 0 250 50 7 8 20 0 9 0 100 1000 20";
         assert_eq!(cpu_ticks(stat), Some(300));
-        assert_eq!(kib("Name:\tx\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2048));
-        assert_eq!(kib("Name:\tx\n", "VmRSS:"), None);
+        assert_eq!(number("Name:\tx\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2048));
+        assert_eq!(number("Name:\tx\n", "VmRSS:"), None);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Who runs when, and what is compared with what: A B B A, again and again, so that what drifts on the machine meets both.
 //! Each half of such a block is a pair; a block whose two A differ too much is run again and said to be.
 
-use crate::figures::Measured;
+use crate::figures::{LoadFigures, Measured};
 use crate::load;
 use crate::system::System;
 use crate::workload::{self, Workload};
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Two runs of one system may differ by this part in a block, in puts a second.
+/// raftkv's two runs in a block may differ by this part, in requests a second of any workload.
 const SPREAD_MAX: f64 = 0.15;
 /// A block is begun anew this often; then it counts as it is.
 const REPEATS_MAX: usize = 1;
@@ -18,26 +18,23 @@ const REPEATS_MAX: usize = 1;
 pub struct Block {
     /// raftkv's first run beside etcd's, and the other way round.
     pub pairs: [(Measured, Measured); 2],
-    /// By what part raftkv's two runs differ, and etcd's.
-    pub spreads: (f64, f64),
+    /// By what part raftkv's two runs differ at most, over all workloads.
+    pub spread: f64,
 }
 
 impl Block {
     fn of(runs: [Measured; 4]) -> Block {
         let [a1, b1, b2, a2] = runs;
-        let spread = |one: &Measured, other: &Measured| {
-            // The busiest workload that writes: it is the one that disks disturb.
-            let per_second = |run: &Measured| run.loads.iter().map(|load| load.seen.per_second).collect::<Vec<_>>();
-            let (one, other) = (per_second(one), per_second(other));
-            let differ = |(one, other): (&f64, &f64)| (one - other).abs() / one.max(*other);
-            one.iter().zip(&other).map(differ).fold(0.0, f64::max)
+        let differ = |(one, other): (&LoadFigures, &LoadFigures)| {
+            let (one, other) = (one.seen.per_second, other.seen.per_second);
+            (one - other).abs() / one.max(other)
         };
-        let spreads = (spread(&a1, &a2), spread(&b1, &b2));
-        Block { pairs: [(a1, b1), (a2, b2)], spreads }
+        let spread = a1.loads.iter().zip(&a2.loads).map(differ).fold(0.0, f64::max);
+        Block { pairs: [(a1, b1), (a2, b2)], spread }
     }
 
     fn is_steady(&self) -> bool {
-        self.spreads.0 <= SPREAD_MAX
+        self.spread <= SPREAD_MAX
     }
 }
 
@@ -53,7 +50,7 @@ pub fn run(blocks: usize, loads: &[Workload], etcd: &Path, tell: &dyn Fn(&str)) 
             }
             let runs: [Measured; 4] = runs.try_into().ok().context("four runs")?;
             let done = Block::of(runs);
-            let spread = 100.0 * done.spreads.0;
+            let spread = 100.0 * done.spread;
             if done.is_steady() || attempt == REPEATS_MAX {
                 tell(&format!("block {block} of {blocks}: kept, raftkv's two runs differ by {spread:.0} %"));
                 kept.push(done);

@@ -3,7 +3,7 @@
 //! A call that was not answered in time, or was answered with outcome unknown, may take effect at any later time. One that was
 //! answered with outcome none did not happen and is left out.
 
-use crate::http::{Answer, Connection, Request};
+use crate::http::{Answer, Broken, Kept, Request};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use raftkv_api::{Deleted, Outcome, Put};
 use rand::Rng;
@@ -60,7 +60,7 @@ impl Clients {
                 begun,
                 keys: (0..keys).map(|key| format!("{prefix}%2F{key}")).collect(),
                 urls: urls.to_vec(),
-                connection: None,
+                kept: Kept::default(),
                 seen: vec![0; keys],
             };
             let stopped = stop.clone();
@@ -92,7 +92,7 @@ struct Client {
     begun: Instant,
     keys: Vec<String>,
     urls: Vec<String>,
-    connection: Option<(usize, Connection)>,
+    kept: Kept,
     /// The newest revision of each key that this client saw: conditions are worth nothing if they never hold.
     seen: Vec<u64>,
 }
@@ -152,11 +152,11 @@ impl Client {
             got: String::new(),
             deleted: false,
         };
-        let answer = match self.exchange(node, &request) {
-            Exchange::Answered(answer) => answer,
+        let answer = match self.kept.exchange(&self.urls[node], &request, ANSWER_MAX) {
+            Ok(answer) => answer,
             // A read without an answer says nothing.
-            Exchange::NotAnswered if kind != "get" => return Ok(Some(operation)),
-            Exchange::NotAnswered | Exchange::NotSent => return Ok(None),
+            Err(Broken::NoAnswer(_)) if kind != "get" => return Ok(Some(operation)),
+            Err(Broken::NoAnswer(_) | Broken::NotSent(_)) => return Ok(None),
         };
         let returned = self.now_ns();
         if !note(&mut operation, &answer)? {
@@ -170,27 +170,9 @@ impl Client {
         Ok(Some(operation))
     }
 
-    fn exchange(&mut self, node: usize, request: &Request) -> Exchange {
-        let kept = self.connection.take().filter(|(to, connection)| *to == node && !connection.closing);
-        let opened = match kept {
-            Some((_, connection)) => Ok(connection),
-            None => Connection::open_within(self.urls[node].trim_start_matches("http://"), ANSWER_MAX),
-        };
-        let Ok(mut connection) = opened else { return Exchange::NotSent };
-        let Ok(answer) = connection.exchange(request) else { return Exchange::NotAnswered };
-        self.connection = Some((node, connection));
-        Exchange::Answered(answer)
-    }
-
     fn now_ns(&self) -> u64 {
         self.begun.elapsed().as_nanos() as u64
     }
-}
-
-enum Exchange {
-    Answered(Answer),
-    NotAnswered,
-    NotSent,
 }
 
 /// Takes an answer in; false when the call had no effect and says nothing.

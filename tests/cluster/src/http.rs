@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// Longest silence of a node within an exchange: a body that does not come is given up after 30 s.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// A request to one node.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ pub struct Connection {
     stream: BufReader<TcpStream>,
     port: u16,
     /// The node said that it closes.
-    pub(crate) closing: bool,
+    closing: bool,
 }
 
 impl Connection {
@@ -227,6 +227,33 @@ impl Connection {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the node closed the connection"));
         }
         Ok(line.trim_end_matches(['\r', '\n']).to_string())
+    }
+}
+
+/// Why an exchange over a kept connection failed, in words.
+pub(crate) enum Broken {
+    /// The node cannot have got the request.
+    NotSent(String),
+    /// It may have.
+    NoAnswer(String),
+}
+
+/// The one connection that a client keeps, to the node that it spoke to last.
+#[derive(Default)]
+pub(crate) struct Kept(Option<(String, Connection)>);
+
+impl Kept {
+    /// Sends to the node at `url`, over the kept connection if that leads there; gives up after so long a silence.
+    pub(crate) fn exchange(&mut self, url: &str, request: &Request, silence_max: Duration) -> Result<Answer, Broken> {
+        let kept = self.0.take().filter(|(to, connection)| to == url && !connection.closing);
+        let mut connection = match kept {
+            Some((_, connection)) => connection,
+            None => Connection::open_within(url.trim_start_matches("http://"), silence_max)
+                .map_err(|error| Broken::NotSent(error.to_string()))?,
+        };
+        let answer = connection.exchange(request).map_err(|error| Broken::NoAnswer(error.to_string()))?;
+        self.0 = Some((url.to_string(), connection));
+        Ok(answer)
     }
 }
 

@@ -4,7 +4,7 @@
 //! there: done; else write again with `If-None-Match: *`, and on 412 read again. So at the end every key that was begun
 //! is known to be there, whatever was killed in between.
 
-use crate::http::{Answer, Connection, Request};
+use crate::http::{Answer, Broken, Kept, Request, SILENCE_MAX};
 use crate::wait::{eventually, holds, pause};
 use crate::{Cluster, Entry};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -44,7 +44,7 @@ impl Writer {
         let writer_urls = Arc::new(Mutex::new(urls));
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicUsize::new(0));
-        let mut client = Client { urls: writer_urls.clone(), at: 0, connection: None };
+        let mut client = Client { urls: writer_urls.clone(), at: 0, kept: Kept::default() };
         let (name, stopped, count) = (name.to_string(), stop.clone(), acknowledged.clone());
         let thread = thread::spawn(move || {
             let mut written = Written::default();
@@ -128,7 +128,7 @@ enum Attempt {
 struct Client {
     urls: Arc<Mutex<Vec<String>>>,
     at: usize,
-    connection: Option<(String, Connection)>,
+    kept: Kept,
 }
 
 impl Client {
@@ -205,26 +205,12 @@ impl Client {
     }
 
     fn exchange(&mut self, url: &str, request: &Request) -> Result<Answer, Broken> {
-        let kept = self.connection.take().filter(|(to, connection)| to == url && !connection.closing);
-        let mut connection = match kept {
-            Some((_, connection)) => connection,
-            None => Connection::open(url.trim_start_matches("http://")).map_err(|error| {
-                self.elsewhere();
-                Broken::NotSent(error.to_string())
-            })?,
-        };
-        let answer = connection.exchange(request).map_err(|error| {
+        let answer = self.kept.exchange(url, request, SILENCE_MAX);
+        if answer.is_err() {
             self.elsewhere();
-            Broken::NoAnswer(error.to_string())
-        })?;
-        self.connection = Some((url.to_string(), connection));
-        Ok(answer)
+        }
+        answer
     }
-}
-
-enum Broken {
-    NotSent(String),
-    NoAnswer(String),
 }
 
 #[cfg(test)]

@@ -117,21 +117,21 @@ impl World {
         self.armed.is_some()
     }
 
-    /// Only the part that is meant finds the trap on its disk.
-    pub(crate) fn lay_trap(&mut self, slot: Slot) {
-        let Some(Armed { place: Place::Disk(call, prefix), after, part, left }) = self.armed else { return };
-        if self.part(slot) == Some(part) {
-            self.nodes[slot].disk.set_trap(Some(Trap { call, prefix, after, left }));
+    /// Only the part that is meant finds the trap on its disk, for one turn; false: there is none.
+    pub(crate) fn lay_trap(&mut self, slot: Slot) -> bool {
+        let Some(Armed { place: Place::Disk(call, prefix), after, part, left }) = self.armed else { return false };
+        let is_meant = self.part(slot) == Some(part);
+        if is_meant {
+            self.nodes[slot].disk.set_trap(Trap { call, prefix, after, left });
         }
+        is_meant
     }
 
-    /// Takes the trap back; if it has sprung, the power of this node fails, and with it what its turn led to.
+    /// Takes the trap back after the turn, in which the node may have become another part; if it has sprung, the power of this
+    /// node fails, and with it what its turn led to.
     pub(crate) fn take_trap(&mut self, slot: Slot) {
-        let Some(Armed { place: Place::Disk(..), part, .. }) = self.armed else { return };
-        if self.part(slot) == Some(part) {
-            let left = self.nodes[slot].disk.take_trap().map(|trap| trap.left);
-            self.armed = self.armed.zip(left).map(|(armed, left)| Armed { left, ..armed });
-        }
+        let left = self.nodes[slot].disk.take_trap().map(|trap| trap.left);
+        self.armed = self.armed.zip(left).map(|(armed, left)| Armed { left, ..armed });
     }
 
     /// Passes a place; true when the power failed there.

@@ -154,9 +154,9 @@ impl SimDisk {
         self.lock().faults.push(fault);
     }
 
-    /// Lays a trap, or takes it away.
-    pub fn set_trap(&self, trap: Option<Trap>) {
-        self.lock().trap = trap;
+    /// Lays a trap.
+    pub fn set_trap(&self, trap: Trap) {
+        self.lock().trap = Some(trap);
     }
 
     /// Takes the trap away: what is left of it; `None` when it has sprung.

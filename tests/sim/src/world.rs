@@ -212,9 +212,11 @@ impl World {
         let busy = |node: &SimNode| node.running().is_some_and(|running| !running.disk_thread.is_idle());
         let Some(slot) = self.pick_awake(busy) else { return Ok(false) };
         let ops = self.rng.between(1, self.swarm.disk_ops_max) as usize;
-        self.lay_trap(slot);
+        let is_trapped = self.lay_trap(slot);
         let turn = self.nodes[slot].disk_turn(ops);
-        self.take_trap(slot);
+        if is_trapped {
+            self.take_trap(slot);
+        }
         let turn = match turn {
             Ok(turn) => turn,
             Err(e) => {
@@ -247,9 +249,11 @@ impl World {
         if self.loses_power(slot, Place::Apply, false) {
             return Ok(true);
         }
-        self.lay_trap(slot);
+        let is_trapped = self.lay_trap(slot);
         let out = self.nodes[slot].apply_turn(items, &mut self.rng);
-        self.take_trap(slot);
+        if is_trapped {
+            self.take_trap(slot);
+        }
         match self.loses_power(slot, Place::Apply, true) {
             true => self.witness(slot, &out)?,
             false => self.took(slot, out)?,

@@ -2,11 +2,8 @@
 //! for its rule, else by the simulation. `make mutants` builds and runs this.
 #![cfg(mutant)]
 
-#[allow(dead_code)]
 mod log_edges;
-#[allow(dead_code)]
 mod log_props;
-#[allow(dead_code)]
 mod two_to_one;
 
 use raftkv_node::mutant::{Mutant, choose};

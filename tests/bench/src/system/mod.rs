@@ -39,15 +39,13 @@ impl System {
             System::Raftkv => Processes::Raftkv(raftkv::start()?),
             System::Etcd => Processes::Etcd(etcd::start(etcd)?),
         };
-        Ok(Running { system: self, processes })
+        Ok(Running { processes })
     }
 }
 
 /// Three nodes that serve.
 #[derive(Debug)]
 pub struct Running {
-    /// What it is.
-    pub system: System,
     processes: Processes,
 }
 
