@@ -44,3 +44,4 @@ pub mod storage;
 pub mod token;
 pub mod transport;
 pub mod types;
+pub mod write_behind;

@@ -141,10 +141,20 @@ pub const VALUE_CHUNK_BYTES: usize = 4 * 1024;
 pub const HASHES_KEPT: usize = 64;
 /// Distance of kept state hashes in applied indexes.
 pub const HASH_EVERY: u64 = 1024;
+/// Threads that serve clients, at most.
+pub const CLIENT_THREADS_MAX: usize = 8;
+/// Threads for peers, admin calls and everything else that waits.
+pub const RUNTIME_THREADS: usize = 1;
 /// sled must open in this time, or its directory is set aside.
 pub const SLED_OPEN_TIMEOUT_MS: u64 = 60_000;
 /// sled's page cache. Pages that are not in it are read from the system's, which gives way when memory is short.
 pub const SLED_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of batches that wait in memory to be given to sled as one.
+pub const WRITE_BEHIND_BYTES: usize = 128 * 1024;
+/// Bytes at which they do not wait for a pause.
+pub const WRITE_BEHIND_BYTES_MAX: usize = 1024 * 1024;
+/// How long they wait when few come.
+pub const WRITE_BEHIND_MS: u64 = 50;
 /// Default of `--quota`: 8 GiB.
 pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 /// Free space under which puts are refused: at least 256 MiB ...

@@ -76,7 +76,7 @@ impl ApplyThread {
                     self.shared.apply_moved();
                     result
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.compact().map(|more| more_to_compact = more),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.idle().map(|more| more_to_compact = more),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
             if let Err(e) = result {
@@ -197,6 +197,13 @@ impl ApplyThread {
         };
         self.shared.send(Input::Event(Event::CutDone { meta }));
         Ok(())
+    }
+
+    fn idle(&mut self) -> Result<bool, StoreError> {
+        if let Some(store) = &mut self.store {
+            store.flush()?;
+        }
+        self.compact()
     }
 
     fn compact(&mut self) -> Result<bool, StoreError> {
