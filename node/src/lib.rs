@@ -16,6 +16,7 @@
 pub mod admin_client;
 pub mod background;
 pub mod clean_stop;
+pub mod client_threads;
 pub mod cli;
 pub mod config;
 pub mod dev;

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::driver::{Answer, DriverStatus, Event};
 use crate::kvstore::{Command, Outcome, View};
 use crate::limits;
+use crate::raft_node::desk::Desk;
 use crate::raft_node::shared::{Phase, Published, Shared};
 use crate::raft_node::waiters::Reply;
 use crate::raft_node::{Input, Queue};
@@ -55,6 +56,8 @@ const APPLY_STUCK_MS: u64 = 60_000;
 #[derive(Clone)]
 pub struct Node {
     shared: Arc<Shared>,
+    /// Of the client thread whose tasks use this handle.
+    desk: Option<Arc<Desk>>,
 }
 
 /// Gives a queue's place back, and forgets the waiter, when the client's task ends: also when it is cancelled.
@@ -74,7 +77,12 @@ impl Drop for Place<'_> {
 impl Node {
     /// A handle on what the raft thread publishes.
     pub fn new(shared: Arc<Shared>) -> Node {
-        Node { shared }
+        Node { shared, desk: None }
+    }
+
+    /// The same for the tasks of one client thread.
+    pub fn at(&self, desk: Arc<Desk>) -> Node {
+        Node { shared: self.shared.clone(), desk: Some(desk) }
     }
 
     /// Replicates a command and answers after it is committed and applied here. Times out after
@@ -127,8 +135,8 @@ impl Node {
         let read = self.shared.seq.fetch_add(1, Ordering::Relaxed);
         let forget = Box::new(move || self.shared.waiters.forget_read(read));
         let _place = Place { queue, bytes: 0, forget };
-        let receiver = self.shared.waiters.read(read);
-        if !self.shared.send(Input::Event(Event::Read { read })) {
+        let receiver = self.shared.waiters.read(read, self.desk.clone());
+        if !self.send(Event::Read { read }) {
             return Err(Refusal::Stopping);
         }
         match in_time(receiver, limits::READ_TIMEOUT_MS).await {
@@ -296,9 +304,20 @@ impl Node {
         RequestId { origin, nonce: self.shared.nonce, seq: self.shared.seq.fetch_add(1, Ordering::Relaxed) }
     }
 
+    /// To the raft thread, over the desk if there is one; false when it has ended.
+    fn send(&self, event: Event) -> bool {
+        match &self.desk {
+            Some(desk) => {
+                desk.push(event);
+                true
+            }
+            None => self.shared.send(Input::Event(event)),
+        }
+    }
+
     async fn ask(&self, request: RequestId, event: Event, timeout_ms: u64) -> Result<Reply, Refusal> {
-        let receiver = self.shared.waiters.request(request.seq);
-        if !self.shared.send(Input::Event(event)) {
+        let receiver = self.shared.waiters.request(request.seq, self.desk.clone());
+        if !self.send(event) {
             return Err(Refusal::Stopping);
         }
         let answered = in_time(receiver, timeout_ms).await;

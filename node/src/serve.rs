@@ -2,6 +2,7 @@
 
 use crate::background;
 use crate::clean_stop::{self, Signals};
+use crate::client_threads::{self, ClientThread};
 use crate::config::Config;
 use crate::driver::DriverConfig;
 use crate::file_disk::FileDisk;
@@ -64,7 +65,11 @@ fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Er
 }
 
 fn serve(config: Config) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("tokio does not start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(limits::RUNTIME_THREADS)
+        .enable_all()
+        .build()
+        .context("tokio does not start")?;
     let signals = runtime.block_on(async { Signals::listen() })?;
     let token = Arc::new(TokenFile::open(&config.token_file)?);
     if config.require_mount {
@@ -196,19 +201,24 @@ fn start_servers(
     transport: &Transport,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let _in_runtime = runtime.enter();
-    let client = tokio::net::TcpListener::from_std(listeners.client)?;
-    let admin = tokio::net::TcpListener::from_std(listeners.admin)?;
-    let peer = tokio::net::TcpListener::from_std(listeners.peer)?;
-    transport.serve(peer);
     let connections = |port: &str| metrics.connections.with_label_values(&[port]);
-    let client_app = httpapi::client_app(node.clone(), metrics.clone());
+    let threads = client_threads::start(node.shared())?;
+    let limits = ServerLimits::client().divided_by(threads.len());
+    let bounds = httpapi::Bounds::default();
+    let mut servers = Vec::new();
+    for ClientThread { runtime, desk } in threads {
+        let _in_runtime = runtime.enter();
+        let client = tokio::net::TcpListener::from_std(listeners.client.try_clone()?)?;
+        let app = httpapi::client_app(node.at(desk), metrics.clone(), bounds.clone());
+        servers.push(runtime.spawn(server::serve(client, limits, connections("client"), app, stopped.clone())));
+    }
+    let _in_runtime = runtime.enter();
+    let admin = tokio::net::TcpListener::from_std(listeners.admin)?;
+    transport.serve(tokio::net::TcpListener::from_std(listeners.peer)?);
     let admin_app = httpapi::admin_app(node.clone(), metrics.clone(), token.clone());
-    let (for_client, for_admin) = (ServerLimits::client(), ServerLimits::admin());
-    Ok(vec![
-        runtime.spawn(server::serve(client, for_client, connections("client"), client_app, stopped.clone())),
-        runtime.spawn(server::serve(admin, for_admin, connections("admin"), admin_app, stopped.clone())),
-    ])
+    let limits = ServerLimits::admin();
+    servers.push(runtime.spawn(server::serve(admin, limits, connections("admin"), admin_app, stopped.clone())));
+    Ok(servers)
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@ pub async fn delete(app: &App, key: Bytes, condition: Condition) -> Result<Respo
 /// Reads a key.
 pub async fn get(app: &App, key: Bytes, revision: Revision, consistency: Consistency) -> Result<Response, Problem> {
     let reading = Reading::begin(app, consistency).await?;
-    let view = reading.view.clone();
-    let (revision, record) = on_reader_thread(move || view.get(&key, revision)).await?;
+    // One record, nearly always in memory: a reader thread would cost more than it. Only clients' tasks wait with it for
+    // a disk that is slow; peers are served by other threads.
+    let (revision, record) = reading.view.get(&key, revision).map_err(|error| errors::unreadable(&error))?;
     let mut response = match record {
         Some(record) => {
             let tag = condition::tag(record.mod_revision);

@@ -49,14 +49,27 @@ use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// The app of the client port.
-pub fn client_app(node: Node, metrics: Arc<Metrics>) -> Router {
-    app(Port::Client, node, metrics, None)
+/// What all requests on one port may take together, however many threads serve it.
+#[derive(Clone)]
+pub struct Bounds {
+    budget: Budget,
+    scans: Arc<Semaphore>,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { budget: Budget::new(limits::HTTP_BYTES_MAX), scans: Arc::new(Semaphore::new(limits::SCANS_MAX)) }
+    }
+}
+
+/// The app of the client port, for one of the threads that serve it.
+pub fn client_app(node: Node, metrics: Arc<Metrics>, bounds: Bounds) -> Router {
+    app(Port::Client, node, metrics, bounds, None)
 }
 
 /// The app of the admin port.
 pub fn admin_app(node: Node, metrics: Arc<Metrics>, token: Arc<TokenFile>) -> Router {
-    app(Port::Admin, node, metrics, Some(token))
+    app(Port::Admin, node, metrics, Bounds::default(), Some(token))
 }
 
 /// What handlers need.
@@ -68,10 +81,9 @@ pub struct App {
     scans: Arc<Semaphore>,
 }
 
-fn app(port: Port, node: Node, metrics: Arc<Metrics>, token: Option<Arc<TokenFile>>) -> Router {
+fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Option<Arc<TokenFile>>) -> Router {
     let hosts = Hosts::of(node.config());
-    let budget = Budget::new(limits::HTTP_BYTES_MAX);
-    let scans = Arc::new(Semaphore::new(limits::SCANS_MAX));
+    let Bounds { budget, scans } = bounds;
     let app = App { node, metrics: metrics.clone(), budget: budget.clone(), scans };
     let backend = Box::new(move |call| -> front::Answer {
         let app = app.clone();

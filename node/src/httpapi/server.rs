@@ -59,6 +59,11 @@ impl ServerLimits {
         }
     }
 
+    /// Of each of several threads that share a port.
+    pub fn divided_by(self, threads: usize) -> Self {
+        ServerLimits { connections_max: self.connections_max.div_ceil(threads), ..self }
+    }
+
     /// Of the admin port.
     pub fn admin() -> Self {
         ServerLimits { connections_max: limits::ADMIN_CONNECTIONS_MAX, ..ServerLimits::client() }

@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 pub enum Input {
     /// For the driver.
     Event(Event),
+    /// For the driver: all that a client thread has gathered in one turn.
+    Events(Vec<Event>),
     /// For the driver, counted in the queue of peers' messages.
     Peer { event: Event, bytes: usize },
     /// A peer opened a stream.

@@ -12,6 +12,7 @@
 
 pub mod apply_thread;
 mod beat;
+pub mod desk;
 mod effects;
 mod hello;
 mod input;

@@ -343,6 +343,7 @@ impl RaftNode {
     fn take(&self, identity: MemberIdentity, driver: &mut Driver, input: Input) -> Option<End> {
         match input {
             Input::Event(event) => driver.step(event),
+            Input::Events(events) => events.into_iter().for_each(|event| driver.step(event)),
             Input::Peer { event, bytes } => {
                 self.shared.messages.leave(bytes);
                 driver.step(event);
@@ -466,8 +467,8 @@ impl RaftNode {
             }
             Input::Reset { reply, .. } => refuse_reset(reply, "busy"),
             Input::Peer { bytes, .. } => self.shared.messages.leave(bytes),
-            Input::Event(_) | Input::Connected(_) | Input::Quarantine(_) | Input::Fatal(_) | Input::Restart(_) => {}
-            Input::Stop => {}
+            Input::Event(_) | Input::Events(_) | Input::Connected(_) | Input::Quarantine(_) => {}
+            Input::Fatal(_) | Input::Restart(_) | Input::Stop => {}
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Who waits for what, outside the pure driver: requests by number, reads by number, then by applied index.
 //!
 //! Three threads meet here: a client's task waits, the raft thread answers what the driver decided, the apply thread
-//! answers what was applied. An answer for somebody who left (a timeout, a closed connection) is no news to anyone.
+//! answers what was applied. An answer for somebody who left (a timeout, a closed connection) is no news to anyone. Who
+//! waits at a [`Desk`] is told by its thread, together with all others that were answered in this turn.
 
+use super::desk::{Delivery, Desk};
 use crate::driver::Answer;
 use crate::kvstore::Outcome;
 use crate::refusal::Refusal;
 use crate::types::Index;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// What became of a request.
@@ -23,18 +25,46 @@ pub enum Reply {
 /// What became of a read: it may be served, or why not.
 pub type ReadReply = Result<(), Refusal>;
 
+/// Who waits, and where.
+struct Waiter<T> {
+    to: oneshot::Sender<T>,
+    desk: Option<Arc<Desk>>,
+}
+
+impl<T> Waiter<T> {
+    fn tell(self, reply: T, delivery: impl FnOnce(oneshot::Sender<T>, T) -> Delivery) {
+        let delivery = delivery(self.to, reply);
+        match self.desk {
+            Some(desk) => desk.deliver(delivery),
+            None => delivery.hand_over(),
+        }
+    }
+}
+
+impl Waiter<Reply> {
+    fn reply(self, reply: Reply) {
+        self.tell(reply, Delivery::Request);
+    }
+}
+
+impl Waiter<ReadReply> {
+    fn read(self, reply: ReadReply) {
+        self.tell(reply, Delivery::Read);
+    }
+}
+
 #[derive(Default)]
 struct Reads {
     /// For their ReadIndex answer.
-    waiting: BTreeMap<u64, oneshot::Sender<ReadReply>>,
+    waiting: BTreeMap<u64, Waiter<ReadReply>>,
     /// For an applied index.
-    parked: BTreeMap<Index, Vec<oneshot::Sender<ReadReply>>>,
+    parked: BTreeMap<Index, Vec<Waiter<ReadReply>>>,
 }
 
 /// The table.
 #[derive(Default)]
 pub struct Waiters {
-    requests: Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>,
+    requests: Mutex<BTreeMap<u64, Waiter<Reply>>>,
     reads: Mutex<Reads>,
 }
 
@@ -44,10 +74,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waiters {
-    /// A request waits under `seq`.
-    pub fn request(&self, seq: u64) -> oneshot::Receiver<Reply> {
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.requests).insert(seq, sender);
+    /// A request waits under `seq`, at a desk or by itself.
+    pub fn request(&self, seq: u64, desk: Option<Arc<Desk>>) -> oneshot::Receiver<Reply> {
+        let (to, receiver) = oneshot::channel();
+        lock(&self.requests).insert(seq, Waiter { to, desk });
         receiver
     }
 
@@ -58,9 +88,8 @@ impl Waiters {
 
     /// Answers a request.
     pub fn reply(&self, seq: u64, reply: Reply) {
-        if let Some(sender) = lock(&self.requests).remove(&seq) {
-            // Whoever waited may have gone.
-            let _gone = sender.send(reply);
+        if let Some(waiter) = lock(&self.requests).remove(&seq) {
+            waiter.reply(reply);
         }
     }
 
@@ -68,16 +97,16 @@ impl Waiters {
     pub fn reply_all(&self, replies: impl Iterator<Item = (u64, Reply)>) {
         let mut requests = lock(&self.requests);
         for (seq, reply) in replies {
-            if let Some(sender) = requests.remove(&seq) {
-                let _gone = sender.send(reply);
+            if let Some(waiter) = requests.remove(&seq) {
+                waiter.reply(reply);
             }
         }
     }
 
-    /// A read waits under this number.
-    pub fn read(&self, read: u64) -> oneshot::Receiver<ReadReply> {
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.reads).waiting.insert(read, sender);
+    /// A read waits under this number, at a desk or by itself.
+    pub fn read(&self, read: u64, desk: Option<Arc<Desk>>) -> oneshot::Receiver<ReadReply> {
+        let (to, receiver) = oneshot::channel();
+        lock(&self.reads).waiting.insert(read, Waiter { to, desk });
         receiver
     }
 
@@ -90,11 +119,11 @@ impl Waiters {
     /// falls between the look and the parking.
     pub fn reads_ready(&self, numbers: &[u64], index: Index, applied: impl Fn() -> Index) {
         let mut reads = lock(&self.reads);
-        let senders: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
+        let waiters: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
         if applied() >= index {
-            senders.into_iter().for_each(|sender| drop(sender.send(Ok(()))));
+            waiters.into_iter().for_each(|waiter| waiter.read(Ok(())));
         } else {
-            reads.parked.entry(index).or_default().extend(senders);
+            reads.parked.entry(index).or_default().extend(waiters);
         }
     }
 
@@ -102,8 +131,8 @@ impl Waiters {
     pub fn reads_failed(&self, numbers: &[u64], why: &Refusal) {
         let mut reads = lock(&self.reads);
         for number in numbers {
-            if let Some(sender) = reads.waiting.remove(number) {
-                let _gone = sender.send(Err(why.clone()));
+            if let Some(waiter) = reads.waiting.remove(number) {
+                waiter.read(Err(why.clone()));
             }
         }
     }
@@ -112,20 +141,20 @@ impl Waiters {
     pub fn applied(&self, applied: Index) {
         let mut reads = lock(&self.reads);
         let later = reads.parked.split_off(&(applied + 1));
-        for sender in std::mem::replace(&mut reads.parked, later).into_values().flatten() {
-            let _gone = sender.send(Ok(()));
+        for waiter in std::mem::replace(&mut reads.parked, later).into_values().flatten() {
+            waiter.read(Ok(()));
         }
     }
 
     /// The node serves nobody any more: every request is unknown, every read refused.
     pub fn fail_all(&self, why: &Refusal) {
         let unknown = Reply::Decided(Answer::Refused(Refusal::Unknown(why.to_string())));
-        for sender in std::mem::take(&mut *lock(&self.requests)).into_values() {
-            let _gone = sender.send(unknown.clone());
+        for waiter in std::mem::take(&mut *lock(&self.requests)).into_values() {
+            waiter.reply(unknown.clone());
         }
         let reads = std::mem::take(&mut *lock(&self.reads));
-        for sender in reads.waiting.into_values().chain(reads.parked.into_values().flatten()) {
-            let _gone = sender.send(Err(why.clone()));
+        for waiter in reads.waiting.into_values().chain(reads.parked.into_values().flatten()) {
+            waiter.read(Err(why.clone()));
         }
     }
 }
@@ -137,8 +166,8 @@ mod tests {
     #[test]
     fn a_read_is_served_when_its_index_is_applied_and_not_before() {
         let waiters = Waiters::default();
-        let mut early = waiters.read(1);
-        let mut late = waiters.read(2);
+        let mut early = waiters.read(1, None);
+        let mut late = waiters.read(2, None);
         waiters.reads_ready(&[1], 5, || 5);
         waiters.reads_ready(&[2], 7, || 5);
         assert_eq!(early.try_recv(), Ok(Ok(())));
@@ -151,8 +180,8 @@ mod tests {
     #[test]
     fn a_request_is_answered_once_and_unknown_when_the_node_ends() {
         let waiters = Waiters::default();
-        let mut first = waiters.request(1);
-        let mut second = waiters.request(2);
+        let mut first = waiters.request(1, None);
+        let mut second = waiters.request(2, None);
         let outcome = Reply::Applied(Outcome::Put { revision: 2, version: 1 });
         waiters.reply(1, outcome.clone());
         waiters.reply(1, Reply::Decided(Answer::Refused(Refusal::NoLeader)));
