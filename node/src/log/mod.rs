@@ -16,8 +16,10 @@ mod codec;
 mod read;
 mod replay;
 mod segment;
+mod slots;
 mod state;
 mod table;
+mod window;
 
 use crate::disk::LogDisk;
 use crate::mutant::{self, Mutant};
@@ -26,10 +28,10 @@ use bytes::Bytes;
 use codec::{Encoder, SegmentHeader};
 use raft::prelude::{Entry, HardState};
 use segment::Segments;
+use slots::Slot;
 use state::State;
 use std::io;
 use std::sync::Arc;
-use table::Slot;
 
 pub use codec::entry_bytes;
 pub(crate) use replay::{Content, content, read_header, segment_seqs};

@@ -5,7 +5,8 @@
 use super::LogError;
 use super::codec::{self, Body};
 use super::segment::segment_name;
-use super::table::{Slot, Table};
+use super::slots::Slot;
+use super::table::Table;
 use crate::disk::LogDisk;
 use crate::types::Index;
 use bytes::Bytes;
@@ -81,6 +82,6 @@ fn read_run(
     Ok(())
 }
 
-fn slot(table: &Table, index: Index) -> &Slot {
+fn slot(table: &Table, index: Index) -> Slot {
     table.slot(index).expect("the caller asks for indexes of the log")
 }

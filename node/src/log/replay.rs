@@ -4,19 +4,18 @@
 //! file, offset and what to do. Batch n+1 is not written before the fdatasync of batch n returned, so only the last
 //! batch can have been torn by a crash; whatever else does not validate was acknowledged, and nothing is guessed then.
 
-use super::codec::{self, BATCH_BYTES_MIN, Body, PREAMBLE_BYTES, Preamble, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::codec::{self, BATCH_BYTES_MIN, Body, PREAMBLE_BYTES, Preamble, RECORD_HEADER_BYTES};
+use super::codec::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::{FileKind, Segments, segment_name};
+use super::slots::Slot;
 use super::state::State;
-use super::table::Slot;
+use super::window::SegmentFile;
 use super::{LogConfig, LogError, LogOp, Mark};
 use crate::disk::LogDisk;
 use crate::mutant::{self, Mutant};
 use crate::types::MemberIdentity;
 use bytes::Bytes;
 
-/// Read at once.
-const READ_BYTES: usize = 1024 * 1024;
-const ZEROS: &[u8] = &[0; 64 * 1024];
 const WHAT_TO_DO: &str = "this log cannot be trusted: leave its files as they are, and replace this member by a new \
                           one while the others are well (raftkvctl reset, then it joins again)";
 
@@ -53,20 +52,20 @@ pub fn recover(
     let mut bytes_read = 0;
     let mut replay: Option<Replay> = None;
     for seq in &seqs {
-        let name = segment_name(*seq);
-        let bytes = read_file(disk, &name, &mut |more| {
+        let mut tell = |more| {
             bytes_read += more;
             progress(bytes_read, bytes_all);
-        })?;
-        let header = header(&bytes, bytes.len() as u64, *seq)?;
-        let segment = SegmentFile { seq: *seq, name, bytes };
+        };
+        let mut segment = SegmentFile::open(disk, *seq, &mut tell)?;
+        let file_bytes = segment.length as u64;
+        let header = header(segment.bytes(0, SEGMENT_HEADER_BYTES)?, file_bytes, *seq)?;
         let replay = match &mut replay {
             None => replay.insert(Replay::begin(config, header, &segment)?),
             Some(replay) => replay.follow(header, &segment)?,
         };
-        replay.batches(&segment)?;
+        replay.batches(&mut segment)?;
         if Some(seq) == seqs.last() {
-            replay.tail(&segment)?;
+            replay.tail(&mut segment)?;
         }
     }
     replay.map(|replay| replay.finish(disk)).transpose()
@@ -118,36 +117,8 @@ fn header(bytes: &[u8], file_bytes: u64, seq: u64) -> Result<SegmentHeader, LogE
     Ok(header)
 }
 
-fn read_file(disk: &dyn LogDisk, name: &str, read: &mut dyn FnMut(u64)) -> Result<Vec<u8>, LogError> {
-    let length = disk.len(name).map_err(LogError::io(name))? as usize;
-    let mut bytes = vec![0; length];
-    let mut at = 0;
-    while at < length {
-        let chunk = &mut bytes[at..length.min(at + READ_BYTES)];
-        let count = disk.read(name, at as u64, chunk).map_err(LogError::io(name))?;
-        if count == 0 {
-            return Err(corrupt(name, at as u64, "the file became shorter while it was read"));
-        }
-        at += count;
-        read(count as u64);
-    }
-    Ok(bytes)
-}
-
-fn corrupt(file: &str, offset: u64, what: impl std::fmt::Display) -> LogError {
+pub(super) fn corrupt(file: &str, offset: u64, what: impl std::fmt::Display) -> LogError {
     LogError::Corrupt { file: file.to_string(), offset, what: format!("{what}; {WHAT_TO_DO}") }
-}
-
-struct SegmentFile {
-    seq: u64,
-    name: String,
-    bytes: Vec<u8>,
-}
-
-impl SegmentFile {
-    fn corrupt(&self, offset: usize, what: impl std::fmt::Display) -> LogError {
-        corrupt(&self.name, offset as u64, what)
-    }
 }
 
 /// A replay between two batches.
@@ -168,7 +139,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn begin(config: LogConfig, header: SegmentHeader, segment: &SegmentFile) -> Result<Replay, LogError> {
+    fn begin(config: LogConfig, header: SegmentHeader, segment: &SegmentFile<'_>) -> Result<Replay, LogError> {
         Ok(Replay {
             state: State::at_header(&header, config.cache_bytes_max).map_err(|what| segment.corrupt(0, what))?,
             segments: Segments::new(config),
@@ -183,7 +154,7 @@ impl Replay {
         })
     }
 
-    fn follow(&mut self, header: SegmentHeader, segment: &SegmentFile) -> Result<&mut Replay, LogError> {
+    fn follow(&mut self, header: SegmentHeader, segment: &SegmentFile<'_>) -> Result<&mut Replay, LogError> {
         if header.identity != self.identity {
             return Err(segment.corrupt(0, "the header names another member than that of the segment before"));
         }
@@ -200,45 +171,50 @@ impl Replay {
     }
 
     /// Replays whole batches until something does not validate.
-    fn batches(&mut self, segment: &SegmentFile) -> Result<(), LogError> {
+    fn batches(&mut self, segment: &mut SegmentFile<'_>) -> Result<(), LogError> {
         (self.end, self.last_batch) = (SEGMENT_HEADER_BYTES, None);
         let mut records = Vec::new();
         while let Some(behind) = self.collect(segment, &mut records)? {
             self.clean_stop = false;
-            for (offset, body) in records.drain(..) {
-                self.apply(segment, offset, body).map_err(|what| segment.corrupt(offset, what))?;
+            for offset in records.drain(..) {
+                let seq = segment.seq;
+                let applied = match segment.record(offset)?.and_then(|record| record.body()) {
+                    Some(body) => self.apply(seq, offset, body),
+                    None => Err("the record changed while it was read".to_string()),
+                };
+                applied.map_err(|what| segment.corrupt(offset, what))?;
             }
             self.state.next_batch_no += 1;
             self.batches += 1;
             self.last_batch = Some(self.end);
             self.end = behind;
         }
-        self.segments.found_segment(segment.seq, segment.bytes.len() as u64, self.end as u64);
+        self.segments.found_segment(segment.seq, segment.length as u64, self.end as u64);
         Ok(())
     }
 
-    /// Collects the records of the next batch and says where it ends; `None` when it is not whole.
-    fn collect<'a>(
-        &mut self,
-        segment: &'a SegmentFile,
-        records: &mut Vec<(usize, Body<'a>)>,
-    ) -> Result<Option<usize>, LogError> {
+    /// Collects the offsets of the next batch's records and says where it ends; `None` when it is not whole.
+    fn collect(&mut self, segment: &mut SegmentFile<'_>, records: &mut Vec<usize>) -> Result<Option<usize>, LogError> {
         records.clear();
         self.bad = self.end;
-        while let Some(record) = codec::parse(&segment.bytes[self.bad..], segment.seq, self.bad as u64) {
-            if record.batch_no != self.state.next_batch_no && !mutant::is(Mutant::OldRecordsAccepted) {
-                let what = format!("batch {} follows batch {}", record.batch_no, self.state.next_batch_no - 1);
+        while let Some(record) = segment.record(self.bad)? {
+            let (batch_no, behind) = (record.batch_no, self.bad + record.bytes());
+            let is_end = record.body().map(|body| match body {
+                Body::End { records } => Some(records),
+                Body::Header(_) | Body::Mark(_) | Body::Entry(_) | Body::HardState(_) | Body::Closing => None,
+            });
+            if batch_no != self.state.next_batch_no && !mutant::is(Mutant::OldRecordsAccepted) {
+                let what = format!("batch {batch_no} follows batch {}", self.state.next_batch_no - 1);
                 return Err(segment.corrupt(self.bad, what));
             }
-            let body = record.body().ok_or_else(|| segment.corrupt(self.bad, "a record of unknown shape"))?;
-            let behind = self.bad + record.bytes();
-            if let Body::End { records: count } = body {
-                if count != records.len() as u64 {
+            match is_end {
+                None => return Err(segment.corrupt(self.bad, "a record of unknown shape")),
+                Some(Some(count)) if count != records.len() as u64 => {
                     return Err(segment.corrupt(self.bad, format!("a batch of {count} records has {}", records.len())));
                 }
-                return Ok(Some(behind));
+                Some(Some(_)) => return Ok(Some(behind)),
+                Some(None) => records.push(self.bad),
             }
-            records.push((self.bad, body));
             self.bad = behind;
         }
         if mutant::is(Mutant::TornTailAccepted) && !records.is_empty() {
@@ -247,13 +223,13 @@ impl Replay {
         Ok(None)
     }
 
-    fn apply(&mut self, segment: &SegmentFile, offset: usize, body: Body<'_>) -> Result<(), String> {
+    fn apply(&mut self, segment_seq: u64, offset: usize, body: Body<'_>) -> Result<(), String> {
         match body {
             Body::Mark(mark) => self.state.mark(mark),
             Body::Entry(view) => {
                 self.entries += 1;
                 let slot = Slot {
-                    segment_seq: segment.seq,
+                    segment_seq,
                     offset: u32::try_from(offset).map_err(|_| "a segment above 4 GiB")?,
                     bytes: codec::entry_view_bytes(&view) as u32,
                     term: view.term,
@@ -271,41 +247,36 @@ impl Replay {
     }
 
     /// Decides whether what follows the last whole batch of the last segment may be cut, and plans that.
-    fn tail(&mut self, segment: &SegmentFile) -> Result<(), LogError> {
+    fn tail(&mut self, segment: &mut SegmentFile<'_>) -> Result<(), LogError> {
         self.check_nothing_behind(segment)?;
         // The last batch is written again before it is synced: if the process ended because its fdatasync failed, the
         // pages are in the cache, but the kernel holds them for clean and would sync nothing.
         if let Some(start) = self.last_batch {
-            let bytes = Bytes::copy_from_slice(&segment.bytes[start..self.end]);
+            let bytes = Bytes::copy_from_slice(segment.bytes(start, self.end - start)?);
             self.repairs.push(LogOp::Write { file: segment.name.clone(), offset: start as u64, bytes });
         }
         // Zeroed always, not only when a torn batch is seen: sectors of one may have reached the disk without any that
         // validates, and later records must never meet them. Zeros stay as they are, so a second start costs nothing.
-        let mut at = self.end;
-        while at < segment.bytes.len() && !mutant::is(Mutant::TailNotZeroed) {
-            let chunk = &segment.bytes[at..segment.bytes.len().min(at + ZEROS.len())];
-            if chunk != &ZEROS[..chunk.len()] {
-                let bytes = Bytes::from_static(&ZEROS[..chunk.len()]);
-                self.repairs.push(LogOp::Write { file: segment.name.clone(), offset: at as u64, bytes });
-            }
-            at += chunk.len();
+        if !mutant::is(Mutant::TailNotZeroed) {
+            self.repairs.append(&mut segment.zero_from(self.end)?);
         }
         self.repairs.push(LogOp::Sync { file: segment.name.clone() });
         Ok(())
     }
 
     /// A record of a later batch behind the bad one proves that the bad one was acknowledged.
-    fn check_nothing_behind(&self, segment: &SegmentFile) -> Result<(), LogError> {
+    fn check_nothing_behind(&self, segment: &mut SegmentFile<'_>) -> Result<(), LogError> {
         let torn = self.state.next_batch_no;
         let mut at = self.bad + codec::ALIGNMENT;
-        while at < segment.bytes.len() {
-            let rest = &segment.bytes[at..];
+        while at < segment.length {
+            at = segment.skip_zeros(at)?;
             // So many batches fit in between. The bound spares the crc of nearly everything that merely looks like a
             // record, most of all of records of an earlier use, whose numbers are lower.
             let possible = torn + 1..=torn + ((at - self.end) / BATCH_BYTES_MIN) as u64;
-            let later = codec::peek(rest).filter(|(_, batch_no, _)| possible.contains(batch_no));
+            let head = segment.bytes(at, RECORD_HEADER_BYTES)?;
+            let later = codec::peek(head).filter(|(_, batch_no, _)| possible.contains(batch_no));
             if let Some((_, later, _)) = later
-                && codec::parse(rest, segment.seq, at as u64).is_some()
+                && segment.record(at)?.is_some()
             {
                 let what = format!(
                     "batch {torn} is damaged, but batch {later} at offset {at} is whole: batch {torn} was acknowledged"

@@ -6,7 +6,8 @@
 
 use super::Mark;
 use super::codec::{EntryView, SegmentHeader};
-use super::table::{Slot, Table};
+use super::slots::Slot;
+use super::table::Table;
 use crate::types::{Index, Term};
 use raft::prelude::{Entry, HardState};
 

@@ -5,34 +5,15 @@
 
 use super::Mark;
 use super::codec::entry_bytes;
+use super::slots::{Slot, Slots};
 use crate::types::{Index, Term};
 use raft::prelude::Entry;
 use std::collections::VecDeque;
 
-/// Where an entry's record stands, and its term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// Its segment.
-    pub segment_seq: u64,
-    /// Its offset there.
-    pub offset: u32,
-    /// Bytes of the record.
-    pub bytes: u32,
-    /// The entry's term.
-    pub term: Term,
-}
-
-impl Slot {
-    /// Offset behind the record.
-    pub fn end(&self) -> u64 {
-        u64::from(self.offset) + u64::from(self.bytes)
-    }
-}
-
 /// The table of slots and the window of entries, both contiguous and ending at the last index.
 pub struct Table {
     base: Mark,
-    slots: VecDeque<Slot>,
+    slots: Slots,
     window: VecDeque<Entry>,
     window_bytes: usize,
     window_bytes_max: usize,
@@ -41,7 +22,8 @@ pub struct Table {
 impl Table {
     /// An empty log behind `base`.
     pub fn new(base: Mark, window_bytes_max: usize) -> Table {
-        Table { base, slots: VecDeque::new(), window: VecDeque::new(), window_bytes: 0, window_bytes_max }
+        let slots = Slots::new(base.index + 1);
+        Table { base, slots, window: VecDeque::new(), window_bytes: 0, window_bytes_max }
     }
 
     /// Index before the first entry, with its term.
@@ -68,9 +50,8 @@ impl Table {
     }
 
     /// Slot of an index in base+1..=last.
-    pub fn slot(&self, index: Index) -> Option<&Slot> {
-        let position = index.checked_sub(self.base.index + 1)?;
-        self.slots.get(usize::try_from(position).ok()?)
+    pub fn slot(&self, index: Index) -> Option<Slot> {
+        self.slots.get(index)
     }
 
     /// The oldest segment that holds an entry of the log. Slots ascend by segment, since an entry that is replaced
@@ -109,13 +90,13 @@ impl Table {
     /// Appends an entry's place; behind a window that is not empty this would leave a gap, so it has to be empty.
     pub fn push_slot(&mut self, slot: Slot) {
         debug_assert!(self.window.is_empty(), "a slot without its entry behind the window");
-        self.slots.push_back(slot);
+        self.slots.push(slot);
     }
 
     /// Appends an entry.
     pub fn push(&mut self, slot: Slot, entry: Entry) {
         assert_eq!(entry.index, self.last_index() + 1, "entries are contiguous");
-        self.slots.push_back(slot);
+        self.slots.push(slot);
         self.window_bytes += entry_bytes(&entry);
         self.window.push_back(entry);
     }
@@ -138,8 +119,8 @@ impl Table {
     /// First index of what fits into the window.
     pub fn window_wanted(&self) -> Index {
         let mut bytes = 0;
-        let fitting = self.slots.iter().rev().take_while(|slot| {
-            bytes += slot.bytes as usize;
+        let fitting = self.slots.sizes_from_newest().take_while(|size| {
+            bytes += size;
             bytes <= self.window_bytes_max
         });
         self.last_index() + 1 - fitting.count() as u64
@@ -159,10 +140,8 @@ impl Table {
             let Some(entry) = self.window.pop_front() else { break };
             self.window_bytes -= entry_bytes(&entry);
         }
-        self.slots.drain(..forgotten);
+        self.slots.forget(forgotten);
         self.base = base;
-        // Both grow to what a burst needed; a compaction is rare enough to give that back.
-        self.slots.shrink_to(2 * self.slots.len());
     }
 }
 
