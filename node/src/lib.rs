@@ -16,8 +16,8 @@
 pub mod admin_client;
 pub mod background;
 pub mod clean_stop;
-pub mod client_threads;
 pub mod cli;
+pub mod client_threads;
 pub mod config;
 pub mod dev;
 pub mod disk;

@@ -46,7 +46,7 @@ pub const COMMITTED_BYTES_PER_READY_MAX: u64 = 4 * 1024 * 1024;
 /// Bytes of entries that the apply queue may hold; beyond, it holds index ranges that are read again from the log.
 pub const APPLY_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Newest bytes of entries kept in memory by the log (rule N17), as they are on disk: small ones take twice that in memory.
-pub const LOG_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const LOG_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A log segment: zero-filled once, then recycled.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Zero-filled segments kept ready.
@@ -148,7 +148,7 @@ pub const RUNTIME_THREADS: usize = 1;
 /// sled must open in this time, or its directory is set aside.
 pub const SLED_OPEN_TIMEOUT_MS: u64 = 60_000;
 /// sled's page cache. Pages that are not in it are read from the system's, which gives way when memory is short.
-pub const SLED_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+pub const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of batches that wait in memory to be given to sled as one.
 pub const WRITE_BEHIND_BYTES: usize = 128 * 1024;
 /// Bytes at which they do not wait for a pause.

@@ -3,7 +3,7 @@
 //! The compacted revision is replicated (rule N15); when a member gets rid of the records is its own affair. A sweep walks
 //! the key index once for the compacted revision it started with, then notes that revision as `swept` in the meta record.
 //! After a restart an unfinished sweep walks again from the first key, and finds only what it had not removed. A step
-//! removes the oldest records of a key first (see [`index::dead`]).
+//! removes the oldest records of a key first (see [`index::Versions::dead`]).
 
 use super::apply::Writes;
 use super::disk::KvDisk;
@@ -75,9 +75,9 @@ fn find(index: &index::KeyIndex, sweep: &Sweep) -> Found {
     let mut found = Found { dead: Vec::new(), next: None };
     let from = sweep.from.as_ref().map(|key| key.as_ref());
     for (visited, (key, versions)) in index.walk(from, None).enumerate() {
-        let dead = index::dead(versions, sweep.compacted);
+        let dead = versions.dead(sweep.compacted);
         let room = COMPACTION_STEP_RECORDS - found.dead.len();
-        found.dead.extend(dead.iter().take(room).map(|version| (key.clone(), version.mod_revision)));
+        found.dead.extend(dead.iter().take(room).map(|revision| (key.clone(), *revision)));
         if visited == STEP_KEYS_MAX || dead.len() > room {
             found.next = Some(Bound::Included(key.clone()));
             break;

@@ -1,7 +1,9 @@
 //! The key index: for each key its versions since the compacted revision, in memory as in etcd. PURE.
 //!
 //! Records in the tree are sorted by revision, so this is the only way from a key to its records. It is rebuilt from a
-//! scan when the kv db is opened. A key whose newest version is a tombstone stays until compaction has removed it.
+//! scan when the kv db is opened. A key whose newest version is a tombstone stays until compaction has removed it. Of the
+//! newest version all is here, since the next write builds on it; of older ones only where they are, since who reads them
+//! reads their records: history costs 8 bytes a write.
 
 use crate::types::Revision;
 use bytes::Bytes;
@@ -21,31 +23,106 @@ pub struct KeyVersion {
     pub tombstone: bool,
 }
 
-/// Keys and their versions, ascending by mod_revision.
+/// An older version: its revision, and in the lowest bit whether it is a tombstone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Older(u64);
+
+impl Older {
+    fn of(version: &KeyVersion) -> Older {
+        assert!(version.mod_revision <= u64::MAX / 2, "a revision takes 63 bits");
+        Older(version.mod_revision << 1 | u64::from(version.tombstone))
+    }
+
+    fn mod_revision(self) -> Revision {
+        self.0 >> 1
+    }
+
+    fn tombstone(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// The versions of one key.
+#[derive(Debug)]
+pub struct Versions {
+    newest: KeyVersion,
+    /// Ascending, all before `newest`.
+    older: Vec<Older>,
+}
+
+/// A version that a read sees, which is no tombstone.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visible {
+    /// The newest one, with all that is known of it.
+    Newest(KeyVersion),
+    /// An older one; its record knows the rest.
+    Older(Revision),
+}
+
+impl Visible {
+    /// Revision of the write.
+    pub fn mod_revision(self) -> Revision {
+        match self {
+            Visible::Newest(version) => version.mod_revision,
+            Visible::Older(mod_revision) => mod_revision,
+        }
+    }
+}
+
+impl Versions {
+    /// The one that a read at `revision` sees.
+    pub fn visible(&self, revision: Revision) -> Option<Visible> {
+        if self.newest.mod_revision <= revision {
+            return (!self.newest.tombstone).then_some(Visible::Newest(self.newest));
+        }
+        let seen = self.older.partition_point(|older| older.mod_revision() <= revision);
+        let older = self.older[..seen].last()?;
+        (!older.tombstone()).then_some(Visible::Older(older.mod_revision()))
+    }
+
+    /// Those that no read at `compacted` or above sees: all up to there but the last, and the last too if it is a
+    /// tombstone. Ascending, and they must be removed in this order: a tombstone that went before what it hides would
+    /// bring that back.
+    pub fn dead(&self, compacted: Revision) -> Vec<Revision> {
+        let upto = self.older.partition_point(|older| older.mod_revision() <= compacted);
+        let mut old: Vec<Older> = self.older[..upto].to_vec();
+        if self.newest.mod_revision <= compacted {
+            old.push(Older::of(&self.newest));
+        }
+        if old.last().is_some_and(|last| !last.tombstone()) {
+            old.pop();
+        }
+        old.into_iter().map(Older::mod_revision).collect()
+    }
+}
+
+/// Keys and their versions.
 #[derive(Debug, Default)]
 pub struct KeyIndex {
-    keys: BTreeMap<Bytes, Vec<KeyVersion>>,
+    keys: BTreeMap<Bytes, Versions>,
     live: u64,
     bytes: u64,
 }
 
-/// What a key costs besides its bytes and versions: the map's slot at its usual fill, and two heap blocks.
-const KEY_OVERHEAD_BYTES: u64 = 112;
-const VERSION_BYTES: u64 = size_of::<KeyVersion>() as u64;
+/// What a key costs besides its bytes: the map's slot at its usual fill, with the newest version in it, and two heap
+/// blocks.
+const KEY_OVERHEAD_BYTES: u64 = 160;
+const OLDER_BYTES: u64 = size_of::<Older>() as u64;
 
 impl KeyIndex {
     /// The newest version of `key`, which may be a tombstone.
     pub fn newest(&self, key: &[u8]) -> Option<KeyVersion> {
-        self.keys.get(key).and_then(|versions| versions.last()).copied()
+        self.keys.get(key).map(|versions| versions.newest)
     }
 
     /// The version of `key` that a read at `revision` sees; `None` when the key does not exist there.
-    pub fn at(&self, key: &[u8], revision: Revision) -> Option<KeyVersion> {
-        visible(self.keys.get(key)?, revision)
+    pub fn at(&self, key: &[u8], revision: Revision) -> Option<Visible> {
+        self.keys.get(key)?.visible(revision)
     }
 
     /// Keys in a range, ascending, each with all its versions.
-    pub fn walk(&self, from: Bound<&[u8]>, end: Option<&[u8]>) -> impl Iterator<Item = (&Bytes, &[KeyVersion])> {
+    pub fn walk(&self, from: Bound<&[u8]>, end: Option<&[u8]>) -> impl Iterator<Item = (&Bytes, &Versions)> {
         let empty = match (from, end) {
             (Bound::Included(start) | Bound::Excluded(start), Some(end)) => start >= end,
             (Bound::Unbounded, _) | (_, None) => false,
@@ -56,39 +133,40 @@ impl KeyIndex {
             (false, Some(end)) => (from, Bound::Excluded(end)),
             (false, None) => (from, Bound::Unbounded),
         };
-        self.keys.range::<[u8], _>(bounds).map(|(key, versions)| (key, versions.as_slice()))
+        self.keys.range::<[u8], _>(bounds)
     }
 
     /// Adds the newest version of `key`.
     pub fn push(&mut self, key: &[u8], version: KeyVersion) {
         let was_live = match self.keys.get_mut(key) {
-            Some(versions) => {
-                let newest = versions.last().expect("a key without versions is removed");
+            Some(Versions { newest, older }) => {
                 assert!(newest.mod_revision < version.mod_revision, "versions are pushed in the order of revisions");
                 let was_live = !newest.tombstone;
-                versions.push(version);
+                older.push(Older::of(newest));
+                *newest = version;
+                self.bytes += OLDER_BYTES;
                 was_live
             }
             None => {
                 // Copied, so that the index does not keep the entry alive that the key came in, value included.
-                self.keys.insert(Bytes::copy_from_slice(key), vec![version]);
+                self.keys.insert(Bytes::copy_from_slice(key), Versions { newest: version, older: Vec::new() });
                 self.bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
                 false
             }
         };
-        self.bytes += VERSION_BYTES;
         self.live = self.live + u64::from(!version.tombstone) - u64::from(was_live);
     }
 
     /// Forgets the oldest `count` versions of a key, which no read at or above the compacted revision sees.
     pub fn forget_oldest(&mut self, key: &[u8], count: usize) {
-        let versions = self.keys.get_mut(key).expect("only versions of the index are forgotten");
-        versions.drain(..count);
-        if versions.len() < versions.capacity() / 2 {
-            versions.shrink_to_fit();
+        let Versions { newest: _, older } = self.keys.get_mut(key).expect("only versions of the index are forgotten");
+        let forgotten = count.min(older.len());
+        older.drain(..forgotten);
+        if older.len() < older.capacity() / 2 {
+            older.shrink_to_fit();
         }
-        self.bytes -= VERSION_BYTES * count as u64;
-        if versions.is_empty() {
+        self.bytes -= OLDER_BYTES * forgotten as u64;
+        if forgotten < count {
             self.keys.remove(key);
             self.bytes -= KEY_OVERHEAD_BYTES + key.len() as u64;
         }
@@ -105,25 +183,6 @@ impl KeyIndex {
     }
 }
 
-/// Of the versions of one key the one that a read at `revision` sees.
-pub fn visible(versions: &[KeyVersion], revision: Revision) -> Option<KeyVersion> {
-    let seen = versions.partition_point(|version| version.mod_revision <= revision);
-    let newest = versions[..seen].last()?;
-    (!newest.tombstone).then_some(*newest)
-}
-
-/// Of the versions of one key those that no read at `compacted` or above sees: all up to there but the last, and the
-/// last too if it is a tombstone. Ascending, and they must be removed in this order: a tombstone that went before what
-/// it hides would bring that back.
-pub fn dead(versions: &[KeyVersion], compacted: Revision) -> &[KeyVersion] {
-    let old = &versions[..versions.partition_point(|version| version.mod_revision <= compacted)];
-    match old.split_last() {
-        Some((newest, _)) if newest.tombstone => old,
-        Some((_, rest)) => rest,
-        None => old,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,25 +195,36 @@ mod tests {
         KeyVersion { mod_revision, create_revision: 0, version: 0, tombstone: true }
     }
 
+    fn versions() -> KeyIndex {
+        let mut index = KeyIndex::default();
+        [value(2), value(4), tombstone(6), value(8)].into_iter().for_each(|version| index.push(b"k", version));
+        index
+    }
+
     #[test]
     fn a_read_sees_the_newest_version_up_to_its_revision() {
-        let versions = [value(2), value(4), tombstone(6), value(8)];
-        let seen = |revision| visible(&versions, revision).map(|version| version.mod_revision);
+        let index = versions();
+        let seen = |revision| index.at(b"k", revision).map(Visible::mod_revision);
         assert_eq!(
             [1, 2, 3, 4, 5, 6, 7, 8, 9].map(seen),
             [None, Some(2), Some(2), Some(4), Some(4), None, None, Some(8), Some(8)]
         );
+        assert_eq!(index.at(b"k", 8), Some(Visible::Newest(value(8))));
+        assert_eq!(index.at(b"k", 5), Some(Visible::Older(4)));
     }
 
     #[test]
     fn dead_is_what_no_read_at_the_compacted_revision_needs() {
-        let versions = [value(2), value(4), tombstone(6), value(8)];
-        let dead = |compacted| dead(&versions, compacted).iter().map(|v| v.mod_revision).collect::<Vec<_>>();
+        let index = versions();
+        let dead = |compacted| index.keys[&b"k"[..]].dead(compacted);
         assert!(dead(1).is_empty());
         assert!(dead(2).is_empty());
         assert_eq!(dead(5), [2]);
         assert_eq!(dead(6), [2, 4, 6]);
         assert_eq!(dead(9), [2, 4, 6]);
+        let mut gone = versions();
+        gone.push(b"k", tombstone(9));
+        assert_eq!(gone.keys[&b"k"[..]].dead(9), [2, 4, 6, 8, 9], "nothing stays of a key that is gone");
     }
 
     #[test]
@@ -165,13 +235,13 @@ mod tests {
         index.push(b"a", tombstone(4));
         assert_eq!(index.live(), 1);
         assert_eq!(index.newest(b"a"), Some(tombstone(4)));
-        assert_eq!(index.at(b"a", 3), Some(value(2)));
+        assert_eq!(index.at(b"a", 3), Some(Visible::Older(2)));
         index.forget_oldest(b"a", 1);
         assert_eq!(index.newest(b"a"), Some(tombstone(4)));
         index.forget_oldest(b"a", 1);
         assert_eq!(index.newest(b"a"), None);
         assert_eq!(index.live(), 1);
-        assert_eq!(index.bytes(), KEY_OVERHEAD_BYTES + 1 + VERSION_BYTES);
+        assert_eq!(index.bytes(), KEY_OVERHEAD_BYTES + 1);
     }
 
     #[test]

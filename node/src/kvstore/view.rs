@@ -6,7 +6,7 @@
 //! newest one it finds a newer version.
 
 use super::disk::KvDisk;
-use super::index::{self, KeyIndex, KeyVersion};
+use super::index::{KeyIndex, KeyVersion, Visible};
 use super::keys::{Head, RecordKey};
 use super::meta::Numbers;
 use crate::types::{Index, Revision};
@@ -127,8 +127,8 @@ impl View {
                 (at, published.index.at(key, at))
             };
             let Some(version) = found else { return Ok((at, None)) };
-            match self.value(key, version)? {
-                Some(value) => return Ok((at, Some(key_record(Bytes::copy_from_slice(key), value, version)))),
+            match self.record(&Bytes::copy_from_slice(key), version.mod_revision())? {
+                Some(record) => return Ok((at, Some(record))),
                 None => self.expect_compacted(at, version)?,
             }
         }
@@ -201,7 +201,7 @@ impl View {
             for (key, versions) in published.index.walk(borrowed(&from), query.end.as_deref()).take(WALK_KEYS_MAX) {
                 visited += 1;
                 last = Some(key);
-                if let Some(version) = index::visible(versions, at) {
+                if let Some(version) = versions.visible(at) {
                     selected.add(query, key, version);
                 }
             }
@@ -218,28 +218,35 @@ impl View {
         let mut answer = RangeAnswer { revision: at, records: Vec::with_capacity(keys.len()), count, more };
         let mut bytes = 0;
         for (key, version) in keys {
-            let value = if query.keys_only { Some(Bytes::new()) } else { self.value(&key, version)? };
-            let Some(value) = value else {
+            let record = match version {
+                Visible::Newest(version) if query.keys_only => Some(without_value(key, version)),
+                Visible::Newest(_) | Visible::Older(_) => self.record(&key, version.mod_revision())?,
+            };
+            let Some(mut record) = record else {
                 self.expect_compacted(at, version)?;
                 return Ok(None);
             };
-            bytes += key.len() + value.len();
+            if query.keys_only {
+                record.value = Bytes::new();
+            }
+            bytes += record.key.len() + record.value.len();
             if bytes > query.bytes_max && !answer.records.is_empty() {
                 answer.more = true;
                 break;
             }
-            answer.records.push(key_record(key, value, version));
+            answer.records.push(record);
         }
         Ok(Some(answer))
     }
 
-    /// A value from the disk; `None` when its record is not there, in whole or in part.
-    fn value(&self, key: &[u8], version: KeyVersion) -> io::Result<Option<Bytes>> {
-        let at = RecordKey::first(version.mod_revision);
+    /// A record from the disk; `None` when it is not there, in whole or in part.
+    fn record(&self, key: &Bytes, mod_revision: Revision) -> io::Result<Option<KeyRecord>> {
+        let at = RecordKey::first(mod_revision);
         let Some(first) = self.disk.get(&at.encode())? else { return Ok(None) };
-        let head = Head::decode(&first).filter(|head| head.key == key).ok_or_else(|| damaged(version))?;
-        let mut value = BytesMut::with_capacity(head.value_len);
-        value.extend_from_slice(head.part);
+        let head = Head::decode(&first).filter(|head| head.key == key).ok_or_else(|| damaged(mod_revision))?;
+        let Head { kind: _, create_revision, version, key: _, value_len, part } = head;
+        let mut value = BytesMut::with_capacity(value_len);
+        value.extend_from_slice(part);
         if head.chunks() > 1 {
             let (second, end) = (RecordKey { chunk: 1, ..at }, RecordKey { sub: at.sub + 1, ..at });
             self.disk.scan(&second.encode(), Some(&end.encode()), &mut |_, part| {
@@ -247,12 +254,14 @@ impl View {
                 true
             })?;
         }
-        Ok((value.len() == head.value_len).then(|| value.freeze()))
+        let whole = value.len() == value_len;
+        let record = KeyRecord { key: key.clone(), value: value.freeze(), create_revision, mod_revision, version };
+        Ok(whole.then_some(record))
     }
 
     /// A record that is missing though no compaction has passed the revision read is damage.
-    fn expect_compacted(&self, at: Revision, version: KeyVersion) -> io::Result<()> {
-        if self.compacted() > at { Ok(()) } else { Err(damaged(version)) }
+    fn expect_compacted(&self, at: Revision, version: Visible) -> io::Result<()> {
+        if self.compacted() > at { Ok(()) } else { Err(damaged(version.mod_revision())) }
     }
 }
 
@@ -272,13 +281,13 @@ impl Published {
 /// The keys of an answer, before their values.
 #[derive(Default)]
 struct Selected {
-    keys: Vec<(Bytes, KeyVersion)>,
+    keys: Vec<(Bytes, Visible)>,
     count: u64,
     more: bool,
 }
 
 impl Selected {
-    fn add(&mut self, query: &RangeQuery, key: &Bytes, version: KeyVersion) {
+    fn add(&mut self, query: &RangeQuery, key: &Bytes, version: Visible) {
         self.count += 1;
         if query.count_only || query.after.as_ref().is_some_and(|after| key <= after) {
             return;
@@ -291,16 +300,16 @@ impl Selected {
     }
 }
 
-fn key_record(key: Bytes, value: Bytes, version: KeyVersion) -> KeyRecord {
+fn without_value(key: Bytes, version: KeyVersion) -> KeyRecord {
     let KeyVersion { mod_revision, create_revision, version, tombstone: _ } = version;
-    KeyRecord { key, value, create_revision, mod_revision, version }
+    KeyRecord { key, value: Bytes::new(), create_revision, mod_revision, version }
 }
 
 fn borrowed(bound: &Bound<Bytes>) -> Bound<&[u8]> {
     bound.as_ref().map(|key| key.as_ref())
 }
 
-fn damaged(version: KeyVersion) -> io::Error {
-    let message = format!("the record of revision {} is missing or damaged", version.mod_revision);
+fn damaged(mod_revision: Revision) -> io::Error {
+    let message = format!("the record of revision {mod_revision} is missing or damaged");
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
