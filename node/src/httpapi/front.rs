@@ -7,7 +7,7 @@ use crate::httpapi::body::{self, BodyLimits, Budget};
 use crate::httpapi::call::{self, Call};
 use crate::httpapi::errors;
 use crate::httpapi::hosts::Hosts;
-use crate::httpapi::routes::{self, Access, KEY_PREFIX, Port, Route};
+use crate::httpapi::routes::{self, Access, Endpoint, KEY_PREFIX, Port, Route};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::token::TokenFile;
@@ -15,14 +15,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{self, HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use prometheus::{Histogram, IntCounter};
 use raftkv_api::{Code, Problem};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Instant;
+use tower::Service;
 
 /// The backend's answer to one call.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
@@ -41,6 +47,56 @@ pub struct Front {
     pub budget: Budget,
     /// Carries calls out.
     pub backend: Box<dyn Fn(Call) -> Answer + Send + Sync>,
+    /// Found once, used by every request.
+    pub meters: Meters,
+}
+
+/// What is counted of a route's requests that were answered with 200, which nearly all are.
+struct Meter {
+    requests: IntCounter,
+    seconds: Histogram,
+}
+
+/// The meters of all routes of a port; each appears with its first request.
+pub struct Meters(BTreeMap<Endpoint, OnceLock<Meter>>);
+
+impl Default for Meters {
+    fn default() -> Meters {
+        Meters(routes::table().iter().map(|route| (route.endpoint, OnceLock::new())).collect())
+    }
+}
+
+/// A port's service: calls of keys go straight to their rows, the others by axum's router.
+#[derive(Clone)]
+pub struct Entrance {
+    front: Arc<Front>,
+    router: Router,
+}
+
+impl<B> Service<http::Request<B>> for Entrance
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let is_key = self.front.port == Port::Client && request.uri().path().starts_with(KEY_PREFIX);
+        match routes::of_key(request.method()).filter(|_| is_key) {
+            Some(route) => {
+                let front = self.front.clone();
+                let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
+                Box::pin(async move { Ok(front.serve(Matched::Route(route), request).await) })
+            }
+            None => Box::pin(self.router.call(request)),
+        }
+    }
 }
 
 /// Who a request is for: a row, or the code for not being one.
@@ -51,8 +107,8 @@ enum Matched {
 }
 
 impl Front {
-    /// The router of this port.
-    pub fn into_router(self) -> Router {
+    /// The service of this port.
+    pub fn into_service(self) -> Entrance {
         let front = Arc::new(self);
         let handler = |matched: Matched| {
             let front = front.clone();
@@ -65,9 +121,10 @@ impl Front {
                 router = router.route(&pattern, on(filter, handler(Matched::Route(route))));
             }
         }
-        router
+        let router = router
             .method_not_allowed_fallback(handler(Matched::Nothing(Code::MethodNotAllowed)))
-            .fallback(handler(Matched::Nothing(Code::NotFound)))
+            .fallback(handler(Matched::Nothing(Code::NotFound)));
+        Entrance { front, router }
     }
 
     async fn serve(&self, matched: Matched, request: Request) -> Response {
@@ -125,11 +182,32 @@ impl Front {
     }
 
     fn count(&self, matched: Matched, method: &Method, status: u16, started: Instant) {
-        let (port, route) = (self.port.as_str(), matched.label());
-        let status = status.to_string();
-        self.metrics.http_requests_total.with_label_values(&[port, route, method_label(method), &status]).inc();
         let seconds = started.elapsed().as_secs_f64();
-        self.metrics.http_request_duration_seconds.with_label_values(&[port, route]).observe(seconds);
+        let meter = match matched {
+            Matched::Route(route) if status == 200 && *method == route.method => self.meters.0.get(&route.endpoint),
+            Matched::Route(_) | Matched::Nothing(_) => None,
+        };
+        let found = || self.meter(matched, method, status);
+        match meter {
+            Some(meter) => meter.get_or_init(found).count(seconds),
+            None => found().count(seconds),
+        }
+    }
+
+    fn meter(&self, matched: Matched, method: &Method, status: u16) -> Meter {
+        let (port, route) = (self.port.as_str(), matched.label());
+        let labels = [port, route, method_label(method), &status.to_string()];
+        Meter {
+            requests: self.metrics.http_requests_total.with_label_values(&labels),
+            seconds: self.metrics.http_request_duration_seconds.with_label_values(&[port, route]),
+        }
+    }
+}
+
+impl Meter {
+    fn count(&self, seconds: f64) {
+        self.requests.inc();
+        self.seconds.observe(seconds);
     }
 }
 

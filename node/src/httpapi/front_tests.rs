@@ -88,7 +88,7 @@ async fn the_token_is_checked_on_every_row_that_is_not_open() {
 #[tokio::test]
 async fn a_port_without_a_token_file_opens_no_guarded_row() {
     let (asked_front, _asked) = unrouted(Port::Admin, Budget::new(1 << 20));
-    let router = Front { token: None, ..asked_front }.into_router();
+    let router = Front { token: None, ..asked_front }.into_service();
     let bearer = format!("Bearer {TOKEN}");
     assert_eq!(code(&router, "GET", "/v1/status", &[("authorization", &bearer)]).await.0, 401);
 }
@@ -177,7 +177,7 @@ async fn answers_are_not_cached_and_head_has_no_body() {
 async fn requests_are_counted_under_bounded_labels() {
     let (front, _asked) = unrouted(Port::Client, Budget::new(1 << 20));
     let metrics = front.metrics.clone();
-    let router = front.into_router();
+    let router = front.into_service();
     for (method, target) in [("GET", "/v1/kv/a"), ("GET", "/v1/kv/b"), ("GET", "/secret"), ("BREW", "/livez")] {
         send(&router, method, target, &[]).await;
     }
@@ -259,9 +259,9 @@ async fn talk(address: std::net::SocketAddr, request: &[u8]) -> String {
 
 type Asked = Arc<Mutex<Vec<Call>>>;
 
-fn front(port: Port, budget: Budget) -> (Router, Asked) {
+fn front(port: Port, budget: Budget) -> (Entrance, Asked) {
     let (front, asked) = unrouted(port, budget);
-    (front.into_router(), asked)
+    (front.into_service(), asked)
 }
 
 fn unrouted(port: Port, budget: Budget) -> (Front, Asked) {
@@ -276,17 +276,17 @@ fn unrouted(port: Port, budget: Budget) -> (Front, Asked) {
         Box::pin(async { Ok(Response::new(Body::from("done"))) })
     });
     let hosts = Hosts::these(&["localhost"]);
-    (Front { port, hosts, token, metrics: Arc::new(Metrics::new()), budget, backend }, asked)
+    (Front { port, hosts, token, metrics: Arc::new(Metrics::new()), budget, backend, meters: Meters::default() }, asked)
 }
 
-async fn code(router: &Router, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, Option<Code>) {
+async fn code(router: &Entrance, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, Option<Code>) {
     let (status, code, _allow) = send(router, method, target, headers).await;
     (status, code)
 }
 
 /// Status, code of the problem, and `Allow`.
 async fn send(
-    router: &Router,
+    router: &Entrance,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],

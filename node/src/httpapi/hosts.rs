@@ -7,17 +7,28 @@ use axum::http::{HeaderMap, HeaderName, Uri, header};
 use raftkv_api::{Code, Problem};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 
 /// The names of this node, in lower case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hosts(BTreeSet<String>);
+#[derive(Debug, Default)]
+pub struct Hosts {
+    names: BTreeSet<String>,
+    /// The last one that was found good: nearly every request names the same.
+    last: Mutex<Option<String>>,
+}
+
+impl FromIterator<String> for Hosts {
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Hosts {
+        Hosts { names: names.into_iter().collect(), last: Mutex::default() }
+    }
+}
 
 impl Hosts {
     /// The advertised names and those that the user allows.
     pub fn of(config: &Config) -> Self {
         let urls = [&config.client_url, &config.peer_url, &config.admin_url];
         let advertised = urls.into_iter().filter_map(|url| url.parse::<Uri>().ok()?.host().map(normal));
-        Hosts(advertised.chain(config.allowed_hosts.iter().map(|host| normal(host))).collect())
+        Hosts::from_iter(advertised.chain(config.allowed_hosts.iter().map(|host| normal(host))))
     }
 
     /// Checks both headers; an absolute request target stands for `Host`.
@@ -26,10 +37,15 @@ impl Hosts {
             Some(authority) => authority.as_str(),
             None => one(headers, &header::HOST)?.ok_or_else(|| forbidden("the Host header is missing"))?,
         };
-        let authority: Authority = host.parse().map_err(|_| forbidden(&format!("Host '{host}' is malformed")))?;
-        if !self.allows(authority.host()) {
-            return Err(forbidden(&format!("Host '{host}' is not a name of this node; see --allowed-host")));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() != Some(host) {
+            let authority: Authority = host.parse().map_err(|_| forbidden(&format!("Host '{host}' is malformed")))?;
+            if !self.allows(authority.host()) {
+                return Err(forbidden(&format!("Host '{host}' is not a name of this node; see --allowed-host")));
+            }
+            *last = Some(host.to_string());
         }
+        drop(last);
         match one(headers, &header::ORIGIN)? {
             Some(origin) if !same_origin(origin, host) => {
                 Err(forbidden(&format!("Origin '{origin}' is not this node's")))
@@ -43,7 +59,7 @@ impl Hosts {
         let host = normal(host);
         let ip6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let is_ip = ip6.map_or(host.parse::<Ipv4Addr>().is_ok(), |ip| ip.parse::<Ipv6Addr>().is_ok());
-        is_ip || host == "localhost" || self.0.contains(&host)
+        is_ip || host == "localhost" || self.names.contains(&host)
     }
 }
 
@@ -75,7 +91,7 @@ fn forbidden(detail: &str) -> Problem {
 impl Hosts {
     /// Exactly these.
     pub fn these(hosts: &[&str]) -> Self {
-        Hosts(hosts.iter().map(|host| normal(host)).collect())
+        Hosts::from_iter(hosts.iter().map(|host| normal(host)))
     }
 }
 

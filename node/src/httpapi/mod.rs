@@ -35,13 +35,12 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::token::TokenFile;
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use body::Budget;
 use call::Call;
-use front::Front;
+use front::{Entrance, Front, Meters};
 use hosts::Hosts;
 use raftkv_api::Problem;
 use routes::Port;
@@ -63,12 +62,12 @@ impl Default for Bounds {
 }
 
 /// The app of the client port, for one of the threads that serve it.
-pub fn client_app(node: Node, metrics: Arc<Metrics>, bounds: Bounds) -> Router {
+pub fn client_app(node: Node, metrics: Arc<Metrics>, bounds: Bounds) -> Entrance {
     app(Port::Client, node, metrics, bounds, None)
 }
 
 /// The app of the admin port.
-pub fn admin_app(node: Node, metrics: Arc<Metrics>, token: Arc<TokenFile>) -> Router {
+pub fn admin_app(node: Node, metrics: Arc<Metrics>, token: Arc<TokenFile>) -> Entrance {
     app(Port::Admin, node, metrics, Bounds::default(), Some(token))
 }
 
@@ -81,7 +80,7 @@ pub struct App {
     scans: Arc<Semaphore>,
 }
 
-fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Option<Arc<TokenFile>>) -> Router {
+fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Option<Arc<TokenFile>>) -> Entrance {
     let hosts = Hosts::of(node.config());
     let Bounds { budget, scans } = bounds;
     let app = App { node, metrics: metrics.clone(), budget: budget.clone(), scans };
@@ -89,7 +88,7 @@ fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Opt
         let app = app.clone();
         Box::pin(async move { carry_out(&app, call).await })
     });
-    Front { port, hosts, token, metrics, budget, backend }.into_router()
+    Front { port, hosts, token, metrics, budget, backend, meters: Meters::default() }.into_service()
 }
 
 async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {

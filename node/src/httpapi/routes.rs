@@ -192,6 +192,12 @@ pub fn table() -> &'static [Route] {
     &TABLE
 }
 
+/// The row of a call of one key by this method.
+pub fn of_key(method: &Method) -> Option<&'static Route> {
+    let is_key = |route: &&Route| matches!(route.endpoint, Endpoint::Get | Endpoint::Put | Endpoint::Delete);
+    TABLE.iter().filter(is_key).find(|route| route.method == *method)
+}
+
 static TABLE: [Route; 17] = [
     Route {
         ports: CLIENT,

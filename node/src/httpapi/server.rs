@@ -8,12 +8,11 @@
 
 use crate::limits;
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use std::convert::Infallible;
 use std::error::Error;
@@ -81,7 +80,7 @@ pub async fn serve<S, B>(
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let places = Arc::new(Semaphore::new(limits.connections_max));
@@ -153,7 +152,7 @@ async fn connection<S, B>(stream: TcpStream, limits: ServerLimits, service: S, m
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     // Small answers must not wait for the client's delayed ACK. Without it the connection still works.
@@ -163,12 +162,11 @@ where
     let service = service_fn(move |request| {
         watched.enter(Phase::Answer);
         let (answer, deadline) = (service.clone().oneshot(request), watched.clone());
-        async move { answer.await.map(|response| response.map(|body| WatchedBody::new(body, deadline))) }
+        async move { answer.await.map(|response| response.map(|body| WatchedBody { body, deadline })) }
     });
-    // hyper counts the wait for the next request as part of the head, so its own timeout is the idle one.
+    // Without a timer hyper has no timeouts of its own: ours look at every phase, and hyper's would cost each request
+    // one that never fires.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle)
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.head_bytes_max.max(8 * 1024)) // hyper's own lower bound
         .serve_connection(TokioIo::new(WatchedStream { stream, deadline: deadline.clone() }), service);
@@ -293,35 +291,22 @@ impl AsyncWrite for WatchedStream {
 }
 
 /// Tells the deadline when hyper is done with an answer.
-struct WatchedBody {
-    body: UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>,
+struct WatchedBody<B> {
+    body: B,
     deadline: Deadline,
 }
 
-impl WatchedBody {
-    fn new<B>(body: B, deadline: Deadline) -> Self
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
-        WatchedBody {
-            body: http_body_util::BodyExt::boxed_unsync(http_body_util::BodyExt::map_err(body, Into::into)),
-            deadline,
-        }
-    }
-}
-
-impl Drop for WatchedBody {
+impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.deadline.enter(Phase::Idle);
     }
 }
 
-impl Body for WatchedBody {
+impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
