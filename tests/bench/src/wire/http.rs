@@ -1,52 +1,104 @@
-//! raftkv's HTTP API.
+//! raftkv's HTTP API over one connection: as little client as it takes, like that of gRPC beside it.
 
-use anyhow::{Result, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Buf, Bytes, BytesMut};
+use httparse::Status;
+use std::io::Write;
 use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// Headers that an answer may have.
+const HEADERS_MAX: usize = 16;
+/// Read at once: more than an answer has.
+const READ_BYTES: usize = 2048;
 
 /// A client with a connection of its own.
 #[derive(Debug)]
 pub struct Client {
     authority: String,
-    sender: http1::SendRequest<Full<Bytes>>,
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: BytesMut,
+}
+
+/// The head of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    /// Bytes of the head itself.
+    bytes: usize,
+    /// Bytes of the body behind it.
+    body_bytes: usize,
 }
 
 impl Client {
-    /// Connects; the connection ends with the runtime.
+    /// Connects.
     pub async fn connect(node: SocketAddr) -> Result<Client> {
         let stream = TcpStream::connect(node).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Client { authority: node.to_string(), sender })
+        Ok(Client { authority: node.to_string(), stream, request: Vec::new(), answer: BytesMut::new() })
     }
 
     /// `PUT /v1/kv/KEY`.
     pub async fn put(&mut self, key: &str, value: Bytes) -> Result<()> {
-        self.exchange(Method::PUT, key, value).await.map(drop)
+        self.exchange("PUT", key, Some(&value)).await.map(drop)
     }
 
     /// `GET /v1/kv/KEY`, which is linearizable.
     pub async fn get(&mut self, key: &str) -> Result<usize> {
-        Ok(self.exchange(Method::GET, key, Bytes::new()).await?.len())
+        self.exchange("GET", key, None).await
     }
 
-    async fn exchange(&mut self, method: Method, key: &str, body: Bytes) -> Result<Bytes> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/v1/kv/{key}"))
-            .header(header::HOST, &self.authority)
-            .body(Full::new(body))?;
-        self.sender.ready().await?;
-        let answer = self.sender.send_request(request).await?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
-        Ok(body)
+    /// One request and its answer, whose body has so many bytes.
+    async fn exchange(&mut self, method: &str, key: &str, body: Option<&[u8]>) -> Result<usize> {
+        self.request.clear();
+        write!(self.request, "{method} /v1/kv/{key} HTTP/1.1\r\nhost: {}\r\n", self.authority)?;
+        if let Some(body) = body {
+            write!(self.request, "content-length: {}\r\n\r\n", body.len())?;
+            self.request.extend_from_slice(body);
+        } else {
+            self.request.extend_from_slice(b"\r\n");
+        }
+        self.stream.write_all(&self.request).await?;
+        loop {
+            self.answer.reserve(READ_BYTES);
+            ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server closed the connection");
+            let Some(head) = head(&self.answer)? else { continue };
+            if self.answer.len() < head.bytes + head.body_bytes {
+                continue;
+            }
+            let body = &self.answer[head.bytes..head.bytes + head.body_bytes];
+            ensure!(head.status == 200, "{}: {}", head.status, String::from_utf8_lossy(body));
+            self.answer.advance(head.bytes + head.body_bytes);
+            ensure!(self.answer.is_empty(), "{} bytes behind the answer", self.answer.len());
+            return Ok(head.body_bytes);
+        }
+    }
+}
+
+/// `None`: it is not whole yet.
+fn head(answer: &[u8]) -> Result<Option<Head>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let Status::Complete(bytes) = response.parse(answer)? else { return Ok(None) };
+    let status = response.code.context("an answer without a status")?;
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let Some(length) = length else { bail!("an answer without a length") };
+    Ok(Some(Head { status, bytes, body_bytes: std::str::from_utf8(length.value)?.parse()? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_found_when_it_is_whole() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        for end in 0..answer.len() - 2 {
+            assert_eq!(head(&answer[..end]).unwrap(), None, "{end}");
+        }
+        assert_eq!(head(answer).unwrap(), Some(Head { status: 200, bytes: answer.len() - 2, body_bytes: 2 }));
+        assert!(head(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "a body without a length has no end here");
     }
 }
