@@ -153,8 +153,8 @@ pub const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 pub const WRITE_BEHIND_BYTES: usize = 128 * 1024;
 /// Bytes at which they do not wait for a pause.
 pub const WRITE_BEHIND_BYTES_MAX: usize = 1024 * 1024;
-/// How long they wait when few come.
-pub const WRITE_BEHIND_MS: u64 = 50;
+/// Batches that wait, when they are small.
+pub const WRITE_BEHIND_BATCHES: usize = 256;
 /// Default of `--quota`: 8 GiB.
 pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 /// Free space under which puts are refused: at least 256 MiB ...

@@ -11,7 +11,7 @@
 
 use crate::kvstore::{KvDisk, KvHome};
 use crate::limits::{SLED_CACHE_BYTES, SLED_OPEN_TIMEOUT_MS};
-use crate::write_behind::WriteBehind;
+use crate::write_behind::{Gathers, WriteBehind};
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,7 +59,7 @@ impl KvHome for SledHome {
             move || drop(opened_tx.send(open_db(&path)))
         })?;
         match opened.recv_timeout(self.open_timeout) {
-            Ok(db) => Ok(Arc::new(WriteBehind::new(SledDisk { db: db?, dir: path }))),
+            Ok(db) => Ok(Arc::new(WriteBehind::new(SledDisk { db: db?, dir: path }, Gathers::default()))),
             Err(RecvTimeoutError::Timeout) => {
                 let message = format!("{name} did not open within {} s", self.open_timeout.as_secs());
                 Err(io::Error::new(io::ErrorKind::TimedOut, message))

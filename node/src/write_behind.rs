@@ -1,9 +1,9 @@
 //! A kv db's batches, gathered in memory and written a few at a time: sled pays for each batch, not for its bytes.
 //!
-//! Enters: the batches of apply. Leaves: one batch in their place, atomic as each of them was, when they come to
-//! [`limits::WRITE_BEHIND_BYTES`] or the first of them is [`limits::WRITE_BEHIND_MS`] old. Readers see every batch at once.
-//! A crash loses the last batches, whole ones only, which is what [`KvDisk`] allows and what the log makes good
-//! (design section 5). It must never write a part of what it holds: what is under [`STATE_KEY`] belongs to all of it.
+//! Enters: the batches of apply. Leaves: one batch in their place, atomic as each of them was, when they are enough, or
+//! when nothing more comes. Readers see every batch at once. A crash loses the last batches, whole ones only, which is
+//! what [`KvDisk`] allows and what the log makes good (design section 5). It must never write a part of what it holds:
+//! what is under [`STATE_KEY`] belongs to all of it.
 //!
 //! [`STATE_KEY`]: crate::kvstore::keys::STATE_KEY
 
@@ -13,14 +13,32 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
 
 /// A key and what became of it; `None` is removed.
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// How much is gathered.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathers {
+    /// Bytes of keys and values.
+    pub bytes: usize,
+    /// Batches.
+    pub batches: usize,
+    /// Bytes at which the batch at hand waits for the db.
+    pub bytes_max: usize,
+}
+
+impl Default for Gathers {
+    fn default() -> Gathers {
+        let (bytes, bytes_max) = (limits::WRITE_BEHIND_BYTES, limits::WRITE_BEHIND_BYTES_MAX);
+        Gathers { bytes, batches: limits::WRITE_BEHIND_BATCHES, bytes_max }
+    }
+}
+
 /// The gathered batches in front of the db that they go to.
 pub struct WriteBehind<D: KvDisk> {
     disk: D,
+    gathers: Gathers,
     behind: RwLock<Behind>,
     /// One writes at a time.
     writing: Mutex<()>,
@@ -30,10 +48,10 @@ pub struct WriteBehind<D: KvDisk> {
 struct Behind {
     /// Not given to the db yet.
     gathered: Writes,
-    /// Keys and values in it.
+    /// Bytes of keys and values that came.
     bytes: usize,
-    /// When its first batch came.
-    since: Option<Instant>,
+    /// Batches that came.
+    batches: usize,
     /// Given to the db, which may not have all of it yet.
     leaving: Arc<Writes>,
 }
@@ -45,16 +63,15 @@ impl Behind {
     }
 
     /// Due at the next flush, which has nobody waiting behind it.
-    fn is_due(&self) -> bool {
-        let old = |since: Instant| since.elapsed() >= Duration::from_millis(limits::WRITE_BEHIND_MS);
-        self.bytes >= limits::WRITE_BEHIND_BYTES || self.since.is_some_and(old)
+    fn is_due(&self, gathers: &Gathers) -> bool {
+        self.bytes >= gathers.bytes || self.batches >= gathers.batches
     }
 }
 
 impl<D: KvDisk> WriteBehind<D> {
     /// Nothing is gathered yet.
-    pub fn new(disk: D) -> WriteBehind<D> {
-        WriteBehind { disk, behind: RwLock::default(), writing: Mutex::new(()) }
+    pub fn new(disk: D, gathers: Gathers) -> WriteBehind<D> {
+        WriteBehind { disk, gathers, behind: RwLock::default(), writing: Mutex::new(()) }
     }
 
     fn behind(&self) -> RwLockReadGuard<'_, Behind> {
@@ -69,9 +86,8 @@ impl<D: KvDisk> WriteBehind<D> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes all that is gathered. After an error it is lost here and the db is not to be trusted: the store takes no
-    /// further write and is opened anew.
-    fn write_out(&self) -> io::Result<()> {
+    /// After an error readers see it still, but the store takes no further write until the db was opened anew.
+    fn write_gathered(&self) -> io::Result<()> {
         let _one = self.one_writer();
         let leaving = {
             let mut behind = self.behind_mut();
@@ -79,7 +95,7 @@ impl<D: KvDisk> WriteBehind<D> {
                 return Ok(());
             }
             behind.leaving = Arc::new(std::mem::take(&mut behind.gathered));
-            (behind.bytes, behind.since) = (0, None);
+            (behind.bytes, behind.batches) = (0, 0);
             behind.leaving.clone()
         };
         let batch = leaving.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -125,24 +141,27 @@ impl<D: KvDisk> KvDisk for WriteBehind<D> {
 
     fn apply_batch(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> io::Result<()> {
         let mut behind = self.behind_mut();
-        behind.since.get_or_insert_with(Instant::now);
+        behind.batches += 1;
         for (key, value) in batch {
             behind.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
             behind.gathered.insert(key, value);
         }
-        let full = behind.bytes >= limits::WRITE_BEHIND_BYTES_MAX;
+        let full = behind.bytes >= self.gathers.bytes_max;
         drop(behind);
-        if full { self.write_out() } else { Ok(()) }
+        if full { self.write_gathered() } else { Ok(()) }
     }
 
-    /// Called after each batch and while there is none: writes what is due.
     fn flush(&self) -> io::Result<()> {
-        let due = self.behind().is_due();
-        if due { self.write_out() } else { Ok(()) }
+        let due = self.behind().is_due(&self.gathers);
+        if due { self.write_gathered() } else { Ok(()) }
+    }
+
+    fn idle(&self) -> io::Result<()> {
+        self.write_gathered()
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.write_out()?;
+        self.write_gathered()?;
         self.disk.sync()
     }
 
@@ -166,7 +185,7 @@ impl Behind {
 impl<D: KvDisk> Drop for WriteBehind<D> {
     fn drop(&mut self) {
         // Spares the next opening some replay; what cannot be written is in the log.
-        if let Err(error) = self.write_out() {
+        if let Err(error) = self.write_gathered() {
             tracing::debug!(%error, "the last batches stay in the log only");
         }
     }
@@ -243,7 +262,7 @@ mod tests {
         fn it_reads_as_if_every_batch_were_written_at_once(
             steps in steps(), start in 0..13u8, end in proptest::option::of(0..13u8), most in 1..14usize,
         ) {
-            let (plain, behind) = (Arc::new(Memory::default()), WriteBehind::new(Arc::new(Memory::default())));
+            let (plain, behind) = (Arc::new(Memory::default()), WriteBehind::new(Arc::new(Memory::default()), Gathers::default()));
             for step in steps {
                 match step {
                     Step::Batch(batch) => {
@@ -251,7 +270,7 @@ mod tests {
                         plain.apply_batch(batch()).unwrap();
                         behind.apply_batch(batch()).unwrap();
                     }
-                    Step::WriteOut => behind.write_out().unwrap(),
+                    Step::WriteOut => behind.idle().unwrap(),
                 }
                 for key in 0..12u8 {
                     prop_assert_eq!(plain.get(&[key]).unwrap(), behind.get(&[key]).unwrap());
@@ -268,7 +287,7 @@ mod tests {
     #[test]
     fn batches_reach_the_db_as_one_when_they_are_enough() {
         let memory = Arc::new(Memory::default());
-        let behind = WriteBehind::new(memory.clone());
+        let behind = WriteBehind::new(memory.clone(), Gathers::default());
         let value = vec![7; limits::WRITE_BEHIND_BYTES / 4];
         for key in 0..4u8 {
             assert_eq!(*memory.batches.lock().unwrap(), 0, "before batch {key}");
@@ -281,7 +300,7 @@ mod tests {
     #[test]
     fn what_is_gathered_is_written_by_a_sync_and_at_the_end() {
         let memory = Arc::new(Memory::default());
-        let behind = WriteBehind::new(memory.clone());
+        let behind = WriteBehind::new(memory.clone(), Gathers::default());
         behind.apply_batch(vec![(b"a".to_vec(), Some(b"1".to_vec()))]).unwrap();
         behind.sync().unwrap();
         assert_eq!(memory.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));

@@ -14,8 +14,13 @@ pub trait KvDisk: Send + Sync {
     fn scan(&self, start: &[u8], end: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()>;
     /// Writes (`Some`) and removes (`None`), all or nothing, also across a crash.
     fn apply_batch(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> io::Result<()>;
-    /// Hands buffered writes to the operating system.
+    /// Hands buffered writes to the operating system; called after each batch, before the next one. An implementation
+    /// may put that off while batches come.
     fn flush(&self) -> io::Result<()>;
+    /// Called when no batch comes: nothing is put off any more.
+    fn idle(&self) -> io::Result<()> {
+        self.flush()
+    }
     /// Makes all of it durable, as far as the implementation can: once, at the end of an installation (rule N14, step 4).
     fn sync(&self) -> io::Result<()> {
         self.flush()

@@ -75,6 +75,12 @@ impl Store {
         self.note(flushed)
     }
 
+    /// While there is nothing to apply.
+    pub fn idle(&mut self) -> Result<(), StoreError> {
+        let written = self.disk.idle();
+        self.note(written)
+    }
+
     pub(super) fn disk(&self) -> &Arc<dyn KvDisk> {
         &self.disk
     }

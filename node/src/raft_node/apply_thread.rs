@@ -201,7 +201,7 @@ impl ApplyThread {
 
     fn idle(&mut self) -> Result<bool, StoreError> {
         if let Some(store) = &mut self.store {
-            store.flush()?;
+            store.idle()?;
         }
         self.compact()
     }

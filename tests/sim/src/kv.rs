@@ -5,6 +5,7 @@
 //! be gone. The design says that none of this may lose an acknowledged write; the simulator is there to try.
 
 use raftkv_node::kvstore::{KvDisk, KvHome};
+use raftkv_node::write_behind::{Gathers, WriteBehind};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Bound;
@@ -13,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Batches that a crash can take back; older ones go only with the whole db.
 const UNDO_BATCHES_MAX: usize = 512;
+/// Small, so that a run sees all of it.
+const GATHERS: Gathers = Gathers { bytes: 2048, batches: 8, bytes_max: 8192 };
 /// Name of the one db that is kept though it could not be trusted.
 const ASIDE: &str = "kv-aside";
 
@@ -107,7 +110,8 @@ fn lock(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
 impl KvHome for MemHome {
     fn open(&self, name: &str) -> io::Result<Arc<dyn KvDisk>> {
         let db = self.dbs().entry(name.to_string()).or_default().clone();
-        Ok(Arc::new(MemKv { db, run: self.run.clone(), opened_in: self.run.load(Ordering::Relaxed) }))
+        let kv = MemKv { db, run: self.run.clone(), opened_in: self.run.load(Ordering::Relaxed) };
+        Ok(Arc::new(WriteBehind::new(kv, GATHERS)))
     }
 
     fn set_aside(&self, name: &str) -> io::Result<()> {
