@@ -1,7 +1,7 @@
 //! Several nodes in one temporary directory, with one token.
 
 use crate::wait::{eventually, holds};
-use crate::{Export, Node, answers};
+use crate::{Export, Network, Node, answers};
 use anyhow::{Context, Result, bail, ensure};
 use raftkv_api::{NodeState, Status};
 use std::fs;
@@ -15,6 +15,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Flags of `serve` that every further node gets.
     pub flags: Vec<String>,
+    /// What lies between them.
+    pub network: Network,
     dir: TempDir,
     finished: bool,
 }
@@ -25,7 +27,7 @@ impl Cluster {
         let dir = TempDir::with_prefix("raftkv-test-")?;
         let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(dir.path().join("token"), format!("{token}\n"))?;
-        Ok(Cluster { nodes: Vec::new(), flags: Vec::new(), dir, finished: false })
+        Ok(Cluster { nodes: Vec::new(), flags: Vec::new(), network: Network::Loopback, dir, finished: false })
     }
 
     /// A cluster of `size` voters that all serve.
@@ -35,7 +37,13 @@ impl Cluster {
 
     /// The same, with further flags for each node.
     pub fn start_with(size: usize, flags: &[&str]) -> Result<Cluster> {
+        Cluster::start_on(Network::Loopback, size, flags)
+    }
+
+    /// The same, with this between them: members are numbered as the nodes are.
+    pub fn start_on(network: Network, size: usize, flags: &[&str]) -> Result<Cluster> {
         let mut cluster = Cluster::empty()?;
+        cluster.network = network;
         cluster.flags = flags.iter().map(|flag| flag.to_string()).collect();
         for _ in 0..size {
             cluster.start_node()?;
@@ -67,6 +75,7 @@ impl Cluster {
     /// Makes one more node and starts it: it is Blank.
     pub fn start_node(&mut self) -> Result<usize> {
         let node = self.new_node();
+        self.network.place(&mut self.nodes[node], node)?;
         self.nodes[node].start()?;
         Ok(node)
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   a test ── Cluster ── Node ── Request        one HTTP exchange, recorded in `answers`
 //!      │         │         └──── Child          `raftkv serve`, its log in a file
-//!      │         └── Export                     every key of one node, over HTTP
+//!      │         ├── Export                     every key of one node, over HTTP
+//!      │         └── Network ── Partition       what lies between the nodes, and how it is cut
 //!      ├──── Writer ── Written ── verify        what was acknowledged, against every node
 //!      └──── history::Clients ── check          calls and answers, against a linearizability checker
 //! ```
@@ -19,13 +20,17 @@ mod export;
 pub mod history;
 pub mod http;
 mod membership;
+pub mod namespaces;
+mod network;
 mod node;
 mod ports;
+pub mod relay;
 pub mod wait;
 mod writer;
 
 pub use cluster::Cluster;
 pub use export::{Entry, Export};
+pub use network::{Network, Partition};
 pub use node::Node;
 pub use ports::{Ports, free_base_for_dev};
 pub use rustix::process::Signal;

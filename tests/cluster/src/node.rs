@@ -32,6 +32,12 @@ pub struct Node {
     pub token_file: PathBuf,
     /// Further flags of `serve`.
     pub flags: Vec<String>,
+    /// The address that it listens on.
+    pub host: String,
+    /// What its command begins with, to run where `host` is.
+    pub through: Vec<String>,
+    /// The port of loopback at which the others reach its peer port, if not directly.
+    pub relay: Option<u16>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -49,6 +55,9 @@ impl Node {
             data_dir: root.join(name),
             token_file: token_file.into(),
             flags: vec![format!("--segment-bytes={SEGMENT_BYTES}")],
+            host: "127.0.0.1".into(),
+            through: Vec::new(),
+            relay: None,
             log: root.join(format!("{name}.log")),
             child: None,
         }
@@ -56,22 +65,32 @@ impl Node {
 
     /// `http://` and the client port.
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.client)
+        format!("http://{}:{}", self.host, self.ports.client)
     }
 
-    /// `http://` and the peer port.
+    /// `http://` and the peer port, as the others reach it.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.peer)
+        match self.relay {
+            None => format!("http://{}:{}", self.host, self.ports.peer),
+            Some(port) => format!("http://127.0.0.1:{port}"),
+        }
     }
 
     /// `http://` and the admin port.
     pub fn admin_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.admin)
+        format!("http://{}:{}", self.host, self.ports.admin)
     }
 
     /// The command that runs it, with its log as standard error.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::raftkv());
+        let mut command = match self.through.split_first() {
+            None => Command::new(binaries::raftkv()),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binaries::raftkv());
+                command
+            }
+        };
         self.configure(&mut command)?;
         Ok(command)
     }
@@ -92,9 +111,10 @@ impl Node {
             .arg(&self.data_dir)
             .arg("--token-file")
             .arg(&self.token_file)
-            .arg(format!("--listen-client=127.0.0.1:{}", self.ports.client))
-            .arg(format!("--listen-peer=127.0.0.1:{}", self.ports.peer))
-            .arg(format!("--listen-admin=127.0.0.1:{}", self.ports.admin))
+            .arg(format!("--listen-client={}:{}", self.host, self.ports.client))
+            .arg(format!("--listen-peer={}:{}", self.host, self.ports.peer))
+            .arg(format!("--listen-admin={}:{}", self.host, self.ports.admin))
+            .arg(format!("--peer-url={}", self.peer_url()))
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

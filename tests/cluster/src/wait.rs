@@ -31,6 +31,14 @@ pub fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Result<()> 
     if condition { Ok(()) } else { Err(anyhow!(otherwise())) }
 }
 
+/// Time in which clients do what they do: the length of something, and not a wait for anything to have happened.
+pub fn pass(time: Duration) {
+    let begun = Instant::now();
+    while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
 /// The pause between two questions; never a wait for something to have happened.
 pub(crate) fn pause() {
     std::thread::park_timeout(ASK_EVERY);

@@ -1,23 +1,32 @@
 //! Histories of eight clients on few keys, each with one fault in the middle, checked for linearizability by Porcupine. The
 //! shape is that of etcd's robustness tests: clusters of one, three and five, short timeouts, a fault, and then it must go on.
+//!
+//! `make histories N=600` runs ten times as many, with longer pauses among them.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_cluster_tests::history::{Clients, check};
-use raftkv_cluster_tests::wait::{eventually, holds};
-use raftkv_cluster_tests::{Cluster, Signal};
+use raftkv_cluster_tests::relay::Relays;
+use raftkv_cluster_tests::wait::pass;
+use raftkv_cluster_tests::{Cluster, Network, Partition, Signal};
 use rand::Rng;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Histories of each cluster: 60 in all.
-const HISTORIES: [(usize, usize); 3] = [(1, 12), (3, 32), (5, 16)];
+const HISTORIES: [(usize, usize); 3] = [(1, 10), (3, 32), (5, 18)];
+/// As many histories instead.
+const COUNT_VARIABLE: &str = "RAFTKV_HISTORIES";
 /// Snapshots are cut all the time, so that whoever was away is fed one.
 const SNAPSHOT_OFTEN: &str = "--snapshot-log-bytes=64KiB";
-/// Writes after the fault, before the history ends.
-const AFTER: Duration = Duration::from_millis(1500);
-/// How long a node is paused.
-const PAUSE_MS: Range<u64> = 100..3000;
+/// Writes before the fault, and after it until the history ends.
+const BEFORE: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(1200);
+/// How long a node is paused: in turn; the last one is for a night.
+const PAUSES_MS: [u64; 4] = [100, 1000, 3000, 10_000];
+/// How long the network is cut.
+const CUT_MS: Range<u64> = 300..1500;
 
 /// What happens in the middle of a history.
 #[derive(Clone, Copy, Debug)]
@@ -30,18 +39,43 @@ enum Fault {
     PauseFollower,
     Transfer,
     StopLeader,
+    Cut(Partition),
 }
 
-const FAULTS: [Fault; 8] = [
+/// For a node alone there is no other one.
+const FAULTS_OF_ONE: [Fault; 4] = [Fault::KillLeader, Fault::PauseLeader, Fault::StopLeader, Fault::None];
+const FAULTS: [Fault; 16] = [
+    Fault::Cut(Partition::Leader),
     Fault::KillLeader,
     Fault::PauseLeader,
+    Fault::Cut(Partition::LeaderUnheard),
     Fault::KillAll,
-    Fault::KillFollower,
-    Fault::StopLeader,
-    Fault::Transfer,
+    Fault::Cut(Partition::Follower),
     Fault::PauseFollower,
-    Fault::None,
+    Fault::Cut(Partition::Flapping),
+    Fault::Transfer,
+    Fault::Cut(Partition::Minority),
+    Fault::KillFollower,
+    Fault::Cut(Partition::LeaderDeaf),
+    Fault::PauseLeader,
+    Fault::Cut(Partition::OneLink),
+    Fault::StopLeader,
+    Fault::Cut(Partition::FollowerUnheard),
 ];
+
+impl Fault {
+    /// Its name in the table.
+    fn class(self) -> &'static str {
+        match self {
+            Fault::None => "undisturbed",
+            Fault::KillLeader | Fault::KillFollower | Fault::KillAll => "kills",
+            Fault::PauseLeader | Fault::PauseFollower => "pauses",
+            Fault::Transfer => "transfers",
+            Fault::StopLeader => "stops",
+            Fault::Cut(_) => "partitions",
+        }
+    }
+}
 
 #[test]
 fn of_one() -> Result<()> {
@@ -59,29 +93,37 @@ fn of_five() -> Result<()> {
 }
 
 fn histories((nodes, count): (usize, usize)) -> Result<()> {
-    let mut cluster = Cluster::start_with(nodes, &[SNAPSHOT_OFTEN])?;
+    let wanted: Option<usize> = std::env::var(COUNT_VARIABLE).ok().map(|count| count.parse()).transpose()?;
+    let pauses = if wanted.is_some() { &PAUSES_MS[..] } else { &PAUSES_MS[..3] };
+    let count = wanted.map_or(count, |wanted| (count * wanted).div_ceil(60));
+    let mut cluster = Cluster::start_on(Network::Relays(Relays::default()), nodes, &[SNAPSHOT_OFTEN])?;
     let begun = Instant::now();
     let mut files: Vec<PathBuf> = Vec::new();
+    let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
     let mut operations = 0;
     for nth in 0..count {
-        let fault = FAULTS[nth % FAULTS.len()];
-        let file = cluster.dir().join(format!("history-{nth}-{fault:?}.jsonl"));
+        let fault = if nodes == 1 { FAULTS_OF_ONE[nth % FAULTS_OF_ONE.len()] } else { FAULTS[nth % FAULTS.len()] };
+        let pause = Duration::from_millis(pauses[nth % pauses.len()]);
+        let file = cluster.dir().join(format!("history-{nth}.jsonl"));
         let clients = Clients::start(&format!("h{nth}"), 5 + nth % 6, &cluster.client_urls());
-        wait(AFTER / 3);
-        let struck = strike(&mut cluster, fault).with_context(|| format!("{nodes} nodes, history {nth}, {fault:?}"));
-        wait(AFTER);
+        pass(BEFORE);
+        let struck = strike(&mut cluster, fault, pause);
+        pass(AFTER);
         operations += clients.stop(&file)?;
-        struck?;
+        struck.with_context(|| format!("{nodes} nodes, history {nth}, {fault:?}"))?;
+        *classes.entry(fault.class()).or_default() += 1;
         files.push(file);
     }
     ensure!(operations > 100 * count, "{operations} operations in {count} histories are too few to show anything");
     println!("{nodes} nodes: {}, in {} s", check(&files)?.trim(), begun.elapsed().as_secs());
+    let classes: Vec<_> = classes.iter().map(|(class, count)| format!("{class}={count}")).collect();
+    println!("TABLE histories: nodes={nodes} n={count} ops={operations} {} not_linearizable=0", classes.join(" "));
     cluster.agree()?;
     cluster.finish()
 }
 
 /// Does it and puts it right; returns when the cluster serves again.
-fn strike(cluster: &mut Cluster, fault: Fault) -> Result<()> {
+fn strike(cluster: &mut Cluster, fault: Fault, pause_for: Duration) -> Result<()> {
     let leader = cluster.leader()?;
     let follower = (leader + 1) % cluster.nodes.len();
     match fault {
@@ -89,14 +131,17 @@ fn strike(cluster: &mut Cluster, fault: Fault) -> Result<()> {
         Fault::KillLeader => restart(cluster, &[leader])?,
         Fault::KillFollower => restart(cluster, &[follower])?,
         Fault::KillAll => restart(cluster, &(0..cluster.nodes.len()).collect::<Vec<_>>())?,
-        Fault::PauseLeader => pause(cluster, leader)?,
-        Fault::PauseFollower => pause(cluster, follower)?,
-        Fault::Transfer if cluster.nodes.len() > 1 => cluster.lead_elsewhere(leader)?,
-        Fault::Transfer => {}
+        Fault::PauseLeader => pause(cluster, leader, pause_for)?,
+        Fault::PauseFollower => pause(cluster, follower, pause_for)?,
+        Fault::Transfer => cluster.lead_elsewhere(leader)?,
         Fault::StopLeader => {
             cluster.nodes[leader].signal(Signal::TERM)?;
             cluster.nodes[leader].wait_for_end(Duration::from_secs(15))?;
             cluster.nodes[leader].start()?;
+        }
+        Fault::Cut(partition) => {
+            let lasts = Duration::from_millis(rand::rng().random_range(CUT_MS));
+            partition.strike(cluster, lasts)?;
         }
     }
     cluster.nodes.iter().try_for_each(|node| node.wait_serving())
@@ -107,15 +152,8 @@ fn restart(cluster: &mut Cluster, nodes: &[usize]) -> Result<()> {
     nodes.iter().try_for_each(|node| cluster.nodes[*node].start())
 }
 
-fn pause(cluster: &Cluster, node: usize) -> Result<()> {
+fn pause(cluster: &Cluster, node: usize, time: Duration) -> Result<()> {
     cluster.nodes[node].pause()?;
-    wait(Duration::from_millis(rand::rng().random_range(PAUSE_MS)));
+    pass(time);
     cluster.nodes[node].resume()
-}
-
-/// Time in which clients do what they do: it is the length of a history, and not a wait for anything.
-fn wait(time: Duration) {
-    let begun = Instant::now();
-    // An error says that the time is not over yet.
-    drop(eventually("time has passed", || holds(begun.elapsed() >= time, || "not yet".into())));
 }
