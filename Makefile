@@ -61,7 +61,13 @@ mutants: ## Run the simulation with each deliberate bug; one that is not found i
 cluster: bins ## Run the tests with real processes
 	$(call phase,cluster: real processes)
 	cd tests/cluster/porcupine && go test .
-	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests
+	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests -- --show-output
+
+.PHONY: histories
+histories: bins ## Check more histories than `make cluster` does, with pauses up to 10 s: N=600 for a night
+	$(call phase,histories: $(or $(N),600) of them)
+	RAFTKV_HISTORIES=$(or $(N),600) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" \
+	  $(CARGO) test --locked -p raftkv-cluster-tests --test linearizable -- --nocapture
 
 .PHONY: chart
 chart: e2e-tools ## Run the tests of the Helm chart: what helm renders
