@@ -25,6 +25,7 @@ mod network;
 mod node;
 mod ports;
 pub mod relay;
+pub mod strace;
 pub mod wait;
 mod writer;
 
