@@ -69,6 +69,13 @@ histories: bins ## Check more histories than `make cluster` does, with pauses up
 	RAFTKV_HISTORIES=$(or $(N),600) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" \
 	  $(CARGO) test --locked -p raftkv-cluster-tests --test linearizable -- --nocapture
 
+.PHONY: oracle
+oracle: ## Replay all acknowledged writes of a long run under faults, with release binaries: OPS=1000000 for a night
+	$(call phase,oracle: $(or $(OPS),1000000) writes)
+	$(CARGO) build --locked --release -p raftkv-node --bins
+	RAFTKV_ORACLE_OPS=$(or $(OPS),1000000) RAFTKV_BIN_DIR="$(CURDIR)/target/release" \
+	  $(CARGO) test --locked -p raftkv-cluster-tests --test oracle -- --nocapture
+
 .PHONY: chart
 chart: e2e-tools ## Run the tests of the Helm chart: what helm renders
 	$(call phase,chart: what helm renders)

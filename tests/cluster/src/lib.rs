@@ -23,6 +23,7 @@ mod membership;
 pub mod namespaces;
 mod network;
 mod node;
+pub mod oracle;
 mod ports;
 pub mod relay;
 pub mod strace;

@@ -1,0 +1,109 @@
+//! Clients that put and delete as fast as they can while nodes are killed, paused and cut off. Each acknowledged write has a
+//! revision of its own, and a replay in their order is what every member holds. `make oracle OPS=1000000` is a run of a million.
+
+use anyhow::{Context, Result, ensure};
+use raftkv_cluster_tests::oracle::{Clients, check};
+use raftkv_cluster_tests::relay::Relays;
+use raftkv_cluster_tests::wait::pass;
+use raftkv_cluster_tests::{Cluster, Export, Network, Partition};
+use std::time::{Duration, Instant};
+
+const NODES: usize = 3;
+const CLIENTS: usize = 64;
+/// Acknowledged writes, unless the variable says otherwise.
+const WRITES: usize = 50_000;
+const WRITES_VARIABLE: &str = "RAFTKV_ORACLE_OPS";
+/// Writes for each fault.
+const WRITES_PER_FAULT: usize = 8_000;
+/// Most faults of a run: each costs a long one some seconds of its throughput.
+const FAULTS_MAX: usize = 60;
+/// A slow and busy machine does a thousand writes in this, with a fault in between.
+const THOUSAND_MAX: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_millis(800);
+
+/// What happens to the cluster, in turn.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    KillLeader,
+    CutLeader,
+    PauseFollower,
+    KillAll,
+    PauseLeader,
+    Flapping,
+    KillFollower,
+    Transfer,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::KillLeader,
+    Fault::CutLeader,
+    Fault::PauseFollower,
+    Fault::KillAll,
+    Fault::PauseLeader,
+    Fault::Flapping,
+    Fault::KillFollower,
+    Fault::Transfer,
+];
+
+#[test]
+fn a_replay_of_all_acknowledged_writes_is_what_every_member_holds() -> Result<()> {
+    let writes = std::env::var(WRITES_VARIABLE).ok().map_or(Ok(WRITES), |writes| writes.parse())?;
+    let keys = (writes / 10).clamp(1000, 50_000) as u32;
+    let faults = (writes / WRITES_PER_FAULT).min(FAULTS_MAX);
+    let mut cluster = Cluster::start_on(Network::Relays(Relays::default()), NODES, &[])?;
+    let begun = Export::read(&cluster.nodes[0], "")?.revision;
+    let deadline = THOUSAND_MAX * writes.div_ceil(1000) as u32;
+    let time = Instant::now();
+    let clients = Clients::start(CLIENTS, keys, &cluster.client_urls());
+    let mut struck = Ok(());
+    for nth in 0..faults {
+        clients.wait_for(writes * (nth + 1) / (faults + 1), deadline)?;
+        let fault = FAULTS[nth % FAULTS.len()];
+        struck = strike(&mut cluster, fault).with_context(|| format!("{fault:?} after {:?}", time.elapsed()));
+        if struck.is_err() {
+            break;
+        }
+        println!("{nth}: {fault:?} after {} s", time.elapsed().as_secs());
+    }
+    let waited = struck.and_then(|()| clients.wait_for(writes, deadline));
+    let sent = clients.stop()?;
+    waited?;
+    let seconds = time.elapsed().as_secs_f64();
+    // Reads every member to the end, and compares them.
+    let export = cluster.export("")?;
+    let summary = check(&sent, begun, &export)?;
+    println!(
+        "TABLE oracle: acked={} unknown={} gaps={} keys={} faults={faults} members={NODES} seconds={seconds:.0} lost=0",
+        summary.acked, summary.unknown, summary.gaps, summary.keys
+    );
+    ensure!(summary.acked >= writes && summary.keys > 0);
+    cluster.agree()?;
+    cluster.finish()
+}
+
+fn strike(cluster: &mut Cluster, fault: Fault) -> Result<()> {
+    let leader = cluster.leader()?;
+    let follower = (leader + 1) % NODES;
+    match fault {
+        Fault::KillLeader => restart(cluster, &[leader])?,
+        Fault::KillFollower => restart(cluster, &[follower])?,
+        Fault::KillAll => restart(cluster, &[0, 1, 2])?,
+        Fault::PauseLeader => pause(cluster, leader)?,
+        Fault::PauseFollower => pause(cluster, follower)?,
+        Fault::CutLeader => Partition::Leader.strike(cluster, AWAY)?,
+        Fault::Flapping => Partition::Flapping.strike(cluster, AWAY)?,
+        Fault::Transfer => cluster.lead_elsewhere(leader)?,
+    }
+    cluster.nodes.iter().try_for_each(|node| node.wait_serving())
+}
+
+fn restart(cluster: &mut Cluster, nodes: &[usize]) -> Result<()> {
+    nodes.iter().try_for_each(|node| cluster.nodes[*node].kill())?;
+    nodes.iter().try_for_each(|node| cluster.nodes[*node].start())
+}
+
+fn pause(cluster: &Cluster, node: usize) -> Result<()> {
+    cluster.nodes[node].pause()?;
+    pass(AWAY);
+    cluster.nodes[node].resume()
+}
