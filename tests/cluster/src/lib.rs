@@ -27,6 +27,7 @@ pub mod oracle;
 mod ports;
 pub mod relay;
 pub mod strace;
+pub mod tmpfs;
 pub mod wait;
 mod writer;
 
