@@ -51,6 +51,7 @@ impl Driver {
         if !self.peers.knows_boot(hello.from, hello.boot) {
             self.check_not_rolled_back(hello)?;
             self.peers.remember_boot(hello.from, hello.boot);
+            self.offer_lost(hello.from);
         }
         Ok(())
     }

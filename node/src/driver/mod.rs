@@ -196,7 +196,7 @@ impl Driver {
             Event::Fetched { meta, whole } => self.fetched(&meta, whole),
             Event::SnapshotBegun { to, index } => self.snapshot_begun(to, index),
             Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
-            Event::Unreachable { to } => self.node.report_unreachable(to),
+            Event::Unreachable { to } => self.unreachable(to),
             Event::Report { from, report } => self.peers.reported(from, report),
             Event::Removed(record) => self.told_removed(&record),
             Event::Space { short } => self.no_space = short,

@@ -188,6 +188,20 @@ impl Driver {
         }
     }
 
+    /// A frame to this member was dropped, or its stream broke.
+    pub(super) fn unreachable(&mut self, to: MemberId) {
+        self.node.report_unreachable(to);
+        self.offer_lost(to);
+    }
+
+    /// What was on its way to this member is lost with its stream, or with the run of its process that would have read it: an
+    /// offer that it has not asked the body of may be too. If it has come through after all, the next one finds its file there.
+    pub(super) fn offer_lost(&mut self, to: MemberId) {
+        if let Some(Offer { stage: Stage::Offered, .. }) = self.snapshots.sending.get(&to) {
+            self.end_offer(to, SnapshotStatus::Failure);
+        }
+    }
+
     /// raft is told exactly once what became of an offer, since it feeds the member nothing until then.
     fn end_offer(&mut self, to: MemberId, status: SnapshotStatus) {
         self.snapshots.sending.remove(&to);

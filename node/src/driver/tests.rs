@@ -7,6 +7,7 @@ use crate::log::{self, Batch, LogConfig, Mark};
 use crate::node::MembershipCall;
 use crate::transport::{Forward, ForwardReply, Hello, HelloVerdict};
 use bytes::Bytes;
+use raft::ProgressState;
 use raft::prelude::{Entry, MessageType};
 use raftkv_api::Hex128;
 
@@ -228,8 +229,20 @@ fn a_read_without_a_leader_is_not_kept_for_ever() {
 #[test]
 fn a_granted_vote_is_remembered_against_a_rolled_back_disk() {
     let mut bench = Bench::leader(3, 3);
+    let term = bench.driver.node.raft.term;
+    bench.driver.peers = Peers::default();
+    bench.driver.node.raft.become_follower(term, 2);
+    bench.message(2, MessageType::MsgTimeoutNow, term, |_| {});
+    bench.settle();
+    bench.message(2, MessageType::MsgRequestVoteResponse, term + 1, |_| {});
+    bench.settle();
+    assert!(matches!(bench.driver.check_hello(&hello_of_2(1, 1)), Err(HelloVerdict::RolledBack(_))));
+}
+
+/// Member 2 says hello in a run of its process that is new to us.
+fn hello_of_2(term: Term, last_index: Index) -> Hello {
     let own = identity();
-    let hello = Hello {
+    Hello {
         format: HELLO_FORMAT,
         cluster_id: own.cluster_id,
         genesis: own.genesis,
@@ -240,20 +253,40 @@ fn a_granted_vote_is_remembered_against_a_rolled_back_disk() {
         to: 1,
         to_incarnation: own.incarnation,
         boot: 5,
-        term: 1,
-        last_index: 1,
+        term,
+        last_index,
         peer_url: String::new(),
         client_url: String::new(),
         admin_url: String::new(),
+    }
+}
+
+/// Else the member would be fed nothing before the offer is overdue.
+#[test]
+fn an_offer_that_was_lost_with_its_stream_or_its_receiver_is_made_again_at_once() {
+    type Loss = fn(&mut Bench);
+    let broken: Loss = |bench| bench.driver.step(Event::Unreachable { to: 2 });
+    let restarted: Loss = |bench| {
+        let (term, last) = (bench.driver.node.raft.term, bench.driver.log().last_index());
+        bench.driver.check_hello(&hello_of_2(term, last)).expect("it is who it was");
     };
-    let term = bench.driver.node.raft.term;
-    bench.driver.peers = Peers::default();
-    bench.driver.node.raft.become_follower(term, 2);
-    bench.message(2, MessageType::MsgTimeoutNow, term, |_| {});
-    bench.settle();
-    bench.message(2, MessageType::MsgRequestVoteResponse, term + 1, |_| {});
-    bench.settle();
-    assert!(matches!(bench.driver.check_hello(&hello), Err(HelloVerdict::RolledBack(_))));
+    for lose in [broken, restarted] {
+        for (begun, state_after) in [(false, ProgressState::Probe), (true, ProgressState::Snapshot)] {
+            let mut bench = Bench::leader(3, 3);
+            let index = bench.driver.log().last_index();
+            bench.driver.node.raft.mut_prs().get_mut(2).expect("a member").become_snapshot(index + 9);
+            let mut offer = Message { to: 2, ..Message::default() };
+            offer.set_msg_type(MessageType::MsgSnapshot);
+            offer.mut_snapshot().mut_metadata().index = index + 9;
+            bench.driver.note_snapshot_offer(&offer);
+            if begun {
+                bench.driver.step(Event::SnapshotBegun { to: 2, index: index + 9 });
+            }
+            lose(&mut bench);
+            let state = bench.driver.node.raft.prs().get(2).expect("a member").state;
+            assert_eq!(state, state_after, "a body that is on its way has a report of its own");
+        }
+    }
 }
 
 /// Two candidates of one instant vote for themselves, and the third voter is dead.
