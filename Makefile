@@ -58,10 +58,12 @@ mutants: ## Run the simulation with each deliberate bug; one that is not found i
 	  $(CARGO) test --locked -p raftkv-sim --profile sim --test mutants -- every_deliberate_bug_is_found --nocapture
 
 .PHONY: cluster
-cluster: bins ## Run the tests with real processes
+cluster: bins crash-bin ## Run the tests with real processes
 	$(call phase,cluster: real processes)
 	cd tests/cluster/porcupine && go test .
-	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests -- --show-output
+	$(CLUSTER_ENV) $(CARGO) test --locked -p raftkv-cluster-tests -- --show-output
+
+CLUSTER_ENV = RAFTKV_BIN_DIR="$(CURDIR)/target/debug" RAFTKV_CRASH_BIN_DIR="$(CURDIR)/target/sim"
 
 .PHONY: histories
 histories: bins ## Check more histories than `make cluster` does, with pauses up to 10 s: N=600 for a night
@@ -75,6 +77,23 @@ oracle: ## Replay all acknowledged writes of a long run under faults, with relea
 	$(CARGO) build --locked --release -p raftkv-node --bins
 	RAFTKV_ORACLE_OPS=$(or $(OPS),1000000) RAFTKV_BIN_DIR="$(CURDIR)/target/release" \
 	  $(CARGO) test --locked -p raftkv-cluster-tests --test oracle -- --nocapture
+
+.PHONY: crash-points
+crash-points: bins crash-bin ## Kill real processes before and after each place where bytes move
+	$(call phase,crash-points: processes that die at an exact place)
+	$(CLUSTER_ENV) $(CARGO) test --locked -p raftkv-cluster-tests --test crash_points -- --nocapture
+
+.PHONY: crash-night
+crash-night: export RAFTKV_CRASH_HITS = 20
+crash-night: crash-points ## The same at the first to the twentieth time that a process gets there; hours
+
+# The build of `make mutants`, which is named so that both have the same dependencies: in no other build a node can be told to
+# die at an exact place.
+.PHONY: crash-bin
+crash-bin: ## Build the raftkv that has crash points into target/sim
+	$(call phase,crash-bin: raftkv with crash points)
+	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" $(CARGO) build --locked --profile sim \
+	  -p raftkv-sim -p raftkv-node --test mutants --bin raftkv
 
 .PHONY: chart
 chart: e2e-tools ## Run the tests of the Helm chart: what helm renders

@@ -19,6 +19,7 @@ pub mod clean_stop;
 pub mod cli;
 pub mod client_threads;
 pub mod config;
+pub mod crash_point;
 pub mod dev;
 pub mod disk;
 pub mod driver;

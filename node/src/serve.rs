@@ -4,6 +4,7 @@ use crate::background;
 use crate::clean_stop::{self, Signals};
 use crate::client_threads::{self, ClientThread};
 use crate::config::Config;
+use crate::crash_point;
 use crate::driver::DriverConfig;
 use crate::file_disk::FileDisk;
 use crate::httpapi::{self, server, server::ServerLimits};
@@ -76,9 +77,9 @@ fn serve(config: Config) -> Result<Exit> {
         mount::check(&config.data_dir)?;
     }
     let disk = FileDisk::open(&config.data_dir).with_context(|| format!("--data-dir {}", config.data_dir.display()))?;
-    let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(disk);
+    let disk = crash_point::around_disk(Arc::new(disk));
     let found = find(&disk)?;
-    let home = Arc::new(SledHome::new(&config.data_dir));
+    let home = crash_point::around_home(Arc::new(SledHome::new(&config.data_dir)));
 
     let listeners = Listeners::bind(&config)?;
     let (input, inputs) = mpsc::channel();

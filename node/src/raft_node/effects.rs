@@ -6,6 +6,7 @@ use super::phases::Exit;
 use super::shared::Shared;
 use super::waiters::Reply;
 use super::{Input, RestartWhy};
+use crate::crash_point::{self, Place, Side};
 use crate::disk::LogDisk;
 use crate::driver::{Effect, Event};
 use crate::limits;
@@ -88,7 +89,11 @@ impl Hands {
                 shared.waiters.reads_ready(&reads, index, applied);
             }
             Effect::ReadFailed { reads, why } => self.shared.waiters.reads_failed(&reads, &why),
-            Effect::Members(membership) => self.members(membership),
+            Effect::Members(membership) => {
+                crash_point::pass(Place::Membership, Side::Before);
+                self.members(membership);
+                crash_point::pass(Place::Membership, Side::After);
+            }
             Effect::Gone { index, term } => return Some(End::Removed { index, term }),
             Effect::Quarantine { why } => return Some(End::Quarantined(why)),
             Effect::DistrustKv { why } => return Some(End::Exit(Exit::Restart(RestartWhy::DistrustKv(why)))),

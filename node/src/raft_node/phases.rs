@@ -7,6 +7,7 @@ use super::hello::own_hello;
 use super::input::{Input, RestartWhy};
 use super::log_thread::{self, LogJob};
 use super::shared::{Advertised, Phase, Published, Shared};
+use crate::crash_point;
 use crate::disk::LogDisk;
 use crate::driver::{Driver, Event, HELLO_FORMAT};
 use crate::file_disk;
@@ -223,6 +224,7 @@ impl RaftNode {
         let (log, log_jobs) = mpsc::channel();
         let (apply, apply_jobs) = mpsc::channel();
         let (hang_up, stop) = mpsc::channel();
+        crash_point::plays(&driver.status());
         let threads = self.spawn_threads(identity, log_jobs, (apply_jobs, apply.clone(), stop));
         let mut hands = Hands {
             shared: self.shared.clone(),
@@ -330,6 +332,7 @@ impl RaftNode {
 
     fn publish_driver(&self, identity: MemberIdentity, driver: &Driver) {
         let status = driver.status();
+        crash_point::plays(&status);
         self.shared.publish(Published {
             phase: Phase::Member,
             incarnation: Some(identity.incarnation),

@@ -12,6 +12,7 @@ use super::bounds::TransportLimits;
 use super::frame::{self, FrameError, Incoming};
 use super::handle::{Counters, Inner};
 use super::outbox::Outbox;
+use crate::crash_point::{self, Place, Side};
 use crate::limits::{PEER_READ_BYTES, PEER_WRITE_BYTES};
 use crate::types::MemberId;
 use bytes::BytesMut;
@@ -137,8 +138,10 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, pulse: &Pulse) 
         for frame in batch.frames {
             frame::encode(&frame, &mut buffer);
         }
+        crash_point::pass(Place::Send, Side::Before);
         write_all(&mut io, &buffer, pulse).await?;
         io.flush().await?;
+        crash_point::pass(Place::Send, Side::After);
     }
     Err(StreamEnd::Replaced)
 }

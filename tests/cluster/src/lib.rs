@@ -15,6 +15,7 @@
 pub mod answers;
 pub mod binaries;
 mod cluster;
+pub mod crash_points;
 pub mod debian;
 mod export;
 pub mod history;

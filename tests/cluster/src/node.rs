@@ -95,6 +95,14 @@ impl Node {
         Ok(command)
     }
 
+    /// The same of the build with crash points: its process ends at this one.
+    pub fn command_to_crash_at(&self, point: &str) -> Result<Command> {
+        let mut command = Command::new(binaries::raftkv_with_crash_points());
+        self.configure(&mut command)?;
+        command.env(binaries::CRASH_AT, point);
+        Ok(command)
+    }
+
     /// The same in a shell whose limits were set before, as in `ulimit -f 1000`.
     pub fn command_under(&self, limits: &str) -> Result<Command> {
         let mut command = Command::new("bash");
@@ -152,7 +160,8 @@ impl Node {
         Ok((status, String::from_utf8_lossy(&log[said_before.min(log.len())..]).into_owned()))
     }
 
-    fn spawn(&mut self, command: &mut Command) -> Result<()> {
+    /// Starts it by another command and waits for nothing.
+    pub fn spawn(&mut self, command: &mut Command) -> Result<()> {
         if self.is_running() {
             bail!("{} is running already", self.name);
         }
@@ -170,7 +179,8 @@ impl Node {
         Ok(status)
     }
 
-    fn ended(&mut self) -> Option<ExitStatus> {
+    /// How its process ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
