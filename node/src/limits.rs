@@ -2,6 +2,10 @@
 //!
 //! What a user may tune is a flag in [`crate::config`]; what nobody should tune stands here with its reason.
 
+/// Indexes, terms, ids and the numbers of files and batches count up from 1, one by one: above this one is garbage, and
+/// the next one might not be a number any more.
+pub const NUMBER_MAX: u64 = 1 << 62;
+
 /// Largest key: 4 KiB. A key lives in the in-memory index of every member.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// Largest request body on the client port, hence the largest value: 1.5 MiB, etcd's default.

@@ -3,6 +3,7 @@
 //! Every member computes the same state from the same log prefix: [`Membership::decide`] looks at nothing else. The
 //! state is stored with each applied batch and in each snapshot, so that a ConfState is always the one at its index.
 
+use crate::limits::NUMBER_MAX;
 use crate::types::{Index, MemberId, Term};
 use raft::prelude::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 use raftkv_api::Hex128;
@@ -131,7 +132,7 @@ impl Membership {
         }
     }
 
-    /// What raft takes for granted of a configuration, and panics without; for one that came from elsewhere.
+    /// What raft and [`Membership::applied`] take for granted, and panic without; for a state that came from elsewhere.
     pub fn check(&self) -> Result<(), String> {
         let Membership { voters, outgoing, learners, learners_next, auto_leave, .. } = self;
         let all = || [voters, outgoing, learners, learners_next].into_iter().flatten();
@@ -142,6 +143,17 @@ impl Membership {
             || (!joint && *auto_leave);
         if contradiction {
             return Err(format!("no configuration: {:?}", self.conf_state()));
+        }
+        let ids: BTreeSet<MemberId> = all().copied().collect();
+        if !ids.iter().eq(self.members.keys()) || !ids.iter().eq(self.added_at.keys()) {
+            return Err(format!("the configuration has {ids:?}, the members are {:?}", self.members.keys()));
+        }
+        if let Some(id) = ids.iter().find(|id| self.removed.contains_key(id)) {
+            return Err(format!("{id} is a member and was removed"));
+        }
+        let last = ids.last().max(self.removed.keys().next_back()).copied().unwrap_or_default();
+        if self.next_member_id <= last || self.next_member_id > NUMBER_MAX {
+            return Err(format!("the next member's id is {}, the last one's {last}", self.next_member_id));
         }
         Ok(())
     }

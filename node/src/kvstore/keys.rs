@@ -12,7 +12,7 @@
 //! side files. `sub` numbers the writes of one revision; a command writes one key, so it is 0. Integers are big-endian,
 //! so that records sort by revision and an append is always at the end of the tree.
 
-use crate::limits::VALUE_CHUNK_BYTES;
+use crate::limits::{NUMBER_MAX, VALUE_CHUNK_BYTES};
 use crate::types::Revision;
 
 /// First byte of a key in the tree.
@@ -168,8 +168,9 @@ impl<'a> Head<'a> {
         let (key_len, value_len) = (len(17), len(21));
         let (key, part) = rest.split_at_checked(key_len)?;
         let head = Head { kind, create_revision: word(1), version: word(9), key, value_len, part };
-        (part.len() == first_part_len(key_len, value_len) && chunks(key_len, value_len) <= 1 + u16::MAX as usize)
-            .then_some(head)
+        let whole = part.len() == first_part_len(key_len, value_len);
+        let fits = chunks(key_len, value_len) <= 1 + u16::MAX as usize;
+        (whole && fits && head.create_revision <= NUMBER_MAX && head.version <= NUMBER_MAX).then_some(head)
     }
 
     /// Number of chunks of this record.
@@ -204,7 +205,7 @@ mod tests {
         fn records_round_trip(
             key in proptest::collection::vec(any::<u8>(), 0..5000),
             value_len in 0usize..20_000,
-            numbers in any::<(u64, u64, u64)>(),
+            numbers in (0..=NUMBER_MAX, 0..=NUMBER_MAX, 0..=NUMBER_MAX),
         ) {
             let value: Vec<u8> = (0..value_len).map(|i| i as u8).collect();
             let (revision, create_revision, version) = numbers;

@@ -9,7 +9,7 @@
 //! all other records are proved by `disk_hash`, which this record holds and therefore does not cover.
 
 use super::hash::Sum;
-use crate::limits::HASHES_KEPT;
+use crate::limits::{HASHES_KEPT, NUMBER_MAX};
 use crate::membership::Membership;
 use crate::types::{Index, Revision, Term};
 use raftkv_api::{Hex128, StateHash};
@@ -79,7 +79,9 @@ pub fn decode(bytes: &[u8]) -> Option<(Numbers, Membership)> {
         log_hash: sum(2),
     };
     let ordered = numbers.swept <= numbers.compacted && numbers.compacted <= numbers.revision && numbers.revision >= 1;
-    ordered.then_some((numbers, serde_json::from_slice(membership).ok()?))
+    let sane = [numbers.applied, numbers.term, numbers.revision].iter().all(|number| *number <= NUMBER_MAX);
+    let membership: Membership = serde_json::from_slice(membership).ok()?;
+    (ordered && sane && membership.check().is_ok()).then_some((numbers, membership))
 }
 
 /// The membership as the meta record holds it.
@@ -111,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_numbers() -> impl Strategy<Value = Numbers> {
-        (any::<[u64; 6]>(), any::<[u128; 3]>()).prop_map(|(mut words, sums)| {
+        (prop::array::uniform6(0..=NUMBER_MAX), any::<[u128; 3]>()).prop_map(|(mut words, sums)| {
             words[2..5].sort_unstable();
             let sum = |i: usize| Sum::from_bytes(sums[i].to_be_bytes());
             Numbers {

@@ -11,6 +11,7 @@
 //! earlier use of the file, or one that stands elsewhere, can never validate (rule N1). PURE.
 
 use super::Mark;
+use crate::limits::NUMBER_MAX;
 use crate::mutant::{self, Mutant};
 use crate::types::{Index, MemberIdentity, Term};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -37,6 +38,8 @@ const ENTRY_FIXED_BYTES: usize = 32;
 const HARD_STATE_PAYLOAD_BYTES: usize = 24;
 const END_PAYLOAD_BYTES: usize = 8;
 const BATCH_NO_BITS: u32 = 56;
+/// Half of what there is: a log that begins there still has numbers for all its batches.
+const FIRST_BATCH_NO_MAX: u64 = 1 << (BATCH_NO_BITS - 1);
 
 /// What a record is. The numbers are on disk: never change or reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -378,21 +381,26 @@ impl<'a> Input<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
+    /// An index, a term or an id.
+    fn number(&mut self) -> Option<u64> {
+        self.u64().filter(|number| *number <= NUMBER_MAX)
+    }
+
     fn hex128(&mut self) -> Option<Hex128> {
         Some(Hex128(self.take(16)?.try_into().ok()?))
     }
 
     fn mark(&mut self) -> Option<Mark> {
-        Some(Mark { index: self.u64()?, term: self.u64()? })
+        Some(Mark { index: self.number()?, term: self.number()? })
     }
 
     fn hard_state(&mut self) -> Option<HardState> {
-        let (term, vote, commit) = (self.u64()?, self.u64()?, self.u64()?);
+        let (term, vote, commit) = (self.number()?, self.number()?, self.number()?);
         Some(HardState { term, vote, commit, ..HardState::default() })
     }
 
     fn entry(&mut self) -> Option<EntryView<'a>> {
-        let (index, term, previous_term) = (self.u64()?, self.u64()?, self.u64()?);
+        let (index, term, previous_term) = (self.number()?, self.number()?, self.number()?);
         let entry_type = match self.u32()? {
             0 => EntryType::EntryNormal,
             1 => EntryType::EntryConfChange,
@@ -412,7 +420,7 @@ impl<'a> Input<'a> {
             identity: MemberIdentity { cluster_id, genesis, generation, member_id, incarnation },
             segment_seq: self.u64()?,
             segment_bytes: self.u64()?,
-            first_batch_no: self.u64()?,
+            first_batch_no: self.u64().filter(|no| (1..=FIRST_BATCH_NO_MAX).contains(no))?,
             last: self.mark()?,
             base: self.mark()?,
             hard_state: self.hard_state()?,

@@ -6,6 +6,7 @@
 
 use super::codec::{SEGMENT_HEADER_BYTES, SegmentHeader, encode_header};
 use super::{LogConfig, LogOp};
+use crate::limits::NUMBER_MAX;
 use std::collections::VecDeque;
 
 const SEGMENT_PREFIX: &str = "wal-";
@@ -40,9 +41,10 @@ impl FileKind {
     }
 }
 
-/// Exactly 20 digits, so that one number has one name.
+/// Exactly 20 digits, so that one number has one name; and a number that has a next one.
 fn parse_number(digits: &str) -> Option<u64> {
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let digits = Some(digits).filter(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits?.parse().ok().filter(|number| *number <= NUMBER_MAX)
 }
 
 /// Name of a segment.
@@ -218,7 +220,9 @@ mod tests {
         assert_eq!(segment_name(7), "wal-00000000000000000007");
         for (name, kind) in [
             ("wal-00000000000000000007", FileKind::Segment(7)),
-            ("spare-18446744073709551615", FileKind::Spare(u64::MAX)),
+            ("spare-04611686018427387904", FileKind::Spare(NUMBER_MAX)),
+            ("spare-04611686018427387905", FileKind::Other),
+            ("wal-18446744073709551615", FileKind::Other),
             ("wal-00000000000000000007.tmp", FileKind::Unfinished),
             ("spare-00000000000000000001.tmp", FileKind::Unfinished),
             ("wal-7", FileKind::Other),

@@ -135,6 +135,9 @@ impl State {
         if hard_state.term < self.hard_state.term {
             return Err(format!("the term falls from {} to {}", self.hard_state.term, hard_state.term));
         }
+        if hard_state.commit < self.hard_state.commit {
+            return Err(format!("the commit index falls from {} to {}", self.hard_state.commit, hard_state.commit));
+        }
         self.floor = self.floor.max(hard_state.commit);
         self.hard_state = hard_state;
         Ok(())

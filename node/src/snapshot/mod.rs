@@ -23,7 +23,7 @@ pub use write::{write, write_initial};
 
 use crate::disk::LogDisk;
 use crate::kvstore::StoreError;
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{FRAME_BYTES_MAX, NUMBER_MAX};
 use crate::membership::Membership;
 use crate::types::{Index, MemberIdentity, Revision, Term};
 use raft::prelude::Snapshot;
@@ -91,8 +91,9 @@ impl SnapshotMeta {
         if self.index == 0 || self.term == 0 || self.membership.voters.is_empty() {
             return Err(format!("index {}, term {}, {} voters", self.index, self.term, self.membership.voters.len()));
         }
-        if self.index > NUMBER_MAX || self.term > NUMBER_MAX {
-            return Err(format!("index {}, term {} are too large", self.index, self.term));
+        if [self.index, self.term, self.revision].iter().any(|number| *number > NUMBER_MAX) {
+            let (index, term, revision) = (self.index, self.term, self.revision);
+            return Err(format!("index {index}, term {term} or revision {revision} is too large"));
         }
         self.membership.check()?;
         if self.revision == 0 || self.compacted > self.revision {
@@ -143,9 +144,6 @@ pub fn remove_temporary(disk: &dyn LogDisk) -> Result<(), StoreError> {
     }
     Ok(())
 }
-
-/// Indexes and terms above it are garbage, and the next one might not be a number any more.
-const NUMBER_MAX: u64 = 1 << 62;
 
 const TEMPORARY: &str = ".tmp";
 

@@ -4,12 +4,10 @@
 //! message without a term make it panic, and with it the process. A peer that holds the token may be buggy, or newer
 //! than we are; it must cost its stream, never this node.
 
-use crate::limits::MESSAGE_ENTRY_BYTES_MAX;
+use crate::kvstore::{BadCommand, Command};
+use crate::limits::{MESSAGE_ENTRY_BYTES_MAX, NUMBER_MAX};
 use crate::log;
-use raft::prelude::{Message, MessageType};
-
-/// Indexes and terms count up from 1, one by one: above this they are garbage, and sums of them might overflow.
-const NUMBER_MAX: u64 = 1 << 62;
+use raft::prelude::{EntryType, Message, MessageType};
 
 /// Why a message is not given to raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +37,9 @@ pub(super) enum Misshapen {
         /// Its term.
         term: u64,
     },
+    /// Whoever appends and applies it could never do so: the store takes nothing but commands.
+    #[error("the append's entry {0} is no command: {1}")]
+    Command(u64, BadCommand),
     /// More than a batch of the log takes.
     #[error("the append's entries take {0} bytes of the log")]
     TooLarge(usize),
@@ -74,6 +75,9 @@ fn check_append(message: &Message) -> Result<(), Misshapen> {
         }
         (index, term) = (entry.index, entry.term);
         bytes += log::entry_bytes(entry);
+        if entry.get_entry_type() == EntryType::EntryNormal && !entry.data.is_empty() {
+            Command::decode(&entry.data).map_err(|why| Misshapen::Command(index, why))?;
+        }
     }
     if bytes > MESSAGE_ENTRY_BYTES_MAX { Err(Misshapen::TooLarge(bytes)) } else { Ok(()) }
 }
@@ -130,6 +134,16 @@ mod tests {
         let entries: Vec<_> = (1..=count as u64).map(|index| (index, 1)).collect();
         assert!(matches!(check(&append(0, 0, &entries)), Err(Misshapen::TooLarge(_))));
         assert_eq!(check(&append(0, 0, &entries[1..].iter().map(|(i, t)| (i - 1, *t)).collect::<Vec<_>>())), Ok(()));
+    }
+
+    /// A newer leader may know commands that this build does not: appended here, one could never be applied.
+    #[test]
+    fn an_entry_that_the_store_could_not_apply_is_refused() {
+        let mut unknown = append(3, 2, &[(4, 2), (5, 2)]);
+        unknown.mut_entries()[1].data = vec![9].into();
+        assert_eq!(check(&unknown), Err(Misshapen::Command(5, BadCommand::UnknownCommand(9))));
+        unknown.mut_entries()[1].set_entry_type(EntryType::EntryConfChangeV2);
+        assert_eq!(check(&unknown), Ok(()), "what a change is, the membership decides");
     }
 
     #[test]
