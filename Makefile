@@ -50,6 +50,13 @@ sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n r
 	$(call phase,sim: golden scripts and simulation$(if $(SEED), of seed $(SEED))$(if $(SEEDS), of $(SEEDS) seeds))
 	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(CARGO) test --locked -p raftkv-sim --profile sim $(if $(SEED)$(SEEDS),-- --nocapture)
 
+# `make unit` has a short form of it. SEED is the clock's unless given, so that every night sees other inputs.
+.PHONY: fuzz
+fuzz: ## Mutate what decoders read, for MINUTES (10) in all; DECODER=name only that one, FILE=path only that input, SEED=n
+	$(call phase,fuzz: $(or $(DECODER),every decoder)$(if $(FILE), over $(FILE)))
+	RAFTKV_FUZZ_MINUTES=$(or $(MINUTES),10) RAFTKV_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) RAFTKV_FUZZ_DECODER=$(DECODER) \
+	  RAFTKV_FUZZ_FILE=$(if $(FILE),$(abspath $(FILE))) $(CARGO) test --locked -p raftkv-fuzz-tests --profile sim --test fuzz -- --nocapture
+
 # One more build, of our own crates only: dependencies are those of the simulation.
 .PHONY: mutants
 mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds their seeds anew

@@ -135,7 +135,8 @@ fn read(path: &Path) -> Result<(Stamp, Vec<String>), TokenError> {
     Ok((stamp_of(&metadata), parse(path, &text)?))
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<String>, TokenError> {
+/// The tokens in the text of the file at `path`.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<String>, TokenError> {
     let is_token = |line: &str| {
         line.len() == TOKEN_DIGITS && line.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };

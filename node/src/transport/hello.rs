@@ -40,7 +40,7 @@ impl Refusal {
 }
 
 /// The hello as a header. Header values are ASCII, so everything else is escaped as JSON allows.
-pub(super) fn to_header(hello: &Hello) -> HeaderValue {
+pub fn to_header(hello: &Hello) -> HeaderValue {
     let json = serde_json::to_string(hello).expect("a hello is a plain struct");
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {
@@ -56,7 +56,7 @@ pub(super) fn to_header(hello: &Hello) -> HeaderValue {
 }
 
 /// Reverses [`to_header`].
-pub(super) fn from_header(value: &HeaderValue) -> Result<Hello, String> {
+pub fn from_header(value: &HeaderValue) -> Result<Hello, String> {
     let hello: Hello = serde_json::from_slice(value.as_bytes()).map_err(|e| format!("{HEADER}: {e}"))?;
     if hello.from == 0 || hello.to == 0 {
         return Err(format!("{HEADER}: member id 0 is nobody"));
@@ -82,7 +82,7 @@ pub(super) fn answer(verdict: HelloVerdict) -> Result<Box<Hello>, Refusal> {
 }
 
 /// What an answer that is not 101 means for the dialler. Only what is said in so many words is final.
-pub(super) fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
+pub fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
     let refusal: Option<Refusal> = serde_json::from_slice(body).ok();
     let detail = match &refusal {
         Some(refusal) => format!("{status}: {}", refusal.problem.detail),

@@ -34,6 +34,7 @@ mod tests_snapshot;
 pub use bounds::TransportLimits;
 pub use frame::{FrameError, Incoming, decode, encode};
 pub use handle::{Counts, Credentials, Transport};
+pub use hello::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
 pub use outbox::Dropped;
 
 use crate::disk::LogDisk;

@@ -1,0 +1,183 @@
+//! Checksums made right after a mutation, and lengths that would end a decoder at its first line.
+
+use crate::archive;
+use raftkv_api::Hex128;
+use raftkv_node::kvstore::hash::{self, Sum};
+use serde_json::Value;
+
+const FRAME_HEAD_BYTES: usize = 9;
+
+/// Of the frames of a peer's stream.
+pub fn frames(bytes: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(end) = frame_end(bytes, at) {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[at..at + 4]), &bytes[at + 8..end]);
+        bytes[at + 4..at + 8].copy_from_slice(&crc.to_be_bytes());
+        at = end;
+    }
+}
+
+/// The same, behind a first byte that is none of theirs.
+pub fn frames_behind_a_byte(bytes: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    let mut rest = bytes.split_off(1);
+    frames(&mut rest);
+    bytes.append(&mut rest);
+}
+
+/// Where the frame that begins at `at` ends; the last one ends with the input, whatever its length says.
+fn frame_end(bytes: &mut [u8], at: usize) -> Option<usize> {
+    let head = bytes.get(at..at + FRAME_HEAD_BYTES)?;
+    let len = u32::from_be_bytes(head[..4].try_into().expect("4 bytes")) as usize;
+    let end = at + FRAME_HEAD_BYTES + len;
+    if end <= bytes.len() {
+        return Some(end);
+    }
+    let rest = u32::try_from(bytes.len() - at - FRAME_HEAD_BYTES).expect("inputs are small");
+    bytes[at..at + 4].copy_from_slice(&rest.to_be_bytes());
+    Some(bytes.len())
+}
+
+/// Of a segment of the log with the number 1.
+pub fn wal(bytes: &mut Vec<u8>) {
+    segment(bytes, 1);
+}
+
+fn segment(bytes: &mut [u8], seq: u64) {
+    const PREAMBLE_BYTES: usize = 16;
+    const LENGTH_IN_HEADER: usize = PREAMBLE_BYTES + 16 + 3 * 16 + 3 * 8;
+    if bytes.len() < LENGTH_IN_HEADER + 8 {
+        return;
+    }
+    let crc = crc32c::crc32c(&bytes[..12]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    let len = bytes.len() as u64;
+    bytes[LENGTH_IN_HEADER..LENGTH_IN_HEADER + 8].copy_from_slice(&len.to_le_bytes());
+    let mut at = PREAMBLE_BYTES;
+    while let Some(head) = bytes.get(at..at + 16) {
+        let len = u32::from_le_bytes(head[4..8].try_into().expect("4 bytes")) as usize;
+        let end = at + (16 + len).next_multiple_of(8);
+        if head == [0; 16] || end > bytes.len() {
+            return;
+        }
+        let place = crc32c::crc32c_append(crc32c::crc32c(&seq.to_le_bytes()), &(at as u64).to_le_bytes());
+        let crc = crc32c::crc32c_append(place, &bytes[at + 4..end]);
+        bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+}
+
+/// Of every file of a data directory.
+pub fn dir(bytes: &mut Vec<u8>) {
+    let mut files = archive::unpack(bytes);
+    for (name, content) in &mut files {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if let Some(seq) = name.strip_prefix("wal-") {
+            segment(content, seq.parse().unwrap_or(1));
+        } else if name.starts_with("snapshot-") {
+            snapshot(content);
+        } else if name == "identity" {
+            identity(content);
+        }
+    }
+    *bytes = archive::pack(&files);
+}
+
+/// Of a snapshot file: every frame's, and the count and sum of the records in the header and the end.
+pub fn snapshot(bytes: &mut Vec<u8>) {
+    const MAGIC_BYTES: usize = 8;
+    const HEADER: u8 = 1;
+    const RECORDS: u8 = 2;
+    const END: u8 = 3;
+    if bytes.len() < MAGIC_BYTES {
+        return;
+    }
+    let mut frames = Vec::new();
+    let mut at = MAGIC_BYTES;
+    while let Some(end) = frame_end(bytes, at) {
+        frames.push((bytes[at + 8], bytes[at + FRAME_HEAD_BYTES..end].to_vec()));
+        at = end;
+    }
+    let (mut count, mut sum) = (0, Sum::default());
+    for (_, payload) in frames.iter().filter(|(kind, _)| *kind == RECORDS) {
+        let mut rest = &payload[..];
+        while let Some((key, value, behind)) = record(rest) {
+            sum.add(hash::of_record(key, value));
+            count += 1;
+            rest = behind;
+        }
+    }
+    bytes.truncate(MAGIC_BYTES);
+    for (kind, payload) in &mut frames {
+        match *kind {
+            HEADER => announce(payload, count, sum.to_hex()),
+            END => *payload = [&u64::to_be_bytes(count)[..], &sum.to_bytes()[..]].concat(),
+            _ => {}
+        }
+        let place = crc32c::crc32c(&(bytes.len() as u64).to_be_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c_append(place, &[*kind]), payload);
+        bytes.extend_from_slice(&u32::try_from(payload.len()).expect("inputs are small").to_be_bytes());
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        bytes.push(*kind);
+        bytes.extend_from_slice(payload);
+    }
+}
+
+fn record(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (lens, rest) = block.split_at_checked(8)?;
+    let len = |at: usize| u32::from_be_bytes(lens[at..at + 4].try_into().expect("4 bytes")) as usize;
+    let (key, rest) = rest.split_at_checked(len(0))?;
+    let (value, rest) = rest.split_at_checked(len(4))?;
+    Some((key, value, rest))
+}
+
+/// A header that is no JSON stays as it is.
+fn announce(header: &mut Vec<u8>, records: u64, sum: Hex128) {
+    let Ok(mut json) = serde_json::from_slice::<Value>(header) else { return };
+    if let Some(state) = json.get_mut("state").and_then(Value::as_object_mut) {
+        state.insert("records".into(), records.into());
+        state.insert("records_sum".into(), sum.to_string().into());
+        *header = json.to_string().into_bytes();
+    }
+}
+
+/// Of an identity file: over the compact JSON of what it says.
+pub fn identity(bytes: &mut Vec<u8>) {
+    let Ok(mut json) = serde_json::from_slice::<Value>(bytes) else { return };
+    let Ok(identity) = serde_json::from_value::<raftkv_node::identity::Identity>(json["identity"].clone()) else {
+        return;
+    };
+    let crc = crc32c::crc32c(&serde_json::to_vec(&identity).expect("it was JSON"));
+    if let Some(file) = json.as_object_mut() {
+        file.insert("crc32c".into(), crc.into());
+        *bytes = json.to_string().into_bytes();
+    }
+}
+
+/// Of a kv db: the meta record's own, and in it count and sums of the others.
+pub fn kv(bytes: &mut Vec<u8>) {
+    const RECORDS: usize = 5 + 5 * 8;
+    const SUMS: usize = 5 + 6 * 8;
+    const FIXED_BYTES: usize = SUMS + 3 * Sum::BYTES;
+    let mut records = archive::unpack(bytes);
+    let (mut count, mut records_sum, mut sum) = (0u64, Sum::default(), Sum::default());
+    // The last of two records with one key is the one that a map keeps.
+    let latest: std::collections::BTreeMap<_, _> = records.iter().cloned().collect();
+    for (key, value) in latest.iter().filter(|(key, _)| *key != b"m/state") {
+        sum.add(hash::of_record(key, value));
+        if !key.starts_with(b"m") {
+            records_sum.add(hash::of_record(key, value));
+            count += 1;
+        }
+    }
+    for (_, state) in records.iter_mut().filter(|(key, state)| key == b"m/state" && state.len() >= FIXED_BYTES) {
+        state[RECORDS..RECORDS + 8].copy_from_slice(&count.to_be_bytes());
+        state[SUMS..SUMS + Sum::BYTES].copy_from_slice(&records_sum.to_bytes());
+        state[SUMS + Sum::BYTES..SUMS + 2 * Sum::BYTES].copy_from_slice(&sum.to_bytes());
+        let crc = crc32c::crc32c(&state[4..]);
+        state[..4].copy_from_slice(&crc.to_be_bytes());
+    }
+    *bytes = archive::pack(&records);
+}
