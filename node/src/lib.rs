@@ -35,6 +35,7 @@ pub mod mount;
 pub mod mutant;
 pub mod node;
 pub mod open;
+pub mod open_files;
 pub mod peer_events;
 pub mod raft_log;
 pub mod raft_node;

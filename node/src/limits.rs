@@ -170,6 +170,11 @@ pub const FREE_PERCENT_MIN: u64 = 5;
 
 /// Connections of clients at a time; further ones wait in the kernel's backlog.
 pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
+/// With fewer than these left for clients, the process may open too few files to start at all.
+pub const CLIENT_CONNECTIONS_MIN: usize = 64;
+/// Open files that clients can't take: the connections of [`ADMIN_CONNECTIONS_MAX`] and [`PEER_CONNECTIONS_MAX`], and
+/// 128 for the disk, listeners and what the node dials itself.
+pub const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 128;
 /// Connections to the admin port at a time.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// A request's head must be complete this long after its first byte, and a new connection's first head after accept.
@@ -178,6 +183,9 @@ pub const HEAD_TIMEOUT_MS: u64 = 10_000;
 pub const BODY_TIMEOUT_MS: u64 = 30_000;
 /// A connection may be silent this long between two requests, and take this long to read an answer.
 pub const IDLE_TIMEOUT_MS: u64 = 75_000;
+/// A client that takes no byte of its answer for so long is hung up on: the answer counts against [`HTTP_BYTES_MAX`]
+/// or [`RANGE_BYTES_MAX`] until then.
+pub const ANSWER_STALL_MS: u64 = 10_000;
 /// From a request's head to its answer: a body, the longest wait of the node ([`CHANGE_TIMEOUT_MS`]), and reserve.
 pub const REQUEST_TIMEOUT_MS: u64 = 60_000;
 /// How long a server that stops waits for answers in flight; longer than a write or a read may wait.
@@ -186,8 +194,10 @@ pub const SERVER_STOP_TIMEOUT_MS: u64 = 10_000;
 pub const ACCEPT_RETRY_MS: u64 = 100;
 /// Largest request target: a key of [`KEY_BYTES_MAX`] with each byte percent-encoded fits.
 pub const URI_BYTES_MAX: usize = 15 * 1024;
-/// Bytes of request bodies and answers that the client port may hold in memory; beyond, calls are answered 429.
-pub const HTTP_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of request bodies and values that the client port may hold in memory; beyond, calls are answered 429.
+pub const HTTP_BYTES_MAX: usize = 160 * 1024 * 1024;
+/// The same of pages of ranges, apart: clients that ask for pages and don't read them leave the others their room.
+pub const RANGE_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// What a call on keys is charged for itself, on top of its body and answer.
 pub const CALL_BYTES: usize = 1024;
 /// Range scans at a time; further ones wait. Each holds up to [`PAGE_BYTES_MAX`] and its JSON.

@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::mount;
 use crate::node::Node;
 use crate::open::{self, OpenConfig};
+use crate::open_files;
 use crate::raft_log;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, RaftNode, RestartWhy};
@@ -204,7 +205,8 @@ fn start_servers(
 ) -> Result<Vec<JoinHandle<()>>> {
     let connections = |port: &str| metrics.connections.with_label_values(&[port]);
     let threads = client_threads::start(node.shared())?;
-    let limits = ServerLimits::client().divided_by(threads.len());
+    let for_clients = ServerLimits { connections_max: client_connections_max()?, ..ServerLimits::client() };
+    let limits = for_clients.divided_by(threads.len());
     let bounds = httpapi::Bounds::default();
     let mut servers = Vec::new();
     for ClientThread { runtime, desk } in threads {
@@ -220,6 +222,20 @@ fn start_servers(
     let limits = ServerLimits::admin();
     servers.push(runtime.spawn(server::serve(admin, limits, connections("admin"), admin_app, stopped.clone())));
     Ok(servers)
+}
+
+/// What the system's limit of open files leaves for clients.
+fn client_connections_max() -> Result<usize> {
+    let files_max = open_files::raise();
+    let files = files_max.map_or("any number of".to_string(), |files| files.to_string());
+    let needed = limits::FILES_RESERVED + limits::CLIENT_CONNECTIONS_MIN;
+    let connections_max = open_files::client_connections_max(files_max).with_context(|| {
+        format!("the process may open {files} files and needs {needed}: start it after `ulimit -n {needed}`, or more")
+    })?;
+    if connections_max < limits::CLIENT_CONNECTIONS_MAX {
+        tracing::warn!(files, connections_max, "few open files are allowed (ulimit -n), hence few clients at a time");
+    }
+    Ok(connections_max)
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub async fn range(app: &App, query: RangeQuery, consistency: Consistency) -> Re
         Ok((answer.revision, json))
     })
     .await?;
-    let mut response = Response::new(Body::from(app.budget.guard(Bytes::from(json))?));
+    let mut response = Response::new(Body::from(app.ranges.guard(Bytes::from(json))?));
     set(&mut response, header::CONTENT_TYPE, "application/json");
     reading.mark(&mut response, revision);
     Ok(response)

@@ -52,12 +52,17 @@ use tokio::sync::Semaphore;
 #[derive(Clone)]
 pub struct Bounds {
     budget: Budget,
+    ranges: Budget,
     scans: Arc<Semaphore>,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { budget: Budget::new(limits::HTTP_BYTES_MAX), scans: Arc::new(Semaphore::new(limits::SCANS_MAX)) }
+        Bounds {
+            budget: Budget::new(limits::HTTP_BYTES_MAX),
+            ranges: Budget::new(limits::RANGE_BYTES_MAX),
+            scans: Arc::new(Semaphore::new(limits::SCANS_MAX)),
+        }
     }
 }
 
@@ -77,13 +82,14 @@ pub struct App {
     node: Node,
     metrics: Arc<Metrics>,
     budget: Budget,
+    ranges: Budget,
     scans: Arc<Semaphore>,
 }
 
 fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Option<Arc<TokenFile>>) -> Entrance {
     let hosts = Hosts::of(node.config());
-    let Bounds { budget, scans } = bounds;
-    let app = App { node, metrics: metrics.clone(), budget: budget.clone(), scans };
+    let Bounds { budget, ranges, scans } = bounds;
+    let app = App { node, metrics: metrics.clone(), budget: budget.clone(), ranges, scans };
     let backend = Box::new(move |call| -> front::Answer {
         let app = app.clone();
         Box::pin(async move { carry_out(&app, call).await })

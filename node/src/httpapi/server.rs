@@ -2,7 +2,8 @@
 //!
 //! Enters: a bound listener, a service, and the word to stop. Each connection is a task of its own and always has a
 //! deadline, which depends on what it does: its first or next head must come in time, the answer must be ready in time,
-//! and between requests (which includes the time the client takes to read an answer) it may be silent only so long.
+//! and between requests (which includes the time the client takes to read an answer) it may be silent only so long; a
+//! client that takes nothing of an answer has less.
 //! So a client that is slow, half open or gone is dropped whatever it does, and with it its place under
 //! `connections_max`. Bodies have their own deadline, where they are read.
 
@@ -39,6 +40,8 @@ pub struct ServerLimits {
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
+    /// For a client that takes nothing of an answer.
+    pub stall: Duration,
     /// From a head to its answer; `None` for requests that are long-lived streams.
     pub request: Option<Duration>,
     /// For answers in flight when the server stops.
@@ -53,6 +56,7 @@ impl ServerLimits {
             head_bytes_max: 2 * limits::HEADER_BYTES_MAX,
             head: Duration::from_millis(limits::HEAD_TIMEOUT_MS),
             idle: Duration::from_millis(limits::IDLE_TIMEOUT_MS),
+            stall: Duration::from_millis(limits::ANSWER_STALL_MS),
             request: Some(Duration::from_millis(limits::REQUEST_TIMEOUT_MS)),
             stop: Duration::from_millis(limits::SERVER_STOP_TIMEOUT_MS),
         }
@@ -205,15 +209,31 @@ enum Phase {
 struct Deadline {
     limits: ServerLimits,
     now: Arc<Mutex<(Phase, Option<Instant>)>>,
+    /// When the client must have taken a byte, while it takes none.
+    stalled: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Deadline {
     fn new(limits: ServerLimits) -> Self {
-        Deadline { limits, now: Arc::new(Mutex::new((Phase::Head, Some(Instant::now() + limits.head)))) }
+        let now = Arc::new(Mutex::new((Phase::Head, Some(Instant::now() + limits.head))));
+        Deadline { limits, now, stalled: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, (Phase, Option<Instant>)> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stalled(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client took something of an answer, or the kernel has no room for more of it.
+    fn written<T>(&self, taken: &Poll<io::Result<T>>) {
+        let mut stalled = self.stalled();
+        match taken {
+            Poll::Ready(_) => *stalled = None,
+            Poll::Pending => _ = stalled.get_or_insert_with(|| Instant::now() + self.limits.stall),
+        }
     }
 
     fn enter(&self, phase: Phase) {
@@ -237,7 +257,7 @@ impl Deadline {
         let pace = self.limits.head / 10;
         loop {
             let now = Instant::now();
-            let due = self.lock().1;
+            let due = [self.lock().1, *self.stalled()].into_iter().flatten().min();
             match due {
                 Some(due) if due <= now => return,
                 Some(due) => sleep_until(due.min(now + pace)).await,
@@ -266,7 +286,9 @@ impl AsyncRead for WatchedStream {
 
 impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let taken = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.deadline.written(&taken);
+        taken
     }
 
     fn poll_write_vectored(
@@ -274,7 +296,9 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let taken = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.deadline.written(&taken);
+        taken
     }
 
     fn is_write_vectored(&self) -> bool {

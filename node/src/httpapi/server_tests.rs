@@ -78,6 +78,27 @@ async fn an_answer_that_takes_too_long_or_is_not_read_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_hung_up_on_before_who_takes_it_slowly() {
+    let huge = Router::new().route("/", get(async || vec![7u8; 64 << 20]));
+    let limits = ServerLimits { idle: PATIENCE * 10, request: Some(PATIENCE * 10), ..short() };
+    let server = Server::start(limits, huge);
+    let (mut idle, mut slow) = (server.connect().await, server.connect().await);
+    idle.write_all(GET).await.expect("sent");
+    slow.write_all(GET).await.expect("sent");
+    let begun = Instant::now();
+    let mut part = vec![0; 4 << 20];
+    // Less than the kernel holds at a time, and still something within each stall.
+    while begun.elapsed() < 4 * limits.stall {
+        slow.read_exact(&mut part).await.expect("it goes on");
+        sleep(limits.stall / 4).await; // a slow reader is one to whom time passes
+    }
+    server.wait_for_connections(1).await;
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.expect("to its end");
+    drop(idle);
+}
+
+#[tokio::test]
 async fn a_stream_may_last_when_requests_have_no_deadline() {
     let release = Arc::new(Notify::new());
     let held = release.clone();
@@ -206,6 +227,7 @@ fn short() -> ServerLimits {
         head_bytes_max: 16 * 1024,
         head: Duration::from_millis(200),
         idle: Duration::from_millis(300),
+        stall: Duration::from_millis(200),
         request: Some(Duration::from_millis(300)),
         stop: Duration::from_millis(200),
     }
