@@ -102,6 +102,13 @@ crash-bin: ## Build the raftkv that has crash points into target/sim
 	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" $(CARGO) build --locked --profile sim \
 	  -p raftkv-sim -p raftkv-node --test mutants --bin raftkv
 
+# A short form is part of `make cluster`.
+.PHONY: overload
+overload: bins ## Run thousands of bad clients, and ten times the load, for SECONDS (60) each
+	$(call phase,overload: more clients than can be served)
+	RAFTKV_OVERLOAD_SECONDS=$(or $(SECONDS),60) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests \
+	  --test overload -- --nocapture --test-threads=1
+
 .PHONY: chart
 chart: e2e-tools ## Run the tests of the Helm chart: what helm renders
 	$(call phase,chart: what helm renders)

@@ -5,6 +5,7 @@
 //!      │         │         └──── Child          `raftkv serve`, its log in a file
 //!      │         ├── Export                     every key of one node, over HTTP
 //!      │         └── Network ── Partition       what lies between the nodes, and how it is cut
+//!      ├──── Crowd                              thousands of clients in one thread, good and bad
 //!      ├──── Writer ── Written ── verify        what was acknowledged, against every node
 //!      └──── history::Clients ── check          calls and answers, against a linearizability checker
 //! ```
@@ -15,7 +16,9 @@
 pub mod answers;
 pub mod binaries;
 mod cluster;
+pub mod contract;
 pub mod crash_points;
+pub mod crowd;
 pub mod debian;
 mod export;
 pub mod history;

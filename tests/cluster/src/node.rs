@@ -194,6 +194,14 @@ impl Node {
         self.child.as_ref().map(Child::id).with_context(|| format!("{} was not started", self.name))
     }
 
+    /// The most memory that this process ever had resident.
+    pub fn peak_resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak.map(|kib: u64| kib * 1024).with_context(|| format!("no peak in\n{status}"))
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.pid()?.cast_signed()).context("process ids are above 0")?;

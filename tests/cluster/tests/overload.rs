@@ -1,0 +1,166 @@
+//! More clients than a cluster can serve: those that hold connections and give nothing, and ten times as many as it
+//! needs to be busy. Memory stays bounded, others are served, nothing acknowledged is lost, and there is a leader.
+//!
+//! `RAFTKV_OVERLOAD_SECONDS` makes each part longer than in the test command (`make overload`).
+
+use anyhow::{Result, ensure};
+use raftkv_cluster_tests::crowd::{Bad, Crowd, Told, room_for};
+use raftkv_cluster_tests::wait::{eventually_within, holds};
+use raftkv_cluster_tests::{Cluster, Writer};
+use std::time::{Duration, Instant};
+
+/// Bad clients of each kind, at one node: with all three kinds most of the places that a node has.
+const BAD_CLIENTS: usize = 1000;
+/// Clients that keep a cluster of three as busy as it can be, as `make bench` measures it ...
+const BUSY_CLIENTS: usize = 256;
+/// ... and so many times more.
+const OVERLOAD: usize = 10;
+/// How long each lasts in the test command.
+const SECONDS: u64 = 10;
+/// What a node may have in memory: bodies and values 160 MiB, pages 96 MiB, proposals 64 MiB, 16 scans of a page and its
+/// JSON 320 MiB, and 128 MiB for the rest.
+const RESIDENT_BYTES_MAX: u64 = 768 * 1024 * 1024;
+/// One request of a healthy client is answered within this: ten seconds are what a silent client may keep a place.
+const HEALTHY_MAX: Duration = Duration::from_secs(12);
+/// After an overload the cluster agrees within this.
+const CALM_MAX: Duration = Duration::from_secs(60);
+
+fn seconds() -> u64 {
+    let set = std::env::var("RAFTKV_OVERLOAD_SECONDS").ok().filter(|text| !text.is_empty());
+    set.map_or(SECONDS, |text| text.parse().expect("RAFTKV_OVERLOAD_SECONDS is a number of seconds"))
+}
+
+fn addresses(cluster: &Cluster) -> Vec<String> {
+    cluster.client_urls().iter().map(|url| url.trim_start_matches("http://").to_string()).collect()
+}
+
+fn largest_resident(cluster: &Cluster) -> Result<u64> {
+    let peaks = cluster.nodes.iter().map(|node| node.peak_resident_bytes()).collect::<Result<Vec<_>>>()?;
+    Ok(peaks.into_iter().max().unwrap_or_default())
+}
+
+/// Memory has stayed in its bounds, and the cluster is one again.
+fn calm(cluster: &mut Cluster) -> Result<u64> {
+    let resident = largest_resident(cluster)?;
+    ensure!(resident < RESIDENT_BYTES_MAX, "a node had {} MiB in memory", resident >> 20);
+    eventually_within(CALM_MAX, "the cluster agrees", || cluster.agree().map(drop))?;
+    Ok(resident)
+}
+
+#[test]
+fn thousands_of_bad_clients_cost_little_and_stop_nobody() -> Result<()> {
+    let room = room_for(3 * BAD_CLIENTS) as usize;
+    let each = BAD_CLIENTS.min(room / 4);
+    let mut cluster = Cluster::start(3)?;
+    let leader = cluster.leader()?;
+    for nth in 0..8 {
+        let put = cluster.nodes[leader].client("PUT", &format!("/v1/kv/large{nth}"));
+        put.body(vec![b'x'; 1024 * 1024]).send()?.expect(200)?;
+    }
+    let kinds = [Bad::Silent, Bad::Dripping, Bad::Unread("large")];
+    let crowd = Crowd::bad(&addresses(&cluster)[leader], &kinds, each);
+    let mut open = 0;
+    eventually_within(CALM_MAX, "the crowd is there", || {
+        open = connections(&cluster, leader)?;
+        holds(open >= (2 * each) as u64, || format!("{open} connections"))
+    })?;
+    let writer = Writer::start("w", vec![cluster.nodes[leader].client_url()]);
+    let begun = Instant::now();
+    let mut longest = Duration::ZERO;
+    let mut asked = 0;
+    while begun.elapsed() < Duration::from_secs(seconds()) {
+        let asking = Instant::now();
+        let node = &cluster.nodes[leader];
+        node.client("PUT", &format!("/v1/kv/h{asked}")).body("v").send()?.expect(200)?;
+        ensure!(node.client("GET", &format!("/v1/kv/h{asked}")).send()?.expect(200)?.text() == "v");
+        node.admin("GET", "/livez").without("Authorization").send()?.expect(200)?;
+        longest = longest.max(asking.elapsed());
+        asked += 1;
+    }
+    ensure!(longest < HEALTHY_MAX, "a healthy client waited {longest:?}");
+    let written = writer.stop()?;
+    ensure!(written.longest < HEALTHY_MAX, "one key took {:?}", written.longest);
+    crowd.go_home()?;
+    let resident = calm(&mut cluster)?;
+    written.verify(&mut cluster)?;
+    println!(
+        "TABLE bad_clients: connections={open} seconds={} healthy_calls={asked} healthy_longest_ms={} written={} resident_mib={}",
+        seconds(),
+        longest.as_millis(),
+        written.keys.len(),
+        resident >> 20
+    );
+    cluster.finish()
+}
+
+/// As the node counts them.
+fn connections(cluster: &Cluster, node: usize) -> Result<u64> {
+    let metrics = cluster.nodes[node].admin("GET", "/metrics").send()?.expect(200)?.text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("raftkv_connections{port=\"client\"} "));
+    Ok(line.and_then(|count| count.parse().ok()).unwrap_or_default())
+}
+
+#[test]
+fn ten_times_the_load_loses_nothing() -> Result<()> {
+    let clients = (OVERLOAD * BUSY_CLIENTS).min(room_for(OVERLOAD * BUSY_CLIENTS) as usize);
+    let mut cluster = Cluster::start(3)?;
+    let writer = Writer::start("w", cluster.client_urls());
+    writer.wait_for(50)?;
+    let crowd = Crowd::writers("o", addresses(&cluster), clients);
+    let begun = Instant::now();
+    let until = Duration::from_secs(seconds());
+    eventually_within(until + CALM_MAX, "the time is over and the crowd was served", || {
+        let answered: u64 = crowd.told().statuses.values().sum();
+        holds(begun.elapsed() > until && answered > clients as u64, || format!("{answered} answers"))
+    })?;
+    let told = crowd.go_home()?;
+    let healthy = writer.stop()?;
+    let resident = calm(&mut cluster)?;
+    let Told { statuses, codes, broken, longest, written } = &told;
+    ensure!(written.len() >= clients, "{} writes of {clients} clients: {statuses:?}", written.len());
+    ensure!(*broken == 0, "{broken} connections broke: {statuses:?} {codes:?}");
+    let expected = |status: &u16| matches!(status, 200 | 429 | 503 | 504);
+    ensure!(statuses.keys().all(expected), "{statuses:?} {codes:?}");
+    ensure!(healthy.longest < HEALTHY_MAX, "one key of another client took {:?}", healthy.longest);
+    told.verify(&cluster.export("o%2F")?)?;
+    healthy.verify(&mut cluster)?;
+    let refused: u64 = statuses.iter().filter(|(status, _)| **status != 200).map(|(_, count)| count).sum();
+    println!(
+        "TABLE overload: connections={clients} seconds={} written={} refused={refused} longest_ms={} healthy_longest_ms={} \
+         resident_mib={}",
+        seconds(),
+        written.len(),
+        longest.as_millis(),
+        healthy.longest.as_millis(),
+        resident >> 20
+    );
+    cluster.finish()
+}
+
+/// A process that may open few files keeps them for its log, its store and its peers.
+#[test]
+fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
+    const FILES: usize = 720;
+    let connections_beyond = 2 * FILES;
+    ensure!(room_for(connections_beyond) >= connections_beyond as u64, "this test needs {connections_beyond} files");
+    let mut cluster = Cluster::empty()?;
+    let node = cluster.new_node();
+    let limited = cluster.nodes[node].command_under(&format!("ulimit -n {FILES}"))?;
+    cluster.nodes[node].start_as(limited)?;
+    cluster.init(1)?;
+    let crowd = Crowd::bad(&addresses(&cluster)[node], &[Bad::Silent], connections_beyond);
+    eventually_within(CALM_MAX, "all places are taken", || {
+        let open = connections(&cluster, node)?;
+        holds(open >= 64, || format!("{open} connections"))
+    })?;
+    // Enough for several segments of the log, which are files to be opened.
+    let writer = Writer::start("w", cluster.client_urls());
+    let large = cluster.nodes[node].client("PUT", "/v1/kv/large").body(vec![b'x'; 1024 * 1024]);
+    for _ in 0..40 {
+        large.send()?.expect(200)?;
+    }
+    let written = writer.stop()?;
+    crowd.go_home()?;
+    written.verify(&mut cluster)?;
+    cluster.finish()
+}
