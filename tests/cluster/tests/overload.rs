@@ -5,6 +5,7 @@
 
 use anyhow::{Result, ensure};
 use raftkv_cluster_tests::crowd::{Bad, Crowd, Told, room_for};
+use raftkv_cluster_tests::http::Connection;
 use raftkv_cluster_tests::wait::{eventually_within, holds};
 use raftkv_cluster_tests::{Cluster, Writer};
 use std::time::{Duration, Instant};
@@ -148,16 +149,21 @@ fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
     let limited = cluster.nodes[node].command_under(&format!("ulimit -n {FILES}"))?;
     cluster.nodes[node].start_as(limited)?;
     cluster.init(1)?;
+    cluster.nodes[node].wait_serving()?;
+    // They have their places before the crowd comes, which takes all others and queues for more.
+    let writer = Writer::start("w", cluster.client_urls());
+    writer.wait_for(1)?;
+    let mut kept = Connection::open(&addresses(&cluster)[node])?;
+    let large = cluster.nodes[node].client("PUT", "/v1/kv/large").body(vec![b'x'; 1024 * 1024]);
+    kept.exchange(&large)?.expect(200)?;
     let crowd = Crowd::bad(&addresses(&cluster)[node], &[Bad::Silent], connections_beyond);
     eventually_within(CALM_MAX, "all places are taken", || {
         let open = connections(&cluster, node)?;
         holds(open >= 64, || format!("{open} connections"))
     })?;
     // Enough for several segments of the log, which are files to be opened.
-    let writer = Writer::start("w", cluster.client_urls());
-    let large = cluster.nodes[node].client("PUT", "/v1/kv/large").body(vec![b'x'; 1024 * 1024]);
     for _ in 0..40 {
-        large.send()?.expect(200)?;
+        kept.exchange(&large)?.expect(200)?;
     }
     let written = writer.stop()?;
     crowd.go_home()?;
