@@ -65,6 +65,12 @@ pub struct Peer {
     pub durable_conf_index: u64,
     /// Free bytes on its data volume, as last reported; 0 when unknown.
     pub free_bytes: u64,
+    /// The same and its reserve file.
+    #[serde(default)]
+    pub headroom_bytes: u64,
+    /// Puts are refused when a quorum has less headroom than this.
+    #[serde(default)]
+    pub reserve_bytes: u64,
 }
 
 /// Answer of `GET /v1/status`.
@@ -123,6 +129,15 @@ pub struct Status {
     pub db_bytes: u64,
     /// Free bytes on the data volume.
     pub free_bytes: u64,
+    /// The same and the reserve file.
+    #[serde(default)]
+    pub headroom_bytes: u64,
+    /// Under it the node is short of space: as a leader it refuses puts, under half of it deletes and changes, too.
+    #[serde(default)]
+    pub reserve_bytes: u64,
+    /// What is refused or waits for lack of space, how much is there, how much is needed, and what to do.
+    #[serde(default)]
+    pub no_space: Option<String>,
     /// The state hash at the present applied index.
     pub state_hash: Option<StateHash>,
     /// State hashes at the last applied indexes that are multiples of 1024, ascending; at most 64.
@@ -177,6 +192,9 @@ impl Status {
             compacted_revision: 0,
             db_bytes: 0,
             free_bytes: 0,
+            headroom_bytes: 0,
+            reserve_bytes: 0,
+            no_space: None,
             state_hash: None,
             state_hashes: vec![],
             peers: vec![],

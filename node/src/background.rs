@@ -2,16 +2,14 @@
 //! proposes compactions of old revisions while it leads. News (a leader, another membership, a store that is proved)
 //! are reported and read upon at once: whoever waits for this node to be ready should not wait for the next round.
 
-use crate::driver::{Event, Role};
+use crate::driver::Role;
 use crate::kvstore::Command;
-use crate::limits;
 use crate::node::Node;
-use crate::raft_node::Input;
 use crate::refusal::Refusal;
+use crate::space_watch::SpaceWatch;
 use crate::transport::{Frame, Report, Transport};
 use crate::types::Revision;
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -29,6 +27,7 @@ pub async fn run(node: Node, transport: Transport) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut history = History::default();
     let mut misplaced = None;
+    let mut space = SpaceWatch::new();
     loop {
         tokio::select! {
             _ = rounds.tick() => {}
@@ -39,7 +38,7 @@ pub async fn run(node: Node, transport: Transport) {
                 continue;
             }
         }
-        look_at_space(&node);
+        space.look(&node).await;
         report(&node, &transport);
         keep_metrics(&node);
         read(&node);
@@ -69,43 +68,19 @@ fn tell_misplaced(node: &Node, told: &mut Option<String>) {
     *told = now;
 }
 
-fn look_at_space(node: &Node) {
-    let config = node.config();
-    let (free, total) = match space(&config.data_dir) {
-        Ok(space) => space,
-        Err(e) => return tracing::warn!(error = %e, dir = %config.data_dir.display(), "free space is not known"),
-    };
-    node.shared().free_bytes.store(free, Ordering::Relaxed);
-    let reserve = limits::FREE_BYTES_MIN.max(total / 100 * limits::FREE_PERCENT_MIN);
-    let db_bytes = node.shared().view().map_or(0, |view| view.disk_bytes() + view.index_bytes());
-    let short = if free < reserve {
-        Some(format!(
-            "the leader's data volume has {free} bytes free, under the reserve of {reserve}; deletes still work"
-        ))
-    } else if db_bytes > config.quota_bytes {
-        Some(format!("the database has {db_bytes} bytes, over --quota {}; deletes still work", config.quota_bytes))
-    } else {
-        None
-    };
-    node.shared().send(Input::Event(Event::Space { short }));
-}
-
-/// Free and total bytes of the volume that holds `dir`.
-fn space(dir: &Path) -> std::io::Result<(u64, u64)> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
-}
-
 fn report(node: &Node, transport: &Transport) {
     let published = node.shared().published();
     let Some(driver) = &published.driver else { return };
+    let (seen, waits_for_space) = (node.shared().space.seen(), node.shared().space.who_waits().is_some());
     let report = Report {
         applied: node.shared().view().map_or(0, |view| view.applied()),
         durable_conf_index: driver.durable_conf_index,
         commit: driver.commit,
-        free_bytes: node.shared().free_bytes.load(Ordering::Relaxed),
-        // Who is about to end is nobody to hand leadership to.
-        can_lead: driver.can_lead && !node.shared().stopping.load(Ordering::Relaxed),
+        free_bytes: seen.free_bytes,
+        // Who is about to end, or cannot write, is nobody to hand leadership to.
+        can_lead: driver.can_lead && !node.shared().stopping.load(Ordering::Relaxed) && !waits_for_space,
+        headroom_bytes: seen.room.headroom_bytes,
+        reserve_bytes: seen.room.reserve_bytes,
     };
     for id in driver.membership.members.keys().filter(|id| **id != driver.id) {
         // Lost reports are repeated in a second.

@@ -6,6 +6,7 @@
 //! its directory has nothing to finish: all that opening does may be cut short anywhere.
 
 use crate::node::Node;
+use crate::raft_node::disk_space::Part;
 use crate::raft_node::shared::Phase;
 use crate::raft_node::{Exit, Input};
 use anyhow::{Context, Result};
@@ -70,8 +71,10 @@ pub async fn run(
         let _panicked = server.await;
     }
     node.shared().send(Input::Stop);
-    if let Phase::Opening(_) = node.shared().published().phase {
-        // The raft thread is reading, and would not look at its inputs for as long as that takes.
+    let is_opening = matches!(node.shared().published().phase, Phase::Opening(_));
+    if is_opening || node.shared().space.waits(Part::Log) {
+        // The raft thread is reading, and would not look at its inputs for as long as that takes; or no closing batch can
+        // be written, for who knows how long.
         let _already_ended = exits.send(Ok(Exit::Stopped));
     }
 }

@@ -20,6 +20,8 @@ const NAME_BYTES_MAX: usize = 63;
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 /// Smallest `--quota`: it must hold the largest value and its history.
 const QUOTA_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// Smallest `--reserve`: half of it is for deletes, compaction and membership changes.
+const RESERVE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Smallest `--segment-bytes`: the largest batch and the segment's header, since a batch never spans segments (rule N2).
 const SEGMENT_BYTES_MIN: u64 = limits::BATCH_BYTES_MAX as u64 + 1024 * 1024;
 /// Largest `--segment-bytes`: offsets in a segment are 32 bits.
@@ -58,6 +60,8 @@ pub struct Config {
     pub drain: Duration,
     /// Largest kv db; puts are refused above it.
     pub quota_bytes: u64,
+    /// Space to be kept on the data volume.
+    pub reserve_bytes: u64,
     /// How much history to keep; `None`: all of it. The leader proposes a compaction of older revisions.
     pub compact_retention: Option<Duration>,
     /// Log bytes after which a snapshot is cut.
@@ -132,6 +136,9 @@ pub struct ServeArgs {
     /// Largest key-value database; puts are refused above it
     #[arg(long, env = "RAFTKV_QUOTA", value_name = "BYTES", default_value = "8GiB")]
     pub quota: String,
+    /// Space to keep on the data volume, or 5 % of it if that is more; puts are refused when less is left
+    #[arg(long, env = "RAFTKV_RESERVE", value_name = "BYTES", default_value = "256MiB")]
+    pub reserve: String,
     /// How much history to keep: `1h`, `7d`, or `off` for all of it
     #[arg(long, env = "RAFTKV_COMPACT_RETENTION", value_name = "TIME", default_value = "off")]
     pub compact_retention: String,
@@ -209,6 +216,7 @@ impl ServeArgs {
             allowed_hosts: self.allowed_hosts.into_iter().map(allowed_host).collect::<Result<_, _>>()?,
             drain: drain(self.drain)?,
             quota_bytes: size("--quota", self.quota, QUOTA_BYTES_MIN, u64::MAX)?,
+            reserve_bytes: size("--reserve", self.reserve, RESERVE_BYTES_MIN, u64::MAX)?,
             compact_retention: compact_retention(self.compact_retention)?,
             snapshot_log_bytes_min: size(
                 "--snapshot-log-bytes",
@@ -332,6 +340,7 @@ mod tests {
         assert_eq!(config.admin_url, "http://127.0.0.1:2381");
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.quota_bytes, limits::QUOTA_BYTES_DEFAULT);
+        assert_eq!(config.reserve_bytes, limits::RESERVE_BYTES_DEFAULT);
         assert_eq!(config.compact_retention, None);
         assert_eq!(config.snapshot_log_bytes_min, limits::SNAPSHOT_LOG_BYTES_MIN);
         assert_eq!(config.segment_bytes, limits::SEGMENT_BYTES);
@@ -379,6 +388,7 @@ mod tests {
             ("--drain", "soon", "as in 3s"),
             ("--quota", "1KiB", "at least 4194304 bytes"),
             ("--quota", "8GB", "8GiB"),
+            ("--reserve", "1MiB", "at least 16777216 bytes"),
             ("--compact-retention", "0s", "off"),
             ("--snapshot-log-bytes", "1", "at least 65536"),
             ("--segment-bytes", "1MiB", "at most"),

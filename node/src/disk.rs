@@ -29,4 +29,8 @@ pub trait LogDisk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// fsync of the directory: creations, renames and removals before it are durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// An error of kind `StorageFull` if so many bytes more would be too many, as far as anybody can say beforehand.
+    fn room_for(&self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -6,6 +6,7 @@
 
 use crate::disk::LogDisk;
 use crate::identity::{IDENTITY_FILE, LOCK_FILE};
+use crate::reserve::RESERVE_FILE;
 use raftkv_api::Hex128;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
@@ -48,7 +49,12 @@ pub fn set_aside(path: &Path, incarnation: Hex128) -> io::Result<()> {
     names.retain(|name| !stays(name));
     names.sort_by_key(|name| name == IDENTITY_FILE);
     for name in names {
-        std::fs::rename(path.join(&name), trash.join(&name))?;
+        if name == RESERVE_FILE {
+            // Of the reserve there is nothing to keep.
+            std::fs::remove_file(path.join(name))?;
+        } else {
+            std::fs::rename(path.join(&name), trash.join(&name))?;
+        }
     }
     File::open(&trash)?.sync_all()?;
     File::open(path)?.sync_all()
@@ -133,6 +139,16 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+fn fill_with_zeros(file: &File, len: u64) -> io::Result<()> {
+    let mut offset = 0;
+    while offset < len {
+        let count = (len - offset).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..count as usize], offset)?;
+        offset += count;
+    }
+    Ok(())
+}
+
 impl LogDisk for FileDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let entries = std::fs::read_dir(&self.path)?;
@@ -160,11 +176,10 @@ impl LogDisk for FileDisk {
     fn create(&self, name: &str, len: u64) -> io::Result<()> {
         let path = self.path_of(name)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-        let mut offset = 0;
-        while offset < len {
-            let count = (len - offset).min(ZEROS.len() as u64);
-            file.write_all_at(&ZEROS[..count as usize], offset)?;
-            offset += count;
+        if let Err(error) = fill_with_zeros(&file, len) {
+            // What was written of it would be missing elsewhere, for as long as the disk is full. The first error says more.
+            let _stays = file.set_len(0);
+            return Err(error);
         }
         self.handles().insert(name.to_string(), Arc::new(file));
         Ok(())

@@ -15,6 +15,7 @@
 
 pub mod admin_client;
 pub mod background;
+pub mod bulk_disk;
 pub mod clean_stop;
 pub mod cli;
 pub mod client_threads;
@@ -40,9 +41,12 @@ pub mod peer_events;
 pub mod raft_log;
 pub mod raft_node;
 pub mod refusal;
+pub mod reserve;
 pub mod serve;
 pub mod sled_home;
 pub mod snapshot;
+pub mod space;
+pub mod space_watch;
 pub mod storage;
 pub mod token;
 pub mod transport;

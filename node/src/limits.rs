@@ -161,10 +161,15 @@ pub const WRITE_BEHIND_BYTES_MAX: usize = 1024 * 1024;
 pub const WRITE_BEHIND_BATCHES: usize = 256;
 /// Default of `--quota`: 8 GiB.
 pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
-/// Free space under which puts are refused: at least 256 MiB ...
-pub const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
-/// ... or this part of the volume, in percent, if larger.
+/// Default of `--reserve`, the space that a node keeps: puts are refused when less is left, the reserve file counted
+/// in. That file takes half of it; a quarter is left free besides by whatever can wait.
+pub const RESERVE_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// The reserve is this part of the volume, in percent, if that is more.
 pub const FREE_PERCENT_MIN: u64 = 5;
+/// Pause between two attempts of a write that finds the disk full.
+pub const FULL_DISK_RETRY_MS: u64 = 1_000;
+/// Pause before a spare log segment that found no space is made once more.
+pub const SPARE_RETRY_MS: u64 = 10_000;
 
 // HTTP servers.
 

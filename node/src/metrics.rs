@@ -49,6 +49,10 @@ metrics! {
     keys: IntGauge = gauge, "Keys that exist at the newest revision.";
     revision: IntGauge = gauge, "Newest revision of the store.";
     compacted_revision: IntGauge = gauge, "Revisions below it cannot be read; 0 is none.";
+    volume_free_bytes: IntGauge = gauge, "Free bytes on the data volume.";
+    volume_headroom_bytes: IntGauge = gauge, "Free bytes on the data volume and those of the reserve file.";
+    volume_reserve_bytes: IntGauge = gauge, "Headroom that puts need; deletes, compaction and membership changes need half of it.";
+    full_disk: IntGauge = gauge, "Whether a write met a full disk and waits for space: 1 is yes, 0 is no.";
     snapshot_save_total_duration_seconds: Histogram = seconds, "Duration of cutting a snapshot, from freezing it to its file being durable.";
     snapshot_install_total: IntCounter = counter, "Snapshots of a leader that were installed.";
     snapshot_index: IntGauge = gauge, "Log index of the newest snapshot file.";
@@ -154,7 +158,7 @@ mod tests {
             by_peer.with_label_values(&["2"]).inc();
         }
         let text = metrics.encode();
-        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 26, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 30, "{text}");
         for line in [
             "raftkv_has_leader 0",
             "raftkv_state{state=\"voter\"} 1",

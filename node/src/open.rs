@@ -9,6 +9,7 @@ use crate::kvstore::{self, Claim, KvHome, Store, StoreError};
 use crate::log::{self, Batch, Log, LogConfig, LogError, Mark, Replayed};
 use crate::membership::{Member, Membership};
 use crate::snapshot::{self, SnapshotMeta};
+use crate::space;
 use crate::types::{Index, MemberIdentity};
 use raft::prelude::HardState;
 use std::io;
@@ -166,6 +167,8 @@ fn forget_below_older(log: &mut Log, files: &[SnapshotMeta], disk: &dyn LogDisk)
 fn read_claim(home: &dyn KvHome, name: &str) -> Result<Option<Claim>, OpenError> {
     match home.open(name).and_then(|disk| kvstore::claim(&*disk)) {
         Ok(claim) => Ok(claim),
+        // Opening it takes space. A new one would take more: it is not what is wrong (rule N11).
+        Err(e) if space::is_full(&e) => Err(e.into()),
         Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(OpenError::KvStuck(e.to_string())),
         Err(e) => {
             // It is a survivor, not a witness: what it can't tell is in the snapshot and the log.
@@ -235,8 +238,12 @@ pub fn open_kv(
             let old = read_current(disk)?;
             home.remove(&name)?;
             let kv = home.open(&name)?;
-            let store =
-                snapshot::install(disk, meta, kv, &mut |done, total| progress("rebuilding the kv db", done, total))?;
+            let installed =
+                snapshot::install(disk, meta, kv, &mut |done, total| progress("rebuilding the kv db", done, total));
+            let store = installed.inspect_err(|_| {
+                // Of no use to anybody, and it may hold the last space of the disk (rule N11). The error says more.
+                let _stays = home.remove(&name);
+            })?;
             write_current(disk, &name)?;
             match old {
                 Some(old) if old != name => home.remove(&old)?,

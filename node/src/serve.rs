@@ -1,6 +1,7 @@
 //! `raftkv serve`: wires the boxes of one node together, top to bottom, and takes them down again.
 
 use crate::background;
+use crate::bulk_disk::BulkDisk;
 use crate::clean_stop::{self, Signals};
 use crate::client_threads::{self, ClientThread};
 use crate::config::Config;
@@ -19,7 +20,9 @@ use crate::open_files;
 use crate::raft_log;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, RaftNode, RestartWhy};
+use crate::reserve::Reserve;
 use crate::sled_home::SledHome;
+use crate::space::Sizes;
 use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
@@ -55,6 +58,10 @@ fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Er
         RestartWhy::DistrustKv(why) => {
             tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it");
             // A cause that stays (no space left) must not turn this into a busy loop.
+            std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
+        }
+        RestartWhy::Reopen(why) => {
+            tracing::info!(why, "starting anew to open the kv db again");
             std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
         }
         RestartWhy::Reset => tracing::info!("the data were set aside; starting anew as blank"),
@@ -96,9 +103,11 @@ fn serve(config: Config) -> Result<Exit> {
     let metrics = Arc::new(Metrics::new());
     let nonce = rand::random();
     let open = open_config(&config, nonce);
-    let shared = Arc::new(Shared::new(config, metrics.clone(), nonce, input.clone()));
+    let reserve = Arc::new(Reserve::new(&config.data_dir, Sizes { least_bytes: config.reserve_bytes }));
+    let bulk = Arc::new(BulkDisk::new(disk.clone(), reserve.clone()));
+    let shared = Arc::new(Shared::new(config, metrics.clone(), nonce, input.clone(), reserve));
     let node = Node::new(shared.clone());
-    let transport = Transport::new(runtime.handle().clone(), Arc::new(node.clone()), token.clone(), disk.clone());
+    let transport = Transport::new(runtime.handle().clone(), Arc::new(node.clone()), token.clone(), bulk);
 
     let stop = watch::Sender::new(false);
     let servers = start_servers(&runtime, listeners, &node, &metrics, &token, &transport, &stop.subscribe())?;

@@ -177,6 +177,8 @@ pub(crate) fn node(id: u64, name: &str, applied: u64) -> Status {
             applied: 63_446,
             durable_conf_index: 5,
             free_bytes: 1,
+            headroom_bytes: 1,
+            reserve_bytes: 0,
         };
         status.peers = vec![peer(1), peer(3)];
     }

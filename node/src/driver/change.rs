@@ -77,6 +77,9 @@ impl Driver {
         {
             return Ok(Some(ChangeDone { id: *id, conf_index: current }));
         }
+        if let Some(why) = self.refused_for_space(false) {
+            return Err(Refusal::NoSpace(why.to_string()));
+        }
         if if_match != current {
             return Err(Refusal::MembersMoved { expected: if_match, current });
         }

@@ -6,6 +6,7 @@ use crate::membership::Membership;
 use crate::node::{ChangeDone, MembershipCall};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
+use crate::space::OwnSpace;
 use crate::transport::{Forward, ForwardReply, Frame, RemovedRecord, Report};
 use crate::types::{Index, MemberId, RequestId};
 use bytes::Bytes;
@@ -54,8 +55,8 @@ pub enum Event {
     Report { from: MemberId, report: Report },
     /// A peer says that we were removed.
     Removed(Box<RemovedRecord>),
-    /// Space on our own disk: `Some` says why puts must be refused.
-    Space { short: Option<String> },
+    /// What there is of space here.
+    Space { own: OwnSpace },
     /// [`Effect::MakeSpare`] is done.
     SpareMade { name: String },
     /// The process stops cleanly: write a closing batch.

@@ -20,6 +20,7 @@ mod propose;
 mod reads;
 mod ready;
 mod snapshots;
+mod space;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
+use crate::space::OwnSpace;
 use crate::storage::Storage;
 use crate::types::{Index, MemberId, MemberIdentity, RequestId, Term};
 use apply_queue::ApplyQueue;
@@ -45,6 +47,7 @@ use raft::{Config, RawNode, ReadOnlyOption};
 use reads::Reads;
 use ready::{Durable, Syncing};
 use snapshots::Snapshots;
+use space::NoSpace;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -108,7 +111,8 @@ pub struct Driver {
     /// Stopped for good: quarantined, gone or closed.
     halted: bool,
     closing: bool,
-    no_space: Option<String>,
+    own_space: OwnSpace,
+    no_space: Option<NoSpace>,
     now_tick: u64,
     leader_heard_at: Option<u64>,
     /// (term, leader) at the last look, to notice changes.
@@ -164,6 +168,7 @@ impl Driver {
             removed,
             halted: false,
             closing: false,
+            own_space: OwnSpace::default(),
             no_space: None,
             now_tick: 0,
             leader_heard_at: None,
@@ -197,9 +202,12 @@ impl Driver {
             Event::SnapshotBegun { to, index } => self.snapshot_begun(to, index),
             Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
             Event::Unreachable { to } => self.unreachable(to),
-            Event::Report { from, report } => self.peers.reported(from, report),
+            Event::Report { from, report } => {
+                self.peers.reported(from, report);
+                self.judge_space();
+            }
             Event::Removed(record) => self.told_removed(&record),
-            Event::Space { short } => self.no_space = short,
+            Event::Space { own } => self.own_space(own),
             Event::SpareMade { name } => self.node.mut_store().log.spare_made(&name),
             Event::Close => self.closing = true,
         }
@@ -259,6 +267,7 @@ impl Driver {
                 self.refuse(request, Refusal::Unknown("the leader did not answer".to_string()));
             }
         }
+        self.judge_space();
         self.tick_transfer();
         self.tick_snapshots();
         self.leave_joint_if_stuck();

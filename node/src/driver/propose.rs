@@ -77,8 +77,8 @@ impl Driver {
             let bytes = waiting.bytes();
             match waiting {
                 Waiting::Command { request, data, .. } if !self.is_leader() => self.forward(request, data),
-                Waiting::Command { request, grows: true, .. } if self.no_space.is_some() => {
-                    let why = self.no_space.clone().unwrap_or_default();
+                Waiting::Command { request, grows, .. } if self.refused_for_space(grows).is_some() => {
+                    let why = self.refused_for_space(grows).unwrap_or_default().to_string();
                     self.refuse(request, Refusal::NoSpace(why));
                 }
                 Waiting::Command { request, data, .. } => {
@@ -88,8 +88,8 @@ impl Driver {
                 Waiting::Forwarded { from, term, request, .. } if !self.leads(term) => {
                     self.reply_refused(from, request, "leadership moved before the command was proposed");
                 }
-                Waiting::Forwarded { from, request, grows: true, .. } if self.no_space.is_some() => {
-                    let why = self.no_space.clone().unwrap_or_default();
+                Waiting::Forwarded { from, request, grows, .. } if self.refused_for_space(grows).is_some() => {
+                    let why = self.refused_for_space(grows).unwrap_or_default().to_string();
                     self.emit(Effect::ForwardReply { to: from, reply: ForwardReply::NoSpace { request, why } });
                 }
                 Waiting::Forwarded { from, request, data, .. } => {

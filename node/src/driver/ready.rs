@@ -51,6 +51,9 @@ impl Driver {
             if self.syncing.is_none() {
                 self.step_deferred();
                 self.step_waiting();
+            } else if self.own_space.stuck.is_some() {
+                // The batch waits for space, who knows how long. Nothing is stepped: all that waits is refused (rule N11).
+                self.step_waiting();
             }
             self.start_read_round();
             if !self.may_take_ready() {

@@ -50,6 +50,8 @@ pub struct DriverStatus {
     pub can_lead: bool,
     /// We applied our own removal.
     pub removed: bool,
+    /// Why puts, or more, are refused for lack of space.
+    pub no_space: Option<String>,
     /// Proposals that wait.
     pub proposals_waiting: usize,
     /// Ticks since a leader was heard of; `None` if never.
@@ -105,6 +107,7 @@ impl Driver {
             durable_conf_index: self.durable.conf_index,
             can_lead: self.can_lead,
             removed: self.removed.is_some(),
+            no_space: self.no_space.as_ref().map(|no_space| no_space.why.clone()),
             proposals_waiting: self.proposals.waiting(),
             leader_contact_ticks: self.leader_contact_ticks(),
             membership: self.membership.clone(),

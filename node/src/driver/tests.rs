@@ -11,6 +11,8 @@ use raft::ProgressState;
 use raft::prelude::{Entry, MessageType};
 use raftkv_api::Hex128;
 
+mod space;
+
 const LOG: LogConfig =
     LogConfig { segment_bytes: 64 << 20, batch_bytes_max: 16 << 20, cache_bytes_max: 1 << 20, spare_segments: 0 };
 

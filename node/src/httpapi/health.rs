@@ -52,14 +52,24 @@ impl Checks {
             Ok(()) => format!("[+]{name} ok"),
             Err(why) => format!("[-]{name} failed: {why}"),
         };
-        let failed: Vec<String> = checks.iter().filter(|(_, result)| result.is_err()).map(line).collect();
-        let all: Vec<String> = checks.iter().map(line).collect();
+        // Says why a read may fail. Short of space itself is no reason to be taken out: reads and deletes go on.
+        let space = self.state.no_space.as_ref().map(|why| format!("[!]space: {why}"));
+        let failed = checks.iter().filter(|(_, result)| result.is_err()).map(line);
+        let failed: Vec<String> = failed.chain(space.clone().filter(|_| self.is_not_ready(&state))).collect();
+        let all = checks.iter().map(line).chain(Some(space.unwrap_or_else(|| "[+]space ok".to_string())));
+        let all: Vec<String> = all.collect();
         match (failed.is_empty(), verbose) {
             (true, false) => Ok("ok\n".to_string()),
             (true, true) => Ok(all.join("\n") + "\nreadyz check passed\n"),
             (false, false) => Err(Problem::new(code, failed.join("; "))),
             (false, true) => Err(Problem::new(code, all.join("; "))),
         }
+    }
+}
+
+impl Checks {
+    fn is_not_ready(&self, state: &Result<(), String>) -> bool {
+        self.loops.is_err() || state.is_err() || self.read.is_err()
     }
 }
 
@@ -101,7 +111,7 @@ mod tests {
     fn a_voter_that_reads_is_ready() {
         let checks = Checks { loops: Ok(()), state: samples::status(), read: Ok(()) };
         assert_eq!(checks.answer(false), Ok("ok\n".to_string()));
-        let verbose = "[+]loops ok\n[+]voter ok\n[+]linearizable-read ok\nreadyz check passed\n";
+        let verbose = "[+]loops ok\n[+]voter ok\n[+]linearizable-read ok\n[+]space ok\nreadyz check passed\n";
         assert_eq!(checks.answer(true), Ok(verbose.to_string()));
     }
 

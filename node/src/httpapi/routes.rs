@@ -159,7 +159,7 @@ const CLUSTER: &[Code] = &[
 ];
 const KV: &[Code] = &[Code::Overloaded];
 const READ: &[Code] = &[Code::BadParameter, Code::FutureRevision, Code::Compacted];
-const WRITE: &[Code] = &[Code::ConditionFailed, Code::Dropped, Code::Timeout];
+const WRITE: &[Code] = &[Code::ConditionFailed, Code::Dropped, Code::Timeout, Code::NoSpace];
 const ADMIN: &[Code] = &[Code::Unauthorized];
 const TARGET: &[Code] = &[Code::MissingHeader, Code::WrongNode];
 const LEADER: &[Code] = &[
@@ -179,6 +179,7 @@ const CHANGE: &[Code] = &[
     Code::PreconditionRequired,
     Code::ShuttingDown,
     Code::Timeout,
+    Code::NoSpace,
 ];
 const NODE: &[Code] = &[Code::WrongState, Code::Opening, Code::ShuttingDown];
 const ID: &[Code] = &[Code::BadRequest, Code::MemberNotFound];
@@ -215,7 +216,7 @@ static TABLE: [Route; 17] = [
         endpoint: Endpoint::Put,
         access: Access::Open,
         parameters: &["key_b64"],
-        codes: &[ANY, KEY, BODY, KV, WRITE, &[Code::NoSpace], CLUSTER],
+        codes: &[ANY, KEY, BODY, KV, WRITE, CLUSTER],
     },
     Route {
         ports: CLIENT,

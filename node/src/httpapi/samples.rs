@@ -33,6 +33,9 @@ pub fn status() -> Status {
         compacted_revision: 0,
         db_bytes: 1000,
         free_bytes: 1_000_000,
+        headroom_bytes: 1_500_000,
+        reserve_bytes: 1_000_000,
+        no_space: None,
         state_hash: Some(hash),
         state_hashes: vec![hash],
         peers: vec![peer()],
@@ -59,6 +62,8 @@ fn peer() -> Peer {
         applied: 9,
         durable_conf_index: 5,
         free_bytes: 0,
+        headroom_bytes: 0,
+        reserve_bytes: 0,
     }
 }
 

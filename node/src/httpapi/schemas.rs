@@ -84,6 +84,8 @@ fn peer() -> Value {
         ("applied", int()),
         ("durable_conf_index", int()),
         ("free_bytes", int()),
+        ("headroom_bytes", int()),
+        ("reserve_bytes", int()),
     ])
 }
 
@@ -115,6 +117,9 @@ fn status() -> Value {
         ("compacted_revision", int()),
         ("db_bytes", int()),
         ("free_bytes", int()),
+        ("headroom_bytes", int()),
+        ("reserve_bytes", int()),
+        ("no_space", null_or(text())),
         ("state_hash", null_or(reference("StateHash"))),
         ("state_hashes", list(reference("StateHash"))),
         ("peers", list(reference("Peer"))),

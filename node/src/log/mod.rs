@@ -2,7 +2,7 @@
 //!
 //! PURE but for reads below the in-memory window: [`Log::append`] decides where every byte goes and returns
 //! [`LogOp`]s; whoever owns the disk executes them in order ([`execute`]) and reports when they are durable. A disk
-//! error ends the process: nothing here is tried twice.
+//! error ends the process, and nothing here is tried twice, but a step that found the disk full ([`may_try_again`]).
 //!
 //! `codec` is the bytes, `segment` the files, `state` the rules that every record keeps, `table` what is in memory,
 //! `replay` the way back from the disk, `read` the entries below the window.
@@ -23,6 +23,7 @@ mod window;
 
 use crate::disk::LogDisk;
 use crate::mutant::{self, Mutant};
+use crate::space;
 use crate::types::{Index, MemberIdentity, Term};
 use bytes::Bytes;
 use codec::{Encoder, SegmentHeader};
@@ -114,7 +115,12 @@ pub enum LogOp {
 
 /// Executes `ops` in order and stops at the first error.
 pub fn execute(disk: &dyn LogDisk, ops: &[LogOp]) -> io::Result<()> {
-    for op in ops {
+    execute_from(disk, ops, &mut 0)
+}
+
+/// The same behind the `done` steps that were executed before; counts on.
+pub fn execute_from(disk: &dyn LogDisk, ops: &[LogOp], done: &mut usize) -> io::Result<()> {
+    for op in &ops[*done..] {
         let (file, result) = match op {
             LogOp::Create { file, len } => (file.as_str(), disk.create(file, *len)),
             LogOp::Write { file, offset, bytes } => (file.as_str(), disk.write(file, *offset, bytes)),
@@ -125,8 +131,23 @@ pub fn execute(disk: &dyn LogDisk, ops: &[LogOp]) -> io::Result<()> {
             LogOp::SyncDir => (".", disk.sync_dir()),
         };
         result.map_err(|e| io::Error::new(e.kind(), format!("{file}: {e}")))?;
+        *done += 1;
     }
     Ok(())
+}
+
+/// Whether the step that failed so may be executed once more when there is space (rule N11). Never a sync, whatever it
+/// says: what it should have made durable may be gone.
+///
+/// What a full disk left of the step needs no cleaning: the same step puts the same bytes to the same place, a file that
+/// is made is emptied first, and no later step of the log is executed before. Nothing of it was reported, so that a
+/// crash in between leaves the ordinary torn end, which replay cuts and zeroes (rule N1).
+pub fn may_try_again(op: &LogOp, error: &io::Error) -> bool {
+    let is_sync = match op {
+        LogOp::Sync { .. } | LogOp::SyncDir => true,
+        LogOp::Create { .. } | LogOp::Write { .. } | LogOp::Rename { .. } | LogOp::Remove { .. } => false,
+    };
+    !is_sync && space::is_full(error)
 }
 
 /// Why a log cannot be used.

@@ -7,7 +7,6 @@ use crate::membership::Membership;
 use crate::raft_node::shared::{Advertised, Phase, Shared};
 use crate::types::MemberId;
 use raftkv_api::{self as api, DecimalId, Hex128, KvState, NodeState};
-use std::sync::atomic::Ordering;
 
 /// The whole status.
 pub fn status(shared: &Shared) -> api::Status {
@@ -15,6 +14,7 @@ pub fn status(shared: &Shared) -> api::Status {
     let driver = published.driver.as_ref();
     let view = shared.view();
     let config = &shared.config;
+    let space = shared.space.seen();
     let (state, reason) = state(&published.phase, driver, shared);
     let number = |get: fn(&DriverStatus) -> u64| driver.map_or(0, get);
     api::Status {
@@ -43,7 +43,10 @@ pub fn status(shared: &Shared) -> api::Status {
         revision: view.as_ref().map_or(0, |view| view.revision()),
         compacted_revision: view.as_ref().map_or(0, |view| view.compacted()),
         db_bytes: view.as_ref().map_or(0, |view| view.disk_bytes() + view.index_bytes()),
-        free_bytes: shared.free_bytes.load(Ordering::Relaxed),
+        free_bytes: space.free_bytes,
+        headroom_bytes: space.room.headroom_bytes,
+        reserve_bytes: space.room.reserve_bytes,
+        no_space: no_space(shared, driver),
         state_hash: view.as_ref().map(|view| view.state_hash()),
         state_hashes: view.as_ref().map_or_else(Vec::new, |view| view.state_hashes()),
         peers: driver.map_or_else(Vec::new, |driver| {
@@ -75,6 +78,12 @@ fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (Node
         (Phase::Member, Some(driver)) if driver.membership.votes(driver.id) => (NodeState::Voter, words(driver)),
         (Phase::Member, Some(driver)) => (NodeState::Learner, words(driver)),
     }
+}
+
+/// What waits for space here, and what the driver refuses for lack of it.
+fn no_space(shared: &Shared, driver: Option<&DriverStatus>) -> Option<String> {
+    let waits = shared.space.who_waits().map(|what| format!("the disk is full, make room on it: {what}"));
+    waits.or_else(|| driver?.no_space.clone())
 }
 
 /// A member's name and peer URL are fixed for its life; started with others, it can't be found under the old ones.
@@ -122,6 +131,8 @@ pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
         applied: peer.report.applied,
         durable_conf_index: peer.report.durable_conf_index,
         free_bytes: peer.report.free_bytes,
+        headroom_bytes: peer.report.headroom_bytes,
+        reserve_bytes: peer.report.reserve_bytes,
     }
 }
 

@@ -2,13 +2,20 @@
 //!
 //! Enters: [`ApplyJob`]s in log order. Leaves: answers to waiters, `Applied` and `KvReady` events. Waiters are answered
 //! after the atomic batch and before the flush (rule N23): sled need not be durable, the log is.
+//!
+//! A full disk stops the thread and not the node (rule N11): reads go on at what was published. When there is space, an
+//! opening or an installation begins again. A db that was written to is opened and proved by a new process: nobody
+//! knows how much of what it took it still has, so that raft has to begin again from what it claims.
 
+use super::disk_space::Part;
 use super::shared::Shared;
 use super::waiters::Reply;
 use super::{Input, RestartWhy};
+use crate::bulk_disk::BulkDisk;
 use crate::disk::LogDisk;
 use crate::driver::Event;
 use crate::kvstore::{Applied, Committed, KvHome, Store, StoreError};
+use crate::limits;
 use crate::open::{self, KvPlan};
 use crate::snapshot::{self, SnapshotMeta};
 use crate::types::MemberIdentity;
@@ -37,59 +44,142 @@ const IDLE_MS: u64 = 100;
 /// Under load, physical compaction takes a step after this many jobs.
 const JOBS_PER_COMPACTION_STEP: u64 = 16;
 
-/// The thread's state.
+/// What the thread waits for since a write met a full disk.
+enum Waits {
+    /// Jobs.
+    ForJobs,
+    /// To open a store.
+    ToOpen(KvPlan),
+    /// To start the process anew.
+    ToReopen(String),
+}
+
+/// The apply thread.
 pub struct ApplyThread {
     /// Jobs in order.
-    pub jobs: mpsc::Receiver<ApplyJob>,
+    jobs: mpsc::Receiver<ApplyJob>,
     /// To itself: the cut's writer reports here.
-    pub to_self: mpsc::Sender<ApplyJob>,
+    to_self: mpsc::Sender<ApplyJob>,
     /// Published state and waiters.
-    pub shared: Arc<Shared>,
+    shared: Arc<Shared>,
     /// Snapshot files, CURRENT.
-    pub disk: Arc<dyn LogDisk>,
+    disk: Arc<dyn LogDisk>,
+    /// The same, for snapshots.
+    bulk: Arc<BulkDisk>,
     /// The databases.
-    pub home: Arc<dyn KvHome>,
+    home: Arc<dyn KvHome>,
     /// For snapshot headers.
-    pub identity: MemberIdentity,
+    identity: MemberIdentity,
     /// The store, once open.
-    pub store: Option<Store>,
+    store: Option<Store>,
+    waits: Waits,
+    /// Physical compaction has more to do.
+    more_to_compact: bool,
+    jobs_done: u64,
+    /// Bytes of the newest snapshot, as far as one was seen: a cut will need about as many.
+    snapshot_bytes: u64,
 }
 
 impl ApplyThread {
+    /// With nothing done, and nothing open.
+    pub fn new(
+        (jobs, to_self): (mpsc::Receiver<ApplyJob>, mpsc::Sender<ApplyJob>),
+        shared: Arc<Shared>,
+        disk: Arc<dyn LogDisk>,
+        home: Arc<dyn KvHome>,
+        identity: MemberIdentity,
+    ) -> ApplyThread {
+        let bulk = Arc::new(BulkDisk::new(disk.clone(), shared.space.reserve.clone()));
+        let (store, waits, more_to_compact) = (None, Waits::ForJobs, false);
+        let (jobs_done, snapshot_bytes) = (0, 0);
+        ApplyThread {
+            jobs,
+            to_self,
+            shared,
+            disk,
+            bulk,
+            home,
+            identity,
+            store,
+            waits,
+            more_to_compact,
+            jobs_done,
+            snapshot_bytes,
+        }
+    }
+
     /// Runs until told to stop by an error, or until the raft thread hangs up (`stop` is dropped).
     pub fn run(mut self, stop: &mpsc::Receiver<()>) {
-        let mut more_to_compact = false;
-        let mut jobs: u64 = 0;
         loop {
             if matches!(stop.try_recv(), Err(mpsc::TryRecvError::Disconnected)) {
                 return;
             }
-            let wait = Duration::from_millis(if more_to_compact { 0 } else { IDLE_MS });
-            let result = match self.jobs.recv_timeout(wait) {
-                Ok(job) => {
-                    jobs += 1;
-                    let mut result = self.job(job);
-                    if result.is_ok() && jobs.is_multiple_of(JOBS_PER_COMPACTION_STEP) {
-                        result = self.compact().map(|more| more_to_compact = more);
-                    }
-                    self.shared.apply_done.fetch_add(1, Ordering::Relaxed);
-                    self.shared.apply_moved();
-                    result
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.idle().map(|more| more_to_compact = more),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            let result = match std::mem::replace(&mut self.waits, Waits::ForJobs) {
+                Waits::ForJobs => match self.turn() {
+                    Some(result) => result,
+                    None => return,
+                },
+                waits => self.wait_for_space(waits, stop),
             };
-            if let Err(e) = result {
-                // Its own words name the record or the file; the log and the snapshots have everything.
-                self.shared.send(Input::Restart(RestartWhy::DistrustKv(e.to_string())));
-                return;
+            match result {
+                Ok(()) => {}
+                Err(StoreError::Io(e)) if self.shared.space.is_full(&e) => {
+                    self.shared.space.met_full_disk(Part::Kv, &e.to_string());
+                    self.waits = Waits::ToReopen(e.to_string());
+                }
+                Err(e) => {
+                    // Its own words name the record or the file; the log and the snapshots have everything.
+                    self.shared.send(Input::Restart(RestartWhy::DistrustKv(e.to_string())));
+                    return;
+                }
             }
         }
     }
 
+    /// Does a job, or a step of compaction; `None` when there will be no more jobs.
+    fn turn(&mut self) -> Option<Result<(), StoreError>> {
+        let wait = Duration::from_millis(if self.more_to_compact { 0 } else { IDLE_MS });
+        match self.jobs.recv_timeout(wait) {
+            Ok(job) => {
+                self.jobs_done += 1;
+                let mut result = self.job(job);
+                if result.is_ok() && self.jobs_done.is_multiple_of(JOBS_PER_COMPACTION_STEP) {
+                    result = self.compact();
+                }
+                self.shared.apply_done.fetch_add(1, Ordering::Relaxed);
+                self.shared.apply_moved();
+                Some(result)
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Some(self.idle()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// One pause, then what waits is done if there is space.
+    fn wait_for_space(&mut self, waits: Waits, stop: &mpsc::Receiver<()>) -> Result<(), StoreError> {
+        // A thread that waits for space is not stuck: a new process would wait, too.
+        self.shared.apply_moved();
+        let pause = Duration::from_millis(limits::FULL_DISK_RETRY_MS);
+        if stop.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Disconnected) {
+            // The loop sees it, too.
+            return Ok(());
+        }
+        match waits {
+            Waits::ForJobs => {}
+            Waits::ToOpen(plan) => self.open(plan)?,
+            Waits::ToReopen(why) if self.shared.space.reserve.has_working_space() => {
+                self.shared.send(Input::Restart(RestartWhy::Reopen(why.clone())));
+                // Until the raft thread hangs up.
+                self.waits = Waits::ToReopen(why);
+            }
+            Waits::ToReopen(why) => self.waits = Waits::ToReopen(why),
+        }
+        Ok(())
+    }
+
     fn job(&mut self, job: ApplyJob) -> Result<(), StoreError> {
         match job {
-            ApplyJob::Open(plan) => self.open(&plan),
+            ApplyJob::Open(plan) => self.open(plan),
             ApplyJob::Apply { generation, items } => self.apply(generation, &items),
             ApplyJob::Cut => self.cut(),
             ApplyJob::CutWritten(result) => self.cut_written(result),
@@ -97,12 +187,32 @@ impl ApplyThread {
                 self.shared.metrics.snapshot_install_total.inc();
                 self.store = None;
                 self.shared.set_view(None);
-                self.open(&KvPlan::Rebuild { meta })
+                self.open(KvPlan::Rebuild { meta })
             }
         }
     }
 
-    fn open(&mut self, plan: &KvPlan) -> Result<(), StoreError> {
+    /// Opens the store, or will, when there is space for it.
+    fn open(&mut self, plan: KvPlan) -> Result<(), StoreError> {
+        if let KvPlan::Rebuild { meta } = &plan {
+            self.snapshot_bytes = meta.size;
+            if let Err(e) = self.bulk.room_for(meta.size) {
+                self.shared.space.wait_for_space(Part::Kv, &format!("{}: {e}", meta.file_name()));
+                self.waits = Waits::ToOpen(plan);
+                return Ok(());
+            }
+        }
+        match self.try_open(&plan) {
+            Err(StoreError::Io(e)) if self.shared.space.is_full(&e) => {
+                self.shared.space.met_full_disk(Part::Kv, &e.to_string());
+                self.waits = Waits::ToOpen(plan);
+                Ok(())
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(&mut self, plan: &KvPlan) -> Result<(), StoreError> {
         let state = match plan {
             KvPlan::Absent => return Ok(()),
             KvPlan::Prove { .. } => KvState::Proving,
@@ -123,6 +233,7 @@ impl ApplyThread {
             "the kv db is open"
         );
         let applied = view.applied();
+        self.shared.space.has_space(Part::Kv);
         self.shared.set_view(Some(view));
         self.shared.set_kv(KvState::Ready, String::new());
         self.shared.waiters.applied(applied);
@@ -159,8 +270,12 @@ impl ApplyThread {
 
     /// Freezes between two batches; the file is written by a thread of its own while writes go on (rule N16).
     fn cut(&mut self) -> Result<(), StoreError> {
+        if let Err(e) = self.bulk.room_for(self.snapshot_bytes) {
+            // Not even begun: what it wrote before it failed would be missing elsewhere.
+            return self.cut_written(Err(e.into()));
+        }
         let cut = self.store().freeze();
-        let (disk, identity, to_self) = (self.disk.clone(), self.identity, self.to_self.clone());
+        let (disk, identity, to_self) = (self.bulk.clone(), self.identity, self.to_self.clone());
         let shared = self.shared.clone();
         let write = move || {
             let started = Instant::now();
@@ -185,6 +300,7 @@ impl ApplyThread {
         let meta = match result {
             Ok(meta) => {
                 tracing::info!(index = meta.index, bytes = meta.size, "snapshot cut");
+                self.snapshot_bytes = meta.size;
                 self.shared.metrics.snapshot_index.set(meta.index as i64);
                 Some(meta)
             }
@@ -199,17 +315,15 @@ impl ApplyThread {
         Ok(())
     }
 
-    fn idle(&mut self) -> Result<bool, StoreError> {
+    fn idle(&mut self) -> Result<(), StoreError> {
         if let Some(store) = &mut self.store {
             store.idle()?;
         }
         self.compact()
     }
 
-    fn compact(&mut self) -> Result<bool, StoreError> {
-        match &mut self.store {
-            Some(store) => store.compact_step(),
-            None => Ok(false),
-        }
+    fn compact(&mut self) -> Result<(), StoreError> {
+        self.more_to_compact = self.store.as_mut().map_or(Ok(false), Store::compact_step)?;
+        Ok(())
     }
 }

@@ -135,13 +135,25 @@ impl Hands {
         let (raft_runs, raft_ended) = mpsc::channel();
         self.spare = Some(raft_runs);
         let make = move || {
-            if raft_ended.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
-                return;
-            }
-            match log::execute(&*disk, &ops) {
-                Ok(()) => drop(shared.send(Input::Event(Event::SpareMade { name }))),
-                // Without a spare the next segment is made on the write path: slower, and safe.
-                Err(e) => tracing::warn!(name, error = %e, "a spare log segment could not be made"),
+            let (mut wait, mut told) = (wait, false);
+            while raft_ended.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let mut done = 0;
+                match log::execute_from(&*disk, &ops, &mut done) {
+                    Ok(()) => {
+                        shared.send(Input::Event(Event::SpareMade { name }));
+                        return;
+                    }
+                    Err(e) => {
+                        if !told {
+                            // Without a spare the next segment is made on the write path: slower, and safe.
+                            tracing::warn!(name, error = %e, "a spare log segment could not be made");
+                        }
+                        if !log::may_try_again(&ops[done], &e) {
+                            return;
+                        }
+                        (wait, told) = (Duration::from_millis(limits::SPARE_RETRY_MS), true);
+                    }
+                }
             }
         };
         if let Err(e) = std::thread::Builder::new().name("spare".to_string()).spawn(make) {

@@ -39,6 +39,8 @@ pub enum Input {
 pub enum RestartWhy {
     /// The kv db is not what it claims: set it aside first (rule N8).
     DistrustKv(String),
+    /// The kv db met a full disk, and there is space again: open it, and prove it, once more (rule N11).
+    Reopen(String),
     /// The data were set aside: begin as Blank.
     Reset,
 }

@@ -1,15 +1,18 @@
 //! The log thread: executes the driver's disk steps in order and says when a batch is durable. Decides nothing.
 
 use super::Input;
+use super::disk_space::Part;
 use super::shared::Shared;
 use crate::disk::LogDisk;
 use crate::driver::Event;
+use crate::limits;
 use crate::log::{self, LogOp};
 use crate::snapshot;
 use crate::types::Index;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A job; executed in order.
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
@@ -22,29 +25,91 @@ pub enum LogJob {
     DropSnapshots { below: Index },
 }
 
+/// How a run of steps ended.
+enum Done {
+    Executed,
+    /// The disk is full, and nobody waits for the steps any more.
+    HungUp,
+}
+
 /// Runs until the sender goes. An error is final: after a failed fsync nobody knows what is on the disk, and a second
-/// one may claim success for pages that were lost. So it is sent to the raft thread, which ends the process.
+/// one may claim success for pages that were lost. So it is sent to the raft thread, which ends the process. Only a step
+/// that found the disk full is executed again, as often as it takes: nothing after it is, and the batch is not reported.
 pub fn run(jobs: &mpsc::Receiver<LogJob>, disk: &Arc<dyn LogDisk>, shared: &Shared) {
-    for job in jobs {
-        if let Err(e) = execute(job, &**disk, shared) {
-            shared.send(Input::Fatal(format!("the log cannot be written: {e}; this process ends and must not retry")));
-            return;
+    let mut thread = LogThread { jobs, behind: VecDeque::new(), disk: &**disk, shared };
+    while let Some(job) = thread.next() {
+        match thread.execute(job) {
+            Ok(Done::Executed) => {}
+            Ok(Done::HungUp) => return,
+            Err(e) => {
+                let why = format!("the log cannot be written: {e}; this process ends and must not retry");
+                shared.send(Input::Fatal(why));
+                return;
+            }
         }
     }
 }
 
-fn execute(job: LogJob, disk: &dyn LogDisk, shared: &Shared) -> io::Result<()> {
-    match job {
-        LogJob::Persist { batch, ops } => {
-            let started = Instant::now();
-            log::execute(disk, &ops)?;
-            shared.metrics.wal_fsync_duration_seconds.observe(started.elapsed().as_secs_f64());
-            shared.metrics.wal_batch_bytes.observe(bytes_of(&ops));
-            shared.send(Input::Event(Event::Persisted { batch }));
-            Ok(())
+struct LogThread<'a> {
+    jobs: &'a mpsc::Receiver<LogJob>,
+    /// What came while a step waited for space.
+    behind: VecDeque<LogJob>,
+    disk: &'a dyn LogDisk,
+    shared: &'a Shared,
+}
+
+impl LogThread<'_> {
+    fn next(&mut self) -> Option<LogJob> {
+        self.behind.pop_front().or_else(|| self.jobs.recv().ok())
+    }
+
+    fn execute(&mut self, job: LogJob) -> io::Result<Done> {
+        match job {
+            LogJob::Persist { batch, ops } => {
+                let started = Instant::now();
+                if let Done::HungUp = self.steps(&ops)? {
+                    return Ok(Done::HungUp);
+                }
+                self.shared.metrics.wal_fsync_duration_seconds.observe(started.elapsed().as_secs_f64());
+                self.shared.metrics.wal_batch_bytes.observe(bytes_of(&ops));
+                self.shared.send(Input::Event(Event::Persisted { batch }));
+                Ok(Done::Executed)
+            }
+            LogJob::Housekeep { ops } => self.steps(&ops),
+            LogJob::DropSnapshots { below } => snapshot::drop_below(self.disk, below).map(|()| Done::Executed),
         }
-        LogJob::Housekeep { ops } => log::execute(disk, &ops),
-        LogJob::DropSnapshots { below } => snapshot::drop_below(disk, below),
+    }
+
+    fn steps(&mut self, ops: &[LogOp]) -> io::Result<Done> {
+        let mut done = 0;
+        loop {
+            match log::execute_from(self.disk, ops, &mut done) {
+                Ok(()) => {
+                    self.shared.space.has_space(Part::Log);
+                    return Ok(Done::Executed);
+                }
+                Err(e) if log::may_try_again(&ops[done], &e) => {
+                    // The reserve is for this.
+                    let is_news = self.shared.space.met_full_disk(Part::Log, &e.to_string());
+                    if !is_news && !self.wait() {
+                        return Ok(Done::HungUp);
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Until it is time to try again; false when the raft thread has hung up.
+    fn wait(&mut self) -> bool {
+        let until = Instant::now() + Duration::from_millis(limits::FULL_DISK_RETRY_MS);
+        loop {
+            match self.jobs.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(job) => self.behind.push_back(job),
+                Err(mpsc::RecvTimeoutError::Timeout) => return true,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+            }
+        }
     }
 }
 

@@ -13,10 +13,12 @@
 pub mod apply_thread;
 mod beat;
 pub mod desk;
+pub mod disk_space;
 mod effects;
 mod hello;
 mod input;
 pub mod log_thread;
+mod opening;
 mod phases;
 pub mod shared;
 pub mod waiters;

@@ -87,7 +87,7 @@ impl RaftNode {
         }
     }
 
-    fn publish(&self, phase: Phase, incarnation: Option<Hex128>, identity: Option<MemberIdentity>) {
+    pub(super) fn publish(&self, phase: Phase, incarnation: Option<Hex128>, identity: Option<MemberIdentity>) {
         let old = self.shared.published();
         let incarnation = incarnation.or(identity.map(|id| id.incarnation)).or(old.incarnation);
         self.shared.publish(Published { phase, incarnation, identity, driver: None, durable: (0, 0) });
@@ -194,17 +194,9 @@ impl RaftNode {
     }
 
     fn member(&mut self, identity: MemberIdentity) -> Next {
-        self.publish(Phase::Opening("reading the log".to_string()), None, Some(identity));
-        let opened = {
-            let mut progress = |what: &str, done: u64, total: u64| {
-                self.shared.raft_turned();
-                self.publish(Phase::Opening(format!("{what}: {done} of {total} bytes")), None, Some(identity));
-            };
-            let disk = self.disk.clone();
-            open::open_member(&identity, disk, &*self.home, &self.open, &self.logger, &mut progress)
-        };
-        match opened {
-            Ok(opened) => self.run_member(identity, opened),
+        match self.open(identity) {
+            Ok(Some(opened)) => self.run_member(identity, opened),
+            Ok(None) => Next::Exit(Exit::Stopped),
             Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(why), Some(identity)),
             // Raft stops before it has begun. The process lives on, to say so and to be reset: a log that is damaged now
             // is so at every start.
@@ -256,15 +248,8 @@ impl RaftNode {
         (jobs, to_self, stop): (mpsc::Receiver<ApplyJob>, mpsc::Sender<ApplyJob>, mpsc::Receiver<()>),
     ) -> Vec<JoinHandle<()>> {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        let apply = ApplyThread {
-            jobs,
-            to_self,
-            shared: self.shared.clone(),
-            disk: self.disk.clone(),
-            home: self.home.clone(),
-            identity,
-            store: None,
-        };
+        let (disk_of_apply, home) = (self.disk.clone(), self.home.clone());
+        let apply = ApplyThread::new((jobs, to_self), self.shared.clone(), disk_of_apply, home, identity);
         let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
             let shared = self.shared.clone();
             // A thread that panics leaves work undone that nobody else would do: the process must not go on.
@@ -447,6 +432,7 @@ impl RaftNode {
             answer(reply, Err(Refusal::WrongNode(why)));
             return None;
         }
+        self.shared.space.reserve.close();
         match file_disk::set_aside(&self.shared.config.data_dir, incarnation) {
             Ok(()) => {
                 answer(reply, Ok(()));
@@ -460,7 +446,7 @@ impl RaftNode {
     }
 
     /// Inputs that make no sense in this phase; whoever waits is told.
-    fn not_now(&self, input: Input, refusal: &Refusal) {
+    pub(super) fn not_now(&self, input: Input, refusal: &Refusal) {
         match input {
             Input::Hello { verdict, .. } => {
                 answer(verdict, HelloVerdict::Later(refusal.to_string()));

@@ -1,11 +1,13 @@
 //! What the raft thread publishes and everyone else reads: phase, status, view, and the queues' fill.
 
+use super::disk_space::DiskSpace;
 use super::waiters::Waiters;
 use super::{Input, Queue};
 use crate::config::Config;
 use crate::driver::DriverStatus;
 use crate::kvstore::View;
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::transport::DialFailure;
 use crate::types::{Index, MemberId, MemberIdentity, Term};
 use raftkv_api::{Hex128, KvState};
@@ -89,8 +91,8 @@ pub struct Shared {
     apply_moved_ms: AtomicU64,
     /// Milliseconds since start of the last background read that succeeded, plus one; 0 is never.
     read_succeeded_ms: AtomicU64,
-    /// Free bytes on the data volume.
-    pub free_bytes: AtomicU64,
+    /// Space on the data volume, and who waits for some.
+    pub space: DiskSpace,
     /// Something happened that the background task should not leave for its next round.
     news: Notify,
     published: RwLock<Arc<Published>>,
@@ -103,7 +105,13 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing is known yet.
-    pub fn new(config: Config, metrics: Arc<Metrics>, nonce: u64, input: mpsc::Sender<Input>) -> Shared {
+    pub fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+        nonce: u64,
+        input: mpsc::Sender<Input>,
+        reserve: Arc<Reserve>,
+    ) -> Shared {
         let phase = Phase::Opening("looking at the data directory".to_string());
         let published = Published { phase, incarnation: None, identity: None, driver: None, durable: (0, 0) };
         Shared {
@@ -123,7 +131,7 @@ impl Shared {
             apply_done: AtomicU64::new(0),
             apply_moved_ms: AtomicU64::new(0),
             read_succeeded_ms: AtomicU64::new(0),
-            free_bytes: AtomicU64::new(0),
+            space: DiskSpace::new(reserve),
             news: Notify::new(),
             published: RwLock::new(Arc::new(published)),
             view: RwLock::new(None),

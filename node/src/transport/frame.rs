@@ -275,10 +275,18 @@ mod tests {
                 removed: Removed { name, incarnation: Hex128(b), index, term: index / 2 },
             }))
         });
-        let report =
-            any::<([u64; 4], bool)>().prop_map(|([applied, durable_conf_index, commit, free_bytes], can_lead)| {
-                Frame::Report(Report { applied, durable_conf_index, commit, free_bytes, can_lead })
-            });
+        let report = any::<([u64; 6], bool)>().prop_map(|(numbers, can_lead)| {
+            let [applied, durable_conf_index, commit, free_bytes, headroom_bytes, reserve_bytes] = numbers;
+            Frame::Report(Report {
+                applied,
+                durable_conf_index,
+                commit,
+                free_bytes,
+                can_lead,
+                headroom_bytes,
+                reserve_bytes,
+            })
+        });
         prop_oneof![
             raft(),
             (any::<u64>(), request(), bytes(300)).prop_map(|(term, request, data)| Frame::Forward(Forward {
@@ -352,5 +360,17 @@ mod tests {
         assert_eq!(decode(&mut BytesMut::from(&encoded[..]), len), Ok(Some(Incoming::Frame(frame))));
         let refused = Err(FrameError::TooLarge { bytes: len, max: len - 1 });
         assert_eq!(decode(&mut BytesMut::from(&encoded[..HEAD_BYTES]), len - 1), refused);
+    }
+
+    #[test]
+    fn a_report_of_an_earlier_or_a_later_version_is_read() {
+        let earlier = r#"{"applied":1,"durable_conf_index":2,"commit":3,"free_bytes":4,"can_lead":true}"#;
+        let report =
+            Report { applied: 1, durable_conf_index: 2, commit: 3, free_bytes: 4, can_lead: true, ..Report::default() };
+        let read = |payload: &str| decode_payload(REPORT, payload.as_bytes());
+        assert_eq!(read(earlier), Ok(Incoming::Frame(Frame::Report(report))));
+        let later = earlier.replace('}', r#","headroom_bytes":5,"reserve_bytes":6,"more":7}"#);
+        let report = Report { headroom_bytes: 5, reserve_bytes: 6, ..report };
+        assert_eq!(read(&later), Ok(Incoming::Frame(Frame::Report(report))));
     }
 }

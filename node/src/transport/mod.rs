@@ -40,6 +40,7 @@ pub use outbox::Dropped;
 use crate::disk::LogDisk;
 use crate::membership::Removed;
 use crate::snapshot::SnapshotMeta;
+use crate::space::Room;
 use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
 use raft::prelude::Message;
@@ -133,6 +134,19 @@ pub struct Report {
     pub free_bytes: u64,
     /// Whether the member may take over leadership.
     pub can_lead: bool,
+    /// The same and the reserve file (rule N11). A member of an earlier version does not say; it is not called short.
+    #[serde(default)]
+    pub headroom_bytes: u64,
+    /// Under it no put should come.
+    #[serde(default)]
+    pub reserve_bytes: u64,
+}
+
+impl Report {
+    /// The member's room.
+    pub fn room(&self) -> Room {
+        Room { headroom_bytes: self.headroom_bytes, reserve_bytes: self.reserve_bytes }
+    }
 }
 
 /// One frame of a peer stream: u32 length, u32 crc32c, u8 kind, payload of at most 8 MiB.

@@ -30,8 +30,8 @@ mod node;
 pub mod oracle;
 mod ports;
 pub mod relay;
+mod small_disk;
 pub mod strace;
-pub mod tmpfs;
 pub mod wait;
 mod writer;
 
@@ -41,4 +41,5 @@ pub use network::{Network, Partition};
 pub use node::Node;
 pub use ports::{Ports, free_base_for_dev};
 pub use rustix::process::Signal;
+pub use small_disk::SmallDisk;
 pub use writer::{Writer, Written};

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Segments of tests: small, so that a node's first start does not write 200 MB.
 const SEGMENT_BYTES: &str = "17MiB";
+/// The reserve of tests: its file may be one in memory.
+const RESERVE_BYTES: &str = "16MiB";
 /// A node that was asked to stop ends within this.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Lines of a log that are shown when something failed.
@@ -54,7 +56,7 @@ impl Node {
             ports,
             data_dir: root.join(name),
             token_file: token_file.into(),
-            flags: vec![format!("--segment-bytes={SEGMENT_BYTES}")],
+            flags: vec![format!("--segment-bytes={SEGMENT_BYTES}"), format!("--reserve={RESERVE_BYTES}")],
             host: "127.0.0.1".into(),
             through: Vec::new(),
             relay: None,
@@ -111,7 +113,7 @@ impl Node {
         Ok(command)
     }
 
-    fn configure(&self, command: &mut Command) -> Result<()> {
+    pub(crate) fn configure(&self, command: &mut Command) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the node's log")?;
         command
             .args(["serve", "--name", &self.name])

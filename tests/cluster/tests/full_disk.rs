@@ -1,210 +1,165 @@
-//! One node's disk has no byte left while clients write: the others go on, nothing that was acknowledged is lost, and the node
-//! catches up when there is space again. Rule N11: puts are refused by a leader without space, or another one leads.
+//! Disks that fill up, and have space again (rule N11): nobody exits, nothing that was acknowledged is lost, everybody
+//! says who is short of how much, and no hand is needed but the one that makes space.
 
-use anyhow::{Context, Result, anyhow, ensure};
-use raftkv_cluster_tests::Cluster;
-use raftkv_cluster_tests::http::Request;
-use raftkv_cluster_tests::tmpfs::Tmpfs;
-use raftkv_cluster_tests::wait::{eventually, eventually_within, holds};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use anyhow::{Result, ensure};
+use raftkv_api::NodeState;
+use raftkv_cluster_tests::wait::{eventually, holds};
+use raftkv_cluster_tests::{Cluster, SmallDisk, Writer, Written};
+use std::ops::Range;
 
-/// The reserve under which a leader refuses puts is 256 MiB; segments and data come on top.
-const DISK_MIB: usize = 448;
-/// The node on it.
-const SMALL: usize = 0;
-const CLIENTS: usize = 4;
-/// Larger than the chunks that the kv db stores, small enough to be many.
-const VALUE_BYTES: usize = 32 * 1024;
-/// Acknowledged writes before the disk is full, and after it.
-const WRITES: usize = 150;
-/// Pause of a client to whom a write was refused.
-const REFUSED: Duration = Duration::from_millis(20);
-/// A node whose process ended over and over comes back within this.
-const BACK_MAX: Duration = Duration::from_secs(60);
+/// Segments, the kv db, snapshots and the reserve take less than half of it.
+const DISK_MIB: u64 = 400;
+/// The reserve is 16 MiB, or 5 % of the disk if that is more.
+const RESERVE_MIB: u64 = 20;
+const WRITES: usize = 40;
 
-/// Three nodes, one of them on a small disk; `None` where no disk can be mounted, which is said.
-fn with_a_small_disk() -> Result<Option<(Cluster, Tmpfs)>> {
+/// A cluster of three, led by n1; those in the range have small disks.
+fn with_small_disks(of: Range<usize>) -> Result<(Cluster, Vec<SmallDisk>, Written)> {
     let mut cluster = Cluster::empty()?;
-    let disk = match Tmpfs::mount(&cluster.dir().join("small"), DISK_MIB) {
-        Ok(disk) => disk,
-        Err(error) => {
-            println!(
-                "A TMPFS CANNOT BE MOUNTED HERE ({error:#}): only the file size limits of bad_disks.rs were tested"
-            );
-            cluster.finish()?;
-            return Ok(None);
+    let mut disks = Vec::new();
+    for nth in 0..3 {
+        let node = cluster.new_node();
+        if of.contains(&nth) {
+            let disk = SmallDisk::mount(&mut cluster.nodes[node], DISK_MIB)?;
+            let command = disk.command(&cluster.nodes[node])?;
+            cluster.nodes[node].start_as(command)?;
+            disks.push(disk);
+        } else {
+            cluster.nodes[node].start()?;
         }
-    };
-    for _ in 0..3 {
-        cluster.new_node();
-    }
-    cluster.nodes[SMALL].data_dir = disk.path().join("data");
-    for node in &mut cluster.nodes {
-        node.start()?;
     }
     cluster.init(2)?;
-    cluster.join(1)?;
-    cluster.join(2)?;
-    cluster.nodes.iter().try_for_each(|node| node.wait_serving())?;
-    Ok(Some((cluster, disk)))
-}
-
-#[test]
-fn a_follower_with_a_full_disk_harms_nobody() -> Result<()> {
-    let Some((cluster, disk)) = with_a_small_disk()? else { return Ok(()) };
-    cluster.lead_elsewhere(SMALL)?;
-    let load = Load::start(cluster.nodes[1..].iter().map(|node| node.client_url()).collect());
-    load.wait_for(WRITES)?;
-    disk.fill()?;
-    load.wait_for(WRITES)?;
-    eventually("the node meets the end of its disk", || {
-        let said = cluster.nodes[SMALL].log_text().to_lowercase();
-        holds(said.contains("os error 28") || said.contains("no space"), || cluster.nodes[SMALL].log_end())
-    })?;
-    load.wait_for(WRITES)?;
-    let (acked, refused) = load.stop()?;
-    ensure!(refused == 0, "{refused} writes were refused for the space of a follower");
-    println!("TABLE full-disk: role=follower acked={} refused=0 lost=0", acked.len());
-    comes_back(cluster, &disk, &acked)
-}
-
-#[test]
-fn a_leader_with_a_full_disk_refuses_or_another_one_leads() -> Result<()> {
-    let Some((cluster, disk)) = with_a_small_disk()? else { return Ok(()) };
-    eventually("the node on the small disk leads", || {
+    for node in 1..3 {
+        cluster.join(node)?;
+    }
+    for node in &cluster.nodes {
+        node.wait_serving()?;
+    }
+    for _ in 0..3 {
         let leader = cluster.leader()?;
-        if leader != SMALL {
+        if leader != 0 {
             cluster.lead_elsewhere(leader)?;
         }
-        holds(cluster.leader()? == SMALL, || "another one does".into())
-    })?;
-    let load = Load::start(cluster.client_urls());
-    load.wait_for(WRITES)?;
-    disk.fill()?;
-    let moved = eventually("puts are refused, or another node leads", || {
-        let moved = cluster.leader()? != SMALL;
-        holds(moved || load.refused() > 0, || "neither".into())?;
-        Ok(moved)
-    })?;
-    // Deletes go on: they are what makes space.
-    let deleted = cluster.nodes[1].client("DELETE", "/v1/kv/f0-0").send()?;
-    ensure!(deleted.status == 200 || moved, "a delete was answered {}: {}", deleted.status, deleted.text());
-    let (mut acked, refused) = load.stop()?;
-    acked.retain(|write| write.key != "f0-0");
-    println!("TABLE full-disk: role=leader acked={} refused={refused} moved={moved} lost=0", acked.len());
-    comes_back(cluster, &disk, &acked)
+    }
+    ensure!(cluster.leader()? == 0, "n1 has the large disk and does not lead");
+    let writer = Writer::start("w", cluster.client_urls());
+    writer.wait_for(WRITES)?;
+    Ok((cluster, disks, writer.stop()?))
 }
 
-/// There is space again: the node, started anew if it ended, has everything.
-fn comes_back(mut cluster: Cluster, disk: &Tmpfs, acked: &[Acked]) -> Result<()> {
-    disk.free()?;
-    eventually_within(BACK_MAX, "the node on the small disk serves again", || {
-        if !cluster.nodes[SMALL].is_running() {
-            cluster.nodes[SMALL].kill()?;
-            cluster.nodes[SMALL].start()?;
+/// Status and code of a call on a key of the leader, which all see.
+fn put(cluster: &Cluster, node: usize) -> Result<(u16, String)> {
+    let answer = cluster.nodes[node].client("PUT", "/v1/kv/small").body("x").send()?;
+    Ok((answer.status, answer.text()))
+}
+
+fn delete(cluster: &Cluster) -> Result<u16> {
+    Ok(cluster.nodes[0].client("DELETE", "/v1/kv/small").send()?.status)
+}
+
+/// Asks the leader to remove a member that does not exist: it gets as far as that, or not.
+fn change(cluster: &Cluster) -> Result<u16> {
+    let leader = &cluster.nodes[0];
+    let (status, members) = (leader.status()?, cluster.members()?);
+    let call = leader.admin_guarded("DELETE", "/v1/members/99", &status);
+    Ok(call.header("If-Match", format!("\"{}\"", members.conf_index)).send()?.status)
+}
+
+#[test]
+fn puts_need_the_reserve_of_a_quorum_and_deletes_and_changes_half_of_it() -> Result<()> {
+    let (mut cluster, disks, written) = with_small_disks(1..3)?;
+    disks[0].leave(RESERVE_MIB / 2 + 4)?;
+    // One of three that is short holds nobody up, and says so.
+    cluster.nodes[1].wait_for("is short", |status| status.headroom_bytes < status.reserve_bytes)?;
+    ensure!(put(&cluster, 0)?.0 == 200);
+    disks[1].leave(RESERVE_MIB / 2 + 4)?;
+    for asked in [0, 2] {
+        let (_, said) = eventually("a put is refused", || {
+            let (status, said) = put(&cluster, asked)?;
+            holds(status == 507, || said.clone())?;
+            Ok((status, said))
+        })?;
+        for words in ["no_space", "\"outcome\":\"none\"", "n2 (member 2)", "n3 (member 3)", "20 MiB", "enlarge"] {
+            ensure!(said.contains(words), "'{words}' is missing in {said}");
         }
-        cluster.nodes[SMALL].client("GET", "/v1/kv?limit=1").send()?.expect(200).map(drop)
-    })?;
-    let export = cluster.export("f")?;
-    for Acked { key, revision } in acked {
-        let found = export.entries.get(key.as_bytes());
-        let entry = found.with_context(|| format!("{key} was acknowledged at {revision} and is lost"))?;
-        let whole = entry.value == value(key).as_bytes() && entry.mod_revision == *revision;
-        ensure!(
-            whole,
-            "{key} of revision {revision} is one of {} with {} bytes",
-            entry.mod_revision,
-            entry.value.len()
-        );
     }
-    // With space, puts are taken again.
-    eventually("a put is taken", || {
-        cluster.nodes[SMALL].client("PUT", "/v1/kv/after").body("x").send()?.expect(200).map(drop)
+    ensure!(delete(&cluster)? == 200, "a delete was refused");
+    ensure!(change(&cluster)? == 404, "a change was refused");
+    cluster.nodes[0].wait_for("tells who is short", |status| {
+        status.no_space.is_some() && status.peers.iter().all(|peer| peer.headroom_bytes < peer.reserve_bytes)
     })?;
+    eventually("the leader's log tells", || {
+        holds(cluster.nodes[0].log_text().contains("refuses puts"), || cluster.nodes[0].log_end())
+    })?;
+    disks.iter().try_for_each(|disk| disk.leave(RESERVE_MIB / 2 - 4))?;
+    eventually("deletes and changes are refused", || {
+        let is = (put(&cluster, 0)?.0, delete(&cluster)?, change(&cluster)?);
+        holds(is == (507, 507, 507), || format!("{is:?}"))
+    })?;
+    ensure!(cluster.nodes[1].client("GET", "/v1/kv/w%2F00000000").send()?.status == 200, "reads go on");
+    disks[0].leave(DISK_MIB / 2)?;
+    eventually("with the space of a quorum puts are taken", || {
+        let (status, said) = put(&cluster, 2)?;
+        holds(status == 200, || said)
+    })?;
+    disks[1].leave(DISK_MIB / 2)?;
+    cluster.nodes[2].wait_for("has space", |status| status.no_space.is_none())?;
+    eventually("the reserve file is whole again", || {
+        holds(disks[1].path("reserve").metadata()?.len() == 8 << 20, String::new)
+    })?;
+    written.verify(&mut cluster)?;
     cluster.agree()?;
     cluster.finish()
 }
 
-fn value(key: &str) -> String {
-    format!("{key} ").repeat(VALUE_BYTES / (key.len() + 1))
-}
+#[test]
+fn a_node_whose_disk_is_full_waits_and_comes_back_by_itself() -> Result<()> {
+    let (mut cluster, disks, written) = with_small_disks(2..3)?;
+    let (disk, pid) = (&disks[0], cluster.nodes[2].pid()?);
+    disk.leave(0)?;
+    let body: Vec<u8> = (0..=255).cycle().take(1024 * 1024).collect();
+    eventually("neither the kv db nor the log of n3 find space", || {
+        cluster.nodes[0].client("PUT", "/v1/kv/large").body(body.clone()).send()?.expect(200)?;
+        let said = cluster.nodes[2].status()?.no_space.unwrap_or_default();
+        holds(said.contains("nothing is written to the log") && said.contains("nothing is applied"), || said)
+    })?;
+    let node = &mut cluster.nodes[2];
+    ensure!(node.is_running() && node.pid()? == pid);
+    let old = node.client("GET", "/v1/kv/w%2F00000000?consistency=stale").send()?;
+    ensure!(old.status == 200, "what was applied before is read: {}", old.text());
+    ensure!(node.admin("GET", "/livez").send()?.status == 200, "to be started again would not help");
+    eventually("the metrics tell", || {
+        let metrics = node.admin("GET", "/metrics").send()?.text();
+        holds(metrics.contains("raftkv_full_disk 1"), || metrics)
+    })?;
+    let ready = node.admin("GET", "/readyz?verbose").send()?.text();
+    ensure!(ready.contains("[!]space: the disk is full, make room on it"), "{ready}");
 
-/// A write that was acknowledged.
-#[derive(Debug)]
-struct Acked {
-    key: String,
-    revision: u64,
-}
+    // With space it goes on by itself, in the same process.
+    disk.leave(DISK_MIB / 2)?;
+    cluster.nodes[2].wait_for("has space", |status| status.no_space.is_none())?;
+    cluster.nodes[2].wait_serving()?;
+    cluster.agree()?;
+    let node = &mut cluster.nodes[2];
+    ensure!(node.is_running() && node.pid()? == pid);
 
-/// Clients that put values of some size and note what was acknowledged. Each key is written once.
-struct Load {
-    stop: Arc<AtomicBool>,
-    acked: Arc<AtomicUsize>,
-    refused: Arc<AtomicUsize>,
-    threads: Vec<JoinHandle<Result<Vec<Acked>>>>,
-}
-
-impl Load {
-    fn start(urls: Vec<String>) -> Load {
-        let (stop, acked, refused) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let threads = (0..CLIENTS).map(|client| {
-            let (urls, stop, count, refused) = (urls.clone(), stop.clone(), acked.clone(), refused.clone());
-            thread::spawn(move || {
-                let mut acked = Vec::new();
-                for nth in 0.. {
-                    if stop.load(Ordering::Acquire) {
-                        break;
-                    }
-                    let key = format!("f{client}-{nth}");
-                    let url = &urls[(client + nth) % urls.len()];
-                    let sent = Request::new("PUT", &format!("{url}/v1/kv/{key}")).body(value(&key)).send();
-                    match sent {
-                        Ok(answer) if answer.status == 200 => {
-                            acked.push(Acked { key, revision: answer.etag()? });
-                            count.fetch_add(1, Ordering::Relaxed);
-                            continue;
-                        }
-                        Ok(answer) if answer.status == 507 => {
-                            refused.fetch_add(1, Ordering::Relaxed);
-                        }
-                        Ok(answer) => {
-                            let busy = matches!(answer.status, 429 | 503 | 504);
-                            ensure!(busy, "a put was answered {}: {}", answer.status, answer.text());
-                        }
-                        // The node has ended, or ended meanwhile: nobody was told anything.
-                        Err(_) => {}
-                    }
-                    thread::park_timeout(REFUSED);
-                }
-                Ok(acked)
-            })
-        });
-        Load { threads: threads.collect(), stop, acked, refused }
-    }
-
-    fn wait_for(&self, more: usize) -> Result<()> {
-        let goal = self.acked.load(Ordering::Relaxed) + more;
-        eventually(&format!("{more} further writes"), || {
-            let acked = self.acked.load(Ordering::Relaxed);
-            holds(acked >= goal, || format!("{acked} of {goal} are acknowledged"))
-        })
-    }
-
-    fn refused(&self) -> usize {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// What was acknowledged, and how many were refused for lack of space.
-    fn stop(self) -> Result<(Vec<Acked>, usize)> {
-        self.stop.store(true, Ordering::Release);
-        let mut all = Vec::new();
-        for thread in self.threads {
-            all.append(&mut thread.join().map_err(|_| anyhow!("a client panicked"))??);
-        }
-        Ok((all, self.refused.load(Ordering::Relaxed)))
-    }
+    // A start on a full disk waits, too.
+    disk.leave(0)?;
+    node.kill()?;
+    let command = disk.command(node)?;
+    node.start_as(command)?;
+    let full = |status: &raftkv_api::Status| {
+        let opens =
+            status.state == NodeState::Opening && status.reason.as_ref().is_some_and(|why| why.contains("full"));
+        opens || status.no_space.is_some()
+    };
+    node.wait_for("says that its disk is full", full)?;
+    ensure!(put(&cluster, 0)?.0 == 200, "the others go on");
+    disk.leave(DISK_MIB / 2)?;
+    cluster.nodes[2].wait_serving()?;
+    cluster.nodes[2].wait_for("has space", |status| status.no_space.is_none())?;
+    written.verify(&mut cluster)?;
+    cluster.agree()?;
+    ensure!(!cluster.nodes[2].log_text().contains("set aside"), "a kv db that found no space is not distrusted");
+    cluster.finish()
 }

@@ -3,7 +3,8 @@
 //! Every file has two faces: what reads see, and what is durable. A write changes the first and waits; `sync` moves it
 //! to the second. Names have two faces in the same way, with `sync_dir` between them. [`SimDisk::crash`] loses a random
 //! part of all that waits, torn at sectors; [`SimDisk::kill`] is the end of the process alone and loses nothing.
-//! Everything follows from the seeds: no clock, no randomness of its own.
+//! Everything follows from the seeds: no clock, no randomness of its own. A disk that is full writes half of what it is
+//! given and fails, until [`SimDisk::set_full`] says otherwise or the process ends.
 //!
 //! # Caveats
 //! A sector is written whole or not at all, as real disks promise. Bit rot comes only by [`SimDisk::flip`].
@@ -98,6 +99,7 @@ struct Inner {
     /// The power is gone: nothing works until [`SimDisk::crash`] says what is left.
     dead: bool,
     calls: BTreeMap<Call, u64>,
+    full: bool,
 }
 
 #[derive(Default)]
@@ -130,7 +132,7 @@ impl SimDisk {
         let mut random = Random(seed);
         let mut inner = self.lock();
         inner.faults.clear();
-        inner.dead = false;
+        (inner.dead, inner.full) = (false, false);
         let changes = std::mem::take(&mut inner.name_changes);
         let kept = random.survivors(changes.len(), model);
         for (change, _) in changes.into_iter().zip(kept).filter(|(_, kept)| *kept) {
@@ -145,13 +147,20 @@ impl SimDisk {
 
     /// End of the process: nothing is lost, and what waits goes on waiting. Faults to come are forgotten.
     pub fn kill(&self) {
-        self.lock().faults.clear();
+        let mut inner = self.lock();
+        inner.faults.clear();
+        inner.full = false;
     }
 
     /// Makes one call fail. A failed `sync` loses what waited, although reads go on seeing it: just as a kernel that
     /// drops its dirty pages.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push(fault);
+    }
+
+    /// From here on there is no space, or there is.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// Lays a trap.
@@ -220,6 +229,10 @@ impl SimDisk {
     }
 }
 
+fn no_space() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
 impl LogDisk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(self.enter_or_fail(Call::List, "")?.names.keys().cloned().collect())
@@ -246,14 +259,21 @@ impl LogDisk for SimDisk {
             inner.files.insert(id, SimFile::default());
             inner.change_name(NameChange::Create { name: name.to_string(), id });
         }
-        let file = inner.file(name)?;
-        file.change(Change::Empty);
-        file.change(Change::Write { offset: 0, bytes: vec![0; len as usize] });
+        inner.file(name)?.change(Change::Empty);
+        if inner.full {
+            return Err(no_space());
+        }
+        inner.file(name)?.change(Change::Write { offset: 0, bytes: vec![0; len as usize] });
         inner.spring(Call::Create, name, true)
     }
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.enter_or_fail(Call::Write, name)?;
+        if inner.full {
+            let half = bytes[..bytes.len() / 2].to_vec();
+            inner.file(name)?.change(Change::Write { offset, bytes: half });
+            return Err(no_space());
+        }
         inner.file(name)?.change(Change::Write { offset, bytes: bytes.to_vec() });
         inner.spring(Call::Write, name, true)
     }

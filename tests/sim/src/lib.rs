@@ -22,6 +22,7 @@ pub mod crash_points;
 pub mod disk;
 pub mod ending;
 pub mod faults;
+mod full;
 pub mod invariants;
 pub mod kv;
 pub mod lone;

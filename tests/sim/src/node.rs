@@ -417,6 +417,8 @@ impl Running {
             commit: status.commit,
             free_bytes: 1 << 40,
             can_lead: status.can_lead,
+            headroom_bytes: 1 << 40,
+            reserve_bytes: 1 << 30,
         };
         for to in self.members.members.keys().copied().filter(|to| *to != status.id) {
             out.push(Out::Frame { to, frame: Frame::Report(report) });

@@ -6,9 +6,10 @@ use raftkv_api::StateHash;
 use raftkv_node::disk::LogDisk;
 use raftkv_node::driver::Event;
 use raftkv_node::kvstore::{Applied, Committed, Cut, KvHome, Store, StoreError, View};
-use raftkv_node::log::{LogOp, execute};
+use raftkv_node::log::{LogOp, execute_from, may_try_again};
 use raftkv_node::open::{KvPlan, open_kv};
 use raftkv_node::snapshot::{self, SnapshotMeta};
+use raftkv_node::space::is_full;
 use raftkv_node::types::{Index, MemberIdentity, Term};
 use std::collections::VecDeque;
 use std::io;
@@ -67,7 +68,15 @@ impl DiskThread {
         let queue = if self.queue.is_empty() { &mut self.spares } else { &mut self.queue };
         let Some((steps, _)) = queue.front_mut() else { return Ok(DiskTurn::Worked) };
         let now: Vec<LogOp> = (0..ops).map_while(|_| steps.pop_front()).collect();
-        execute(disk, &now)?;
+        let mut done = 0;
+        match execute_from(disk, &now, &mut done) {
+            Ok(()) => {}
+            // It waits for space (rule N11).
+            Err(e) if may_try_again(&now[done], &e) => {
+                now[done..].iter().rev().for_each(|op| steps.push_front(op.clone()))
+            }
+            Err(e) => return Err(e),
+        }
         if !now.is_empty() {
             return Ok(DiskTurn::Worked);
         }
@@ -243,18 +252,20 @@ impl ApplyThread {
             return;
         }
         match snapshot::write(disk, identity, cut, &mut |_, _| {}) {
-            Ok(meta) => self.end_cut(turn, meta),
+            Ok(meta) => self.end_cut(turn, Some(meta)),
+            // It is tried again (rule N11).
+            Err(StoreError::Io(e)) if is_full(&e) => self.end_cut(turn, None),
             Err(StoreError::Io(e)) => turn.outs.push(Out::DiskFailed(e.to_string())),
             Err(StoreError::Unproved(why)) => panic!("a proved store does not write what was frozen: {why}"),
         }
     }
 
-    fn end_cut(&mut self, turn: &mut Turn, meta: SnapshotMeta) {
+    fn end_cut(&mut self, turn: &mut Turn, meta: Option<SnapshotMeta>) {
         self.cut = None;
         if let Some(store) = &mut self.store {
             store.cut_done();
         }
-        turn.outs.push(Out::Cut { index: meta.index });
-        turn.events.push(Event::CutDone { meta: Some(Box::new(meta)) });
+        turn.outs.extend(meta.as_ref().map(|meta| Out::Cut { index: meta.index }));
+        turn.events.push(Event::CutDone { meta: meta.map(Box::new) });
     }
 }

@@ -3,7 +3,9 @@
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
 use raftkv_node::disk::LogDisk;
-use raftkv_node::log::{Batch, Log, LogConfig, LogError, LogOp, Mark, Replayed, entry_bytes, execute};
+use raftkv_node::log::{
+    Batch, Log, LogConfig, LogError, LogOp, Mark, Replayed, entry_bytes, execute, execute_from, may_try_again,
+};
 use raftkv_node::types::MemberIdentity;
 use raftkv_sim::disk::{Call, CrashModel, Fault, SimDisk};
 use std::io;
@@ -380,6 +382,51 @@ fn restart(disk: &Arc<SimDisk>) -> Replayed {
     let replayed = replay(disk);
     execute(&**disk, &replayed.repairs).expect("repairs");
     replayed
+}
+
+/// Two entries in the first segment, and a third for which a segment has to be made on the way.
+fn before_a_new_segment() -> (Arc<SimDisk>, Vec<LogOp>) {
+    let (disk, mut log) = new_log();
+    append(&disk, &mut log, vec![entry(1, 1, 3500)]);
+    append(&disk, &mut log, vec![entry(2, 1, 3500)]);
+    let entries = vec![entry(3, 1, 3500)];
+    let ops = log.append(Batch { entries, hard_state: Some(hard_state(1, 1)), ..Batch::default() });
+    assert!(matches!(ops[0], LogOp::Create { .. }), "no spare is there");
+    (disk, ops)
+}
+
+#[test]
+fn a_step_that_found_the_disk_full_is_executed_again_and_a_sync_never() {
+    let full = io::Error::from(io::ErrorKind::StorageFull);
+    let (_, steps) = before_a_new_segment();
+    let mut waits = 0;
+    for (at, step) in steps.iter().enumerate() {
+        let is_sync = matches!(step, LogOp::Sync { .. } | LogOp::SyncDir);
+        assert_eq!(may_try_again(step, &full), !is_sync, "{step:?}");
+        assert!(!may_try_again(step, &io::Error::other("a torn cable")), "{step:?}");
+        for seed in 0..20 {
+            let (disk, ops) = before_a_new_segment();
+            execute(&*disk, &ops[..at]).expect("there is space so far");
+            disk.set_full(true);
+            let mut done = at;
+            if execute_from(&*disk, &ops[..at + 1], &mut done).is_ok() {
+                continue;
+            }
+            waits += 1;
+            assert_eq!(done, at, "the step is not done");
+            if seed % 2 == 0 {
+                // The power fails meanwhile: nothing of the batch was acknowledged, and what is left of it is cut.
+                disk.crash(seed, CrashModel::Reordered);
+                assert_eq!(restart(&disk).log.last_index(), 2, "{step:?}");
+                continue;
+            }
+            disk.set_full(false);
+            execute_from(&*disk, &ops, &mut done).expect("there is space again");
+            disk.crash(seed, CrashModel::Nothing);
+            assert_eq!(restart(&disk).log.last_index(), 3, "{step:?}");
+        }
+    }
+    assert_eq!(waits, 60, "making the segment, its header, and the batch find no space");
 }
 
 fn last_write_end(ops: &[LogOp]) -> usize {

@@ -166,6 +166,8 @@ impl World {
                 applied: 0,
                 durable_conf_index: if durable == 0 { 0 } else { raft.conf_at(durable).1 as u64 },
                 free_bytes: 0,
+                headroom_bytes: 0,
+                reserve_bytes: 0,
             }
         };
         conf.members.iter().filter(|(id, _)| **id != leader).map(peer).collect()

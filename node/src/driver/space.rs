@@ -1,0 +1,81 @@
+//! What the leader takes for lack of space, by its own room and by that of a quorum (rule N11). PURE.
+//!
+//! An entry lands on every member, and a follower cannot refuse it: so the leader asks beforehand, by what each member
+//! reports of itself every second. Looked at with each tick and each report, not with each command.
+
+use super::Driver;
+use crate::space::{Level, OwnSpace, Room};
+use crate::types::MemberId;
+use std::collections::BTreeSet;
+
+/// Why something is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSpace {
+    /// How much is refused; never [`Level::Plenty`].
+    pub level: Level,
+    /// For whoever asked, and for the person on call.
+    pub why: String,
+}
+
+impl Driver {
+    /// Our own space, as it was seen last.
+    pub(super) fn own_space(&mut self, own: OwnSpace) {
+        self.own_space = own;
+        self.judge_space();
+    }
+
+    /// Why this is refused: a command that grows the database, or anything else.
+    pub(super) fn refused_for_space(&self, grows: bool) -> Option<&str> {
+        let refused = self.no_space.as_ref().filter(|no_space| grows || no_space.level == Level::Nothing)?;
+        Some(&refused.why)
+    }
+
+    pub(super) fn judge_space(&mut self) {
+        self.no_space = self.short_myself().into_iter().chain(self.short_quorum()).max_by_key(|short| short.level);
+    }
+
+    fn name(&self, id: MemberId) -> String {
+        let name = self.membership.members.get(&id).map_or("this node", |member| &member.name);
+        format!("{name} (member {id})")
+    }
+
+    fn short_myself(&self) -> Option<NoSpace> {
+        let OwnSpace { room, over_quota, stuck } = &self.own_space;
+        if let Some(what) = stuck {
+            let why = format!("the disk of {} is full: {what}; make room on it", self.name(self.identity.member_id));
+            return Some(NoSpace { level: Level::Nothing, why });
+        }
+        if room.level() > Level::Plenty {
+            let why = format!("{} is short of space: {}; enlarge it", self.name(self.identity.member_id), room.words());
+            return Some(NoSpace { level: room.level(), why });
+        }
+        over_quota.clone().map(|why| NoSpace { level: Level::NoPuts, why })
+    }
+
+    /// A majority of each half of the configuration must have room, of the members that would have to agree: those that
+    /// answer. Without a majority of these there is nothing to refuse, for nothing is committed.
+    fn short_quorum(&self) -> Option<NoSpace> {
+        let halves = [&self.membership.voters, &self.membership.outgoing];
+        let short = |half: &&BTreeSet<MemberId>| self.short_half(half);
+        halves.into_iter().filter(|half| !half.is_empty()).filter_map(|half| short(&half)).max_by_key(|no| no.level)
+    }
+
+    fn short_half(&self, voters: &BTreeSet<MemberId>) -> Option<NoSpace> {
+        let own = self.identity.member_id;
+        let answers: Vec<MemberId> =
+            voters.iter().copied().filter(|id| *id == own || self.peers.is_active(*id, self.now_tick)).collect();
+        let quorum = voters.len() / 2 + 1;
+        let mut levels: Vec<Level> = answers.iter().map(|id| self.room_of(*id).level()).collect();
+        levels.sort_unstable();
+        // The best that a quorum of them has.
+        let level = *levels.get(quorum - 1).filter(|level| **level > Level::Plenty)?;
+        let short = answers.into_iter().filter(|id| self.room_of(*id).level() > Level::Plenty);
+        let each: Vec<String> = short.map(|id| format!("{}: {}", self.name(id), self.room_of(id).words())).collect();
+        let why = format!("too few voters have room; enlarge their volumes or make room there: {}", each.join("; "));
+        Some(NoSpace { level, why })
+    }
+
+    fn room_of(&self, id: MemberId) -> Room {
+        if id == self.identity.member_id { self.own_space.room } else { self.peers.report(id).room() }
+    }
+}

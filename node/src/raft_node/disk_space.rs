@@ -1,0 +1,145 @@
+//! What is known of the space on the disk: the last look at it, the reserve, and which part of the node waits for space.
+
+use crate::reserve::{Reserve, Space};
+use crate::space;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A disk with less free space than this is full, whatever words an error has: sled's own have lost their kind.
+const FULL_BYTES: u64 = 1024 * 1024;
+
+/// A part of the node that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Opening the directory.
+    Opening,
+    /// The log: nothing is acknowledged meanwhile.
+    Log,
+    /// The kv db: nothing is applied meanwhile.
+    Kv,
+}
+
+/// Shared by the threads that write, the background task and whoever describes the node.
+pub struct DiskSpace {
+    /// The reserve file.
+    pub reserve: Arc<Reserve>,
+    seen: Mutex<Space>,
+    stuck: Mutex<BTreeMap<Part, String>>,
+    is_stuck: AtomicBool,
+}
+
+impl DiskSpace {
+    /// Nothing was looked at, and nobody waits.
+    pub fn new(reserve: Arc<Reserve>) -> DiskSpace {
+        DiskSpace { reserve, seen: Mutex::default(), stuck: Mutex::default(), is_stuck: AtomicBool::new(false) }
+    }
+
+    /// As it was seen last.
+    pub fn seen(&self) -> Space {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the reserve file right and looks.
+    pub fn look(&self, is_member: bool) -> io::Result<Space> {
+        let space = self.reserve.look(is_member)?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = space;
+        Ok(space)
+    }
+
+    /// A write of this part met a full disk and waits. The reserve is given back at once: it is for this. True when the
+    /// part has not been waiting already.
+    pub fn met_full_disk(&self, part: Part, what: &str) -> bool {
+        self.reserve.release();
+        self.wait_for_space(part, what)
+    }
+
+    /// This part knows beforehand that there is too little space for it, and waits; true when that is news.
+    pub fn wait_for_space(&self, part: Part, what: &str) -> bool {
+        let is_news = self.stuck().insert(part, what.to_string()).is_none();
+        self.is_stuck.store(true, Ordering::Release);
+        if is_news {
+            tracing::error!(what, "the disk has no space: {} until there is some", part.waits());
+        }
+        is_news
+    }
+
+    /// This part can write, or does not want to any more.
+    pub fn has_space(&self, part: Part) {
+        if !self.is_stuck.load(Ordering::Acquire) {
+            return;
+        }
+        let mut stuck = self.stuck();
+        if stuck.remove(&part).is_some() {
+            tracing::info!("there is space again: {}", part.goes_on());
+        }
+        self.is_stuck.store(!stuck.is_empty(), Ordering::Release);
+    }
+
+    /// What waits for space, if anything does.
+    pub fn who_waits(&self) -> Option<String> {
+        if !self.is_stuck.load(Ordering::Acquire) {
+            return None;
+        }
+        let stuck = self.stuck();
+        let words: Vec<String> = stuck.iter().map(|(part, what)| format!("{} ({what})", part.waits())).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+
+    /// Whether this part waits for space.
+    pub fn waits(&self, part: Part) -> bool {
+        self.stuck().contains_key(&part)
+    }
+
+    /// Whether an error of the kv db is one of space.
+    pub fn is_full(&self, error: &io::Error) -> bool {
+        space::is_full(error) || self.reserve.free_bytes().is_ok_and(|free| free < FULL_BYTES)
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, BTreeMap<Part, String>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    fn waits(self) -> &'static str {
+        match self {
+            Part::Opening => "the data directory is not opened",
+            Part::Log => "nothing is written to the log, nor acknowledged",
+            Part::Kv => "nothing is applied, and reads are of what was applied before",
+        }
+    }
+
+    fn goes_on(self) -> &'static str {
+        match self {
+            Part::Opening => "opening the data directory",
+            Part::Log => "the log is written",
+            Part::Kv => "opening the kv db",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::Sizes;
+
+    #[test]
+    fn each_part_waits_for_itself_and_the_reserve_goes_at_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join(crate::reserve::RESERVE_FILE);
+        std::fs::write(&file, [0; 16]).expect("writes");
+        let space = DiskSpace::new(Arc::new(Reserve::new(dir.path(), Sizes { least_bytes: 16 })));
+        assert_eq!(space.who_waits(), None);
+        assert!(space.met_full_disk(Part::Log, "wal-1: no space"));
+        assert!(!file.exists());
+        assert!(!space.met_full_disk(Part::Log, "wal-1: no space"), "known");
+        assert!(space.met_full_disk(Part::Kv, "kv db: no space"));
+        space.has_space(Part::Log);
+        let waits = space.who_waits().expect("the kv db");
+        assert!(waits.contains("kv db: no space") && !waits.contains("wal-1"), "{waits}");
+        space.has_space(Part::Kv);
+        assert_eq!(space.who_waits(), None);
+    }
+}

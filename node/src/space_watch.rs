@@ -1,0 +1,114 @@
+//! A look at the space on the disk, once a second: puts the reserve file right, tells the driver, keeps the metrics, and
+//! tells the person on call what changed. Decides nothing: what is refused is the driver's word, and its log line is
+//! written here once.
+
+use crate::driver::{DriverStatus, Event, Role};
+use crate::node::Node;
+use crate::raft_node::Input;
+use crate::reserve::Space;
+use crate::space::{Level, OwnSpace, mib};
+
+/// What was told last.
+pub struct SpaceWatch {
+    level: Level,
+    refuses: bool,
+    not_known: bool,
+    hands_over: bool,
+}
+
+impl SpaceWatch {
+    /// Nothing was told: there is space until it is looked at.
+    pub fn new() -> SpaceWatch {
+        SpaceWatch { level: Level::Plenty, refuses: false, not_known: false, hands_over: false }
+    }
+
+    /// Looks, and tells.
+    pub async fn look(&mut self, node: &Node) {
+        let published = node.shared().published();
+        let is_member = published.driver.is_some();
+        let shared = node.shared().clone();
+        // Where no space can be promised, the file is written.
+        let looked = tokio::task::spawn_blocking(move || shared.space.look(is_member)).await;
+        match looked.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
+            Ok(space) => {
+                self.not_known = false;
+                self.tell_level(space);
+            }
+            Err(error) if !self.not_known => {
+                self.not_known = true;
+                tracing::warn!(%error, dir = %node.config().data_dir.display(), "the space on the disk is not known");
+            }
+            Err(_) => {}
+        }
+        let own = own_space(node);
+        keep_metrics(node, &own);
+        self.hand_over(node, published.driver.as_ref(), own.stuck.is_some());
+        node.shared().send(Input::Event(Event::Space { own }));
+        self.tell_refusals(published.driver.as_ref());
+    }
+
+    fn tell_level(&mut self, Space { free_bytes, room }: Space) {
+        let level = room.level();
+        let before = std::mem::replace(&mut self.level, level);
+        if level == before {
+            return;
+        }
+        let (free, reserve_file) = (mib(free_bytes), mib(room.headroom_bytes - free_bytes));
+        match level {
+            Level::Plenty => tracing::info!(free, reserve_file, "there is space again"),
+            Level::NoPuts | Level::Nothing => {
+                tracing::error!(free, reserve_file, "this node is short of space: {}; enlarge it", room.words());
+            }
+        }
+    }
+
+    /// The leader's word for the whole cluster.
+    fn tell_refusals(&mut self, driver: Option<&DriverStatus>) {
+        let why = driver.filter(|driver| driver.role == Role::Leader).and_then(|driver| driver.no_space.as_ref());
+        if why.is_some() != self.refuses {
+            self.refuses = why.is_some();
+            match why {
+                Some(why) => tracing::error!(why, "this leader refuses puts (507 no_space)"),
+                None => tracing::info!("no put is refused for lack of space by this node"),
+            }
+        }
+    }
+
+    /// A leader that cannot write makes room for one that can; tried once each time that it becomes so.
+    fn hand_over(&mut self, node: &Node, driver: Option<&DriverStatus>, is_stuck: bool) {
+        let leads = driver.is_some_and(|driver| driver.role == Role::Leader);
+        let has_to = leads && is_stuck;
+        if has_to && !self.hands_over {
+            let node = node.clone();
+            tokio::spawn(async move {
+                match node.transfer(None).await {
+                    Ok(leader) => tracing::info!(leader, "leadership handed over, since the disk is full"),
+                    Err(e) => tracing::warn!(error = %e, "the disk is full, and nobody takes leadership over"),
+                }
+            });
+        }
+        self.hands_over = has_to;
+    }
+}
+
+impl Default for SpaceWatch {
+    fn default() -> SpaceWatch {
+        SpaceWatch::new()
+    }
+}
+
+fn own_space(node: &Node) -> OwnSpace {
+    let quota = node.config().quota_bytes;
+    let db_bytes = node.shared().view().map_or(0, |view| view.disk_bytes() + view.index_bytes());
+    let over_quota = (db_bytes > quota)
+        .then(|| format!("the database has {db_bytes} bytes, over --quota {quota}; deletes and compaction still work"));
+    OwnSpace { room: node.shared().space.seen().room, over_quota, stuck: node.shared().space.who_waits() }
+}
+
+fn keep_metrics(node: &Node, own: &OwnSpace) {
+    let metrics = &node.shared().metrics;
+    metrics.volume_free_bytes.set(node.shared().space.seen().free_bytes as i64);
+    metrics.volume_headroom_bytes.set(own.room.headroom_bytes as i64);
+    metrics.volume_reserve_bytes.set(own.room.reserve_bytes as i64);
+    metrics.full_disk.set(i64::from(own.stuck.is_some()));
+}
