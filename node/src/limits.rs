@@ -130,6 +130,17 @@ pub const PEER_ACCEPT_RETRY_MS: u64 = 100;
 pub const PEER_PROBLEM_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a snapshot file that are read or written at once; about four such pieces are in memory.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of snapshot bodies that a node sends in a second, to all members together: a fraction of what a network and a
+/// disk take, so that heartbeats and clients do not suffer (rule N13). A GiB takes a quarter of a minute.
+pub const SNAPSHOT_SEND_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+/// Bytes of a snapshot that arrive between two syncs of its file.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 16 * 1024 * 1024;
+/// A snapshot of which nothing arrives for so long, over however many connections, is given up: long enough for a network
+/// that comes back, with what has arrived.
+pub const SNAPSHOT_GIVE_UP_MS: u64 = 120_000;
+/// A member whose snapshot body broke may ask for the rest of it within this,
+/// before the leader offers one anew.
+pub const SNAPSHOT_RESUME_MS: u64 = 5_000;
 /// A snapshot transfer that does not move for so long is broken off (rule N13).
 pub const SNAPSHOT_STALL_MS: u64 = 30_000;
 /// Distance of progress lines of a snapshot transfer.

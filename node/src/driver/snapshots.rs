@@ -26,17 +26,32 @@ enum Stage {
     Offered,
     /// The body is on its way; the transport breaks off a stalled one and says so.
     Begun,
+    /// The body broke; the member may ask for the rest of it.
+    Broken,
     /// The whole body went out; the member is verifying and installing it.
     Delivered,
 }
 
 impl Offer {
+    /// A body went out whole, or broke, or the offer itself was lost; what raft is told at once.
+    fn body_ended(&mut self, whole: bool, now_tick: u64) -> Option<SnapshotStatus> {
+        let stage = match (whole, self.stage) {
+            (true, _) => Stage::Delivered,
+            (false, Stage::Begun) => Stage::Broken,
+            (false, Stage::Broken) => return None,
+            (false, Stage::Offered | Stage::Delivered) => return Some(SnapshotStatus::Failure),
+        };
+        (self.stage, self.since_tick) = (stage, now_tick);
+        None
+    }
+
     /// What raft is told when the member's own answer has not ended the offer in time.
     fn overdue(&self, now_tick: u64) -> Option<SnapshotStatus> {
         let age_ms = (now_tick - self.since_tick) * limits::TICK_MS;
         match self.stage {
             Stage::Offered => (age_ms > limits::SNAPSHOT_OFFER_TIMEOUT_MS).then_some(SnapshotStatus::Failure),
             Stage::Begun => None,
+            Stage::Broken => (age_ms > limits::SNAPSHOT_RESUME_MS).then_some(SnapshotStatus::Failure),
             Stage::Delivered => (age_ms > limits::SNAPSHOT_ANSWER_MS).then_some(SnapshotStatus::Finish),
         }
     }
@@ -115,10 +130,9 @@ impl Driver {
             self.defer(message.clone());
         }
         let from = message.from;
-        let is_same = |old: &Message| {
-            let old = old.get_snapshot().get_metadata();
-            (old.index, old.term) == (meta.index, meta.term)
-        };
+        let offered = message.get_snapshot().clone();
+        // Two members' snapshots of one position are two files.
+        let is_same = |old: &Message| *old.get_snapshot() == offered;
         // The newest offer is the one to answer; a file that is on its way already is not fetched twice.
         if !self.snapshots.fetching.replace(message).is_some_and(|old| is_same(&old)) {
             self.emit(Effect::Fetch { from, meta: Box::new(meta) });
@@ -181,10 +195,8 @@ impl Driver {
     pub(super) fn snapshot_sent(&mut self, to: MemberId, index: Index, whole: bool) {
         let now_tick = self.now_tick;
         let Some(offer) = self.snapshots.sending.get_mut(&to).filter(|offer| offer.index == index) else { return };
-        if whole {
-            *offer = Offer { stage: Stage::Delivered, since_tick: now_tick, ..*offer };
-        } else {
-            self.end_offer(to, SnapshotStatus::Failure);
+        if let Some(status) = offer.body_ended(whole, now_tick) {
+            self.end_offer(to, status);
         }
     }
 
@@ -281,6 +293,20 @@ mod tests {
         assert_eq!(below(&snapshots), 20);
         snapshots.stop_sending();
         assert_eq!(below(&snapshots), 30);
+    }
+
+    #[test]
+    fn a_body_that_broke_may_go_on_before_the_member_is_offered_another() {
+        let offer = |stage| Offer { index: 20, since_tick: 0, stage };
+        let ticks = |ms| ms / limits::TICK_MS;
+        let mut broken = offer(Stage::Begun);
+        assert_eq!(broken.body_ended(false, 100), None);
+        assert_eq!(broken.overdue(100 + ticks(limits::SNAPSHOT_RESUME_MS)), None);
+        assert_eq!(broken.overdue(101 + ticks(limits::SNAPSHOT_RESUME_MS)), Some(SnapshotStatus::Failure));
+        broken.stage = Stage::Begun;
+        assert_eq!(broken.body_ended(true, 200), None, "the rest went out");
+        assert_eq!(broken.overdue(201 + ticks(limits::SNAPSHOT_ANSWER_MS)), Some(SnapshotStatus::Finish));
+        assert_eq!(offer(Stage::Offered).body_ended(false, 1), Some(SnapshotStatus::Failure), "a lost offer");
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub struct TransportLimits {
     pub redial_max: Duration,
     /// A transfer, or any write on the peer port, that does not move for so long is broken off.
     pub stall: Duration,
+    /// A transfer that does not move for so long, over however many connections, is given up.
+    pub resume: Duration,
+    /// Speed of all snapshot bodies together.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl Default for TransportLimits {
@@ -44,6 +48,8 @@ impl Default for TransportLimits {
             redial_min: Duration::from_millis(limits::PEER_REDIAL_MS_MIN),
             redial_max: Duration::from_millis(limits::PEER_REDIAL_MS_MAX),
             stall: Duration::from_millis(limits::SNAPSHOT_STALL_MS),
+            resume: Duration::from_millis(limits::SNAPSHOT_GIVE_UP_MS),
+            snapshot_bytes_per_second: limits::SNAPSHOT_SEND_BYTES_PER_SECOND,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::bounds::TransportLimits;
 use super::outbox::{Dropped, Outbox};
+use super::pace::Pace;
 use super::snapshot_fetch::{self, FetchError, Fetching, Offer};
 use super::{Frame, Hello, PeerAddress, PeerEvents, dialler, listener};
 use crate::disk::LogDisk;
@@ -90,6 +91,7 @@ impl Transport {
             disk,
             limits,
             counters: Counters::default(),
+            pace: Arc::new(Pace::new(limits.snapshot_bytes_per_second)),
             peers: Mutex::default(),
             fetching: Mutex::default(),
             fetches: AtomicU64::new(0),
@@ -144,13 +146,20 @@ impl Transport {
     /// Fetches the snapshot that `from` offered from its peer URL. Ends in one `on_snapshot_fetched`, but for an offer
     /// of the file that is being fetched already, which is ignored.
     pub fn fetch_snapshot(&self, from: MemberId, from_url: &str, meta: SnapshotMeta) {
-        let at = (meta.index, meta.term);
+        let at = |meta: &SnapshotMeta| (meta.index, meta.term);
         let mut fetching = self.inner.fetching();
-        let running = fetching.as_ref().map(|fetch| fetch.at);
-        if running == Some(at) {
+        let running = fetching.as_ref().map(|fetch| &fetch.meta);
+        if running == Some(&meta) {
             return;
         }
-        if running.is_some_and(|running| at < running) {
+        let (is_older, is_twin) =
+            (running.is_some_and(|r| at(&meta) < at(r)), running.is_some_and(|r| at(&meta) == at(r)));
+        if is_older || is_twin {
+            if let Some(fetch) = fetching.as_mut().filter(|_| is_twin) {
+                // Another member's snapshot of the same position is another file of the same name: what has arrived is
+                // of no use, and has to be gone before the other one, when it is offered again, is begun.
+                fetch.cancel = None;
+            }
             drop(fetching);
             let inner = Arc::clone(&self.inner);
             self.inner.spawn(async move {
@@ -161,7 +170,7 @@ impl Transport {
         let serial = self.inner.fetches.fetch_add(1, Ordering::Relaxed);
         let (cancel, cancelled) = oneshot::channel();
         // Dropping the sender of an older fetch cancels it.
-        *fetching = Some(Fetching { serial, at, cancel });
+        *fetching = Some(Fetching { serial, meta: meta.clone(), cancel: Some(cancel) });
         drop(fetching);
         let fetch = run_fetch(Arc::clone(&self.inner), from, from_url.to_string(), meta, serial, cancelled);
         self.inner.spawn(fetch);
@@ -224,6 +233,8 @@ pub(super) struct Inner {
     pub disk: Arc<dyn LogDisk>,
     pub limits: TransportLimits,
     pub counters: Counters,
+    /// Of all snapshot bodies that leave.
+    pub pace: Arc<Pace>,
     peers: Mutex<Peers>,
     fetching: Mutex<Option<Fetching>>,
     /// Fetches begun so far.

@@ -6,7 +6,7 @@
 
 use super::handle::{Counters, Inner};
 use super::hello::{self, Refusal};
-use super::snapshot_body::{self, BodyReport, FileBody};
+use super::snapshot_body::{self, BodyReport, FileBody, Part};
 use super::stall::StallGuard;
 use super::stream::{self, Ends};
 use super::{Hello, HelloVerdict};
@@ -16,7 +16,7 @@ use crate::types::{Index, Term};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -114,7 +114,10 @@ async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Opti
     }
     let theirs = their_hello(request.headers())?;
     let (answer, then) = match body {
-        Some((term, index)) => serve_body(inner, &theirs, term, index).await?,
+        Some((term, index)) => {
+            let offset = offset_asked(request.headers())?;
+            serve_body(inner, &theirs, (term, index), offset).await?
+        }
         None => open_stream(inner, theirs, &mut request).await?,
     };
     *next.lock().expect("no thread panics while it holds this lock") = Some(then);
@@ -147,16 +150,41 @@ async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incomin
     Ok((answer, Next::Stream { theirs: Box::new(theirs), ours, upgrade }))
 }
 
-async fn serve_body(inner: &Inner, theirs: &Hello, term: Term, index: Index) -> Result<(Answer, Next), Refusal> {
+/// Where a body that broke goes on; 0 is a whole one.
+fn offset_asked(headers: &HeaderMap) -> Result<u64, Refusal> {
+    let Some(range) = headers.get(RANGE) else { return Ok(0) };
+    let offset = range.to_str().ok().and_then(snapshot_body::parse_range);
+    offset.ok_or_else(|| Refusal::new(Code::BadRequest, "a snapshot is served whole, or from an offset to its end"))
+}
+
+async fn serve_body(
+    inner: &Inner,
+    theirs: &Hello,
+    (term, index): (Term, Index),
+    offset: u64,
+) -> Result<(Answer, Next), Refusal> {
     let ours = inner.events.our_hello(theirs.from, theirs.from_incarnation);
     let ours = ours.ok_or_else(|| Refusal::new(Code::NotAMember, "this node has no snapshot to serve"))?;
     hello::check_requester(&ours, theirs).map_err(|why| Refusal::new(Code::WrongNode, why))?;
     let report = BodyReport::new(Arc::clone(&inner.events), theirs.from, index);
     let name = snapshot::file_name(term, index);
-    match FileBody::open(Arc::clone(&inner.disk), name.clone(), report.taken()).await {
-        Ok(body) => Ok((Response::new(Either::Right(body)), Next::Body(report))),
+    let (disk, pace) = (Arc::clone(&inner.disk), Arc::clone(&inner.pace));
+    let part = Part { disk, name: name.clone(), offset, pace };
+    match FileBody::open(part, report.taken()).await {
+        Ok(body) => Ok((body_answer(body, offset), Next::Body(report))),
         Err(error) => Err(Refusal::new(Code::NotFound, format!("{name}: {error}"))),
     }
+}
+
+fn body_answer(body: FileBody, offset: u64) -> Answer {
+    let size = body.size;
+    let mut answer = Response::new(Either::Right(body));
+    if offset > 0 {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = snapshot_body::content_range(offset, size);
+        answer.headers_mut().insert(CONTENT_RANGE, HeaderValue::try_from(range).expect("digits in ASCII"));
+    }
+    answer
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -17,6 +17,7 @@ mod handle;
 mod hello;
 mod listener;
 mod outbox;
+mod pace;
 mod protobuf_guard;
 mod raft_shape;
 mod snapshot_body;

@@ -1,9 +1,12 @@
-//! Serves the body of a snapshot: the file's bytes, in chunks, at the speed of whoever fetches it (rule N13).
+//! Serves the body of a snapshot: the file's bytes, in chunks, at the speed of whoever fetches it and of [`Pace`]
+//! (rule N13).
 //!
-//! Enters: term and index from the path. Leaves: a response body, and exactly one report of how it ended. At most
-//! about four chunks are in memory. Reading blocks, so it happens on the runtime's blocking threads.
+//! Enters: term and index from the path, and where a body that broke goes on, as a `Range`. Leaves: a response body, and
+//! exactly one report of how it ended. At most about four chunks are in memory. Reading blocks, so it happens on the
+//! runtime's blocking threads.
 
 use super::PeerEvents;
+use super::pace::Pace;
 use crate::disk::LogDisk;
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::types::{Index, MemberId, Term};
@@ -31,22 +34,54 @@ pub(super) fn parse_path(path: &str) -> Option<(Term, Index)> {
     Some((number(term)?, number(index)?))
 }
 
+/// The `Range` of the bytes from `offset` on.
+pub(super) fn range_from(offset: u64) -> String {
+    format!("bytes={offset}-")
+}
+
+/// Reverses [`range_from`]; other ranges are not served.
+pub(super) fn parse_range(range: &str) -> Option<u64> {
+    let offset = range.strip_prefix("bytes=")?.strip_suffix('-')?;
+    offset.bytes().all(|b| b.is_ascii_digit()).then(|| offset.parse().ok())?
+}
+
+/// The `Content-Range` of the bytes from `offset` on of a file of `size` bytes, which are more.
+pub(super) fn content_range(offset: u64, size: u64) -> String {
+    format!("bytes {offset}-{}/{size}", size - 1)
+}
+
+/// Which part of which file, and how fast.
+pub(super) struct Part {
+    pub disk: Arc<dyn LogDisk>,
+    pub name: String,
+    /// Where it begins; a part goes to the end.
+    pub offset: u64,
+    pub pace: Arc<Pace>,
+}
+
 /// A file on its way; hyper takes `Content-Length` from its size.
 pub(super) struct FileBody {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     left: u64,
     taken: Arc<AtomicBool>,
+    /// Of the whole file.
+    pub size: u64,
 }
 
 impl FileBody {
-    /// Starts to read the file called `name`. `taken` becomes true when the last byte was handed to the connection.
-    pub async fn open(disk: Arc<dyn LogDisk>, name: String, taken: Arc<AtomicBool>) -> io::Result<FileBody> {
-        let (of, wanted) = (Arc::clone(&disk), name.clone());
+    /// Starts to read. `taken` becomes true when the last byte was handed to the connection. An error of kind
+    /// `InvalidInput` says that the file ends before the part begins.
+    pub async fn open(part: Part, taken: Arc<AtomicBool>) -> io::Result<FileBody> {
+        let (of, wanted) = (Arc::clone(&part.disk), part.name.clone());
         let size = blocking(move || of.len(&wanted)).await?;
+        let left = match size.checked_sub(part.offset) {
+            Some(left) if left > 0 || part.offset == 0 => left,
+            Some(_) | None => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it has {size} bytes"))),
+        };
         let (chunk_tx, chunks) = mpsc::channel(1);
-        taken.store(size == 0, Ordering::Release);
-        tokio::spawn(read_chunks(disk, name, size, chunk_tx));
-        Ok(FileBody { chunks, left: size, taken })
+        taken.store(left == 0, Ordering::Release);
+        tokio::spawn(read_chunks(part, size, chunk_tx));
+        Ok(FileBody { chunks, left, taken, size })
     }
 }
 
@@ -79,14 +114,15 @@ impl Body for FileBody {
 }
 
 /// Reads ahead by one chunk; ends when the connection that takes them does.
-async fn read_chunks(disk: Arc<dyn LogDisk>, name: String, size: u64, chunk_tx: mpsc::Sender<io::Result<Bytes>>) {
-    let mut offset = 0;
+async fn read_chunks(part: Part, size: u64, chunk_tx: mpsc::Sender<io::Result<Bytes>>) {
+    let Part { disk, name, mut offset, pace } = part;
     while offset < size {
         let Ok(place) = chunk_tx.reserve().await else {
             return;
         };
         let (of, wanted) = (Arc::clone(&disk), name.clone());
         let len = usize::try_from(size - offset).map_or(SNAPSHOT_CHUNK_BYTES, |left| left.min(SNAPSHOT_CHUNK_BYTES));
+        pace.take(len as u64).await;
         let chunk = blocking(move || {
             let mut chunk = vec![0; len];
             let read = of.read(&wanted, offset, &mut chunk)?;
@@ -152,5 +188,15 @@ mod tests {
         for bad in ["1", "1/", "/1", "1/2/3", "+1/2", "1/-2", "1/..", "1/99999999999999999999999"] {
             assert_eq!(parse_path(&format!("{PATH}{bad}")), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn ranges_to_the_end_round_trip_and_others_are_refused() {
+        assert_eq!(parse_range(&range_from(7)), Some(7));
+        for bad in ["bytes=1-2", "bytes=-5", "bytes=+1-", "bytes=1-,3-", "1-", "bytes=", "bytes=99999999999999999999-"]
+        {
+            assert_eq!(parse_range(bad), None, "{bad}");
+        }
+        assert_eq!(content_range(7, 10), "bytes 7-9/10");
     }
 }

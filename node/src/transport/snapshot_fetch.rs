@@ -2,20 +2,26 @@
 //!
 //! Enters: the meta data that the MsgSnapshot carried. Leaves: a file under its name and one `on_snapshot_fetched`. The
 //! network side passes chunks to one blocking thread that owns the temporary file, hashes, and either renames it or
-//! removes it; so whatever breaks, nobody else writes to that file. A broken transfer starts again from its beginning.
+//! removes it; so whatever breaks, nobody else writes to that file. A connection that breaks is made again, and the rest
+//! of the file asked for, as long as some of it arrives between two pauses; the sum over the whole file says whether it
+//! is the one that was offered, and if not it is fetched again from its beginning, when it is offered again.
 //!
 //! One fetch at a time: a second offer of the same file is ignored, a newer one takes the place of an older one.
+//!
+//! # Caveats
+//! What has arrived is forgotten when the process ends.
 
 use super::connect::{ConnectError, Connection};
 use super::handle::Inner;
 use super::{Hello, PeerEvents, hello, snapshot_body};
 use crate::disk::LogDisk;
-use crate::limits::{PEER_PROBLEM_BYTES_MAX, SNAPSHOT_PROGRESS_MS};
+use crate::limits::{PEER_PROBLEM_BYTES_MAX, SNAPSHOT_PROGRESS_MS, SNAPSHOT_SYNC_BYTES};
 use crate::snapshot::SnapshotMeta;
-use crate::types::{Index, MemberId, Term};
+use crate::types::MemberId;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_RANGE, RANGE};
 use hyper::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -23,7 +29,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Why a snapshot is not here.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +42,10 @@ pub(super) enum FetchError {
     NotAMember,
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("the peer answered {0}")]
-    Refused(String),
+    #[error("the peer answered {why}")]
+    Refused { status: StatusCode, why: String },
+    #[error("the rest of the file is of another one: '{got}', wanted was '{want}'")]
+    Range { got: String, want: String },
     #[error("the transfer broke: {0}")]
     Broken(#[from] hyper::Error),
     #[error("nothing arrived for {0} ms")]
@@ -54,15 +62,34 @@ pub(super) enum FetchError {
     Thread(#[from] tokio::task::JoinError),
 }
 
+impl FetchError {
+    /// Whether the rest may still come from the same peer, over another connection.
+    fn may_resume(&self) -> bool {
+        match self {
+            FetchError::Connect(_) | FetchError::Broken(_) | FetchError::Stalled(_) => true,
+            // It starts, or stops.
+            FetchError::Refused { status, .. } => status.is_server_error(),
+            FetchError::Replaced
+            | FetchError::Unknown(_)
+            | FetchError::NotAMember
+            | FetchError::Range { .. }
+            | FetchError::Size { .. }
+            | FetchError::Sha256 { .. }
+            | FetchError::Unfit(_)
+            | FetchError::Disk { .. }
+            | FetchError::Thread(_) => false,
+        }
+    }
+}
+
 /// The fetch that is under way.
 pub(super) struct Fetching {
     /// Tells it from a later one of the same file.
     pub serial: u64,
-    /// Position of the snapshot.
-    pub at: (Index, Term),
+    /// The file that was offered.
+    pub meta: SnapshotMeta,
     /// Never sent: the fetch ends when this is dropped.
-    #[expect(dead_code, reason = "it is held to be dropped")]
-    pub cancel: oneshot::Sender<()>,
+    pub cancel: Option<oneshot::Sender<()>>,
 }
 
 /// Who offers.
@@ -75,6 +102,10 @@ pub(super) struct Offer {
 
 /// Fetches one snapshot to its end, good or bad.
 pub(super) async fn fetch(inner: &Inner, offer: &Offer, cancelled: oneshot::Receiver<()>) -> Result<(), FetchError> {
+    if let Err(source) = inner.disk.room_for(offer.meta.size) {
+        // Before anything is sent: it would be sent again and again.
+        return Err(FetchError::Disk { name: offer.meta.file_name(), source });
+    }
     let (chunk_tx, chunk_rx) = mpsc::channel(2);
     let (disk, events, meta) = (Arc::clone(&inner.disk), Arc::clone(&inner.events), offer.meta.clone());
     let stored = tokio::task::spawn_blocking(move || store(&*disk, &*events, &meta, chunk_rx));
@@ -92,32 +123,75 @@ pub(super) async fn fetch(inner: &Inner, offer: &Offer, cancelled: oneshot::Rece
     }
 }
 
+/// The whole file, over as many connections as it takes.
 async fn download(inner: &Inner, offer: &Offer, chunk_tx: mpsc::Sender<Bytes>) -> Result<(), FetchError> {
+    let mut progress = Progress::new(offer);
+    let (mut moved, mut pause) = (Instant::now(), inner.limits.redial_min);
+    loop {
+        let before = progress.done;
+        let Err(broke) = download_rest(inner, offer, &mut progress, &chunk_tx).await else { return Ok(()) };
+        if progress.done > before {
+            (moved, pause) = (Instant::now(), inner.limits.redial_min);
+        }
+        // With nothing to go on from, the leader had better offer what it has by then.
+        let too_long = moved.elapsed() + pause >= inner.limits.resume;
+        if progress.done == 0 || !broke.may_resume() || too_long {
+            return Err(broke);
+        }
+        progress.broke(&broke);
+        sleep(pause).await;
+        pause = (2 * pause).min(inner.limits.redial_max);
+    }
+}
+
+/// What is missing of it, over one connection.
+async fn download_rest(
+    inner: &Inner,
+    offer: &Offer,
+    progress: &mut Progress<'_>,
+    chunk_tx: &mpsc::Sender<Bytes>,
+) -> Result<(), FetchError> {
     let stall = inner.limits.stall;
     let stalled = |_| FetchError::Stalled(stall.as_millis());
     let path = snapshot_body::path(offer.meta.term, offer.meta.index);
+    let offset = progress.done;
     let mut connection = Connection::open(&offer.url, &inner.limits).await?;
-    let answer = connection.get(inner, &offer.hello, &path, |request| request);
+    let answer = connection.get(inner, &offer.hello, &path, |request| match offset {
+        0 => request,
+        _ => request.header(RANGE, snapshot_body::range_from(offset)),
+    });
     let response = timeout(inner.limits.handshake, answer)
         .await
         .map_err(|_| FetchError::Stalled(inner.limits.handshake.as_millis()))??;
-    if response.status() != StatusCode::OK {
+    if !response.status().is_success() {
         return Err(timeout(stall, refused(response)).await.unwrap_or_else(stalled));
     }
+    // A peer that knows no ranges sends the whole file: the beginning is here already.
+    let mut skip =
+        if response.status() == StatusCode::PARTIAL_CONTENT { check_range(&response, offer, offset)? } else { offset };
     let mut body = response.into_body();
-    if body.size_hint().exact() != Some(offer.meta.size) {
-        return Err(FetchError::Size { got: body.size_hint().lower(), want: offer.meta.size });
+    let want = offer.meta.size - offset + skip;
+    if body.size_hint().exact() != Some(want) {
+        return Err(FetchError::Size { got: body.size_hint().lower(), want });
     }
-    let mut progress = Progress::new(offer);
     while let Some(frame) = timeout(stall, body.frame()).await.map_err(stalled)? {
         // Trailers carry nothing for us.
-        let Ok(chunk) = frame?.into_data() else { continue };
+        let Ok(mut chunk) = frame?.into_data() else { continue };
+        let known = chunk.split_to(usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len())));
+        skip -= known.len() as u64;
         progress.add(chunk.len() as u64);
-        if chunk_tx.send(chunk).await.is_err() {
+        if !chunk.is_empty() && chunk_tx.send(chunk).await.is_err() {
             break; // the thread that stores has ended, and says why
         }
     }
     Ok(())
+}
+
+/// The rest of a file of the offered size, and nothing to skip.
+fn check_range(response: &Response<Incoming>, offer: &Offer, offset: u64) -> Result<u64, FetchError> {
+    let want = snapshot_body::content_range(offset, offer.meta.size);
+    let got = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
+    if got == want { Ok(0) } else { Err(FetchError::Range { got: got.to_string(), want }) }
 }
 
 async fn refused(response: Response<Incoming>) -> FetchError {
@@ -125,10 +199,11 @@ async fn refused(response: Response<Incoming>) -> FetchError {
     // A body that is too large or broken is one that says nothing.
     let body = Limited::new(response.into_body(), PEER_PROBLEM_BYTES_MAX).collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    FetchError::Refused(match serde_json::from_slice::<hello::Refusal>(&body) {
+    let why = match serde_json::from_slice::<hello::Refusal>(&body) {
         Ok(refusal) => format!("{status}: {}", refusal.problem.detail),
         Err(_) => status.to_string(),
-    })
+    };
+    FetchError::Refused { status, why }
 }
 
 /// Writes what arrives, proves it, and makes it durable under its name. Blocks.
@@ -164,11 +239,16 @@ fn receive(
     let failed = |source| FetchError::Disk { name: temporary.to_string(), source };
     disk.create(temporary, 0).map_err(failed)?;
     let mut sum = Sha256::new();
-    let mut got = 0;
+    let (mut got, mut synced) = (0, 0);
     while let Some(chunk) = chunks.blocking_recv() {
         disk.write(temporary, got, &chunk).map_err(failed)?;
         sum.update(&chunk);
         got += chunk.len() as u64;
+        if got - synced >= SNAPSHOT_SYNC_BYTES {
+            // A little at a time: all of it at the end would hold up the log's own syncs.
+            disk.sync(temporary).map_err(failed)?;
+            synced = got;
+        }
     }
     if got != meta.size {
         return Err(FetchError::Size { got, want: meta.size });
@@ -199,6 +279,11 @@ impl Progress<'_> {
     fn new(offer: &Offer) -> Progress<'_> {
         tracing::info!(from = offer.from, index = offer.meta.index, total = offer.meta.size, "fetching a snapshot");
         Progress { offer, done: 0, said: Instant::now() }
+    }
+
+    fn broke(&self, why: &FetchError) {
+        let (from, meta) = (self.offer.from, &self.offer.meta);
+        tracing::warn!(from, index = meta.index, done = self.done, total = meta.size, %why, "fetching the rest of a snapshot");
     }
 
     fn add(&mut self, bytes: u64) {

@@ -46,6 +46,20 @@ async fn accept_fetch(listener: &TcpListener) -> (TcpStream, String) {
     }
 }
 
+/// Answers with the part of `content` from `offset` on, of which `end` says where the connection breaks.
+async fn answer_rest(tcp: &mut TcpStream, content: &[u8], offset: usize, end: usize) {
+    let (len, range) = (content.len() - offset, snapshot_body::content_range(offset as u64, content.len() as u64));
+    let head = format!("HTTP/1.1 206 Partial Content\r\ncontent-length: {len}\r\ncontent-range: {range}\r\n\r\n");
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    tcp.write_all(&content[offset..end]).await.unwrap();
+}
+
+/// From where on the rest of a body is asked for.
+fn offset_in(head: &str) -> usize {
+    let range = head.lines().find_map(|line| line.strip_prefix("range: ")).expect("a range is asked for");
+    snapshot_body::parse_range(range).expect("to the end") as usize
+}
+
 async fn answer(tcp: &mut TcpStream, len: usize, body: &[u8]) {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n");
     tcp.write_all(head.as_bytes()).await.unwrap();
@@ -111,7 +125,122 @@ async fn a_body_that_the_node_finds_unfit_is_thrown_away_though_its_sum_is_right
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_leaves_nothing() {
+async fn a_body_that_breaks_off_goes_on_from_there_as_often_as_it_takes() {
+    let (a, listener, address) = fetcher(quick()).await;
+    let content = content(2_000_000);
+    a.transport.fetch_snapshot(2, &address.peer_url, meta(7, &content));
+    let (mut tcp, head) = accept_fetch(&listener).await;
+    assert!(!head.contains("range:"), "{head}");
+    answer(&mut tcp, content.len(), &content[..500_000]).await;
+    drop(tcp);
+    let mut last = 0;
+    for end in [1_000_000, 1_500_000, 2_000_000] {
+        let (mut tcp, head) = accept_fetch(&listener).await;
+        let offset = offset_in(&head);
+        assert!(last < offset && offset <= end - 500_000, "from {offset} on, after {last}");
+        answer_rest(&mut tcp, &content, offset, end).await;
+        last = offset;
+    }
+    assert_eq!(a.node.fetched(7).await, Ok(()));
+    assert_eq!(files(&a), [(snapshot::file_name(1, 7), content)]);
+}
+
+#[tokio::test]
+async fn a_peer_that_knows_no_ranges_sends_all_of_it_once_more() {
+    let (a, listener, address) = fetcher(quick()).await;
+    let content = content(2_000_000);
+    a.transport.fetch_snapshot(2, &address.peer_url, meta(7, &content));
+    let (mut tcp, _) = accept_fetch(&listener).await;
+    answer(&mut tcp, content.len(), &content[..1_000_000]).await;
+    drop(tcp);
+    let (mut tcp, head) = accept_fetch(&listener).await;
+    assert!(offset_in(&head) > 0);
+    answer(&mut tcp, content.len(), &content).await;
+    assert_eq!(a.node.fetched(7).await, Ok(()));
+    assert_eq!(files(&a), [(snapshot::file_name(1, 7), content)]);
+}
+
+#[tokio::test]
+async fn the_rest_of_another_file_is_not_taken_for_this_one() {
+    let (a, listener, address) = fetcher(quick()).await;
+    let (content, mut other) = (content(2_000_000), content(2_000_000));
+    other[1_999_999] ^= 1;
+    let longer = [&content[..], b"more"].concat();
+    for (rest, words) in
+        [(&other, "the sha256 of what arrived is "), (&longer, "the rest of the file is of another one: ")]
+    {
+        a.node.forget();
+        a.transport.fetch_snapshot(2, &address.peer_url, meta(7, &content));
+        let (mut tcp, _) = accept_fetch(&listener).await;
+        answer(&mut tcp, content.len(), &content[..1_000_000]).await;
+        drop(tcp);
+        let (mut tcp, head) = accept_fetch(&listener).await;
+        answer_rest(&mut tcp, rest, offset_in(&head), rest.len()).await;
+        let error = a.node.fetched(7).await.unwrap_err();
+        assert!(error.starts_with(words), "{error}");
+        assert_eq!(files(&a), []);
+    }
+}
+
+#[tokio::test]
+async fn another_file_of_the_same_position_begins_when_the_first_is_gone() {
+    let (a, listener, address) = fetcher(quick()).await;
+    a.transport.fetch_snapshot(2, &address.peer_url, meta(7, b"content"));
+    let (mut tcp, _) = accept_fetch(&listener).await;
+    answer(&mut tcp, 7, b"con").await;
+    a.transport.fetch_snapshot(2, &address.peer_url, meta(7, b"contort"));
+    let both = |event: &Event| matches!(event, Event::Fetched { index: 7, result: Err(_), .. });
+    a.node.wait_for("the first and the second ended", |_| a.node.told().iter().filter(|e| both(e)).count() == 2).await;
+    a.node.forget();
+    a.transport.fetch_snapshot(2, &address.peer_url, meta(7, b"contort"));
+    let (mut tcp, head) = accept_fetch(&listener).await;
+    assert!(!head.contains("range:"), "{head}");
+    answer(&mut tcp, 7, b"contort").await;
+    assert_eq!(a.node.fetched(7).await, Ok(()));
+    assert_eq!(files(&a), [(snapshot::file_name(1, 7), b"contort".to_vec())]);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_file_is_served_and_nothing_behind_its_end() {
+    let b = Peer::new(1).await;
+    let content = content(700_000);
+    keep(&b, 7, &content);
+    let ask = async |range: &str| {
+        let mut tcp = TcpStream::connect(b.url.strip_prefix("http://").unwrap()).await.unwrap();
+        let head = request(&snapshot_body::path(1, 7), TOKEN, &format!("range: {range}\r\n"));
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        let head = read_head(&mut tcp).await;
+        (head, read_to_close(&mut tcp).await)
+    };
+    let (head, rest) = ask("bytes=600000-").await;
+    assert!(
+        head.starts_with("HTTP/1.1 206 ") && head.contains("content-range: bytes 600000-699999/700000\r\n"),
+        "{head}"
+    );
+    assert!(rest == content[600_000..], "{} bytes", rest.len());
+    body_sent(&b, 2, 7, true).await;
+    for (range, status) in [("bytes=700000-", "404"), ("bytes=1-5", "400"), ("bytes=x-", "400")] {
+        let (head, _) = ask(range).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{range}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_leave_at_the_pace_that_is_set_for_all_of_them() {
+    let limits = TransportLimits { snapshot_bytes_per_second: 8 * 1024 * 1024, ..quick() };
+    let (a, b) = (Peer::new(1).await, Peer::with(2, TOKEN, limits).await);
+    a.dial(&[&b]);
+    let content = content(4 * 1024 * 1024);
+    keep(&b, 7, &content);
+    let begun = std::time::Instant::now();
+    a.transport.fetch_snapshot(2, &b.url, meta(7, &content));
+    assert_eq!(a.node.fetched(7).await, Ok(()));
+    // The last of the sixteen chunks leaves when the others are through.
+    assert!(begun.elapsed() >= Duration::from_millis(460), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_whose_rest_is_gone_leaves_nothing() {
     let (a, listener, address) = fetcher(quick()).await;
     let content = content(2_000_000);
     a.transport.fetch_snapshot(2, &address.peer_url, meta(7, &content));
@@ -119,14 +248,18 @@ async fn a_body_that_breaks_off_leaves_nothing() {
     assert!(head.starts_with("GET /raft/v1/snapshot/1/7 HTTP/1.1\r\n"), "{head}");
     answer(&mut tcp, content.len(), &content[..1_000_000]).await;
     drop(tcp);
+    let (mut tcp, _) = accept_fetch(&listener).await;
+    tcp.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let error = a.node.fetched(7).await.unwrap_err();
-    assert!(error.starts_with("the transfer broke: "), "{error}");
+    assert_eq!(error, "the peer answered 404 Not Found");
     assert_eq!(files(&a), []);
 }
 
 #[tokio::test]
 async fn a_body_that_stops_moving_is_given_up() {
-    let (a, listener, address) = fetcher(TransportLimits { stall: Duration::from_millis(50), ..quick() }).await;
+    let soon = Duration::from_millis(50);
+    let (a, listener, address) =
+        fetcher(TransportLimits { stall: soon, handshake: soon, resume: 4 * soon, ..quick() }).await;
     a.transport.fetch_snapshot(2, &address.peer_url, meta(7, b"content"));
     let (mut tcp, _) = accept_fetch(&listener).await;
     answer(&mut tcp, 7, b"con").await;
