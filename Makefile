@@ -158,6 +158,12 @@ bench: ## Measure raftkv beside etcd: three nodes of each in turn on this machin
 	$(CARGO) build --locked --release -p raftkv-node -p raftkvctl -p raftkv-bench --bins
 	RAFTKV_BIN_DIR="$(CURDIR)/target/release" target/release/raftkv-bench --etcd target/bench/etcd $(BENCH)
 
+# Needs 6 GiB of disk. MIB=64 is a quick look.
+.PHONY: big-snapshot
+big-snapshot: bins ## Snapshot, send, install and prove a database of 1 GiB, and measure the memory of each process
+	$(call phase,big-snapshot: the memory of a large snapshot)
+	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(if $(MIB),MIB=$(MIB) )target/debug/big_snapshot
+
 # Release binaries under the tags of the tests: the next `make e2e` loads its own again.
 .PHONY: bench-operator
 bench-operator: ## Measure the operator on a kind cluster, beside etcd-operator where that is in it; KEEP=1 keeps the cluster
