@@ -115,7 +115,15 @@ pub fn every_frame() -> Vec<Frame> {
         Frame::ForwardReply(ForwardReply::NoSpace { request, why: "full".into() }),
         Frame::ForwardReply(ForwardReply::Appended { request, index: 5, term: 2 }),
         Frame::Removed(Box::new(record)),
-        Frame::Report(Report { applied: 5, durable_conf_index: 1, commit: 5, free_bytes: 1 << 40, can_lead: true }),
+        Frame::Report(Report {
+            applied: 5,
+            durable_conf_index: 1,
+            commit: 5,
+            free_bytes: 1 << 40,
+            headroom_bytes: 1 << 40,
+            reserve_bytes: 1 << 28,
+            can_lead: true,
+        }),
     ]);
     frames
 }
