@@ -74,11 +74,7 @@ fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Er
 }
 
 fn serve(config: Config) -> Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(limits::RUNTIME_THREADS)
-        .enable_all()
-        .build()
-        .context("tokio does not start")?;
+    let runtime = runtime()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
     let token = Arc::new(TokenFile::open(&config.token_file)?);
     if config.require_mount {
@@ -143,6 +139,12 @@ fn serve(config: Config) -> Result<Exit> {
         open::set_kv_aside(&*disk, &*home).context("the kv db can't be set aside; move it away, it will be rebuilt")?;
     }
     Ok(exit)
+}
+
+/// Of everything that waits but clients, who have threads of their own.
+fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(limits::RUNTIME_THREADS).enable_all().build().context("tokio does not start")
 }
 
 /// What the directory is. An empty one becomes Blank, durably, before any port is opened: a restart keeps its

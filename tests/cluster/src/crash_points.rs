@@ -239,8 +239,9 @@ impl Rig {
         written.verify(&mut self.cluster)?;
         self.cluster.agree()?;
         self.written.push(written);
-        let learners = self.cluster.members()?.members.into_iter().filter(|member| member.role == MemberRole::Learner);
-        learners.map(|learner| self.cluster.remove(learner.id)).collect()
+        let mut learners =
+            self.cluster.members()?.members.into_iter().filter(|member| member.role == MemberRole::Learner);
+        learners.try_for_each(|learner| self.cluster.remove(learner.id))
     }
 
     /// Everything that was acknowledged is still there.
