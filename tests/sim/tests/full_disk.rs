@@ -15,7 +15,7 @@ const FREES_PER_MILLION: u64 = 4_000;
 fn run(seed: u64) -> (u64, u64) {
     let violated = |what: &str| -> ! { panic!("seed {seed} of full_disk: {what}") };
     let mut world = World::new(seed).unwrap_or_else(|violation| violated(&format!("{violation:?}")));
-    let mut rng = Rng::new(seed ^ 0x66_756c_6c);
+    let mut rng = Rng::new(seed ^ 0x6675_6c6c);
     let (mut full, mut steps_full) = (vec![false; world.slots()], 0);
     for _ in 0..STEPS {
         let slot = rng.index(full.len());
