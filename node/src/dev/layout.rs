@@ -252,9 +252,13 @@ mod tests {
         let (taken, base) = loop {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
-            // The listener plays n2's admin port.
+            // The listener plays n2's admin port. Those that are looked at before it must be free: others use ports, too.
             if (NODE_PORTS_APART + 3..=PORT_BASE_MAX).contains(&port) {
-                break (listener, port - NODE_PORTS_APART - 2);
+                let base = port - NODE_PORTS_APART - 2;
+                let before = (0..3).chain(NODE_PORTS_APART..NODE_PORTS_APART + 2).map(|apart| base + apart);
+                if before.into_iter().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+                    break (listener, base);
+                }
             }
         };
         let layout = Layout::prepare(dir.path(), Some(base)).unwrap();

@@ -484,7 +484,7 @@ mod tests {
         #[test]
         fn a_batch_round_trips_at_its_place_and_nowhere_else(
             entries in proptest::collection::vec(any_entry(), 0..6),
-            (term, vote, commit) in any::<(u64, u64, u64)>(),
+            (term, vote, commit) in (0..=NUMBER_MAX, 0..=NUMBER_MAX, 0..=NUMBER_MAX),
             (seq, slot, batch_no) in (1u64.., 0u64..1_000_000, 0u64..1 << 56),
         ) {
             let offset = slot * 8;
@@ -544,7 +544,7 @@ mod tests {
 
     fn any_entry() -> impl Strategy<Value = Entry> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
-        (any::<u64>(), any::<u64>(), 0..3, bytes(), bytes()).prop_map(|(index, term, kind, context, data)| {
+        (0..=NUMBER_MAX, 0..=NUMBER_MAX, 0..3, bytes(), bytes()).prop_map(|(index, term, kind, context, data)| {
             let mut entry = Entry::default();
             (entry.index, entry.term) = (index, term);
             entry.entry_type =

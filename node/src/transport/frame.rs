@@ -230,6 +230,7 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kvstore::{Command, Condition};
     use crate::limits::FRAME_BYTES_MAX;
     use crate::membership::Removed;
     use crate::transport::{RemovedRecord, Report};
@@ -246,7 +247,11 @@ mod tests {
     }
 
     fn raft() -> impl Strategy<Value = Frame> {
-        let entry = (bytes(300), bytes(30)).prop_map(|(data, context)| Entry { data, context, ..Entry::default() });
+        let command = (bytes(300), any::<bool>()).prop_map(|(value, empty)| match empty {
+            true => Bytes::new(),
+            false => Command::Put { key: Bytes::from_static(b"k"), value, condition: Condition::None }.encode(),
+        });
+        let entry = (command, bytes(30)).prop_map(|(data, context)| Entry { data, context, ..Entry::default() });
         let number = || 1u64..1 << 60;
         let numbers = (any::<(u64, u64)>(), number(), number(), number());
         (numbers, proptest::collection::vec(entry, 0..4), bytes(40), any::<bool>()).prop_map(
