@@ -4,8 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use raftkv_cluster_tests::oracle::{Clients, check};
 use raftkv_cluster_tests::relay::Relays;
-use raftkv_cluster_tests::wait::pass;
-use raftkv_cluster_tests::{Cluster, Export, Network, Partition};
+use raftkv_cluster_tests::wait::{eventually_within, pass};
+use raftkv_cluster_tests::{Cluster, Export, Network, Node, Partition};
 use std::time::{Duration, Instant};
 
 const NODES: usize = 3;
@@ -19,6 +19,8 @@ const WRITES_PER_FAULT: usize = 8_000;
 const FAULTS_MAX: usize = 60;
 /// A slow and busy machine does a thousand writes in this, with a fault in between.
 const THOUSAND_MAX: Duration = Duration::from_secs(10);
+/// A node that proves the records of a million writes on a busy machine serves again within this.
+const BACK_MAX: Duration = Duration::from_secs(180);
 const AWAY: Duration = Duration::from_millis(800);
 
 /// What happens to the cluster, in turn.
@@ -94,7 +96,10 @@ fn strike(cluster: &mut Cluster, fault: Fault) -> Result<()> {
         Fault::Flapping => Partition::Flapping.strike(cluster, AWAY)?,
         Fault::Transfer => cluster.lead_elsewhere(leader)?,
     }
-    cluster.nodes.iter().try_for_each(|node| node.wait_serving())
+    eventually_within(BACK_MAX, "all nodes serve again", || {
+        let serves = |node: &Node| node.client("GET", "/v1/kv?limit=1").send()?.expect(200).map(drop);
+        cluster.nodes.iter().try_for_each(serves)
+    })
 }
 
 fn restart(cluster: &mut Cluster, nodes: &[usize]) -> Result<()> {
