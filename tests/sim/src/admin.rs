@@ -88,10 +88,10 @@ impl Admin {
     }
 
     /// Another wish.
-    pub fn wakes(&mut self, rng: &mut Rng) {
+    pub fn wakes(&mut self, rng: &mut Rng, (low, high): (u64, u64)) {
         self.awake = true;
         if rng.chance(300) {
-            self.wanted = rng.between(1, 7) as usize;
+            self.wanted = rng.between(low, high) as usize;
         }
     }
 
@@ -148,9 +148,7 @@ impl World {
         let membership = &leader.membership;
         let learners: Vec<MemberId> = membership.learners.iter().copied().collect();
         let voters: Vec<MemberId> = membership.voters.iter().copied().collect();
-        let is_lost = |id: &MemberId| {
-            self.nodes.iter().any(|node| node.member_id() == Some(*id) && matches!(node.life, Life::Lost))
-        };
+        let is_lost = |id: &MemberId| self.nodes.iter().any(|node| node.member_id() == Some(*id) && node.is_lost());
         let lost: Vec<MemberId> = voters.iter().copied().filter(is_lost).collect();
         let lost_learner = learners.iter().copied().find(is_lost);
         let too_few = voters.len() < self.admin.wanted;
@@ -182,7 +180,7 @@ impl World {
         let blank = |node: &SimNode| matches!(node.life, Life::Blank);
         if !self.nodes.iter().any(blank) && self.nodes.len() < SLOTS_MAX {
             let number = self.nodes.len() as u64 + 1;
-            self.nodes.push(SimNode::blank(number, self.swarm.sizes));
+            self.nodes.push(self.swarm.blank(number));
         }
         let node = self.nodes.iter().find(|node| blank(node))?;
         let (name, peer_url, incarnation) = (node.name.clone(), node.peer_url(), node.incarnation);

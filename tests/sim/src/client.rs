@@ -33,8 +33,10 @@ pub struct Traffic {
     pub delete_per_mille: u64,
     /// Compactions.
     pub compact_per_mille: u64,
-    /// Longest value.
+    /// Longest value, but for the words that tell it from all others.
     pub value_bytes_max: u64,
+    /// All values have that length: records of equal size stand where others stood before.
+    pub is_uniform: bool,
 }
 
 /// Where a call waits for its answer.
@@ -187,8 +189,10 @@ impl Clients {
     /// A put of a value that nobody else writes.
     pub fn put(&mut self, rng: &mut Rng, key: Bytes, condition: Condition) -> Ask {
         self.values += 1;
-        let mut value = format!("value-{}-", self.values).into_bytes();
-        value.resize(value.len() + rng.below(self.traffic.value_bytes_max) as usize, b'.');
+        let mut value = format!("value-{:06}-", self.values).into_bytes();
+        let Traffic { value_bytes_max, is_uniform, .. } = self.traffic;
+        let more = if is_uniform { value_bytes_max } else { rng.below(value_bytes_max) };
+        value.resize(value.len() + more as usize, b'.');
         Ask::Write { command: Command::Put { key: key.clone(), value: value.into(), condition }, key, grows: true }
     }
 

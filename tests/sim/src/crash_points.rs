@@ -103,6 +103,8 @@ impl World {
                 swarm.sizes.snapshot_log_bytes_min = 1 << 12;
                 (swarm.sizes.log.segment_bytes, swarm.sizes.log.batch_bytes_max) = (1 << 14, 1 << 13);
                 swarm.faults.truncate(1);
+                swarm.occasions.clear();
+                swarm.spare_per_mille = 1_000;
                 (swarm.traffic.put_per_mille, swarm.traffic.value_bytes_max) = (500, 1 << 10);
             },
             Admin::new,

@@ -10,12 +10,12 @@
 //! A sector is written whole or not at all, as real disks promise. Bit rot comes only by [`SimDisk::flip`].
 
 use raftkv_node::disk::LogDisk;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-/// What a power loss tears: sectors of this size are written whole or not at all.
+/// What a power loss tears: sectors of this size are written whole or not at all, unless [`SimDisk::set_sector`] says so.
 pub const SECTOR_BYTES: u64 = 512;
 
 /// What may survive of that which was not synced.
@@ -25,8 +25,21 @@ pub enum CrashModel {
     Nothing,
     /// A prefix of the writes to each file, the last one cut at a sector; a prefix of the changes of names.
     InOrder,
+    /// All but the last write to each file, which is cut at a sector; all changes of names.
+    Torn,
     /// Any sectors of any writes, any changes of names.
     Reordered,
+}
+
+/// What a power loss did to writes that were not synced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Lost altogether.
+    pub lost: u64,
+    /// Lost in part.
+    pub torn: u64,
+    /// Kept, at least in part, though an earlier one is not whole.
+    pub reordered: u64,
 }
 
 /// A call of [`LogDisk`].
@@ -79,15 +92,15 @@ pub struct Trap {
 }
 
 /// The disk.
-#[derive(Default)]
 pub struct SimDisk {
     inner: Mutex<Inner>,
 }
 
 type FileId = u64;
 
-#[derive(Default)]
+#[derive(Clone)]
 struct Inner {
+    sector_bytes: u64,
     /// Names that reads see.
     names: BTreeMap<String, FileId>,
     durable_names: BTreeMap<String, FileId>,
@@ -98,11 +111,15 @@ struct Inner {
     trap: Option<Trap>,
     /// The power is gone: nothing works until [`SimDisk::crash`] says what is left.
     dead: bool,
+    /// Files that were segments once.
+    recycled: BTreeSet<FileId>,
+    /// How often such a file became a segment again.
+    reused: u64,
     calls: BTreeMap<Call, u64>,
     full: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct SimFile {
     /// What reads see.
     bytes: Vec<u8>,
@@ -110,25 +127,39 @@ struct SimFile {
     waiting: Vec<Change>,
 }
 
+#[derive(Clone)]
 enum Change {
     Empty,
     Write { offset: u64, bytes: Vec<u8> },
 }
 
+#[derive(Clone)]
 enum NameChange {
     Create { name: String, id: FileId },
     Rename { from: String, to: String },
     Remove { name: String },
 }
 
+impl Default for SimDisk {
+    fn default() -> SimDisk {
+        SimDisk::new()
+    }
+}
+
 impl SimDisk {
     /// An empty directory.
     pub fn new() -> SimDisk {
-        SimDisk::default()
+        SimDisk { inner: Mutex::new(Inner::new()) }
+    }
+
+    /// From here on it is written in sectors of this size.
+    pub fn set_sector(&self, bytes: u64) {
+        self.lock().sector_bytes = bytes;
     }
 
     /// Power loss: what waits is lost, but for a part that `seed` chooses; reads then see what is durable.
-    pub fn crash(&self, seed: u64, model: CrashModel) {
+    pub fn crash(&self, seed: u64, model: CrashModel) -> Losses {
+        let mut losses = Losses::default();
         let mut random = Random(seed);
         let mut inner = self.lock();
         inner.faults.clear();
@@ -139,10 +170,47 @@ impl SimDisk {
             change.apply(&mut inner.durable_names);
         }
         inner.names = inner.durable_names.clone();
+        let sector_bytes = inner.sector_bytes;
         for file in inner.files.values_mut() {
-            file.crash(&mut random, model);
+            file.crash(&mut random, (model, sector_bytes), &mut losses);
         }
         inner.forget_nameless();
+        losses
+    }
+
+    /// A copy as it would be found after a power loss at this moment.
+    pub fn copy(&self, seed: u64, model: CrashModel) -> SimDisk {
+        let copy = SimDisk { inner: Mutex::new(self.lock().clone()) };
+        copy.crash(seed, model);
+        let mut inner = copy.lock();
+        (inner.trap, inner.full, inner.reused) = (None, false, 0);
+        drop(inner);
+        copy
+    }
+
+    /// Whether something of a file whose name begins like this waits for a sync.
+    pub fn is_dirty(&self, prefix: &str) -> bool {
+        let inner = self.lock();
+        let waits = |id: &FileId| inner.files.get(id).is_some_and(|file| !file.waiting.is_empty());
+        inner.names.iter().any(|(name, id)| name.starts_with(prefix) && waits(id))
+    }
+
+    /// How often a segment was made of an old one's file since the last call.
+    pub fn take_reused(&self) -> u64 {
+        std::mem::take(&mut self.lock().reused)
+    }
+
+    /// The file is gone, durably, or of no length.
+    pub fn lose(&self, name: &str, all_of_it: bool) {
+        let mut inner = self.lock();
+        if all_of_it {
+            inner.names.remove(name);
+            inner.durable_names.remove(name);
+            inner.forget_nameless();
+        } else {
+            let file = inner.file(name).expect("the file to damage exists");
+            (file.bytes, file.durable, file.waiting) = Default::default();
+        }
     }
 
     /// End of the process: nothing is lost, and what waits goes on waiting. Faults to come are forgotten.
@@ -296,6 +364,7 @@ impl LogDisk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.enter_or_fail(Call::Rename, to)?;
         inner.file(from)?;
+        inner.note_recycling(from, to);
         inner.change_name(NameChange::Rename { from: from.to_string(), to: to.to_string() });
         inner.spring(Call::Rename, to, true)
     }
@@ -317,6 +386,24 @@ impl LogDisk for SimDisk {
 }
 
 impl Inner {
+    fn new() -> Inner {
+        Inner {
+            sector_bytes: SECTOR_BYTES,
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            name_changes: Vec::new(),
+            files: BTreeMap::new(),
+            next_id: 0,
+            faults: Vec::new(),
+            trap: None,
+            dead: false,
+            full: false,
+            recycled: BTreeSet::new(),
+            reused: 0,
+            calls: BTreeMap::new(),
+        }
+    }
+
     /// Fails when the power is gone, or goes at this call.
     fn spring(&mut self, call: Call, name: &str, after: bool) -> io::Result<()> {
         if let Some(trap) = &mut self.trap
@@ -329,6 +416,15 @@ impl Inner {
             }
         }
         if self.dead { Err(io::Error::other(format!("no power: {call:?} {name}"))) } else { Ok(()) }
+    }
+
+    fn note_recycling(&mut self, from: &str, to: &str) {
+        let Some(id) = self.names.get(from).copied() else { return };
+        match (from.starts_with("wal-"), to.starts_with("wal-")) {
+            (true, false) => drop(self.recycled.insert(id)),
+            (false, true) => self.reused += u64::from(self.recycled.contains(&id)),
+            (true, true) | (false, false) => (),
+        }
     }
 
     fn file(&mut self, name: &str) -> io::Result<&mut SimFile> {
@@ -377,22 +473,40 @@ impl SimFile {
         self.waiting.push(change);
     }
 
-    fn crash(&mut self, random: &mut Random, model: CrashModel) {
+    fn crash(&mut self, random: &mut Random, (model, sector_bytes): (CrashModel, u64), losses: &mut Losses) {
         let waiting = std::mem::take(&mut self.waiting);
-        let whole = random.survivors(waiting.len(), model);
+        let mut whole = random.survivors(waiting.len(), model);
+        if model == CrashModel::Torn
+            && let Some(last) = waiting.iter().rposition(|change| matches!(change, Change::Write { .. }))
+        {
+            whole[last] = false;
+        }
         let first_lost = whole.iter().position(|kept| !kept);
         for (at, change) in waiting.into_iter().enumerate() {
+            let follows_a_loss = first_lost.is_some_and(|first| first < at);
             match change {
-                change if whole[at] => change.apply(&mut self.durable),
+                change if whole[at] => {
+                    change.apply(&mut self.durable);
+                    losses.reordered += u64::from(follows_a_loss);
+                }
                 Change::Write { offset, bytes } if model == CrashModel::Reordered || first_lost == Some(at) => {
-                    let pieces = sectors(offset, bytes.len());
-                    let kept = random.survivors(pieces.len(), model);
+                    let pieces = sectors(offset, bytes.len(), sector_bytes);
+                    let kept = match model {
+                        CrashModel::Torn => random.torn(pieces.len()),
+                        _ => random.survivors(pieces.len(), model),
+                    };
+                    match kept.iter().filter(|kept| **kept).count() {
+                        0 => losses.lost += 1,
+                        some if some < pieces.len() => losses.torn += 1,
+                        _ => losses.reordered += u64::from(follows_a_loss),
+                    }
                     for (piece, _) in pieces.into_iter().zip(kept).filter(|(_, kept)| *kept) {
                         let place = offset + piece.start as u64;
                         Change::Write { offset: place, bytes: bytes[piece].to_vec() }.apply(&mut self.durable);
                     }
                 }
-                Change::Write { .. } | Change::Empty => (),
+                Change::Write { .. } => losses.lost += 1,
+                Change::Empty => (),
             }
         }
         self.bytes = self.durable.clone();
@@ -416,12 +530,12 @@ impl Change {
 }
 
 /// The parts of a write that lie in one sector each.
-fn sectors(offset: u64, length: usize) -> Vec<Range<usize>> {
+fn sectors(offset: u64, length: usize, sector_bytes: u64) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
     let mut start = 0;
     while start < length {
-        let in_sector = ((offset + start as u64) % SECTOR_BYTES) as usize;
-        let end = length.min(start + SECTOR_BYTES as usize - in_sector);
+        let in_sector = ((offset + start as u64) % sector_bytes) as usize;
+        let end = length.min(start + sector_bytes as usize - in_sector);
         pieces.push(start..end);
         start = end;
     }
@@ -439,10 +553,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Some of the first pieces of a write, but not all.
+    fn torn(&mut self, count: usize) -> Vec<bool> {
+        let kept = self.next() as usize % count.max(1);
+        (0..count).map(|at| at < kept).collect()
+    }
+
     /// Which of `count` things in a row survive: often all, often none.
     fn survivors(&mut self, count: usize, model: CrashModel) -> Vec<bool> {
         let prefix = match self.next() % 4 {
             _ if model == CrashModel::Nothing => 0,
+            _ if model == CrashModel::Torn => count,
             0 => 0,
             1 => count,
             _ if model == CrashModel::Reordered => return (0..count).map(|_| self.next().is_multiple_of(2)).collect(),
@@ -459,7 +580,7 @@ mod tests {
     #[test]
     fn what_was_synced_survives_every_crash() {
         for seed in 0..200 {
-            for model in [CrashModel::InOrder, CrashModel::Reordered] {
+            for model in [CrashModel::InOrder, CrashModel::Torn, CrashModel::Reordered] {
                 let disk = durable_file(b"old");
                 disk.write("f", 0, b"new").expect("write");
                 disk.sync("f").expect("sync");
@@ -488,6 +609,61 @@ mod tests {
             assert!(ones == 0 || bytes[..100].iter().all(|byte| *byte == 0));
         }
         assert!([kept, lost, torn, holes].iter().all(|count| *count > 5), "{kept} {lost} {torn} {holes}");
+    }
+
+    #[test]
+    fn a_torn_write_loses_its_end_and_nothing_before_it() {
+        for seed in 0..100 {
+            let disk = durable_file(&[0; 2048]);
+            disk.write("f", 0, &[1; 512]).expect("write");
+            disk.write("f", 512, &[2; 1536]).expect("write");
+            let losses = disk.crash(seed, CrashModel::Torn);
+            let bytes = disk.bytes("f");
+            assert!(bytes[..512].iter().all(|byte| *byte == 1));
+            let kept = bytes.iter().filter(|byte| **byte == 2).count();
+            assert!(kept < 1536 && kept.is_multiple_of(512), "{kept}");
+            let expected = if kept == 0 { (1, 0, 0) } else { (0, 1, 0) };
+            assert_eq!((losses.lost, losses.torn, losses.reordered), expected);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_writes_half_and_renames() {
+        let disk = durable_file(b"old!");
+        disk.set_full(true);
+        assert_eq!(disk.write("f", 0, b"new!").expect_err("half").kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.bytes("f"), b"ned!");
+        assert_eq!(disk.create("g", 1).expect_err("new").kind(), io::ErrorKind::StorageFull);
+        disk.rename("f", "g").expect("rename");
+        disk.set_full(false);
+        disk.create("h", 1).expect("there is space again");
+        assert_eq!(disk.names(), ["g", "h"]);
+    }
+
+    #[test]
+    fn a_copy_is_what_a_power_loss_would_leave() {
+        let disk = durable_file(b"old");
+        disk.write("f", 0, b"new").expect("write");
+        assert_eq!(disk.copy(0, CrashModel::Nothing).bytes("f"), b"old");
+        assert_eq!(disk.bytes("f"), b"new", "the original is left alone");
+        let copy = disk.copy(0, CrashModel::Nothing);
+        copy.lose("f", false);
+        assert_eq!(copy.bytes("f"), b"");
+        copy.lose("f", true);
+        assert!(copy.names().is_empty());
+        assert_eq!(disk.names(), ["f"]);
+    }
+
+    #[test]
+    fn a_segment_made_of_an_old_one_is_counted() {
+        let disk = SimDisk::new();
+        disk.create("wal-1", 8).expect("create");
+        disk.rename("wal-1", "spare-1").expect("rename");
+        disk.create("spare-2", 8).expect("create");
+        disk.rename("spare-2", "wal-2").expect("rename");
+        assert_eq!(disk.take_reused(), 0);
+        disk.rename("spare-1", "wal-3").expect("rename");
+        assert_eq!((disk.take_reused(), disk.take_reused()), (1, 0));
     }
 
     #[test]

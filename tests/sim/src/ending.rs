@@ -3,7 +3,7 @@
 use crate::client::Ask;
 use crate::invariants::{Check, broken};
 use crate::net::{NetRates, Slot};
-use crate::node::{Life, SimNode};
+use crate::node::SimNode;
 use crate::world::World;
 use bytes::Bytes;
 use raftkv_node::driver::Role;
@@ -49,7 +49,7 @@ impl World {
         self.admin.rests();
         self.net.heal();
         self.net.rates = NetRates { delay_steps_max: 3, ..NetRates::default() };
-        self.paused.clear();
+        self.end_troubles();
         self.swarm.traffic.clients = 0;
         // Time must go on while clients keep quiet, and a cluster of seven needs more deliveries than ticks.
         self.swarm.shares = [60, 10, 40, 20, 0];
@@ -88,7 +88,7 @@ impl World {
         let hash = self.nodes[leader].running().and_then(|running| running.view()).map(|view| view.state_hash());
         for (id, member) in &status.membership.members {
             let node = self.nodes.iter().find(|node| node.incarnation == member.incarnation)?;
-            if matches!(node.life, Life::Lost) {
+            if node.is_lost() {
                 continue;
             }
             let Some(running) = node.running() else { return Some(format!("member {id} does not run")) };

@@ -1,13 +1,19 @@
 //! Faults, and how they end. What happens when is drawn from the run's swarm.
+//!
+//! Those that wait for an occasion are in [`crate::ambush`], those of whole directories in [`crate::directory`].
 
-use crate::disk::{Call, Fault as DiskFault};
-use crate::invariants::Check;
+use crate::ambush::Ambush;
+use crate::directory::{Directory, Heard};
+use crate::disk::{Call, Fault as DiskFault, Losses};
+use crate::invariants::{Check, Violation};
 use crate::net::Slot;
-use crate::node::{Life, SimNode};
+use crate::node::Life;
 use crate::swarm::Fault;
 use crate::world::World;
 use raftkv_node::driver::Event;
 use raftkv_node::membership::Membership;
+use raftkv_node::types::MemberId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 /// Chance in a step, in parts of a million, that a cut network is whole again.
@@ -16,20 +22,57 @@ const HEAL_PER_MILLION: u64 = 1_500;
 const RESTART_PER_MILLION: u64 = 4_000;
 /// Longest pause of a node, in steps.
 const PAUSE_STEPS_MAX: u64 = 1_500;
+/// Longest time of a full or slow disk, in steps.
+const DISK_STEPS_MAX: u64 = 3_000;
+/// Speeds of a clock, per mille.
+const CLOCKS: [u64; 5] = [500, 700, 1_000, 1_400, 2_000];
+
+/// Faults that last, that wait, and what they need to know.
+#[derive(Default)]
+pub(crate) struct Troubles {
+    /// Disks that work in one of so many turns only, until then.
+    slow: BTreeMap<Slot, (u64, u64)>,
+    /// Disks that are full, until then.
+    full: BTreeMap<Slot, u64>,
+    /// Speeds of clocks that are not right.
+    clocks: BTreeMap<Slot, u64>,
+    loops: BTreeMap<Slot, CrashLoop>,
+    pub(crate) ambushes: Vec<Ambush>,
+    /// Voters at the last look at each node's membership.
+    pub(crate) voters: BTreeMap<Slot, usize>,
+    /// Older copies of data directories.
+    pub(crate) backups: BTreeMap<Slot, Directory>,
+    /// What each process was told by each member.
+    pub(crate) heard: BTreeMap<(Slot, MemberId), Heard>,
+    /// Nodes that forgot what they said, and must hear so.
+    pub(crate) suspects: BTreeSet<Slot>,
+}
+
+/// A node whose power fails again and again.
+struct CrashLoop {
+    left: u64,
+    /// Next time, if something waits for its sync; at the latest, then.
+    at: u64,
+    latest: u64,
+}
 
 impl World {
     /// Lets faults begin and end.
     pub(crate) fn faults(&mut self) -> Check {
         self.paused.retain(|_, until| *until > self.now);
+        self.disks_recover();
         if self.peace {
             return Ok(());
         }
         for at in 0..self.swarm.faults.len() {
             let (fault, per_million) = self.swarm.faults[at];
             if self.rng.below(1_000_000) < per_million && self.strike(fault)? {
-                *self.counts.faults.entry(fault).or_default() += 1;
+                self.counts.add(fault, 1);
             }
         }
+        self.keep_a_backup();
+        self.spring_ambushes();
+        self.go_on_with_loops()?;
         if self.rng.below(1_000_000) < HEAL_PER_MILLION {
             self.net.heal();
         }
@@ -42,76 +85,252 @@ impl World {
         Ok(())
     }
 
+    /// Nothing lasts any longer.
+    pub(crate) fn end_troubles(&mut self) {
+        self.paused.clear();
+        let Troubles { slow, full, clocks, loops, ambushes, .. } = &mut self.troubles;
+        full.keys().for_each(|slot| self.nodes[*slot].disk.set_full(false));
+        (slow.clear(), full.clear(), clocks.clear(), loops.clear(), ambushes.clear());
+    }
+
+    fn disks_recover(&mut self) {
+        let now = self.now;
+        self.troubles.slow.retain(|_, (until, _)| *until > now);
+        self.troubles.full.retain(|slot, until| {
+            if *until <= now {
+                self.nodes[*slot].disk.set_full(false);
+            }
+            *until > now
+        });
+    }
+
     /// Slots that could start.
     pub(crate) fn down(&self) -> Vec<Slot> {
         let down = |slot: &Slot| matches!(self.nodes[*slot].life, Life::Down) && !self.held.contains(slot);
         (0..self.nodes.len()).filter(down).collect()
     }
 
-    fn any_running(&mut self) -> Option<Slot> {
-        let running: Vec<Slot> = (0..self.nodes.len()).filter(|slot| self.nodes[*slot].running().is_some()).collect();
-        self.rng.pick(&running).copied()
+    /// Slots whose process runs.
+    fn up(&self) -> Vec<Slot> {
+        (0..self.nodes.len()).filter(|slot| self.nodes[*slot].running().is_some()).collect()
     }
 
-    /// True when the fault found a victim.
-    fn strike(&mut self, fault: Fault) -> Result<bool, crate::invariants::Violation> {
+    /// True when the fault found a victim, and counts.
+    fn strike(&mut self, fault: Fault) -> Result<bool, Violation> {
         let slots = self.nodes.len();
-        let Some(slot) = self.any_running() else { return Ok(false) };
+        let up = self.up();
+        let Some(slot) = self.rng.pick(&up).copied() else { return Ok(false) };
         self.trace.line(self.now, &format!("fault {fault:?} {}", self.nodes[slot].name));
         match fault {
-            Fault::Crash => self.power_off(slot),
-            Fault::Blackout => {
-                let running: Vec<Slot> = (0..slots).filter(|slot| self.nodes[*slot].running().is_some()).collect();
-                running.into_iter().for_each(|slot| self.power_off(slot));
+            Fault::Crash if self.rng.chance(500) => self.power_off(slot),
+            // As soon as a write waits for its sync.
+            Fault::Crash => {
+                let latest = self.now + 200;
+                self.troubles.loops.insert(slot, CrashLoop { left: 1, at: self.now, latest });
             }
-            Fault::Kill => {
-                self.process_ends(slot);
-                self.nodes[slot].kill();
+            Fault::Blackout => up.into_iter().for_each(|slot| self.power_off(slot)),
+            Fault::CrashLoop => {
+                let (left, at) = (self.rng.between(2, 12), self.now);
+                self.troubles.loops.insert(slot, CrashLoop { left, at, latest: at + 200 });
             }
+            Fault::Kill => self.kill(slot),
             Fault::Stop => self.step_node(slot, Event::Close)?,
-            Fault::DiskError => {
-                let call = *self.rng.pick(&[Call::Write, Call::Sync, Call::SyncDir]).expect("the list is not empty");
-                let skip = self.rng.below(20);
-                let fault = DiskFault { call, prefix: String::new(), skip, kind: ErrorKind::Other };
-                self.nodes[slot].disk.inject(fault);
+            // They count when they hit.
+            Fault::SyncError => return Ok(self.lay_error(slot, &[Call::Sync, Call::SyncDir])),
+            Fault::WriteError => {
+                return Ok(self.lay_error(slot, &[Call::Write, Call::Write, Call::Create, Call::Rename, Call::Remove]));
+            }
+            Fault::FullDisk => {
+                let until = self.now + self.rng.between(200, DISK_STEPS_MAX);
+                self.nodes[slot].disk.set_full(true);
+                self.troubles.full.insert(slot, until);
+                return Ok(false);
+            }
+            Fault::SlowDisk => {
+                let until = self.now + self.rng.between(200, DISK_STEPS_MAX);
+                self.troubles.slow.insert(slot, (until, 1 << self.rng.between(1, 8)));
             }
             Fault::DiskLost => return Ok(self.lose_disk(slot)),
+            Fault::RolledBack => return self.roll_back(slot),
+            Fault::HalfEmpty => return self.lose_files(slot),
             Fault::Partition => {
                 let group = self.rng.bits();
                 self.net.partition(slots, |slot| group >> slot & 1 == 1);
             }
-            Fault::OneWay => {
-                let other = self.rng.index(slots);
-                self.net.block(slot, other);
-            }
+            Fault::OneWay => self.cut_one_way(slot, slots),
             Fault::Pause => {
                 let until = self.now + self.rng.between(50, PAUSE_STEPS_MAX);
                 self.paused.insert(slot, until);
             }
             Fault::Transfer => return self.transfer(),
-            Fault::Change => self.admin.wakes(&mut self.rng),
+            Fault::Change => self.admin.wakes(&mut self.rng, self.swarm.wishes),
+            Fault::Clock
+            | Fault::JoinCut
+            | Fault::InstallCut
+            | Fault::JointCut
+            | Fault::SurvivorCut
+            | Fault::LostWrite
+            | Fault::TornWrite
+            | Fault::ReorderedWrite
+            | Fault::Recycled
+            | Fault::LostFrame
+            | Fault::DoubledFrame
+            | Fault::ReorderedFrame => unreachable!("{fault:?} is not drawn by step"),
         }
         Ok(true)
+    }
+
+    fn lay_error(&mut self, slot: Slot, calls: &[Call]) -> bool {
+        let call = *self.rng.pick(calls).expect("the list is not empty");
+        let skip = self.rng.below(20);
+        self.nodes[slot].disk.inject(DiskFault { call, prefix: String::new(), skip, kind: ErrorKind::Other });
+        false
+    }
+
+    /// Between two nodes, or all that one node hears, or all that it says.
+    fn cut_one_way(&mut self, slot: Slot, slots: usize) {
+        let others = (0..slots).filter(|other| *other != slot);
+        match self.rng.below(4) {
+            0 => others.for_each(|other| self.net.block(other, slot)),
+            1 => others.for_each(|other| self.net.block(slot, other)),
+            _ => {
+                let other = self.rng.index(slots);
+                self.net.block(slot, other);
+            }
+        }
     }
 
     /// Power loss of a node.
     pub(crate) fn power_off(&mut self, slot: Slot) {
         self.process_ends(slot);
-        let seed = self.rng.bits();
-        self.nodes[slot].crash(seed);
+        self.lose_unsynced(slot);
     }
 
-    /// Only a disk that the cluster can do without is lost, now and after any single change that may be in flight.
-    fn lose_disk(&mut self, slot: Slot) -> bool {
+    /// The process is gone, all else stays.
+    pub(crate) fn kill(&mut self, slot: Slot) {
+        self.process_ends(slot);
+        self.nodes[slot].kill();
+    }
+
+    fn lose_unsynced(&mut self, slot: Slot) {
+        let seed = self.rng.bits();
+        let model = *self.rng.pick(&self.swarm.crash_models).expect("a run has a model");
+        let Losses { lost, torn, reordered } = self.nodes[slot].crash(seed, model);
+        self.counts.add(Fault::LostWrite, lost);
+        self.counts.add(Fault::TornWrite, torn);
+        self.counts.add(Fault::ReorderedWrite, reordered);
+    }
+
+    /// A call of the disk failed, and the process ended: sometimes it was the power, else the page cache stays as it is.
+    pub(crate) fn disk_failed(&mut self, slot: Slot, why: &str) {
+        self.trace.line(self.now, &format!("{} disk fails: {why}", self.nodes[slot].name));
+        self.process_ends(slot);
+        let fault = match why {
+            _ if why.contains("no space") => Some(Fault::FullDisk),
+            _ if why.contains("injected: Sync") => Some(Fault::SyncError),
+            _ if why.contains("injected") => Some(Fault::WriteError),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            self.counts.add(fault, 1);
+        }
+        match fault.is_some() && self.rng.chance(600) {
+            true => self.nodes[slot].kill(),
+            false => self.lose_unsynced(slot),
+        }
+    }
+
+    /// Whether the disk does nothing in this turn.
+    pub(crate) fn disk_dawdles(&mut self, slot: Slot) -> bool {
+        self.troubles.slow.get(&slot).is_some_and(|(_, one_in)| self.rng.below(*one_in) > 0)
+    }
+
+    /// The disk of a node works no more until then.
+    pub(crate) fn disk_hangs(&mut self, slot: Slot, until: u64) {
+        self.troubles.slow.insert(slot, (until, 1 << 20));
+    }
+
+    /// A node starts: the quartz of some runs is bad.
+    pub(crate) fn draw_clock(&mut self, slot: Slot) {
+        self.troubles.clocks.remove(&slot);
+        if self.meets(Fault::Clock) {
+            let speed = *self.rng.pick(&CLOCKS).expect("the list is not empty");
+            if speed != 1_000 {
+                self.troubles.clocks.insert(slot, speed);
+                self.counts.add(Fault::Clock, 1);
+            }
+        }
+    }
+
+    /// Whose clock ticks next.
+    pub(crate) fn next_clock(&mut self) -> Option<Slot> {
+        let slots = self.awake(|_| true);
+        if self.troubles.clocks.is_empty() {
+            return self.rng.pick(&slots).copied();
+        }
+        let speed = |slot: &Slot| self.troubles.clocks.get(slot).copied().unwrap_or(1_000);
+        let all: u64 = slots.iter().map(speed).sum();
+        let mut draw = if all == 0 { 0 } else { self.rng.below(all) };
+        slots.into_iter().find(|slot| {
+            let hit = draw < speed(slot);
+            draw = draw.saturating_sub(speed(slot));
+            hit
+        })
+    }
+
+    fn go_on_with_loops(&mut self) -> Check {
+        let now = self.now;
+        let due = |(slot, one): (&Slot, &CrashLoop)| (one.at <= now).then_some(*slot);
+        let slots: Vec<Slot> = self.troubles.loops.iter().filter_map(due).collect();
+        for slot in slots {
+            let Some(mut one) = self.troubles.loops.remove(&slot) else { continue };
+            match self.nodes[slot].life {
+                Life::Running(_) if one.latest > now && !self.nodes[slot].disk.is_dirty("wal-") => {}
+                Life::Running(_) => {
+                    // Now and then it is the process alone.
+                    match one.left > 1 && self.rng.chance(300) {
+                        true => self.kill(slot),
+                        false => self.power_off(slot),
+                    }
+                    (one.left, one.at) = (one.left - 1, now + self.short_time());
+                }
+                Life::Down if self.held.contains(&slot) => continue,
+                Life::Down => {
+                    self.boot(slot)?;
+                    one.at = now + self.short_time();
+                    one.latest = one.at + 100;
+                }
+                Life::Blank | Life::Quarantined(_) | Life::Removed | Life::Lost => continue,
+            }
+            if one.left > 0 {
+                self.troubles.loops.insert(slot, one);
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps of no certain order of magnitude.
+    fn short_time(&mut self) -> u64 {
+        let most = 1 << self.rng.between(2, 9);
+        self.rng.between(1, most)
+    }
+
+    /// Whether the cluster can do without this node, now and after any single change that may be in flight.
+    pub(crate) fn can_do_without(&self, slot: Slot) -> bool {
         let Some(id) = self.nodes[slot].member_id() else { return false };
         let Some((_, leader)) = self.leader() else { return false };
         let membership: &Membership = &leader.membership;
-        let is_lost = |node: &SimNode| matches!(node.life, Life::Lost | Life::Removed);
-        let alive =
-            |other: u64| other != id && self.nodes.iter().any(|node| node.member_id() == Some(other) && !is_lost(node));
+        let alive = |other: u64| {
+            let lives = |life: &Life| !matches!(life, Life::Lost | Life::Removed | Life::Quarantined(_));
+            other != id && self.nodes.iter().any(|node| node.member_id() == Some(other) && lives(&node.life))
+        };
         let voters = membership.voters.len();
         let alive_voters = membership.voters.iter().filter(|id| alive(**id)).count();
-        let fits = !membership.is_joint() && alive_voters > voters / 2 + 1;
+        !membership.is_joint() && alive_voters > voters / 2 + 1
+    }
+
+    fn lose_disk(&mut self, slot: Slot) -> bool {
+        let fits = self.can_do_without(slot);
         if fits {
             self.process_ends(slot);
             self.nodes[slot].life = Life::Lost;

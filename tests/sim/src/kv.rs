@@ -41,7 +41,7 @@ pub struct MemHome {
 
 type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Db {
     map: BTreeMap<Vec<u8>, Vec<u8>>,
     /// For each of the last batches what its keys were before it, newest last.
@@ -75,6 +75,12 @@ impl MemHome {
             self.damage(name, *damage, random.next());
         }
         drawn
+    }
+
+    /// A copy of all dbs.
+    pub fn copy(&self) -> MemHome {
+        let copied = |(name, db): (&String, &Arc<Mutex<Db>>)| (name.clone(), Arc::new(Mutex::new(lock(db).clone())));
+        MemHome { dbs: Mutex::new(self.dbs().iter().map(copied).collect()), run: Arc::default() }
     }
 
     /// The node dies, or ends, and its dbs stay as they are.

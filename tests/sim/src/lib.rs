@@ -1,5 +1,5 @@
 //! Deterministic simulation: one seed is one bit-exact run of the real driver, log and store, in one thread, over a
-//! network and disks that lose, delay, double, reorder and tear.
+//! network and disks that lose, delay, double, reorder and tear ([`swarm::Fault`] names all classes of faults).
 //!
 //! ```text
 //!   swarm ──► world ──► node (driver, log, store) ──► Out ──► world ──► net, clients, invariants
@@ -11,14 +11,18 @@
 //! over the same nodes without chance ([`story`]).
 //!
 //! # Caveats
-//! Threads of the process are steps here, so data races are not seen; sled is a map here, so its faults are not.
+//! Threads of the process are steps here, so data races are not seen; sled is a map here, so its faults are not, and it has
+//! space on a disk that is full.
 
 // Fields of variants are named in the variant's sentence.
 #![allow(missing_docs)]
 
 pub mod admin;
+mod ambush;
 pub mod client;
+pub mod counts;
 pub mod crash_points;
+mod directory;
 pub mod disk;
 pub mod ending;
 pub mod faults;

@@ -49,6 +49,19 @@ pub struct SimNet {
     blocked: BTreeSet<(Slot, Slot)>,
     /// Present rates.
     pub rates: NetRates,
+    /// What happened to frames.
+    pub counts: NetCounts,
+}
+
+/// What happened to frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetCounts {
+    /// Lost on an open line.
+    pub lost: u64,
+    /// Sent twice.
+    pub doubled: u64,
+    /// Overtook another one.
+    pub reordered: u64,
 }
 
 /// What became of a frame that was given to the net.
@@ -63,10 +76,15 @@ pub enum Sent {
 impl SimNet {
     /// Takes a frame.
     pub fn send(&mut self, now: u64, packet: Packet, rng: &mut Rng) -> Sent {
-        if self.is_blocked(packet.from, packet.to) || rng.chance(self.rates.loss_per_mille) {
+        if self.is_blocked(packet.from, packet.to) {
+            return Sent::Lost;
+        }
+        if rng.chance(self.rates.loss_per_mille) {
+            self.counts.lost += 1;
             return Sent::Lost;
         }
         if rng.chance(self.rates.double_per_mille) {
+            self.counts.doubled += 1;
             self.enqueue(now, packet.clone(), rng);
         }
         self.enqueue(now, packet, rng);
@@ -76,8 +94,11 @@ impl SimNet {
     fn enqueue(&mut self, now: u64, packet: Packet, rng: &mut Rng) {
         let direction = (packet.from, packet.to);
         let mut due = now + 1 + rng.below(self.rates.delay_steps_max + 1);
-        if !rng.chance(self.rates.reorder_per_mille) {
-            due = due.max(self.last_due.get(&direction).copied().unwrap_or(0));
+        let last_due = self.last_due.get(&direction).copied().unwrap_or(0);
+        if rng.chance(self.rates.reorder_per_mille) {
+            self.counts.reordered += u64::from(due < last_due);
+        } else {
+            due = due.max(last_due);
             self.last_due.insert(direction, due);
         }
         self.sent += 1;

@@ -3,7 +3,7 @@
 //! Enters: events, and turns of its threads ([`SimNode::disk_turn`], [`SimNode::apply_turn`]). Leaves: [`Out`]s. The
 //! node does in small steps what the process does in threads, so that a crash can fall between any two of them.
 
-use crate::disk::{CrashModel, SimDisk};
+use crate::disk::{CrashModel, Losses, SimDisk};
 use crate::kv::{Damage, MemHome};
 use crate::rng::Rng;
 use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
@@ -141,6 +141,27 @@ impl SimNode {
             boots: 0,
             damaged_kv: false,
         }
+    }
+
+    /// The same node on another directory, not started.
+    #[must_use]
+    pub fn twin(&self, disk: SimDisk, home: MemHome) -> SimNode {
+        SimNode {
+            name: self.name.clone(),
+            incarnation: self.incarnation,
+            disk: Arc::new(disk),
+            home: Arc::new(home),
+            identity: self.identity,
+            life: Life::Down,
+            sizes: self.sizes,
+            boots: self.boots,
+            damaged_kv: self.damaged_kv,
+        }
+    }
+
+    /// What no restart brings back: whoever can needs another member in its place.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.life, Life::Lost | Life::Quarantined(_))
     }
 
     /// The same under another name.
@@ -284,12 +305,12 @@ impl SimNode {
     }
 
     /// Power loss: the process is gone, and everything that was not durable, but for a part that `seed` chooses.
-    pub fn crash(&mut self, seed: u64) {
+    pub fn crash(&mut self, seed: u64, model: CrashModel) -> Losses {
         self.life = Life::Down;
-        let model = if seed.is_multiple_of(2) { CrashModel::InOrder } else { CrashModel::Reordered };
-        self.disk.crash(seed, model);
+        let losses = self.disk.crash(seed, model);
         let damage = self.home.crash(seed);
         self.damaged_kv |= damage.iter().any(|(_, damage)| *damage == Damage::Corrupted);
+        losses
     }
 
     /// Kill -9: the process is gone, the operating system keeps what it was given.

@@ -5,6 +5,7 @@ use crate::admin::{Admin, Asked};
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::{Life, SimNode};
+use crate::swarm::{Fault, Swarm};
 use crate::world::World;
 use raftkv_node::driver::Event;
 use raftkv_node::node::MembershipCall;
@@ -13,7 +14,11 @@ use raftkv_node::types::{Index, MemberId, RequestId};
 impl World {
     /// A world that somebody else administers. `name` gives names to data directories, which have numbers from 1.
     pub fn administered(seed: u64, name: impl Fn(u64) -> String) -> Result<World, Violation> {
-        World::build(seed, |_| {}, Admin::silent, name)
+        let change = |swarm: &mut Swarm| {
+            // Whoever administers does not know of these.
+            swarm.faults.retain(|(fault, _)| !matches!(fault, Fault::RolledBack | Fault::HalfEmpty));
+        };
+        World::build(seed, change, Admin::silent, name)
     }
 
     /// Voters that are wished for now.
@@ -39,7 +44,7 @@ impl World {
     /// Another empty data directory.
     pub fn add_blank(&mut self, name: &str) -> Slot {
         let number = self.nodes.len() as u64 + 1;
-        self.nodes.push(SimNode::blank(number, self.swarm.sizes).named(name.to_string()));
+        self.nodes.push(self.swarm.blank(number).named(name.to_string()));
         self.nodes.len() - 1
     }
 

@@ -1,11 +1,11 @@
-//! Runs seeds: one, or many on two threads, with a progress line, a closing table, and words for a failure.
+//! Runs seeds: one, or many on two threads, with a progress line and words for a failure.
 
 use crate::client::Calls;
+use crate::counts::{Counts, Totals};
 use crate::invariants::Violation;
+use crate::net::NetCounts;
 use crate::swarm::Fault;
-use crate::world::{Counts, World};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use crate::world::World;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,12 @@ pub struct Failed {
 /// Runs a seed to its end.
 pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
     let world = play(seed, steps, echo, World::new)?;
-    Ok(Done { trace_hash: world.trace.hash(), steps: world.now, counts: world.counts.clone(), calls: world.calls() })
+    let mut counts = world.counts.clone();
+    let NetCounts { lost, doubled, reordered } = world.net.counts;
+    counts.add(Fault::LostFrame, lost);
+    counts.add(Fault::DoubledFrame, doubled);
+    counts.add(Fault::ReorderedFrame, reordered);
+    Ok(Done { trace_hash: world.trace.hash(), steps: world.now, counts, calls: world.calls() })
 }
 
 /// Makes a world and runs it to its end.
@@ -87,106 +92,70 @@ fn report(world: &World, violation: &Violation) -> String {
     )
 }
 
-/// Sums over many runs.
-#[derive(Clone, Debug, Default)]
-pub struct Totals {
-    /// Runs that ended well.
-    pub seeds: u64,
-    /// Their steps.
-    pub steps: u64,
-    calls: Calls,
-    counts: Counts,
-}
+/// Seeds up to which the first failure ends everything; a longer run goes on and names more.
+const SEEDS_OF_A_SHORT_RUN: usize = 500;
+/// Failures that end a longer run.
+const FAILURES_MAX: usize = 20;
 
-impl Totals {
-    fn add(&mut self, done: &Done) {
-        let Done { trace_hash: _, steps, counts, calls } = done;
-        self.seeds += 1;
-        self.steps += steps;
-        self.calls.written += calls.written;
-        self.calls.read += calls.read;
-        self.calls.none += calls.none;
-        self.calls.unknown += calls.unknown;
-        let Counts { faults, delivered, changes, cuts, copies, boots, elections, distrusted, gone } = counts;
-        for (fault, count) in faults {
-            *self.counts.faults.entry(*fault).or_default() += count;
-        }
-        self.counts.delivered += delivered;
-        self.counts.changes += changes;
-        self.counts.cuts += cuts;
-        self.counts.copies += copies;
-        self.counts.boots += boots;
-        self.counts.elections += elections;
-        self.counts.distrusted += distrusted;
-        self.counts.gone += gone;
-    }
-
-    /// The closing table.
-    pub fn table(&self, seconds: f64) -> String {
-        let Counts { faults, delivered, changes, cuts, copies, boots, elections, distrusted, gone } = &self.counts;
-        let Calls { written, read, none, unknown } = self.calls;
-        let mut rows: BTreeMap<usize, (String, u64)> = BTreeMap::new();
-        let mut row = |name: &str, count: u64| {
-            rows.insert(rows.len(), (name.to_string(), count));
-        };
-        row("seeds", self.seeds);
-        row("steps", self.steps);
-        row("steps/s", (self.steps as f64 / seconds.max(0.001)) as u64);
-        row("writes answered", written);
-        row("reads answered", read);
-        row("calls with outcome none", none);
-        row("calls with outcome unknown", unknown);
-        row("frames delivered", *delivered);
-        row("leaders elected", *elections);
-        row("membership changes", *changes);
-        row("members gone", *gone);
-        row("snapshots cut", *cuts);
-        row("snapshots copied", *copies);
-        row("processes started", *boots);
-        row("kv databases set aside", *distrusted);
-        for fault in Fault::ALL {
-            row(&format!("fault {fault:?}"), faults.get(&fault).copied().unwrap_or(0));
-        }
-        let mut text = String::new();
-        for (name, count) in rows.values() {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:<28} {count:>12}");
-        }
-        text
-    }
-}
-
-/// Runs seeds on `threads` threads, until one fails.
+/// Runs seeds on `threads` threads; the failure that it returns tells of all that were found.
 pub fn run_all(seeds: &[u64], steps: u64, threads: usize) -> Result<(Totals, f64), Failed> {
     let started = Instant::now();
     let next = AtomicUsize::new(0);
     let totals = Mutex::new(Totals::default());
-    let failed: Mutex<Option<Failed>> = Mutex::new(None);
+    let failed: Mutex<Vec<Failed>> = Mutex::new(Vec::new());
+    let failures_max = if seeds.len() > SEEDS_OF_A_SHORT_RUN { FAILURES_MAX } else { 1 };
+    let seeds_a_line = (seeds.len() as u64 / 200).max(25);
     let lock = "no thread panics while it holds this";
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if failed.lock().expect(lock).is_some() {
+                    if failed.lock().expect(lock).len() >= failures_max {
                         return;
                     }
                     match run(*seed, steps, false) {
                         Ok(done) => {
                             let mut totals = totals.lock().expect(lock);
-                            totals.add(&done);
-                            if totals.seeds.is_multiple_of(25) {
-                                let per_s = totals.steps as f64 / started.elapsed().as_secs_f64();
-                                eprintln!("sim: {}/{} seeds, {per_s:.0} steps/s", totals.seeds, seeds.len());
+                            totals.add(done.steps, &done.calls, &done.counts);
+                            if totals.seeds.is_multiple_of(seeds_a_line) {
+                                eprintln!("{}", progress(&totals, seeds.len(), started.elapsed().as_secs_f64()));
                             }
                         }
-                        Err(one) => *failed.lock().expect(lock) = Some(one),
+                        Err(one) => {
+                            eprintln!("sim: {}", one.brief());
+                            failed.lock().expect(lock).push(one);
+                        }
                     }
                 }
             });
         }
     });
-    match failed.into_inner().expect(lock) {
+    match Failed::all(failed.into_inner().expect(lock)) {
         Some(failed) => Err(failed),
         None => Ok((totals.into_inner().expect(lock), started.elapsed().as_secs_f64())),
     }
+}
+
+impl Failed {
+    /// The last lines of the report: which seed, where, what.
+    fn brief(&self) -> &str {
+        self.report.rfind("seed ").map_or(self.report.as_str(), |at| self.report[at..].trim_end())
+    }
+
+    /// The first one, with a line for each of the others.
+    fn all(failures: Vec<Failed>) -> Option<Failed> {
+        let mut failures = failures.into_iter();
+        let mut first = failures.next()?;
+        for other in failures {
+            first.report.push_str(&format!("and {}\n", other.brief()));
+        }
+        Some(first)
+    }
+}
+
+fn progress(totals: &Totals, seeds: usize, seconds: f64) -> String {
+    let (per_s, left) =
+        (totals.steps as f64 / seconds, seconds / totals.seeds as f64 * (seeds as f64 - totals.seeds as f64));
+    let (done, ops, faults) = (totals.seeds, totals.ops(), totals.faults());
+    format!("sim: {done}/{seeds} seeds, {ops} operations, {faults} faults, {per_s:.0} steps/s, {left:.0} s to go")
 }

@@ -9,7 +9,6 @@ use raftkv_node::kvstore::{Applied, Committed, Cut, KvHome, Store, StoreError, V
 use raftkv_node::log::{LogOp, execute_from, may_try_again};
 use raftkv_node::open::{KvPlan, open_kv};
 use raftkv_node::snapshot::{self, SnapshotMeta};
-use raftkv_node::space::is_full;
 use raftkv_node::types::{Index, MemberIdentity, Term};
 use std::collections::VecDeque;
 use std::io;
@@ -60,6 +59,11 @@ impl DiskThread {
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.spares.is_empty()
+    }
+
+    /// Whether there is nothing to do but spares.
+    pub fn has_only_spares(&self) -> bool {
+        self.queue.is_empty() && !self.spares.is_empty()
     }
 
     /// Executes at most `ops` steps of the first job. What follows a job is a step of its own, so that a crash can
@@ -253,9 +257,11 @@ impl ApplyThread {
         }
         match snapshot::write(disk, identity, cut, &mut |_, _| {}) {
             Ok(meta) => self.end_cut(turn, Some(meta)),
-            // It is tried again (rule N11).
-            Err(StoreError::Io(e)) if is_full(&e) => self.end_cut(turn, None),
-            Err(StoreError::Io(e)) => turn.outs.push(Out::DiskFailed(e.to_string())),
+            Err(StoreError::Io(e)) if e.to_string().contains("no power") => {
+                turn.outs.push(Out::DiskFailed(e.to_string()));
+            }
+            // Nothing depends on it: a cut is tried again.
+            Err(StoreError::Io(_)) => self.end_cut(turn, None),
             Err(StoreError::Unproved(why)) => panic!("a proved store does not write what was frozen: {why}"),
         }
     }
@@ -265,7 +271,7 @@ impl ApplyThread {
         if let Some(store) = &mut self.store {
             store.cut_done();
         }
-        turn.outs.extend(meta.as_ref().map(|meta| Out::Cut { index: meta.index }));
+        turn.outs.extend(meta.iter().map(|meta| Out::Cut { index: meta.index }));
         turn.events.push(Event::CutDone { meta: meta.map(Box::new) });
     }
 }

@@ -1,8 +1,9 @@
 //! What lies between the nodes: streams with their hellos, frames and what their loss means, copies of snapshot files.
 
-use crate::invariants::{Check, Violation, broken};
+use crate::invariants::{Check, Violation};
 use crate::net::{Packet, Sent, Slot};
 use crate::node::{Life, SimNode};
+use crate::swarm::Fault;
 use crate::world::World;
 use raft::prelude::MessageType;
 use raftkv_node::disk::LogDisk;
@@ -83,7 +84,7 @@ impl World {
     }
 
     /// Opens a stream unless one stands (rules N4, N7, N19, N20).
-    fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> Result<bool, Violation> {
+    pub(crate) fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> Result<bool, Violation> {
         let stands = |world: &World| {
             let stream = world.streams.get(&(from, target));
             stream.is_some() && stream == world.boots(from, target).as_ref()
@@ -100,8 +101,8 @@ impl World {
         };
         let Some(hello) = self.nodes[from].hello(to, member.incarnation) else { return Ok(false) };
         if matches!(self.nodes[target].life, Life::Blank) && !self.held.contains(&target) {
-            if let Err(e) = self.nodes[target].join(&hello) {
-                return broken("opening", format!("{} cannot join: {e}", self.nodes[target].name));
+            if !self.join(target, &hello)? {
+                return Ok(false);
             }
             self.trace.line(self.now, &format!("{} joins as member {to}", self.nodes[target].name));
             self.boot(target)?;
@@ -123,7 +124,10 @@ impl World {
                 self.due.push_back((from, Event::Removed(record)));
                 Ok(false)
             }
-            Err(HelloVerdict::RolledBack(why)) => broken("quarantine", format!("on an honest disk: {why}")),
+            Err(HelloVerdict::RolledBack(why)) => {
+                self.is_rolled_back(from, why)?;
+                Ok(false)
+            }
             Err(HelloVerdict::Differs(why) | HelloVerdict::Later(why)) => {
                 self.trace
                     .line(self.now, &format!("{} refuses {}: {why}", self.nodes[target].name, self.nodes[from].name));
@@ -152,7 +156,10 @@ impl World {
         self.counts.delivered += 1;
         self.trace.line(self.now, &format!("{} -> {} {}", self.nodes[from].name, self.nodes[to].name, brief(&frame)));
         let event = match frame {
-            Frame::Raft(message) => Event::Message(message),
+            Frame::Raft(message) => {
+                self.heard(to, &message);
+                Event::Message(message)
+            }
             Frame::Forward(forward) => Event::Forwarded { from: from_member, forward, grows: true },
             Frame::ForwardReply(reply) => Event::ForwardReply { from: from_member, reply },
             Frame::Removed(record) => {
@@ -171,7 +178,9 @@ impl World {
         let (Some(from), Some(to_member)) = (self.slot_of(to, from), node.member_id()) else {
             return self.due.push_back((to, Event::Fetched { meta, whole: false }));
         };
-        self.copies.push(Copy { from, to, to_boot: node.boots, to_member, file: CopiedFile { meta, done: 0 } });
+        let to_boot = node.boots;
+        self.occasion(Fault::InstallCut, to, from);
+        self.copies.push(Copy { from, to, to_boot, to_member, file: CopiedFile { meta, done: 0 } });
     }
 
     /// One turn of a copy; false when nothing is on its way.
@@ -205,6 +214,9 @@ impl World {
         );
         self.counts.copies += u64::from(whole);
         self.due.push_back((from, Event::SnapshotSent { to: to_member, index: meta.index, whole }));
+        if whole {
+            self.occasion(Fault::InstallCut, to, from);
+        }
         if same_process {
             self.due.push_back((to, Event::Fetched { meta, whole }));
         }

@@ -4,13 +4,15 @@
 
 use crate::admin::Admin;
 use crate::client::{Ask, Calls, Clients, Ticket};
+use crate::counts::Counts;
 use crate::crash_points::{Armed, Place};
+use crate::faults::Troubles;
 use crate::invariants::{Check, Invariants, broken};
 use crate::net::{SimNet, Slot};
 use crate::node::{Out, SimNode};
 use crate::rng::Rng;
 use crate::swarm::{Fault, Swarm};
-use crate::threads::DiskTurn;
+use crate::threads::{DiskThread, DiskTurn};
 use crate::trace::Trace;
 use crate::wires::Copy;
 use raftkv_api::Hex128;
@@ -23,29 +25,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const SLOTS_MAX: usize = 14;
 /// Steps after which a growing cluster gets its faults, grown or not.
 const PEACE_STEPS_MAX: u64 = 6_000;
-
-/// What happened, for the closing table.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Faults by class.
-    pub faults: BTreeMap<Fault, u64>,
-    /// Frames delivered.
-    pub delivered: u64,
-    /// Membership changes done.
-    pub changes: u64,
-    /// Snapshots cut.
-    pub cuts: u64,
-    /// Snapshots copied to another member.
-    pub copies: u64,
-    /// Processes started.
-    pub boots: u64,
-    /// Leaders elected.
-    pub elections: u64,
-    /// Kv databases set aside.
-    pub distrusted: u64,
-    /// Members that stopped after their removal.
-    pub gone: u64,
-}
 
 /// The world.
 pub struct World {
@@ -71,6 +50,7 @@ pub struct World {
     /// Consequences that a node has yet to be told.
     pub(crate) due: VecDeque<(Slot, Event)>,
     pub(crate) paused: BTreeMap<Slot, u64>,
+    pub(crate) troubles: Troubles,
     /// Data directories on which nothing may start.
     pub(crate) held: BTreeSet<Slot>,
     /// No faults, no lost frames.
@@ -78,7 +58,7 @@ pub struct World {
     leader_seen: BTreeMap<Slot, bool>,
     /// Where the power of a node will fail.
     pub(crate) armed: Option<Armed>,
-    logger: slog::Logger,
+    pub(crate) logger: slog::Logger,
 }
 
 /// What a step can do.
@@ -107,7 +87,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut swarm = Swarm::draw(&mut rng);
         change(&mut swarm);
-        let node = |number| SimNode::blank(number, swarm.sizes).named(name(number));
+        let node = |number| swarm.blank(number).named(name(number));
         let nodes = (1..=swarm.voters as u64).map(node).collect();
         let mut world = World {
             seed,
@@ -123,6 +103,7 @@ impl World {
             counts: Counts::default(),
             due: VecDeque::new(),
             paused: BTreeMap::new(),
+            troubles: Troubles::default(),
             held: BTreeSet::new(),
             peace: swarm.grows_in_peace,
             leader_seen: BTreeMap::new(),
@@ -201,7 +182,7 @@ impl World {
     }
 
     fn tick(&mut self) -> Result<bool, crate::invariants::Violation> {
-        let Some(slot) = self.pick_awake(|_| true) else { return Ok(false) };
+        let Some(slot) = self.next_clock() else { return Ok(false) };
         self.clients.lose_patience(self.now);
         self.admin_turn()?;
         self.step_node(slot, Event::Tick)?;
@@ -209,22 +190,25 @@ impl World {
     }
 
     fn disk(&mut self) -> Result<bool, crate::invariants::Violation> {
-        let busy = |node: &SimNode| node.running().is_some_and(|running| !running.disk_thread.is_idle());
-        let Some(slot) = self.pick_awake(busy) else { return Ok(false) };
+        let spares = self.rng.chance(self.swarm.spare_per_mille);
+        let has_work = |thread: &DiskThread| !thread.is_idle() && (spares || !thread.has_only_spares());
+        let busy = |node: &SimNode| node.running().is_some_and(|running| has_work(&running.disk_thread));
+        let Some(slot) = self.pick_awake(busy).filter(|slot| !self.disk_dawdles(*slot)) else { return Ok(false) };
         let ops = self.rng.between(1, self.swarm.disk_ops_max) as usize;
         let is_trapped = self.lay_trap(slot);
         let turn = self.nodes[slot].disk_turn(ops);
         if is_trapped {
             self.take_trap(slot);
         }
-        let turn = match turn {
-            Ok(turn) => turn,
-            Err(e) => {
-                self.trace.line(self.now, &format!("{} disk fails: {e}", self.nodes[slot].name));
-                self.power_off(slot);
-                return Ok(true);
-            }
-        };
+        self.counts.add(Fault::Recycled, self.nodes[slot].disk.take_reused());
+        match turn {
+            Err(e) => self.disk_failed(slot, &e.to_string()),
+            Ok(turn) => self.worked(slot, turn)?,
+        }
+        Ok(true)
+    }
+
+    fn worked(&mut self, slot: Slot, turn: DiskTurn) -> Check {
         match turn {
             DiskTurn::Worked => {}
             DiskTurn::SpareMade { name } => self.step_node(slot, Event::SpareMade { name })?,
@@ -236,7 +220,7 @@ impl World {
                 self.step_node(slot, Event::Persisted { batch })?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn apply(&mut self) -> Result<bool, crate::invariants::Violation> {
@@ -307,7 +291,6 @@ impl World {
 
     /// Carries out what left a node, and looks at it.
     pub(crate) fn took(&mut self, slot: Slot, out: Vec<Out>) -> Check {
-        let ends = out.iter().any(|one| matches!(one, Out::DiskFailed(_)));
         let stopped = self.end_if_stopped(slot, &out);
         for one in out {
             let place = Place::of(&one);
@@ -318,9 +301,6 @@ impl World {
             if place.is_some_and(|place| self.loses_power(slot, place, true)) {
                 return Ok(());
             }
-        }
-        if ends {
-            self.nodes[slot].crash(self.now);
         }
         if stopped { Ok(()) } else { self.look(slot) }
     }
@@ -382,7 +362,11 @@ impl World {
                 self.clients.read_failed(&Ticket::Read(slot, self.nodes[slot].boots, read));
                 Ok(())
             }
-            Out::Persists { batch: _ } | Out::Members(_) | Out::StoreReady { .. } => Ok(()),
+            Out::Persists { batch: _ } | Out::StoreReady { .. } => Ok(()),
+            Out::Members(members) => {
+                self.membership_occasion(slot, &members);
+                Ok(())
+            }
             Out::Fetch { from, meta } => {
                 self.fetch(slot, from, meta);
                 Ok(())
@@ -414,7 +398,7 @@ impl World {
                 Ok(())
             }
             Out::DiskFailed(why) => {
-                self.trace.line(self.now, &format!("{} disk fails: {why}", self.nodes[slot].name));
+                self.disk_failed(slot, &why);
                 Ok(())
             }
         }
@@ -463,14 +447,13 @@ impl World {
     /// Starts a process on its disk, again at once if it sets its kv db aside.
     pub(crate) fn boot(&mut self, slot: Slot) -> Check {
         self.counts.boots += 1;
+        self.draw_clock(slot);
         let nonce = self.rng.bits();
         let ticks = self.rng.between(MIN_ELECTION_TICKS as u64, MAX_ELECTION_TICKS as u64) as usize;
         let out = match self.nodes[slot].boot(nonce, ticks, &self.logger) {
             Ok(out) => out,
             Err(e) if e.to_string().contains("injected") => {
-                self.trace.line(self.now, &format!("{} does not open: {e}", self.nodes[slot].name));
-                let seed = self.rng.bits();
-                self.nodes[slot].crash(seed);
+                self.disk_failed(slot, &e.to_string());
                 return Ok(());
             }
             Err(e) => return broken("opening", format!("{} does not open: {e}", self.nodes[slot].name)),

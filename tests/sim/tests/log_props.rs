@@ -194,7 +194,9 @@ impl World {
     fn crash(&mut self, on_its_way: Option<Model>, failure: &Failure) {
         match failure.kill {
             true => self.disk.kill(),
-            false => self.disk.crash(failure.seed, failure.model),
+            false => {
+                self.disk.crash(failure.seed, failure.model);
+            }
         }
         let mut replayed = self.replay_one_of(on_its_way.as_ref());
         if let Some((fraction, seed)) = failure.again {

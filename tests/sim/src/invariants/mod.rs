@@ -137,6 +137,14 @@ impl Invariants {
         self.entries.check(status.id, witness, low)
     }
 
+    /// Whether a directory with this log holds all that its member promised.
+    pub fn keeps(&self, status: &DriverStatus, log: &Log) -> bool {
+        let keeps_log = |witness: &Witness| durability::check(status, log, witness).is_ok();
+        let hard_state = log.hard_state();
+        let vote = self.votes.given(status.id, hard_state.term);
+        self.witnesses.get(&status.id).is_none_or(keeps_log) && vote.is_none_or(|vote| vote == hard_state.vote)
+    }
+
     /// A process ended; `log` is what it held in memory.
     pub fn ended(&mut self, slot: Slot, id: MemberId, log: &Log) {
         self.seen.remove(&slot);

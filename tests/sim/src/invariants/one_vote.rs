@@ -12,6 +12,11 @@ pub struct Votes {
 }
 
 impl Votes {
+    /// Whom a member voted for in a term.
+    pub fn given(&self, id: MemberId, term: Term) -> Option<MemberId> {
+        self.votes.get(&(id, term)).copied()
+    }
+
     /// A message leaves; asking for votes is voting for oneself.
     pub fn check(&mut self, message: &Message) -> Check {
         let candidate = match message.get_msg_type() {
