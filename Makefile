@@ -59,9 +59,9 @@ fuzz: ## Mutate what decoders read, for MINUTES (10) in all; DECODER=name only t
 
 # One more build, of our own crates only: dependencies are those of the simulation.
 .PHONY: mutants
-mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds their seeds anew
+mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds seeds anew, BUG=name has one only
 	$(call phase,mutants: deliberate bugs)
-	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" \
+	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )$(if $(BUG),RAFTKV_MUTANT=$(BUG) )RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" \
 	  $(CARGO) test --locked -p raftkv-sim --profile sim --test mutants -- every_deliberate_bug_is_found --nocapture
 
 .PHONY: cluster
