@@ -62,7 +62,14 @@ fn write_all(node: &Node, keys: usize) -> Result<()> {
                 // No two values are alike, and none is all the same.
                 let value: Vec<u8> = (0..VALUE_BYTES).map(|at| ((at ^ key) ^ (at >> 8) ^ (key >> 8)) as u8).collect();
                 let put = node.client("PUT", &format!("/v1/kv/key%2F{key:08}")).body(value);
-                connection.exchange(&put)?.expect(200)?;
+                // The same value once more does no harm here, and a machine that stalls is no reason to begin again.
+                eventually_within(PATIENCE, "a value is written", || {
+                    let put = connection.exchange(&put).map_err(Into::into).and_then(|answer| answer.expect(200));
+                    if put.is_err() {
+                        connection = http::Connection::open(&authority)?;
+                    }
+                    put
+                })?;
             }
             Ok(())
         };
