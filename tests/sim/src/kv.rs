@@ -54,6 +54,12 @@ impl MemHome {
         MemHome::default()
     }
 
+    /// A db without what gathers batches in front of it.
+    fn plain(&self, name: &str) -> MemKv {
+        let db = self.dbs().entry(name.to_string()).or_default().clone();
+        MemKv { db, run: self.run.clone(), opened_in: self.run.load(Ordering::Relaxed) }
+    }
+
     /// The node dies. Each db draws its own damage from `seed`; the answer says which, by name.
     pub fn crash(&self, seed: u64) -> Vec<(String, Damage)> {
         let mut random = SplitMix(seed);
@@ -115,9 +121,7 @@ fn lock(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
 
 impl KvHome for MemHome {
     fn open(&self, name: &str) -> io::Result<Arc<dyn KvDisk>> {
-        let db = self.dbs().entry(name.to_string()).or_default().clone();
-        let kv = MemKv { db, run: self.run.clone(), opened_in: self.run.load(Ordering::Relaxed) };
-        Ok(Arc::new(WriteBehind::new(kv, GATHERS)))
+        Ok(Arc::new(WriteBehind::new(self.plain(name), GATHERS)))
     }
 
     fn set_aside(&self, name: &str) -> io::Result<()> {
@@ -245,7 +249,7 @@ mod tests {
     fn home() -> MemHome {
         let home = MemHome::new();
         let member = Member { name: "n1".into(), peer_url: "http://n1:2380".into(), incarnation: Hex128([1; 16]) };
-        let disk = home.open("kv-1").expect("memory");
+        let disk = Arc::new(home.plain("kv-1"));
         let mut store = Store::create(disk, 1, 1, &Membership::first(member, 1)).expect("it is empty");
         for index in 2..=LAST {
             let key = Bytes::from(format!("key{}", index % 7));
@@ -258,7 +262,7 @@ mod tests {
 
     /// `Some(applied)` when what is there is proved.
     fn open(home: &MemHome) -> Option<u64> {
-        let disk = home.open("kv-1").expect("memory");
+        let disk = Arc::new(home.plain("kv-1"));
         match Store::open(disk.clone(), &mut |_, _| ()) {
             Ok(store) => {
                 let applied = store.view().applied();
@@ -300,7 +304,7 @@ mod tests {
     #[test]
     fn a_dead_run_reads_and_writes_nothing() {
         let home = home();
-        let old = home.open("kv-1").expect("memory");
+        let old = Arc::new(home.plain("kv-1"));
         home.end_run();
         assert!(old.get(b"k").is_err() && old.apply_batch(vec![]).is_err() && old.flush().is_err());
         assert_eq!(open(&home), Some(LAST));
