@@ -298,7 +298,7 @@ impl SimDisk {
 }
 
 fn no_space() -> io::Error {
-    io::ErrorKind::StorageFull.into()
+    io::Error::new(io::ErrorKind::StorageFull, "injected: no space")
 }
 
 impl LogDisk for SimDisk {
