@@ -30,9 +30,16 @@ kind: image e2e-up ## Make a kind cluster with the operator in it, and point kub
 
 ## Test, the cheapest first
 
+# What the tests count and measure are lines that begin with TABLE: the table at the end is made of them.
 .PHONY: test
-test: tidy unit sim mutants cluster chart e2e ## Run all tests; the last step makes a Kubernetes of its own
+test: ## Run all tests; the last step makes a Kubernetes of its own
+	@mkdir -p target
+	@bash -o pipefail -c '$(MAKE) --no-print-directory every-test 2>&1 | tee target/test.log'
+	@tests/table target/test.log
 	$(call phase,all tests passed)
+
+.PHONY: every-test
+every-test: tidy unit sim mutants cluster chart e2e
 
 .PHONY: tidy
 tidy: ## Check the rules of the house: sizes, purity, forbidden calls
@@ -43,7 +50,7 @@ tidy: ## Check the rules of the house: sizes, purity, forbidden calls
 unit: ## Run unit and property tests, and the operator's plan over models and the simulation
 	$(call phase,unit: unit and property tests)
 	$(CARGO) test --locked --workspace --exclude raftkv-tidy --exclude raftkv-sim --exclude raftkv-cluster-tests \
-	  --exclude raftkv-chart-tests --exclude raftkv-e2e
+	  --exclude raftkv-chart-tests --exclude raftkv-e2e -- --show-output
 
 .PHONY: sim
 sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n runs so many

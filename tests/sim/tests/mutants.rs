@@ -46,6 +46,7 @@ fn every_deliberate_bug_is_found() {
     // The next panic is one of this test.
     drop(std::panic::take_hook());
     println!("\n{table}{} of {} deliberate bugs found", Mutant::ALL.len() - survivors.len(), Mutant::ALL.len());
+    println!("TABLE mutants: bugs={} found={}", Mutant::ALL.len(), Mutant::ALL.len() - survivors.len());
     assert!(survivors.is_empty(), "not found: {survivors:?}");
 }
 
