@@ -111,12 +111,15 @@ struct Inner {
     trap: Option<Trap>,
     /// The power is gone: nothing works until [`SimDisk::crash`] says what is left.
     dead: bool,
+    /// There is no space.
+    full: bool,
+    /// Calls that were refused for it.
+    refused: u64,
     /// Files that were segments once.
     recycled: BTreeSet<FileId>,
     /// How often such a file became a segment again.
     reused: u64,
     calls: BTreeMap<Call, u64>,
-    full: bool,
 }
 
 #[derive(Clone, Default)]
@@ -183,7 +186,7 @@ impl SimDisk {
         let copy = SimDisk { inner: Mutex::new(self.lock().clone()) };
         copy.crash(seed, model);
         let mut inner = copy.lock();
-        (inner.trap, inner.full, inner.reused) = (None, false, 0);
+        (inner.trap, inner.reused, inner.refused) = (None, 0, 0);
         drop(inner);
         copy
     }
@@ -193,6 +196,11 @@ impl SimDisk {
         let inner = self.lock();
         let waits = |id: &FileId| inner.files.get(id).is_some_and(|file| !file.waiting.is_empty());
         inner.names.iter().any(|(name, id)| name.starts_with(prefix) && waits(id))
+    }
+
+    /// Calls that were refused since the last call, for want of space.
+    pub fn take_refused(&self) -> u64 {
+        std::mem::take(&mut self.lock().refused)
     }
 
     /// How often a segment was made of an old one's file since the last call.
@@ -297,10 +305,6 @@ impl SimDisk {
     }
 }
 
-fn no_space() -> io::Error {
-    io::Error::new(io::ErrorKind::StorageFull, "injected: no space")
-}
-
 impl LogDisk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(self.enter_or_fail(Call::List, "")?.names.keys().cloned().collect())
@@ -329,7 +333,7 @@ impl LogDisk for SimDisk {
         }
         inner.file(name)?.change(Change::Empty);
         if inner.full {
-            return Err(no_space());
+            return Err(inner.refuse());
         }
         inner.file(name)?.change(Change::Write { offset: 0, bytes: vec![0; len as usize] });
         inner.spring(Call::Create, name, true)
@@ -340,7 +344,7 @@ impl LogDisk for SimDisk {
         if inner.full {
             let half = bytes[..bytes.len() / 2].to_vec();
             inner.file(name)?.change(Change::Write { offset, bytes: half });
-            return Err(no_space());
+            return Err(inner.refuse());
         }
         inner.file(name)?.change(Change::Write { offset, bytes: bytes.to_vec() });
         inner.spring(Call::Write, name, true)
@@ -398,6 +402,7 @@ impl Inner {
             trap: None,
             dead: false,
             full: false,
+            refused: 0,
             recycled: BTreeSet::new(),
             reused: 0,
             calls: BTreeMap::new(),
@@ -416,6 +421,12 @@ impl Inner {
             }
         }
         if self.dead { Err(io::Error::other(format!("no power: {call:?} {name}"))) } else { Ok(()) }
+    }
+
+    /// The error of a call on a full disk.
+    fn refuse(&mut self) -> io::Error {
+        self.refused += 1;
+        io::Error::new(io::ErrorKind::StorageFull, "injected: no space")
     }
 
     fn note_recycling(&mut self, from: &str, to: &str) {
@@ -628,16 +639,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_writes_half_and_renames() {
+    fn a_full_disk_writes_half_and_says_so_until_the_process_ends() {
         let disk = durable_file(b"old!");
         disk.set_full(true);
-        assert_eq!(disk.write("f", 0, b"new!").expect_err("half").kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.write("f", 0, b"new?").expect_err("full").kind(), io::ErrorKind::StorageFull);
         assert_eq!(disk.bytes("f"), b"ned!");
-        assert_eq!(disk.create("g", 1).expect_err("new").kind(), io::ErrorKind::StorageFull);
-        disk.rename("f", "g").expect("rename");
-        disk.set_full(false);
-        disk.create("h", 1).expect("there is space again");
-        assert_eq!(disk.names(), ["g", "h"]);
+        assert_eq!(disk.create("g", 1).expect_err("full").kind(), io::ErrorKind::StorageFull);
+        assert_eq!((disk.take_refused(), disk.take_refused()), (2, 0));
+        disk.kill();
+        disk.write("f", 0, b"new?").expect("there is space again");
+        assert_eq!(disk.bytes("f"), b"new?");
     }
 
     #[test]

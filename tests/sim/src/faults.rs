@@ -90,7 +90,11 @@ impl World {
         self.paused.clear();
         let Troubles { slow, full, clocks, loops, ambushes, .. } = &mut self.troubles;
         full.keys().for_each(|slot| self.nodes[*slot].disk.set_full(false));
-        (slow.clear(), full.clear(), clocks.clear(), loops.clear(), ambushes.clear());
+        slow.clear();
+        full.clear();
+        clocks.clear();
+        loops.clear();
+        ambushes.clear();
     }
 
     fn disks_recover(&mut self) {
@@ -226,7 +230,6 @@ impl World {
         self.trace.line(self.now, &format!("{} disk fails: {why}", self.nodes[slot].name));
         self.process_ends(slot);
         let fault = match why {
-            _ if why.contains("no space") => Some(Fault::FullDisk),
             _ if why.contains("injected: Sync") => Some(Fault::SyncError),
             _ if why.contains("injected") => Some(Fault::WriteError),
             _ => None,

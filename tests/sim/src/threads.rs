@@ -271,7 +271,7 @@ impl ApplyThread {
         if let Some(store) = &mut self.store {
             store.cut_done();
         }
-        turn.outs.extend(meta.iter().map(|meta| Out::Cut { index: meta.index }));
+        turn.outs.extend(meta.as_ref().map(|meta| Out::Cut { index: meta.index }));
         turn.events.push(Event::CutDone { meta: meta.map(Box::new) });
     }
 }

@@ -201,6 +201,7 @@ impl World {
             self.take_trap(slot);
         }
         self.counts.add(Fault::Recycled, self.nodes[slot].disk.take_reused());
+        self.counts.add(Fault::FullDisk, self.nodes[slot].disk.take_refused());
         match turn {
             Err(e) => self.disk_failed(slot, &e.to_string()),
             Ok(turn) => self.worked(slot, turn)?,
