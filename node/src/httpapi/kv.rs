@@ -5,6 +5,7 @@ use crate::httpapi::call::Consistency;
 use crate::httpapi::errors::{self, Effect};
 use crate::httpapi::{condition, query};
 use crate::kvstore::{Command, Condition, KeyRecord, Outcome, RangeAnswer, RangeQuery, ReadError, View};
+use crate::limits;
 use crate::types::{Index, Revision};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -51,6 +52,8 @@ pub async fn range(app: &App, query: RangeQuery, consistency: Consistency) -> Re
     let reading = Reading::begin(app, consistency).await?;
     let view = reading.view.clone();
     let turn = app.scans.clone().acquire_owned().await.expect("the semaphore is never closed");
+    // Refused before the work, where a page would hardly find room after it.
+    drop(app.ranges.take(limits::PAGE_BYTES_MAX)?);
     let (revision, json) = on_reader_thread(move || {
         let answer = view.range(&query)?;
         let json = serde_json::to_vec(&page(&answer, query.keys_only)).expect("strings and numbers only");

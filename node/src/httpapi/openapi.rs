@@ -100,7 +100,7 @@ fn responses(route: &Route, text: &Text) -> Map<String, Value> {
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
-    let parameter = |place: &str, name: &str, required: bool, text: &str| json!({"in": place, "name": name, "required": required, "description": text, "schema": {"type": "string"}});
+    let parameter = |place: &str, name: &str, required: bool, text: &str| json!({"in": place, "name": name, "required": required, "description": text, "schema": parameter_schema(name)});
     let in_path = [("{key}", "key", KEY_TEXT), ("{id}", "id", "The member's id in decimal.")];
     let in_path = in_path.iter().filter(|(place, _, _)| route.path.contains(place));
     let mut all: Vec<Value> = in_path.map(|(_, name, text)| parameter("path", name, true, text)).collect();
@@ -108,6 +108,18 @@ fn parameters(route: &Route) -> Vec<Value> {
     let headers = headers(route);
     all.extend(headers.iter().map(|(name, required, text)| parameter("header", name, *required, text)));
     all
+}
+
+/// What a value may be, as far as a schema can say it.
+fn parameter_schema(name: &str) -> Value {
+    match name {
+        "consistency" => json!({"type": "string", "enum": ["linearizable", "stale"]}),
+        "limit" => json!({"type": "integer", "minimum": 1, "maximum": limits::PAGE_KEYS_MAX}),
+        "revision" => json!({"type": "integer", "format": "uint64", "minimum": 1}),
+        "count_only" | "keys_only" | "verbose" => json!({"type": "boolean"}),
+        "if-none-match" => json!({"type": "string", "enum": ["*"]}),
+        _ => json!({"type": "string"}),
+    }
 }
 
 /// Request headers that mean something to the call: name, whether it is required, text.
