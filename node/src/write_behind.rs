@@ -3,9 +3,7 @@
 //! Enters: the batches of apply. Leaves: one batch in their place, atomic as each of them was, when they are enough, or
 //! when nothing more comes. Readers see every batch at once. A crash loses the last batches, whole ones only, which is
 //! what [`KvDisk`] allows and what the log makes good (design section 5). It must never write a part of what it holds:
-//! what is under [`STATE_KEY`] belongs to all of it.
-//!
-//! [`STATE_KEY`]: crate::kvstore::keys::STATE_KEY
+//! the store's record of its state belongs to all of it.
 
 use crate::kvstore::KvDisk;
 use crate::limits;

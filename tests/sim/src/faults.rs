@@ -1,6 +1,6 @@
 //! Faults, and how they end. What happens when is drawn from the run's swarm.
 //!
-//! Those that wait for an occasion are in [`crate::ambush`], those of whole directories in [`crate::directory`].
+//! Those that wait for an occasion are in `ambush`, those of whole directories in `directory`.
 
 use crate::ambush::Ambush;
 use crate::directory::{Directory, Heard};
