@@ -13,7 +13,8 @@ impl Cluster {
     /// Makes the first node the first member.
     pub fn init(&self, min_voters: u32) -> Result<()> {
         let node = self.nodes.first().context("a cluster without nodes")?;
-        let status = node.status()?;
+        // It answers while it looks at its directory, too.
+        let status = node.wait_for("has read its directory", |status| status.incarnation.is_some())?;
         let incarnation = status.incarnation.context("a Blank node has an incarnation")?;
         let init = Init { cluster_id: Hex128(rand::random()), name: node.name.clone(), incarnation, min_voters };
         node.admin_guarded("POST", "/v1/init", &status).json(&init).send()?.expect(200)?;
