@@ -10,7 +10,7 @@ use super::index::{KeyIndex, KeyVersion};
 use super::keys::{HASHES_KEY, Head, RecordKey, RecordKind, STATE_KEY};
 use super::meta::{self, Numbers};
 use super::view::Published;
-use crate::limits::VALUE_CHUNK_BYTES;
+use crate::limits::{NUMBER_MAX, VALUE_CHUNK_BYTES};
 use crate::membership::Membership;
 use crate::types::Revision;
 use raftkv_api::StateHash;
@@ -86,7 +86,7 @@ impl Scan {
 
     fn first_chunk(&mut self, at: RecordKey, value: &[u8]) -> Result<(), String> {
         let head = Head::decode(value).ok_or_else(|| format!("the record {at:?} is malformed"))?;
-        if at.chunk != 0 || at.sub != 0 || at.revision <= self.newest {
+        if at.chunk != 0 || at.sub != 0 || at.revision <= self.newest || at.revision > NUMBER_MAX {
             return Err(format!("the record {at:?} follows revision {}", self.newest));
         }
         self.newest = at.revision;

@@ -124,3 +124,20 @@ pub fn seeds() -> Vec<Vec<u8>> {
     while store.compact_step().expect("memory") {}
     vec![records(&empty), filled, records(&home)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sums;
+    use super::*;
+
+    /// The key index keeps a revision in 63 bits, and panics at one that takes more.
+    #[test]
+    fn a_record_of_a_revision_without_a_next_one_is_refused() {
+        let mut records = archive::unpack(&seeds()[1]);
+        let (key, _) = records.iter_mut().rfind(|(key, _)| key[0] == b'r').expect("it holds records");
+        key[1..9].copy_from_slice(&u64::MAX.to_be_bytes());
+        let mut bytes = archive::pack(&records);
+        sums::kv(&mut bytes);
+        assert!(!kv(&bytes));
+    }
+}
