@@ -124,7 +124,12 @@ impl Node {
             .arg(format!("--listen-client={}:{}", self.host, self.ports.client))
             .arg(format!("--listen-peer={}:{}", self.host, self.ports.peer))
             .arg(format!("--listen-admin={}:{}", self.host, self.ports.admin))
-            .arg(format!("--peer-url={}", self.peer_url()))
+            .args(
+                self.flags
+                    .iter()
+                    .all(|flag| !flag.starts_with("--peer-url"))
+                    .then(|| format!("--peer-url={}", self.peer_url())),
+            )
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -25,6 +25,7 @@ fn every_listed_status_is_produced() -> Result<()> {
     before_the_route_is_carried_out(&cluster.nodes[leader], &spec)?;
     keys(&cluster.nodes[leader])?;
     full()?;
+    out_of_space()?;
     good_answers(&cluster.nodes[leader], &spec)?;
     let blank = cluster.start_node()?;
     blank_node(&cluster.nodes[blank])?;
@@ -112,6 +113,32 @@ fn full() -> Result<()> {
     })?;
     node.client("GET", "/v1/kv/large1?consistency=linearizable").send()?.expect(200)?;
     node.client("DELETE", "/v1/kv/large1").send()?.expect(200)?;
+    cluster.finish()
+}
+
+/// 507 of all that needs room: half of such a reserve is nowhere.
+fn out_of_space() -> Result<()> {
+    let mut cluster = Cluster::start(1)?;
+    let node = &mut cluster.nodes[0];
+    node.stop()?;
+    node.flags.retain(|flag| !flag.starts_with("--reserve"));
+    node.flags.push("--reserve=1000000GiB".into());
+    node.start()?;
+    node.wait_serving()?;
+    let status = node.wait_for("is short of space", |status| status.no_space.is_some())?;
+    let members = node.admin("GET", "/v1/members").send()?.expect(200)?;
+    let tag = members.header("etag").context("members have a tag")?.to_string();
+    let fenced = |method: &str, path: &str| node.admin_guarded(method, path, &status).header("If-Match", tag.clone());
+    let requests = [
+        node.client("PUT", "/v1/kv/k").body("v"),
+        node.client("DELETE", "/v1/kv/k"),
+        fenced("POST", "/v1/members").json(&stranger()),
+        fenced("POST", "/v1/members/9/promote").json(&json!({})),
+        fenced("DELETE", "/v1/members/9"),
+    ];
+    for request in requests {
+        request.send()?.expect(507).with_context(|| format!("{request:?}"))?;
+    }
     cluster.finish()
 }
 
