@@ -1,5 +1,6 @@
 //! Messages of peers on their way into raft, and the guards in front of it (rules N9, N12, N20, N23). PURE.
 
+use super::reads::Asked;
 use super::{Driver, Effect};
 use crate::limits;
 use crate::log;
@@ -19,12 +20,12 @@ impl Driver {
         match message.get_msg_type() {
             // Carries no term: a late or doubled one would append twice (rule N5).
             MessageType::MsgPropose => {}
-            // raft-rs indexes into the entries, and lets a follower pass on a transfer that no leader asked for.
-            MessageType::MsgReadIndex if message.entries.is_empty() => {}
+            // raft-rs lets a follower pass on a transfer that no leader asked for.
+            MessageType::MsgReadIndex => self.asked_to_read(message),
             MessageType::MsgTransferLeader => {}
             MessageType::MsgTimeoutNow => {
                 let wins_at_once = self.is_only_voter();
-                if self.can_lead && self.removed.is_none() && (!wins_at_once || self.is_all_durable()) {
+                if self.may_campaign() && self.removed.is_none() && (!wins_at_once || self.is_all_durable()) {
                     self.step_raft(message);
                 }
             }
@@ -32,6 +33,15 @@ impl Driver {
             MessageType::MsgAppend => self.defer(message),
             MessageType::MsgSnapshot => self.snapshot_offered(message),
             _ => self.step_raft(message),
+        }
+    }
+
+    /// A follower asks for a read index. Whoever does not lead has none: the follower asks the next leader.
+    fn asked_to_read(&mut self, mut message: Message) {
+        let by = message.from;
+        let is_member = self.node.raft.prs().get(by).is_some();
+        if let (true, true, Some(entry)) = (self.is_leader(), is_member, message.mut_entries().first_mut()) {
+            self.reads.ask(Asked { by, context: entry.take_data() });
         }
     }
 

@@ -273,11 +273,18 @@ impl Driver {
         self.leave_joint_if_stuck();
     }
 
-    /// Rule N23: without a proved kv db no tick may start an election; rule N6: nor may one do so for an only voter
-    /// while a batch is not durable. The vote lease has ended by then, since the shortest timeout is above it.
+    /// Rule N23: who has no proved kv db does not campaign. Nor does who restarts its log behind a snapshot, until that
+    /// is durable: raft, which looks through the entries between the applied index and the commit index before it
+    /// campaigns, takes them for applied only then, and they are gone from the log already.
+    fn may_campaign(&self) -> bool {
+        self.can_lead && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
+    }
+
+    /// No tick may start an election that may not be; rule N6: nor may one do so for an only voter while a batch is not
+    /// durable. The vote lease has ended by then, since the shortest timeout is above it.
     fn holds_tick(&self) -> bool {
         let raft = &self.node.raft;
-        let held = !self.can_lead || (self.is_only_voter() && !self.is_all_durable());
+        let held = !self.may_campaign() || (self.is_only_voter() && !self.is_all_durable());
         held && !self.is_leader() && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
     }
 

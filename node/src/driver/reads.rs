@@ -2,22 +2,51 @@
 //!
 //! A read joins only a batch that was not stepped yet: one round is in flight, the next one collects. A context is
 //! never used twice, so a late answer to an abandoned round matches nothing.
+//!
+//! A leader counts the round that a follower asks for as one more read of its own next round. So one heartbeat to each
+//! member confirms the reads of all of them, where raft-rs would send one to each for every follower that asks.
 
 use crate::mutant::{self, Mutant};
 use crate::types::{MemberId, RequestId, Term};
+use bytes::Bytes;
 
-/// A read, and when it came.
+/// A read of a client of this member, and when it came.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     read: u64,
     since_tick: u64,
 }
 
+/// A follower's round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asks.
+    pub by: MemberId,
+    /// Its context, which goes back with the answer.
+    pub context: Bytes,
+}
+
+/// What a round is for.
+#[derive(Debug, Default)]
+struct Gathered {
+    reads: Vec<Waiting>,
+    asked: Vec<Asked>,
+}
+
+/// What may be served now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Reads of clients of this member.
+    pub reads: Vec<u64>,
+    /// Rounds of followers.
+    pub asked: Vec<Asked>,
+}
+
 /// A round in flight.
 #[derive(Debug)]
 struct Round {
     context: Vec<u8>,
-    reads: Vec<Waiting>,
+    gathered: Gathered,
     term: Term,
     leader: MemberId,
     age_ticks: usize,
@@ -30,28 +59,41 @@ pub struct Reads {
     nonce: u64,
     rounds: u64,
     now_tick: u64,
-    collecting: Vec<Waiting>,
+    collecting: Gathered,
     in_flight: Option<Round>,
 }
 
 impl Reads {
     /// `nonce` is random per process start: contexts differ across restarts.
     pub fn new(origin: MemberId, nonce: u64) -> Reads {
-        Reads { origin, nonce, rounds: 0, now_tick: 0, collecting: Vec::new(), in_flight: None }
+        Reads { origin, nonce, rounds: 0, now_tick: 0, collecting: Gathered::default(), in_flight: None }
     }
 
     /// A read waits.
     pub fn add(&mut self, read: u64) {
         let waiting = Waiting { read, since_tick: self.now_tick };
+        self.gathering().reads.push(waiting);
+    }
+
+    /// A follower asks this leader. It has one round in flight as well: an earlier one of it that still waits here was
+    /// given up there.
+    pub fn ask(&mut self, asked: Asked) {
+        let gathering = self.gathering();
+        gathering.asked.retain(|earlier| earlier.by != asked.by);
+        gathering.asked.push(asked);
+    }
+
+    fn gathering(&mut self) -> &mut Gathered {
         match &mut self.in_flight {
-            Some(round) if mutant::is(Mutant::ReadJoinsRound) => round.reads.push(waiting),
-            _ => self.collecting.push(waiting),
+            Some(round) if mutant::is(Mutant::ReadJoinsRound) => &mut round.gathered,
+            _ => &mut self.collecting,
         }
     }
 
     /// Whether a round could start.
     pub fn wants_round(&self) -> bool {
-        self.in_flight.is_none() && !self.collecting.is_empty()
+        let Gathered { reads, asked } = &self.collecting;
+        self.in_flight.is_none() && !(reads.is_empty() && asked.is_empty())
     }
 
     /// Starts a round under `leader` in `term`; the context is to be stepped at once.
@@ -59,32 +101,37 @@ impl Reads {
         assert!(self.wants_round(), "one round is in flight at a time");
         self.rounds += 1;
         let context = RequestId { origin: self.origin, nonce: self.nonce, seq: self.rounds }.encode().to_vec();
-        let reads = std::mem::take(&mut self.collecting);
-        self.in_flight = Some(Round { context: context.clone(), reads, term, leader, age_ticks: 0 });
+        let gathered = std::mem::take(&mut self.collecting);
+        self.in_flight = Some(Round { context: context.clone(), gathered, term, leader, age_ticks: 0 });
         context
     }
 
-    /// raft answered `context`: the reads that may be served, if the leader and term are still those of the step.
-    pub fn answered(&mut self, context: &[u8], term: Term, leader: MemberId) -> Vec<u64> {
-        match self.in_flight.take_if(|round| round.context == context) {
-            Some(round) if round.term == term && round.leader == leader => numbers(round.reads),
-            Some(round) => {
-                self.collecting.splice(0..0, round.reads);
-                Vec::new()
-            }
-            None => Vec::new(),
+    /// raft answered `context`: what may be served, if the leader and term are still those of the step.
+    pub fn answered(&mut self, context: &[u8], term: Term, leader: MemberId) -> Confirmed {
+        let Some(round) = self.in_flight.take_if(|round| round.context == context) else { return Confirmed::default() };
+        if round.term == term && round.leader == leader {
+            let Gathered { reads, asked } = round.gathered;
+            return Confirmed { reads: numbers(reads), asked };
         }
+        self.move_on(round);
+        Confirmed::default()
     }
 
     /// The round can't be answered any more: its reads move to the next one.
     pub fn abandon(&mut self) {
         if let Some(round) = self.in_flight.take() {
-            self.collecting.splice(0..0, round.reads);
+            self.move_on(round);
         }
     }
 
-    /// Leader or term changed: a round stepped under another is void.
+    /// Followers give up a round when a leader does, or sooner.
+    fn move_on(&mut self, round: Round) {
+        self.collecting.reads.splice(0..0, round.gathered.reads);
+    }
+
+    /// Leader or term changed: a round stepped under another is void, and so is what followers asked of that leader.
     pub fn leader_changed(&mut self, term: Term, leader: MemberId) {
+        self.collecting.asked.clear();
         if self.in_flight.as_ref().is_some_and(|round| round.term != term || round.leader != leader) {
             self.abandon();
         }
@@ -102,13 +149,13 @@ impl Reads {
         }
         let now_tick = self.now_tick;
         let late = |waiting: &mut Waiting| now_tick - waiting.since_tick >= read_ticks_max;
-        numbers(self.collecting.extract_if(.., late).collect())
+        numbers(self.collecting.reads.extract_if(.., late).collect())
     }
 
-    /// Everything that waits, taken out: the node can't serve reads.
+    /// All reads of clients that wait, taken out: the node can't serve them.
     pub fn fail_all(&mut self) -> Vec<u64> {
         self.abandon();
-        numbers(std::mem::take(&mut self.collecting))
+        numbers(std::mem::take(&mut self.collecting.reads))
     }
 }
 
@@ -126,11 +173,11 @@ mod tests {
         reads.add(1);
         let first = reads.start(5, 1);
         reads.add(2);
-        assert_eq!(reads.answered(&first, 5, 1), [1]);
+        assert_eq!(reads.answered(&first, 5, 1).reads, [1]);
         let second = reads.start(5, 1);
         assert_ne!(first, second);
-        assert_eq!(reads.answered(&first, 5, 1), [] as [u64; 0], "a used context matches nothing");
-        assert_eq!(reads.answered(&second, 5, 1), [2]);
+        assert_eq!(reads.answered(&first, 5, 1), Confirmed::default(), "a used context matches nothing");
+        assert_eq!(reads.answered(&second, 5, 1).reads, [2]);
     }
 
     #[test]
@@ -141,9 +188,44 @@ mod tests {
         reads.leader_changed(6, 2);
         assert!(reads.wants_round());
         let second = reads.start(6, 2);
-        assert!(reads.answered(&first, 6, 2).is_empty());
-        assert!(reads.answered(&second, 6, 3).is_empty(), "answered under another leader than it was stepped");
+        assert_eq!(reads.answered(&first, 6, 2), Confirmed::default());
+        let other_leader = reads.answered(&second, 6, 3);
+        assert_eq!(other_leader, Confirmed::default(), "answered under another leader than it was stepped");
         assert!(reads.wants_round());
+    }
+
+    fn asked(by: MemberId, context: &'static [u8]) -> Asked {
+        Asked { by, context: Bytes::from_static(context) }
+    }
+
+    #[test]
+    fn what_followers_ask_goes_with_the_next_round_and_one_of_each_waits() {
+        let mut reads = Reads::new(1, 9);
+        reads.ask(asked(2, b"a"));
+        let first = reads.start(5, 1);
+        reads.ask(asked(3, b"b"));
+        reads.ask(asked(2, b"c"));
+        reads.ask(asked(2, b"d"));
+        reads.add(1);
+        let served = reads.answered(&first, 5, 1);
+        assert_eq!(served, Confirmed { reads: vec![], asked: vec![asked(2, b"a")] });
+        let second = reads.start(5, 1);
+        let served = reads.answered(&second, 5, 1);
+        assert_eq!(served, Confirmed { reads: vec![1], asked: vec![asked(3, b"b"), asked(2, b"d")] });
+    }
+
+    #[test]
+    fn what_followers_asked_of_a_leader_ends_with_its_term_or_its_round() {
+        let mut reads = Reads::new(1, 9);
+        reads.ask(asked(2, b"a"));
+        reads.start(5, 1);
+        reads.ask(asked(3, b"b"));
+        reads.leader_changed(6, 1);
+        assert!(!reads.wants_round());
+        reads.ask(asked(2, b"c"));
+        reads.start(6, 1);
+        reads.abandon();
+        assert!(!reads.wants_round());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One batch is being made durable at a time. Meanwhile a Ready is taken only if it holds nothing to write, so that a
 //! leader's heartbeats, commit messages and read states never wait for the disk.
 
+use super::reads::{Asked, Confirmed};
 use super::{Driver, Effect, Role};
 use crate::limits;
 use crate::log::{Batch, LogOp, Mark};
@@ -11,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId, Term};
 use raft::Storage as _;
-use raft::prelude::{Entry, HardState, Message};
+use raft::prelude::{Entry, HardState, Message, MessageType};
 use raft::{Ready, StateRole};
 
 /// What is durable here.
@@ -42,6 +43,13 @@ pub struct Syncing {
     /// To be sent when it is durable.
     messages: Vec<Message>,
     closing: bool,
+}
+
+impl Syncing {
+    /// Whether the log begins behind a snapshot when this is durable.
+    pub fn restarts_log(&self) -> bool {
+        self.installs.is_some()
+    }
 }
 
 impl Driver {
@@ -316,7 +324,13 @@ impl Driver {
         }
         if let Some(why) = self.read_refusal() {
             let reads = self.reads.fail_all();
-            return self.emit(Effect::ReadFailed { reads, why });
+            if !reads.is_empty() {
+                self.emit(Effect::ReadFailed { reads, why });
+            }
+            // What followers ask of a leader without a vote remains.
+            if !self.reads.wants_round() {
+                return;
+            }
         }
         let raft = &self.node.raft;
         let (term, leader) = (raft.term, raft.leader_id);
@@ -337,9 +351,15 @@ impl Driver {
 
     fn read_answered(&mut self, context: &[u8], index: Index) {
         let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
-        let reads = self.reads.answered(context, term, leader);
+        let Confirmed { reads, asked } = self.reads.answered(context, term, leader);
         if !reads.is_empty() {
             self.emit(Effect::ReadReady { reads, index });
+        }
+        for Asked { by, context } in asked {
+            let mut answer = Message { to: by, from: leader, term, index, ..Message::default() };
+            answer.set_msg_type(MessageType::MsgReadIndexResp);
+            answer.mut_entries().push(Entry { data: context, ..Entry::default() });
+            self.emit(Effect::Send(Box::new(answer)));
         }
     }
 

@@ -311,9 +311,8 @@ fn a_candidate_that_was_refused_a_vote_does_not_wait_for_a_whole_timeout() {
     assert_eq!(ticks, Some(limits::SPLIT_VOTE_TICKS));
 }
 
-#[test]
-fn the_proof_of_a_store_that_an_install_replaces_lets_nobody_lead() {
-    let mut bench = Bench::new(3, 3);
+/// Member 2 offers a snapshot at index 40, and it is fetched.
+fn fetch_snapshot(bench: &mut Bench) {
     let mut newer = bench.driver.membership.as_ref().clone();
     newer.conf_index = 2;
     let meta = SnapshotMeta {
@@ -326,13 +325,41 @@ fn the_proof_of_a_store_that_an_install_replaces_lets_nobody_lead() {
         sha256: "0".repeat(64),
     };
     bench.message(2, MessageType::MsgSnapshot, 2, |m| m.set_snapshot(meta.to_raft()));
-    bench.driver.step(Event::Fetched { meta: Box::new(meta.clone()), whole: true });
-    let effects = bench.settle();
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Install { .. })));
+    bench.driver.step(Event::Fetched { meta: Box::new(meta), whole: true });
+}
+
+fn installs(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Install { .. }))
+}
+
+#[test]
+fn the_proof_of_a_store_that_an_install_replaces_lets_nobody_lead() {
+    let mut bench = Bench::new(3, 3);
+    fetch_snapshot(&mut bench);
+    assert!(installs(&bench.settle()));
     bench.driver.step(Event::KvReady);
     assert!(!bench.driver.status().can_lead, "that was the old store");
     bench.driver.step(Event::KvReady);
     assert!(bench.driver.status().can_lead);
+}
+
+/// raft-rs looks for entries 2 to 40 before it campaigns, and panics when they are not there.
+#[test]
+fn nobody_campaigns_while_the_log_is_being_restarted_behind_a_snapshot() {
+    let mut bench = Bench::new(3, 3);
+    bench.driver.step(Event::KvReady);
+    bench.settle();
+    fetch_snapshot(&mut bench);
+    let restart = bench.driver.effects();
+    for _ in 0..2 * limits::MAX_ELECTION_TICKS {
+        bench.driver.step(Event::Tick);
+        assert!(!installs(&bench.driver.effects()), "the disk is slow");
+    }
+    bench.message(2, MessageType::MsgTimeoutNow, 2, |_| {});
+    bench.driver.effects();
+    assert_eq!((bench.driver.role(), bench.driver.node.raft.term), (Role::Follower, 2));
+    bench.carry_out(&restart);
+    assert!(installs(&bench.settle()));
 }
 
 #[test]
