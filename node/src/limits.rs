@@ -107,6 +107,8 @@ pub const PEER_OUT_FRAMES_MAX: usize = 1024;
 pub const PEER_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of frames that one write to a peer's stream carries; what is left follows in the next.
 pub const PEER_WRITE_BYTES: usize = 1024 * 1024;
+/// Bytes of frames that the raft thread writes to a peer's socket itself; more is left to the task of the stream.
+pub const PEER_DIRECT_WRITE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes asked for in one read of a peer's stream.
 pub const PEER_READ_BYTES: usize = 64 * 1024;
 /// DNS and TCP connect to a peer. One lost SYN is sent again after a second; an address that nobody has any more, of a

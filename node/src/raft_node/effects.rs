@@ -12,7 +12,7 @@ use crate::driver::{Effect, Event};
 use crate::limits;
 use crate::log;
 use crate::membership::Membership;
-use crate::transport::{Frame, PeerAddress, Transport};
+use crate::transport::{Frame, PeerAddress, Queued, Transport};
 use crate::types::MemberId;
 use raftkv_api::KvState;
 use std::sync::atomic::Ordering;
@@ -48,6 +48,8 @@ pub struct Hands {
     pub membership: Arc<Membership>,
     /// When raft began to run.
     pub member_since: Instant,
+    /// Streams with frames of the effects that are being carried out.
+    pub queued: Vec<Queued>,
     /// Hung up when raft ends: a spare that is not begun by then is not made. Whatever becomes of the directory next, a
     /// segment of its past must not appear in it.
     pub spare: Option<mpsc::Sender<()>>,
@@ -56,12 +58,12 @@ pub struct Hands {
 impl Hands {
     /// Carries out effects in order; `Some` ends the member phase.
     pub fn carry_out(&mut self, effects: Vec<Effect>) -> Option<End> {
-        for effect in effects {
-            if let Some(end) = self.carry_out_one(effect) {
-                return Some(end);
-            }
+        let end = effects.into_iter().find_map(|effect| self.carry_out_one(effect));
+        // All frames of one turn leave together.
+        for queued in self.queued.drain(..) {
+            queued.flush();
         }
-        None
+        end
     }
 
     fn carry_out_one(&mut self, effect: Effect) -> Option<End> {
@@ -102,14 +104,20 @@ impl Hands {
         None
     }
 
-    fn send(&self, to: MemberId, frame: Frame) {
+    fn send(&mut self, to: MemberId, frame: Frame) {
         let if_lost = Event::of_lost_frame(to, &frame);
-        let sent = self.transport.send(to, frame).is_ok();
+        let queued = self.transport.queue(to, frame);
         let metrics = &self.shared.metrics;
-        let counter = if sent { &metrics.peer_sent_frames_total } else { &metrics.peer_dropped_frames_total };
+        let counter = if queued.is_ok() { &metrics.peer_sent_frames_total } else { &metrics.peer_dropped_frames_total };
         counter.with_label_values(&[to.to_string()]).inc();
-        if let (false, Some(event)) = (sent, if_lost) {
-            self.input(event);
+        match queued {
+            Ok(queued) if self.queued.iter().any(|known| known.is_same(&queued)) => {}
+            Ok(queued) => self.queued.push(queued),
+            Err(_) => {
+                if let Some(event) = if_lost {
+                    self.input(event);
+                }
+            }
         }
     }
 

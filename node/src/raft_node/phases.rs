@@ -1,7 +1,6 @@
 //! The life of a node on its raft thread: blank, member, or idle for good.
 
 use super::apply_thread::{ApplyJob, ApplyThread};
-use super::beat;
 use super::effects::{End, Hands};
 use super::hello::own_hello;
 use super::input::{Input, RestartWhy};
@@ -9,7 +8,7 @@ use super::log_thread::{self, LogJob};
 use super::shared::{Advertised, Phase, Published, Shared};
 use crate::crash_point;
 use crate::disk::LogDisk;
-use crate::driver::{Driver, Event, HELLO_FORMAT};
+use crate::driver::{Event, HELLO_FORMAT};
 use crate::file_disk;
 use crate::identity::{self, Found, Identity};
 use crate::kvstore::KvHome;
@@ -17,7 +16,6 @@ use crate::limits;
 use crate::log::LogError;
 use crate::membership::{Member, Membership};
 use crate::open::{self, OpenConfig, OpenError, Opened};
-use crate::raft_log;
 use crate::refusal::Refusal;
 use crate::transport::{Hello, HelloVerdict, Transport};
 use crate::types::MemberIdentity;
@@ -26,9 +24,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-
-/// Inputs stepped before the effects are carried out.
-const INPUTS_PER_TURN: usize = 1024;
 
 /// How the process ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,11 +175,17 @@ impl RaftNode {
         }
     }
 
-    fn own_hello(&self, identity: &MemberIdentity, durable: (u64, u64), to: u64, to_incarnation: Hex128) -> Hello {
+    pub(super) fn own_hello(
+        &self,
+        identity: &MemberIdentity,
+        durable: (u64, u64),
+        to: u64,
+        to_incarnation: Hex128,
+    ) -> Hello {
         own_hello(&self.shared, identity, durable, to, to_incarnation)
     }
 
-    fn heard(&self, hello: &Hello) {
+    pub(super) fn heard(&self, hello: &Hello) {
         let urls = Advertised {
             peer_url: hello.peer_url.clone(),
             client_url: hello.client_url.clone(),
@@ -227,6 +228,7 @@ impl RaftNode {
             own: identity.member_id,
             membership: Arc::new(Membership::default()),
             member_since: Instant::now(),
+            queued: Vec::new(),
             spare: None,
         };
         self.shared.apply_given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -267,105 +269,8 @@ impl RaftNode {
         ]
     }
 
-    /// The loop: drain a bounded batch of inputs, step them, carry out the effects, publish.
-    fn turn(&mut self, identity: MemberIdentity, driver: &mut Driver, hands: &mut Hands) -> End {
-        let tick = Duration::from_millis(limits::TICK_MS);
-        let mut next_tick = Instant::now() + tick;
-        let mut shown = None;
-        loop {
-            let wait = next_tick.saturating_duration_since(Instant::now());
-            let mut input = match self.inputs.recv_timeout(wait) {
-                Ok(input) => Some(input),
-                Err(mpsc::RecvTimeoutError::Timeout) => None,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return End::Exit(Exit::Stopped),
-            };
-            let mut taken = 0;
-            while let Some(one) = input {
-                if let Some(end) = self.take(identity, driver, one) {
-                    return end;
-                }
-                taken += 1;
-                input = if taken < INPUTS_PER_TURN { self.inputs.try_recv().ok() } else { None };
-            }
-            let now = Instant::now();
-            let ticks = now >= next_tick;
-            if ticks {
-                next_tick = beat::after(next_tick, now);
-                driver.step(Event::Tick);
-            }
-            let effects = driver.effects();
-            let show = driver.headline();
-            let is_news = shown != Some(show);
-            if ticks || is_news {
-                if shown.is_some_and(|shown| shown.leader != show.leader) {
-                    self.shared.metrics.leader_changes_seen_total.inc();
-                    raft_log::tell_leader(identity.member_id, show.leader, show.term);
-                }
-                shown = Some(show);
-                // Before the effects: a read that they let go must find the membership that it waited for.
-                self.publish_driver(identity, driver);
-                if is_news {
-                    self.shared.tell_news();
-                }
-            }
-            if let Some(end) = hands.carry_out(effects) {
-                return end;
-            }
-            self.shared.raft_turned();
-        }
-    }
-
-    fn publish_driver(&self, identity: MemberIdentity, driver: &Driver) {
-        let status = driver.status();
-        crash_point::plays(&status);
-        self.shared.publish(Published {
-            phase: Phase::Member,
-            incarnation: Some(identity.incarnation),
-            identity: Some(identity),
-            durable: driver.durable_position(),
-            driver: Some(status),
-        });
-    }
-
-    /// One input; `Some` ends the member phase.
-    fn take(&self, identity: MemberIdentity, driver: &mut Driver, input: Input) -> Option<End> {
-        match input {
-            Input::Event(event) => driver.step(event),
-            Input::Events(events) => events.into_iter().for_each(|event| driver.step(event)),
-            Input::Peer { event, bytes } => {
-                self.shared.messages.leave(bytes);
-                driver.step(event);
-            }
-            Input::Hello { hello, verdict } => {
-                let answered = match driver.check_hello(&hello) {
-                    Ok(()) => {
-                        self.heard(&hello);
-                        let durable = driver.durable_position();
-                        let ours = self.own_hello(&identity, durable, hello.from, hello.from_incarnation);
-                        HelloVerdict::Accept(Box::new(ours))
-                    }
-                    Err(refused) => refused,
-                };
-                answer(verdict, answered);
-            }
-            Input::Connected(hello) => match driver.check_hello(&hello) {
-                Ok(()) => self.heard(&hello),
-                Err(refused) => tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit"),
-            },
-            Input::Quarantine(why) => return Some(End::Quarantined(why)),
-            Input::Init { init, reply } => {
-                answer(reply, self.init_again(identity, &init));
-            }
-            Input::Reset { reply, .. } => refuse_reset(reply, "a member"),
-            Input::Fatal(why) => return Some(End::Exit(Exit::Fatal(why))),
-            Input::Restart(why) => return Some(End::Exit(Exit::Restart(why))),
-            Input::Stop => driver.step(Event::Close),
-        }
-        None
-    }
-
     /// Idempotent on the node that it initialised.
-    fn init_again(&self, identity: MemberIdentity, init: &api::Init) -> Result<api::InitDone, Refusal> {
+    pub(super) fn init_again(&self, identity: MemberIdentity, init: &api::Init) -> Result<api::InitDone, Refusal> {
         let same = init.cluster_id == identity.cluster_id && init.incarnation == identity.incarnation;
         if same && identity.member_id == 1 {
             return Ok(api::InitDone {
@@ -456,8 +361,17 @@ impl RaftNode {
             }
             Input::Reset { reply, .. } => refuse_reset(reply, "busy"),
             Input::Peer { bytes, .. } => self.shared.messages.leave(bytes),
-            Input::Event(_) | Input::Events(_) | Input::Connected(_) | Input::Quarantine(_) => {}
+            Input::Event(event) => self.no_read_now(&event, refusal),
+            Input::Events(events) => events.iter().for_each(|event| self.no_read_now(event, refusal)),
+            Input::Connected(_) | Input::Quarantine(_) => {}
             Input::Fatal(_) | Input::Restart(_) | Input::Stop => {}
+        }
+    }
+
+    /// Who asked for something else than to read gives up by itself.
+    fn no_read_now(&self, event: &Event, refusal: &Refusal) {
+        if let Event::Read { read } = event {
+            self.shared.waiters.reads_failed(&[*read], refusal);
         }
     }
 }
@@ -467,11 +381,11 @@ fn removed_words(index: u64, term: u64) -> String {
 }
 
 /// Whoever asked may have gone.
-fn answer<T>(reply: oneshot::Sender<T>, result: T) {
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, result: T) {
     let _gone = reply.send(result);
 }
 
-fn refuse_reset(reply: oneshot::Sender<Result<(), Refusal>>, state: &str) {
+pub(super) fn refuse_reset(reply: oneshot::Sender<Result<(), Refusal>>, state: &str) {
     let why = format!("only a removed or quarantined node can be reset; this one is {state}");
     answer(reply, Err(Refusal::WrongState(why)));
 }

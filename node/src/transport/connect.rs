@@ -8,7 +8,7 @@
 
 use super::bounds::TransportLimits;
 use super::handle::Inner;
-use super::{Hello, hello};
+use super::{Hello, hello, stream};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -37,6 +37,8 @@ pub(super) enum ConnectError {
 
 /// A connection that carries one request; it ends when this is dropped, unless it was upgraded.
 pub(super) struct Connection {
+    /// For the stream that it may become.
+    pub socket: Option<std::net::TcpStream>,
     authority: String,
     requests: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
     driver: AbortHandle,
@@ -61,10 +63,11 @@ impl Connection {
             Err(_) => return Err(ConnectError::Timeout { authority, ms: limits.connect.as_millis() }),
         };
         tcp.set_nodelay(true).map_err(|source| ConnectError::Tcp { authority: authority.clone(), source })?;
+        let socket = stream::second_handle(&tcp);
         let (requests, driver) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
         // What goes wrong on the connection is also the answer to its one request.
         let driver = tokio::spawn(async move { drop(driver.with_upgrades().await) }).abort_handle();
-        Ok(Connection { authority, requests, driver })
+        Ok(Connection { socket, authority, requests, driver })
     }
 
     /// Sends a GET with our token and our hello.

@@ -6,13 +6,12 @@
 use super::connect::{ConnectError, Connection};
 use super::handle::Inner;
 use super::outbox::Outbox;
-use super::stream::{self, Ends};
+use super::stream::{self, Connected, Ends};
 use super::{DialFailure, Hello, PeerAddress, hello};
 use crate::limits::PEER_PROBLEM_BYTES_MAX;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, UPGRADE};
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,13 +44,13 @@ pub(super) async fn run(inner: Arc<Inner>, peer: PeerAddress, outbox: Arc<Outbox
 
 /// One stream from its beginning to its end; whether it stood, and why it does not any more.
 async fn dial_once(inner: &Inner, peer: &PeerAddress, ours: &Hello, outbox: &Outbox) -> (bool, DialFailure) {
-    let (theirs, io) = match shake_hands(inner, peer, ours).await {
+    let (theirs, connected) = match shake_hands(inner, peer, ours).await {
         Ok(stream) => stream,
         Err(failure) => return (false, failure),
     };
     tracing::info!(peer = peer.id, url = peer.peer_url, "peer stream up");
     let ends = Ends { ours: ours.from, theirs: peer.id, dialled: true };
-    let end = stream::run(inner, io, ends, outbox, || {
+    let end = stream::run(inner, connected, ends, outbox, || {
         inner.dialled(peer.id, theirs.boot);
         inner.events.on_connected(theirs);
     })
@@ -59,11 +58,7 @@ async fn dial_once(inner: &Inner, peer: &PeerAddress, ours: &Hello, outbox: &Out
     (true, DialFailure::Unreachable(end.to_string()))
 }
 
-async fn shake_hands(
-    inner: &Inner,
-    peer: &PeerAddress,
-    ours: &Hello,
-) -> Result<(Hello, TokioIo<Upgraded>), DialFailure> {
+async fn shake_hands(inner: &Inner, peer: &PeerAddress, ours: &Hello) -> Result<(Hello, Connected), DialFailure> {
     let unreachable = |e: ConnectError| DialFailure::Unreachable(e.to_string());
     let mut connection = Connection::open(&peer.peer_url, &inner.limits).await.map_err(unreachable)?;
     match timeout(inner.limits.handshake, upgrade(inner, &mut connection, ours)).await {
@@ -75,11 +70,7 @@ async fn shake_hands(
     }
 }
 
-async fn upgrade(
-    inner: &Inner,
-    connection: &mut Connection,
-    ours: &Hello,
-) -> Result<(Hello, TokioIo<Upgraded>), DialFailure> {
+async fn upgrade(inner: &Inner, connection: &mut Connection, ours: &Hello) -> Result<(Hello, Connected), DialFailure> {
     let http = |e: hyper::Error| DialFailure::Unreachable(ConnectError::Http(e).to_string());
     let mut response = connection
         .get(inner, ours, hello::PATH, |request| request.header(CONNECTION, "upgrade").header(UPGRADE, hello::PROTOCOL))
@@ -96,7 +87,7 @@ async fn upgrade(
     let theirs = hello::from_header(header).map_err(DialFailure::Unreachable)?;
     hello::check_answer(ours, &theirs).map_err(DialFailure::Differs)?;
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(http)?;
-    Ok((theirs, TokioIo::new(upgraded)))
+    Ok((theirs, (TokioIo::new(upgraded), connection.socket.take())))
 }
 
 /// Half to all of `pause`, so that members that lost a peer together do not come back together.

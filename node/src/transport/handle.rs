@@ -1,7 +1,7 @@
 //! The handle by which the node uses the transport, and what all of its tasks share.
 //!
 //! Enters: calls from any thread, none of which waits. Leaves: everything else through [`PeerEvents`]. Each peer has its
-//! own task and queue; the one lock here is held for look-ups only, never over IO or a call to the node.
+//! own task and queue; the lock here is held for look-ups only, never over IO or a call to the node.
 
 use super::bounds::TransportLimits;
 use super::outbox::{Dropped, Outbox};
@@ -131,12 +131,22 @@ impl Transport {
         }
     }
 
-    /// Queues a frame for `to` on the stream that we dialled, or, while there is none, on the newest one that it dialled. A frame that is not taken is dropped, as is one whose stream breaks; nothing is sent twice.
+    /// Sends a frame to `to`, see [`Transport::queue`].
     pub fn send(&self, to: MemberId, frame: Frame) -> Result<(), Dropped> {
+        self.queue(to, frame).map(|queued| queued.flush())
+    }
+
+    /// Queues a frame for `to` on the stream that we dialled, or, while there is none, on the newest one that it dialled.
+    /// It leaves when it is flushed, with all that were queued before it. A frame that is not taken is dropped, as is one
+    /// whose stream breaks; nothing is sent twice.
+    pub fn queue(&self, to: MemberId, frame: Frame) -> Result<Queued, Dropped> {
         let outbox = self.inner.peers().route(to);
-        let result = outbox.ok_or(Dropped::NotConnected).and_then(|outbox| outbox.push(frame));
+        let result = outbox.ok_or(Dropped::NotConnected).and_then(|outbox| {
+            outbox.push(frame)?;
+            Ok(Queued(outbox))
+        });
         match result {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Dropped::NotConnected) => Counters::count(&self.inner.counters.not_connected),
             Err(Dropped::Full | Dropped::TooLarge) => Counters::count(&self.inner.counters.full),
         }
@@ -197,6 +207,23 @@ impl Transport {
             peer.outbox.close();
         }
         *peers = Peers::default();
+    }
+}
+
+/// A stream with frames that wait to be sent.
+#[derive(Debug)]
+#[must_use = "frames leave when they are flushed"]
+pub struct Queued(Arc<Outbox>);
+
+impl Queued {
+    /// Sends them. Never waits.
+    pub fn flush(&self) {
+        self.0.flush();
+    }
+
+    /// Whether flushing one is flushing the other.
+    pub fn is_same(&self, other: &Queued) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

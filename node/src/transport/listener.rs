@@ -8,7 +8,7 @@ use super::handle::{Counters, Inner};
 use super::hello::{self, Refusal};
 use super::snapshot_body::{self, BodyReport, FileBody, Part};
 use super::stall::StallGuard;
-use super::stream::{self, Ends};
+use super::stream::{self, Connected, Ends};
 use super::{Hello, HelloVerdict};
 use crate::limits::{HEADER_BYTES_MAX, PEER_ACCEPT_RETRY_MS};
 use crate::snapshot;
@@ -68,6 +68,7 @@ async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
         tracing::debug!(%error, "a peer's connection broke before its request");
         return;
     }
+    let socket = stream::second_handle(&tcp);
     let next = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
         let (inner, next) = (Arc::clone(&inner), Arc::clone(&next));
@@ -88,18 +89,18 @@ async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
     match (next, served) {
         (Some(Next::Body(report)), Ok(())) => report.flushed(),
         (Some(Next::Stream { theirs, ours, upgrade }), Ok(())) => match upgrade.await {
-            Ok(upgraded) => run_stream(&inner, &theirs, &ours, TokioIo::new(upgraded)).await,
+            Ok(upgraded) => run_stream(&inner, &theirs, &ours, (TokioIo::new(upgraded), socket)).await,
             Err(error) => tracing::debug!(%error, peer = theirs.from, "a peer's stream was not upgraded"),
         },
         (Some(Next::Body(_) | Next::Stream { .. }), Err(_)) | (None, _) => {}
     }
 }
 
-async fn run_stream(inner: &Inner, theirs: &Hello, ours: &Hello, io: TokioIo<hyper::upgrade::Upgraded>) {
+async fn run_stream(inner: &Inner, theirs: &Hello, ours: &Hello, connected: Connected) {
     let ends = Ends { ours: ours.from, theirs: theirs.from, dialled: false };
     let outbox = inner.new_outbox();
     let accepted = inner.accepted(theirs, &outbox);
-    let end = stream::run(inner, io, ends, &outbox, || accepted.register()).await;
+    let end = stream::run(inner, connected, ends, &outbox, || accepted.register()).await;
     tracing::debug!(peer = theirs.from, why = %end, "a stream that the peer opened ended");
 }
 

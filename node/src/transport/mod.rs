@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   Transport::send ─► outbox ─► stream (one task each) ─► peer          dialler: streams that we open, again and again
+//!                         └────► its socket, when it is little ─► peer
 //!   PeerEvents::on_frame ◄────── stream (one task each) ◄─ peer          listener: streams that peers open, and bodies
 //!   PeerEvents::on_snapshot_fetched ◄── snapshot_fetch ◄── snapshot_body of the peer that offered it
 //! ```
@@ -34,7 +35,7 @@ mod tests_snapshot;
 
 pub use bounds::TransportLimits;
 pub use frame::{FrameError, Incoming, decode, encode};
-pub use handle::{Counts, Credentials, Transport};
+pub use handle::{Counts, Credentials, Queued, Transport};
 pub use hello::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
 pub use outbox::Dropped;
 

@@ -1,13 +1,21 @@
 //! The bounded queue of one peer: frames that wait for its stream.
 //!
-//! Enters: frames from any thread, at once or not at all. Leaves: batches for the one task that writes the stream. It
-//! is open only while a stream stands, and empty whenever one begins: a frame meant for a broken stream is never sent
-//! on a later one, since raft and the callers repair a loss but not a frame that arrives late (rule N5).
+//! Enters: frames from any thread, at once or not at all. Leaves: batches for the one task that writes the stream, or
+//! bytes for its socket. It is open only while a stream stands, and empty whenever one begins: a frame meant for a
+//! broken stream is never sent on a later one, since raft and the callers repair a loss but not a frame that arrives
+//! late (rule N5).
+//!
+//! Whoever queues frames flushes them: what is little is written there and then, if the task is not writing, because to
+//! wake the task costs more than the write. The socket is in nonblocking mode; what it does not take is the task's.
 
 use super::Frame;
 use super::bounds::TransportLimits;
-use super::frame::{HEAD_BYTES, payload_bytes};
+use super::frame::{self, HEAD_BYTES, payload_bytes};
+use crate::crash_point::{self, Place, Side};
+use crate::limits::PEER_DIRECT_WRITE_BYTES_MAX;
 use std::collections::VecDeque;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
@@ -42,13 +50,26 @@ struct Waiting {
     frames: VecDeque<(usize, Frame)>,
     bytes: usize,
     probe: bool,
+    /// The stream's own, in nonblocking mode, if there is one.
+    socket: Option<TcpStream>,
+    /// What the socket did not take of frames that were written directly; it goes before everything else.
+    rest: Vec<u8>,
+    /// The task has something to write, or `rest` waits for it: nobody else may write.
+    writing: bool,
 }
 
-/// What the writer sends next.
-#[derive(Debug, PartialEq)]
+/// What the writer sends next, in this order.
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Batch {
+    pub rest: Vec<u8>,
     pub probe: bool,
     pub frames: Vec<Frame>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.rest.is_empty() && !self.probe && self.frames.is_empty()
+    }
 }
 
 impl Outbox {
@@ -63,9 +84,9 @@ impl Outbox {
         }
     }
 
-    /// A stream begins; it ends with the guard.
-    pub fn open(&self) -> Open<'_> {
-        *self.lock() = Waiting { open: true, ..Waiting::default() };
+    /// A stream begins; it ends with the guard. `socket` is a second handle to its connection.
+    pub fn open(&self, socket: Option<TcpStream>) -> Open<'_> {
+        *self.lock() = Waiting { open: true, socket, ..Waiting::default() };
         Open(self)
     }
 
@@ -80,7 +101,7 @@ impl Outbox {
         self.lock().open
     }
 
-    /// Queues a frame.
+    /// Queues a frame; [`Outbox::flush`] sends it.
     pub fn push(&self, frame: Frame) -> Result<(), Dropped> {
         let bytes = payload_bytes(&frame);
         if bytes > self.frame_bytes_max {
@@ -96,9 +117,20 @@ impl Outbox {
         }
         waiting.bytes += bytes;
         waiting.frames.push_back((bytes, frame));
-        drop(waiting);
-        self.wake.notify_one();
         Ok(())
+    }
+
+    /// Sends what waits, or lets the task do it. Never waits itself.
+    pub fn flush(&self) {
+        let mut waiting = self.lock();
+        if waiting.frames.is_empty() || waiting.writing {
+            return; // the task takes what is there when it has written
+        }
+        let little = waiting.bytes <= PEER_DIRECT_WRITE_BYTES_MAX && !waiting.probe;
+        if !little || !waiting.write_directly() {
+            drop(waiting);
+            self.wake.notify_one();
+        }
     }
 
     /// Asks for a probe, or for the answer to one; it goes before the frames that wait.
@@ -112,7 +144,7 @@ impl Outbox {
     pub async fn take(&self, bytes_max: usize) -> Option<Batch> {
         loop {
             match self.take_now(bytes_max) {
-                Some(batch) if !batch.probe && batch.frames.is_empty() => self.wake.notified().await,
+                Some(batch) if batch.is_empty() => self.wake.notified().await,
                 batch => return batch,
             }
         }
@@ -123,7 +155,8 @@ impl Outbox {
         if !waiting.open {
             return None;
         }
-        let mut batch = Batch { probe: std::mem::take(&mut waiting.probe), frames: Vec::new() };
+        let (rest, probe) = (std::mem::take(&mut waiting.rest), std::mem::take(&mut waiting.probe));
+        let mut batch = Batch { rest, probe, frames: Vec::new() };
         let mut taken = 0;
         while let Some((bytes, _)) = waiting.frames.front() {
             if taken > 0 && taken + bytes > bytes_max {
@@ -134,11 +167,31 @@ impl Outbox {
             batch.frames.push(frame);
         }
         waiting.bytes -= taken;
+        waiting.writing = !batch.is_empty();
         Some(batch)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+impl Waiting {
+    /// Gives all frames to the socket; whether it took everything. If not, the task has the rest, and meets the error if
+    /// there was one.
+    fn write_directly(&mut self) -> bool {
+        let Some(mut socket) = self.socket.as_ref() else { return false };
+        let mut bytes = Vec::with_capacity(self.bytes);
+        for (_, frame) in self.frames.drain(..) {
+            frame::encode(&frame, &mut bytes);
+        }
+        self.bytes = 0;
+        crash_point::pass(Place::Send, Side::Before);
+        let taken = socket.write(&bytes).unwrap_or(0);
+        crash_point::pass(Place::Send, Side::After);
+        self.rest = bytes.split_off(taken);
+        self.writing = !self.rest.is_empty();
+        !self.writing
     }
 }
 
@@ -156,6 +209,7 @@ impl Drop for Open<'_> {
 mod tests {
     use super::*;
     use crate::transport::fakes::forward;
+    use std::io::Read as _;
 
     fn outbox(frames_max: usize, bytes_max: usize) -> Outbox {
         Outbox::new(&TransportLimits {
@@ -170,22 +224,22 @@ mod tests {
     fn frames_are_taken_only_while_a_stream_stands() {
         let outbox = outbox(10, 1000);
         assert_eq!(outbox.push(forward(1, 10)), Err(Dropped::NotConnected));
-        let open = outbox.open();
+        let open = outbox.open(None);
         assert_eq!(outbox.push(forward(1, 10)), Ok(()));
         drop(open);
         assert_eq!(outbox.push(forward(2, 10)), Err(Dropped::NotConnected));
         assert_eq!(outbox.take_now(1000), None);
-        let _open = outbox.open();
-        assert_eq!(outbox.take_now(1000), Some(Batch { probe: false, frames: vec![] }), "nothing stale is left");
+        let _open = outbox.open(None);
+        assert_eq!(outbox.take_now(1000), Some(Batch::default()), "nothing stale is left");
     }
 
     #[test]
     fn the_queue_is_bounded_in_frames_and_in_bytes() {
         let by_frames = outbox(2, 1000);
-        let _open = by_frames.open();
+        let _open = by_frames.open(None);
         assert_eq!([1, 2, 3].map(|seq| by_frames.push(forward(seq, 10))), [Ok(()), Ok(()), Err(Dropped::Full)]);
         let by_bytes = outbox(10, 400);
-        let _open = by_bytes.open();
+        let _open = by_bytes.open(None);
         assert_eq!([1, 2].map(|seq| by_bytes.push(forward(seq, 200))), [Ok(()), Err(Dropped::Full)]);
         assert_eq!(by_bytes.push(forward(3, 501)), Err(Dropped::TooLarge));
         assert_eq!(by_bytes.take_now(1000).unwrap().frames.len(), 1);
@@ -195,12 +249,81 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_but_never_empty() {
         let outbox = outbox(10, 1000);
-        let _open = outbox.open();
+        let _open = outbox.open(None);
         for seq in 1..=3 {
             outbox.push(forward(seq, 100)).unwrap();
         }
         outbox.push_probe();
-        assert_eq!(outbox.take_now(300), Some(Batch { probe: true, frames: vec![forward(1, 100), forward(2, 100)] }));
-        assert_eq!(outbox.take_now(1), Some(Batch { probe: false, frames: vec![forward(3, 100)] }));
+        let two = vec![forward(1, 100), forward(2, 100)];
+        assert_eq!(outbox.take_now(300), Some(Batch { probe: true, frames: two, ..Batch::default() }));
+        assert_eq!(outbox.take_now(1), Some(Batch { frames: vec![forward(3, 100)], ..Batch::default() }));
+    }
+
+    /// An outbox with a socket, and the peer's end of it.
+    fn connected(outbox: &Outbox) -> (Open<'_>, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        (outbox.open(Some(ours)), theirs)
+    }
+
+    fn frames_in(bytes: &[u8]) -> Vec<Frame> {
+        let mut input = bytes::BytesMut::from(bytes);
+        let mut frames = Vec::new();
+        while let Some(frame::Incoming::Frame(frame)) = frame::decode(&mut input, 500).unwrap() {
+            frames.push(frame);
+        }
+        assert!(input.is_empty(), "bytes of no frame are left");
+        frames
+    }
+
+    #[test]
+    fn what_is_little_is_written_at_once_in_its_order() {
+        let outbox = outbox(10, 1000);
+        let (open, mut theirs) = connected(&outbox);
+        for seq in 1..=2 {
+            outbox.push(forward(seq, 100)).unwrap();
+        }
+        outbox.flush();
+        assert_eq!(outbox.take_now(1000), Some(Batch::default()), "nothing is left to the task");
+        outbox.push(forward(3, 100)).unwrap();
+        outbox.flush();
+        drop(open); // and with it the only handle
+        let mut arrived = Vec::new();
+        theirs.read_to_end(&mut arrived).unwrap();
+        assert_eq!(frames_in(&arrived), [1, 2, 3].map(|seq| forward(seq, 100)));
+    }
+
+    #[test]
+    fn what_the_socket_does_not_take_is_left_to_the_task_and_nobody_passes_it() {
+        let outbox = outbox(10, 1000);
+        let (open, mut theirs) = connected(&outbox);
+        let mut sent = 0;
+        let rest = loop {
+            sent += 1;
+            outbox.push(forward(sent, 400)).unwrap();
+            outbox.flush();
+            outbox.push(forward(sent + 1, 10)).unwrap();
+            outbox.flush(); // also when the frame before it is not gone yet
+            sent += 1;
+            let batch = outbox.take_now(1000).unwrap();
+            if !batch.is_empty() {
+                break batch;
+            }
+        };
+        outbox.push(forward(sent + 1, 10)).unwrap();
+        outbox.flush(); // while the task writes
+        assert!(!rest.rest.is_empty());
+        drop(open);
+        let mut arrived = Vec::new();
+        theirs.read_to_end(&mut arrived).unwrap();
+        arrived.extend(rest.rest);
+        for frame in rest.frames {
+            frame::encode(&frame, &mut arrived);
+        }
+        let numbers = 1..=sent;
+        let expected: Vec<_> = numbers.map(|seq| forward(seq, if seq % 2 == 1 { 400 } else { 10 })).collect();
+        assert!(frames_in(&arrived) == expected, "frames are missing, torn or in another order");
     }
 }

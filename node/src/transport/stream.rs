@@ -16,9 +16,13 @@ use crate::crash_point::{self, Place, Side};
 use crate::limits::{PEER_READ_BYTES, PEER_WRITE_BYTES};
 use crate::types::MemberId;
 use bytes::BytesMut;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use raft::prelude::MessageType;
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -48,15 +52,23 @@ pub(super) enum StreamEnd {
     Replaced,
 }
 
+/// A connection that became a stream, and a second handle to its socket ([`second_handle`]).
+pub(super) type Connected = (TokioIo<Upgraded>, Option<TcpStream>);
+
+/// Another handle to a connection, for writing without its task; none when the process has no file left to open.
+pub(super) fn second_handle(tcp: &tokio::net::TcpStream) -> Option<TcpStream> {
+    tcp.as_fd().try_clone_to_owned().map(TcpStream::from).ok()
+}
+
 /// Runs the stream to its end. The outbox is open meanwhile; `standing` is called once it is.
-pub(super) async fn run<S: AsyncRead + AsyncWrite>(
+pub(super) async fn run(
     inner: &Inner,
-    io: S,
+    (io, socket): Connected,
     ends: Ends,
     outbox: &Outbox,
     standing: impl FnOnce(),
 ) -> StreamEnd {
-    let _open = outbox.open();
+    let _open = outbox.open(socket);
     standing();
     let (reader, writer) = tokio::io::split(io);
     let pulse = Pulse::new();
@@ -132,6 +144,7 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, pulse: &Pulse) 
     while let Some(batch) = outbox.take(PEER_WRITE_BYTES).await {
         buffer.clear();
         buffer.shrink_to(2 * PEER_WRITE_BYTES);
+        buffer.extend_from_slice(&batch.rest);
         if batch.probe {
             frame::encode_probe(&mut buffer);
         }

@@ -1,0 +1,117 @@
+//! The loop of the raft thread while the node is a member.
+
+use super::beat;
+use super::effects::{End, Hands};
+use super::input::Input;
+use super::phases::{Exit, RaftNode, answer, refuse_reset};
+use super::shared::{Phase, Published};
+use crate::crash_point;
+use crate::driver::{Driver, Event};
+use crate::limits;
+use crate::raft_log;
+use crate::transport::HelloVerdict;
+use crate::types::MemberIdentity;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Inputs stepped before the effects are carried out.
+const INPUTS_PER_TURN: usize = 1024;
+
+impl RaftNode {
+    /// The loop: drain a bounded batch of inputs, step them, carry out the effects, publish.
+    pub(super) fn turn(&mut self, identity: MemberIdentity, driver: &mut Driver, hands: &mut Hands) -> End {
+        let tick = Duration::from_millis(limits::TICK_MS);
+        let mut next_tick = Instant::now() + tick;
+        let mut shown = None;
+        loop {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            let mut input = match self.inputs.recv_timeout(wait) {
+                Ok(input) => Some(input),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return End::Exit(Exit::Stopped),
+            };
+            let mut taken = 0;
+            while let Some(one) = input {
+                if let Some(end) = self.take(identity, driver, one) {
+                    return end;
+                }
+                taken += 1;
+                input = if taken < INPUTS_PER_TURN { self.inputs.try_recv().ok() } else { None };
+            }
+            let now = Instant::now();
+            let ticks = now >= next_tick;
+            if ticks {
+                next_tick = beat::after(next_tick, now);
+                driver.step(Event::Tick);
+            }
+            let effects = driver.effects();
+            let show = driver.headline();
+            let is_news = shown != Some(show);
+            if ticks || is_news {
+                if shown.is_some_and(|shown| shown.leader != show.leader) {
+                    self.shared.metrics.leader_changes_seen_total.inc();
+                    raft_log::tell_leader(identity.member_id, show.leader, show.term);
+                }
+                shown = Some(show);
+                // Before the effects: a read that they let go must find the membership that it waited for.
+                self.publish_driver(identity, driver);
+                if is_news {
+                    self.shared.tell_news();
+                }
+            }
+            if let Some(end) = hands.carry_out(effects) {
+                return end;
+            }
+            self.shared.raft_turned();
+        }
+    }
+
+    fn publish_driver(&self, identity: MemberIdentity, driver: &Driver) {
+        let status = driver.status();
+        crash_point::plays(&status);
+        self.shared.publish(Published {
+            phase: Phase::Member,
+            incarnation: Some(identity.incarnation),
+            identity: Some(identity),
+            durable: driver.durable_position(),
+            driver: Some(status),
+        });
+    }
+
+    /// One input; `Some` ends the member phase.
+    fn take(&self, identity: MemberIdentity, driver: &mut Driver, input: Input) -> Option<End> {
+        match input {
+            Input::Event(event) => driver.step(event),
+            Input::Events(events) => events.into_iter().for_each(|event| driver.step(event)),
+            Input::Peer { event, bytes } => {
+                self.shared.messages.leave(bytes);
+                driver.step(event);
+            }
+            Input::Hello { hello, verdict } => {
+                let answered = match driver.check_hello(&hello) {
+                    Ok(()) => {
+                        self.heard(&hello);
+                        let durable = driver.durable_position();
+                        let ours = self.own_hello(&identity, durable, hello.from, hello.from_incarnation);
+                        HelloVerdict::Accept(Box::new(ours))
+                    }
+                    Err(refused) => refused,
+                };
+                answer(verdict, answered);
+            }
+            Input::Connected(hello) => match driver.check_hello(&hello) {
+                Ok(()) => self.heard(&hello),
+                Err(refused) => tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit"),
+            },
+            Input::Quarantine(why) => return Some(End::Quarantined(why)),
+            Input::Init { init, reply } => {
+                answer(reply, self.init_again(identity, &init));
+            }
+            Input::Reset { reply, .. } => refuse_reset(reply, "a member"),
+            Input::Fatal(why) => return Some(End::Exit(Exit::Fatal(why))),
+            Input::Restart(why) => return Some(End::Exit(Exit::Restart(why))),
+            Input::Stop => driver.step(Event::Close),
+        }
+        None
+    }
+}
