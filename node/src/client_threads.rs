@@ -4,6 +4,7 @@
 //! (see [`Desk`]), and no request moves from one thread to another. Peers, probes and admin calls have other threads: load
 //! of clients does not delay them.
 
+use crate::driver::Event;
 use crate::limits;
 use crate::raft_node::Input;
 use crate::raft_node::desk::Desk;
@@ -40,7 +41,10 @@ fn start_one(shared: Arc<Shared>) -> Result<ClientThread> {
     let serve = {
         let desk = desk.clone();
         move || {
-            let send = |events| {
+            let send = |mut events: Vec<Event>, reads: Vec<_>| {
+                if !reads.is_empty() {
+                    events.push(shared.new_read(reads, Some(desk.clone())));
+                }
                 if !shared.send(Input::Events(events)) {
                     shared.waiters.fail_all(&Refusal::Stopping);
                 }

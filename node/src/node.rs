@@ -12,7 +12,7 @@ use crate::kvstore::{Command, Outcome, View};
 use crate::limits;
 use crate::raft_node::desk::Desk;
 use crate::raft_node::shared::{Phase, Published, Shared};
-use crate::raft_node::waiters::Reply;
+use crate::raft_node::waiters::{Reply, Waiters};
 use crate::raft_node::{Input, Queue};
 use crate::types::{Index, MemberId, RequestId, Revision};
 use raftkv_api as api;
@@ -60,17 +60,30 @@ pub struct Node {
     desk: Option<Arc<Desk>>,
 }
 
-/// Gives a queue's place back, and forgets the waiter, when the client's task ends: also when it is cancelled.
+/// Gives a queue's place back when the client's task ends: also when it is cancelled.
 struct Place<'a> {
     queue: &'a Queue,
     bytes: usize,
-    forget: Box<dyn Fn() + Send + Sync + 'a>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.queue.leave(self.bytes);
-        (self.forget)();
+    }
+}
+
+/// Forgets a request that was not answered when its task ends: also when it is cancelled.
+struct Asked<'a> {
+    waiters: &'a Waiters,
+    seq: u64,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.waiters.forget_request(self.seq);
+        }
     }
 }
 
@@ -100,9 +113,8 @@ impl Node {
             self.shared.metrics.proposals_failed_total.inc();
             return Err(Refusal::Overloaded("the propose queue"));
         }
+        let _place = Place { queue, bytes };
         let request = self.new_request(&published);
-        let forget = Box::new(move || self.shared.waiters.forget_request(request.seq));
-        let _place = Place { queue, bytes, forget };
         let reply = self.ask(request, Event::Propose { request, data, grows }, limits::WRITE_TIMEOUT_MS).await;
         match reply {
             Ok(Reply::Applied(outcome)) => Ok(outcome),
@@ -132,13 +144,18 @@ impl Node {
         if !queue.enter(0, limits::READ_QUEUE_MAX, usize::MAX) {
             return Err(Refusal::Overloaded("the read queue"));
         }
-        let read = self.shared.seq.fetch_add(1, Ordering::Relaxed);
-        let forget = Box::new(move || self.shared.waiters.forget_read(read));
-        let _place = Place { queue, bytes: 0, forget };
-        let receiver = self.shared.waiters.read(read, self.desk.clone());
-        if !self.send(Event::Read { read }) {
-            return Err(Refusal::Stopping);
-        }
+        let _place = Place { queue, bytes: 0 };
+        let receiver = match &self.desk {
+            Some(desk) => desk.read(),
+            None => {
+                let (to, receiver) = oneshot::channel();
+                let read = self.shared.new_read(vec![to], None);
+                if !self.shared.send(Input::Event(read)) {
+                    return Err(Refusal::Stopping);
+                }
+                receiver
+            }
+        };
         match in_time(receiver, limits::READ_TIMEOUT_MS).await {
             Ok(read) => read.unwrap_or(Err(Refusal::Stopping))?,
             // The wait was for a leader that a majority confirms: the reason says more than the time.
@@ -316,12 +333,14 @@ impl Node {
     }
 
     async fn ask(&self, request: RequestId, event: Event, timeout_ms: u64) -> Result<Reply, Refusal> {
-        let receiver = self.shared.waiters.request(request.seq, self.desk.clone());
+        let waiters = &self.shared.waiters;
+        let receiver = waiters.request(request.seq, self.desk.clone());
+        let mut asked = Asked { waiters, seq: request.seq, answered: false };
         if !self.send(event) {
             return Err(Refusal::Stopping);
         }
         let answered = in_time(receiver, timeout_ms).await;
-        self.shared.waiters.forget_request(request.seq);
+        asked.answered = answered.is_ok();
         answered?.map_err(|_| Refusal::Unknown("the node ended before it answered".to_string()))
     }
 }

@@ -3,7 +3,7 @@
 //! Enters: a request, matched or not. Leaves: a [`Call`] for the backend, and the backend's answer or a problem as a
 //! response. Everything is refused by default: a route is open only if its row says so.
 
-use crate::httpapi::body::{self, BodyLimits, Budget};
+use crate::httpapi::body::{self, BodyLimits, Budget, Charge};
 use crate::httpapi::call::{self, Call};
 use crate::httpapi::errors;
 use crate::httpapi::hosts::Hosts;
@@ -89,10 +89,13 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let is_key = self.front.port == Port::Client && request.uri().path().starts_with(KEY_PREFIX);
         match routes::of_key(request.method()).filter(|_| is_key) {
+            Some(route) if request.body().is_end_stream() => {
+                let answer = self.front.clone().serve_bodiless(route, request.into_parts().0);
+                Box::pin(async move { Ok(answer.await) })
+            }
             Some(route) => {
                 let front = self.front.clone();
-                let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
-                Box::pin(async move { Ok(front.serve(Matched::Route(route), request).await) })
+                Box::pin(async move { Ok(front.serve(Matched::Route(route), request.map(Body::new)).await) })
             }
             None => Box::pin(self.router.call(request)),
         }
@@ -132,23 +135,61 @@ impl Front {
         let method = request.method().clone();
         let (head, mut body) = request.into_parts();
         let result = self.answer(matched, &head, &mut body).await;
-        let mut response = match result {
-            Ok(response) => response,
-            Err(problem) => {
-                if problem.code != Code::RequestTimeout {
-                    body::discard(&mut body, &head.headers).await;
-                }
-                errors::response(&problem)
-            }
-        };
+        if result.as_ref().is_err_and(|problem| problem.code != Code::RequestTimeout) {
+            body::discard(&mut body, &head.headers).await;
+        }
+        self.finish(matched, &method, started, result)
+    }
+
+    /// The same for a request that is whole. It is understood here and not when the answer is waited for: hyper goes on
+    /// reading into the buffer in which the head lies, and takes a new one as long as somebody holds the head.
+    fn serve_bodiless(self: Arc<Front>, route: &'static Route, head: Parts) -> impl Future<Output = Response> {
+        let started = Instant::now();
+        let matched = Matched::Route(route);
+        let understood = self.check(matched, &head).and_then(|route| self.understand(route, &head, Bytes::new()));
+        let begun = understood.map(|(call, charge)| ((self.backend)(call), charge));
+        let method = head.method;
+        async move {
+            let result = match begun {
+                Ok((answer, _charge)) => answer.await,
+                Err(problem) => Err(problem),
+            };
+            self.finish(matched, &method, started, result)
+        }
+    }
+
+    fn finish(
+        &self,
+        matched: Matched,
+        method: &Method,
+        started: Instant,
+        result: Result<Response, Problem>,
+    ) -> Response {
+        let mut response = result.unwrap_or_else(|problem| errors::response(&problem));
         // A cache in between would turn a linearizable read into an old one.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.count(matched, &method, response.status().as_u16(), started);
+        self.count(matched, method, response.status().as_u16(), started);
         response
     }
 
-    /// The checks, cheapest and most general first; nothing is read from an unknown caller's body.
     async fn answer(&self, matched: Matched, head: &Parts, body: &mut Body) -> Result<Response, Problem> {
+        let route = self.check(matched, head)?;
+        let (body, body_charge) = match body_bytes_max(route) {
+            None => (Bytes::new(), None),
+            Some(bytes_max) => {
+                let limits = BodyLimits::bytes(bytes_max);
+                let (body, charge) = body::read(body, &head.headers, limits, &self.budget).await?;
+                (body, Some(charge))
+            }
+        };
+        let (call, charge) = self.understand(route, head, body)?;
+        let result = (self.backend)(call).await;
+        drop((body_charge, charge));
+        result
+    }
+
+    /// The checks, cheapest and most general first; nothing is read from an unknown caller's body.
+    fn check(&self, matched: Matched, head: &Parts) -> Result<&'static Route, Problem> {
         check_size(head)?;
         self.hosts.check(&head.uri, &head.headers)?;
         let route = match matched {
@@ -158,16 +199,15 @@ impl Front {
         if route.access == Access::Token {
             self.check_token(&head.headers)?;
         }
-        let (body, charge) = match body_bytes_max(route) {
-            None => (Bytes::new(), self.budget.take(0)?),
-            Some(bytes_max) => body::read(body, &head.headers, BodyLimits::bytes(bytes_max), &self.budget).await?,
-        };
+        Ok(route)
+    }
+
+    /// The call, and what it is charged beside its body.
+    fn understand(&self, route: &Route, head: &Parts, body: Bytes) -> Result<(Call, Option<Charge>), Problem> {
         let call = call::parse(route, head, body)?;
         // Health must be answered also when the budget is spent.
-        let own = if touches_keys(&call) { self.budget.take(limits::CALL_BYTES)? } else { self.budget.take(0)? };
-        let result = (self.backend)(call).await;
-        drop((charge, own));
-        result
+        let charge = touches_keys(&call).then(|| self.budget.take(limits::CALL_BYTES)).transpose()?;
+        Ok((call, charge))
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each client thread has one desk and one task that serves it, which runs behind the tasks that were woken with it: so
-//! all requests that arrived together go on together, and all that were answered together come back together. The
-//! queues are bounded by those of the node in front of them ([`super::Queue`]).
+//! all requests that arrived together go on together, and all that were answered together come back together. All reads
+//! of a turn are one to the raft thread. The queues are bounded by those of the node in front of them ([`super::Queue`]).
 
 use super::waiters::{ReadReply, Reply};
 use crate::driver::Event;
@@ -20,8 +20,8 @@ use tokio::sync::{Notify, oneshot};
 pub enum Delivery {
     /// To a request.
     Request(oneshot::Sender<Reply>, Reply),
-    /// To a read.
-    Read(oneshot::Sender<ReadReply>, ReadReply),
+    /// The same one to many reads.
+    Reads(Vec<oneshot::Sender<ReadReply>>, ReadReply),
 }
 
 impl Delivery {
@@ -29,7 +29,7 @@ impl Delivery {
     pub fn hand_over(self) {
         match self {
             Delivery::Request(to, reply) => drop(to.send(reply)),
-            Delivery::Read(to, reply) => drop(to.send(reply)),
+            Delivery::Reads(to, reply) => to.into_iter().for_each(|to| drop(to.send(reply.clone()))),
         }
     }
 }
@@ -38,6 +38,7 @@ impl Delivery {
 #[derive(Debug, Default)]
 struct Lying {
     events: Vec<Event>,
+    reads: Vec<oneshot::Sender<ReadReply>>,
     deliveries: Vec<Delivery>,
 }
 
@@ -54,14 +55,21 @@ impl Desk {
         self.change(|lying| lying.events.push(event));
     }
 
-    /// For a task of this client thread.
-    pub fn deliver(&self, delivery: Delivery) {
-        self.change(|lying| lying.deliveries.push(delivery));
+    /// A read for the raft thread.
+    pub fn read(&self) -> oneshot::Receiver<ReadReply> {
+        let (to, receiver) = oneshot::channel();
+        self.change(|lying| lying.reads.push(to));
+        receiver
+    }
+
+    /// For tasks of this client thread.
+    pub fn deliver(&self, deliveries: Vec<Delivery>) {
+        self.change(|lying| lying.deliveries.extend(deliveries));
     }
 
     fn change(&self, change: impl FnOnce(&mut Lying)) {
         let mut lying = self.lying.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = lying.events.is_empty() && lying.deliveries.is_empty();
+        let first = lying.events.is_empty() && lying.reads.is_empty() && lying.deliveries.is_empty();
         change(&mut lying);
         drop(lying);
         if first {
@@ -69,15 +77,15 @@ impl Desk {
         }
     }
 
-    /// Serves the desk for ever; `send` takes all events of one turn.
-    pub async fn serve(&self, send: impl Fn(Vec<Event>)) {
+    /// Serves the desk for ever; `send` takes all events and reads of one turn.
+    pub async fn serve(&self, send: impl Fn(Vec<Event>, Vec<oneshot::Sender<ReadReply>>)) {
         loop {
             self.bell.notified().await;
-            let Lying { events, deliveries } =
+            let Lying { events, reads, deliveries } =
                 std::mem::take(&mut *self.lying.lock().unwrap_or_else(PoisonError::into_inner));
             deliveries.into_iter().for_each(Delivery::hand_over);
-            if !events.is_empty() {
-                send(events);
+            if !events.is_empty() || !reads.is_empty() {
+                send(events, reads);
             }
         }
     }
@@ -86,23 +94,30 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Answer;
+    use crate::refusal::Refusal;
     use std::sync::{Arc, mpsc};
 
     #[tokio::test]
     async fn what_was_pushed_together_arrives_together_and_answers_reach_who_waits() {
         let (send, sent) = mpsc::channel();
         let desk = Arc::new(Desk::default());
-        for read in 1..=3 {
-            desk.push(Event::Read { read });
-        }
+        desk.push(Event::Tick);
+        desk.push(Event::Tick);
+        let reads = [desk.read(), desk.read(), desk.read()];
         let (to, answer) = oneshot::channel();
-        desk.deliver(Delivery::Read(to, Ok(())));
+        desk.deliver(vec![Delivery::Request(to, Reply::Decided(Answer::Refused(Refusal::NoLeader)))]);
         let serving = tokio::spawn({
             let desk = desk.clone();
-            async move { desk.serve(|events| send.send(events).expect("the test receives")).await }
+            async move { desk.serve(|events, reads| send.send((events, reads)).expect("the test receives")).await }
         });
-        assert_eq!(answer.await, Ok(Ok(())));
-        assert_eq!(sent.recv().expect("one message").len(), 3);
+        assert_eq!(answer.await, Ok(Reply::Decided(Answer::Refused(Refusal::NoLeader))));
+        let (events, senders) = sent.recv().expect("one message");
+        assert_eq!((events.len(), senders.len()), (2, 3));
+        desk.deliver(vec![Delivery::Reads(senders, Ok(()))]);
+        for read in reads {
+            assert_eq!(read.await, Ok(Ok(())));
+        }
         serving.abort();
     }
 }

@@ -1,10 +1,11 @@
 //! What the raft thread publishes and everyone else reads: phase, status, view, and the queues' fill.
 
+use super::desk::Desk;
 use super::disk_space::DiskSpace;
-use super::waiters::Waiters;
+use super::waiters::{ReadReply, Waiters};
 use super::{Input, Queue};
 use crate::config::Config;
-use crate::driver::DriverStatus;
+use crate::driver::{DriverStatus, Event};
 use crate::kvstore::View;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Where the node is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +140,13 @@ impl Shared {
             advertised: Mutex::new(BTreeMap::new()),
             dial_failures: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// One read of the driver for all who read together; it has to be sent to the raft thread.
+    pub fn new_read(&self, to: Vec<oneshot::Sender<ReadReply>>, desk: Option<Arc<Desk>>) -> Event {
+        let read = self.seq.fetch_add(1, Ordering::Relaxed);
+        self.waiters.reads(read, to, desk);
+        Event::Read { read }
     }
 
     /// To the raft thread; false when it has ended.

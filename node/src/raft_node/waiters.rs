@@ -25,46 +25,30 @@ pub enum Reply {
 /// What became of a read: it may be served, or why not.
 pub type ReadReply = Result<(), Refusal>;
 
-/// Who waits, and where.
-struct Waiter<T> {
-    to: oneshot::Sender<T>,
+/// Who waits for an answer to a request, and where.
+struct Asker {
+    to: oneshot::Sender<Reply>,
     desk: Option<Arc<Desk>>,
 }
 
-impl<T> Waiter<T> {
-    fn tell(self, reply: T, delivery: impl FnOnce(oneshot::Sender<T>, T) -> Delivery) {
-        let delivery = delivery(self.to, reply);
-        match self.desk {
-            Some(desk) => desk.deliver(delivery),
-            None => delivery.hand_over(),
-        }
-    }
-}
-
-impl Waiter<Reply> {
-    fn reply(self, reply: Reply) {
-        self.tell(reply, Delivery::Request);
-    }
-}
-
-impl Waiter<ReadReply> {
-    fn read(self, reply: ReadReply) {
-        self.tell(reply, Delivery::Read);
-    }
+/// All who read in one turn of one desk, or one who reads by itself.
+struct Readers {
+    to: Vec<oneshot::Sender<ReadReply>>,
+    desk: Option<Arc<Desk>>,
 }
 
 #[derive(Default)]
 struct Reads {
     /// For their ReadIndex answer.
-    waiting: BTreeMap<u64, Waiter<ReadReply>>,
+    waiting: BTreeMap<u64, Readers>,
     /// For an applied index.
-    parked: BTreeMap<Index, Vec<Waiter<ReadReply>>>,
+    parked: BTreeMap<Index, Vec<Readers>>,
 }
 
 /// The table.
 #[derive(Default)]
 pub struct Waiters {
-    requests: Mutex<BTreeMap<u64, Waiter<Reply>>>,
+    requests: Mutex<BTreeMap<u64, Asker>>,
     reads: Mutex<Reads>,
 }
 
@@ -77,7 +61,7 @@ impl Waiters {
     /// A request waits under `seq`, at a desk or by itself.
     pub fn request(&self, seq: u64, desk: Option<Arc<Desk>>) -> oneshot::Receiver<Reply> {
         let (to, receiver) = oneshot::channel();
-        lock(&self.requests).insert(seq, Waiter { to, desk });
+        lock(&self.requests).insert(seq, Asker { to, desk });
         receiver
     }
 
@@ -88,73 +72,97 @@ impl Waiters {
 
     /// Answers a request.
     pub fn reply(&self, seq: u64, reply: Reply) {
-        if let Some(waiter) = lock(&self.requests).remove(&seq) {
-            waiter.reply(reply);
-        }
+        self.reply_all(std::iter::once((seq, reply)));
     }
 
     /// Answers many requests under one lock.
     pub fn reply_all(&self, replies: impl Iterator<Item = (u64, Reply)>) {
+        let mut outgoing = Outgoing::default();
         let mut requests = lock(&self.requests);
         for (seq, reply) in replies {
-            if let Some(waiter) = requests.remove(&seq) {
-                waiter.reply(reply);
+            if let Some(asker) = requests.remove(&seq) {
+                outgoing.add(asker.desk, Delivery::Request(asker.to, reply));
             }
         }
+        drop(requests);
+        outgoing.deliver();
     }
 
-    /// A read waits under this number, at a desk or by itself.
-    pub fn read(&self, read: u64, desk: Option<Arc<Desk>>) -> oneshot::Receiver<ReadReply> {
-        let (to, receiver) = oneshot::channel();
-        lock(&self.reads).waiting.insert(read, Waiter { to, desk });
-        receiver
-    }
-
-    /// It does not wait any more.
-    pub fn forget_read(&self, read: u64) {
-        lock(&self.reads).waiting.remove(&read);
+    /// Reads wait under this number, at a desk or by themselves. Each number is answered once, by the driver or by the
+    /// end of raft.
+    pub fn reads(&self, number: u64, to: Vec<oneshot::Sender<ReadReply>>, desk: Option<Arc<Desk>>) {
+        lock(&self.reads).waiting.insert(number, Readers { to, desk });
     }
 
     /// These reads may be served once `index` is applied. `applied` is read under the lock, so that no publication
     /// falls between the look and the parking.
     pub fn reads_ready(&self, numbers: &[u64], index: Index, applied: impl Fn() -> Index) {
         let mut reads = lock(&self.reads);
-        let waiters: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
-        if applied() >= index {
-            waiters.into_iter().for_each(|waiter| waiter.read(Ok(())));
-        } else {
-            reads.parked.entry(index).or_default().extend(waiters);
+        let readers: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
+        if applied() < index {
+            return reads.parked.entry(index).or_default().extend(readers);
         }
+        drop(reads);
+        tell(readers, &Ok(()));
     }
 
     /// These reads can't be served.
     pub fn reads_failed(&self, numbers: &[u64], why: &Refusal) {
         let mut reads = lock(&self.reads);
-        for number in numbers {
-            if let Some(waiter) = reads.waiting.remove(number) {
-                waiter.read(Err(why.clone()));
-            }
-        }
+        let readers: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
+        drop(reads);
+        tell(readers, &Err(why.clone()));
     }
 
     /// `applied` was published: reads parked at or below it may go.
     pub fn applied(&self, applied: Index) {
         let mut reads = lock(&self.reads);
         let later = reads.parked.split_off(&(applied + 1));
-        for waiter in std::mem::replace(&mut reads.parked, later).into_values().flatten() {
-            waiter.read(Ok(()));
-        }
+        let readers = std::mem::replace(&mut reads.parked, later);
+        drop(reads);
+        tell(readers.into_values().flatten(), &Ok(()));
     }
 
     /// The node serves nobody any more: every request is unknown, every read refused.
     pub fn fail_all(&self, why: &Refusal) {
         let unknown = Reply::Decided(Answer::Refused(Refusal::Unknown(why.to_string())));
-        for waiter in std::mem::take(&mut *lock(&self.requests)).into_values() {
-            waiter.reply(unknown.clone());
+        let mut outgoing = Outgoing::default();
+        for asker in std::mem::take(&mut *lock(&self.requests)).into_values() {
+            outgoing.add(asker.desk, Delivery::Request(asker.to, unknown.clone()));
         }
+        outgoing.deliver();
         let reads = std::mem::take(&mut *lock(&self.reads));
-        for waiter in reads.waiting.into_values().chain(reads.parked.into_values().flatten()) {
-            waiter.read(Err(why.clone()));
+        tell(reads.waiting.into_values().chain(reads.parked.into_values().flatten()), &Err(why.clone()));
+    }
+}
+
+fn tell(readers: impl IntoIterator<Item = Readers>, reply: &ReadReply) {
+    let mut outgoing = Outgoing::default();
+    for readers in readers {
+        outgoing.add(readers.desk, Delivery::Reads(readers.to, reply.clone()));
+    }
+    outgoing.deliver();
+}
+
+/// Answers by the desk that they go to: the lock of a desk is taken once for all of them.
+#[derive(Default)]
+struct Outgoing(Vec<(Option<Arc<Desk>>, Vec<Delivery>)>);
+
+impl Outgoing {
+    fn add(&mut self, desk: Option<Arc<Desk>>, delivery: Delivery) {
+        let same = |at: &Option<Arc<Desk>>| at.as_ref().map(Arc::as_ptr) == desk.as_ref().map(Arc::as_ptr);
+        match self.0.iter_mut().find(|(at, _)| same(at)) {
+            Some((_, deliveries)) => deliveries.push(delivery),
+            None => self.0.push((desk, vec![delivery])),
+        }
+    }
+
+    fn deliver(self) {
+        for (desk, deliveries) in self.0 {
+            match desk {
+                Some(desk) => desk.deliver(deliveries),
+                None => deliveries.into_iter().for_each(Delivery::hand_over),
+            }
         }
     }
 }
@@ -166,8 +174,12 @@ mod tests {
     #[test]
     fn a_read_is_served_when_its_index_is_applied_and_not_before() {
         let waiters = Waiters::default();
-        let mut early = waiters.read(1, None);
-        let mut late = waiters.read(2, None);
+        let read = |number| {
+            let (to, receiver) = oneshot::channel();
+            waiters.reads(number, vec![to], None);
+            receiver
+        };
+        let (mut early, mut late) = (read(1), read(2));
         waiters.reads_ready(&[1], 5, || 5);
         waiters.reads_ready(&[2], 7, || 5);
         assert_eq!(early.try_recv(), Ok(Ok(())));
