@@ -3,6 +3,14 @@
 CARGO ?= cargo
 ADVISORY_DB := $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
 
+# Each phase selects the whole workspace and names the targets that it runs: with another selection some dependencies have other
+# features, and cargo would compile nearly everything once more for each phase.
+TEST = $(CARGO) test --locked --workspace
+targets-in = $(foreach dir,$(1),$(patsubst %,--test %,$(notdir $(basename $(wildcard $(dir)/tests/*.rs)) \
+  $(patsubst %/main.rs,%,$(wildcard $(dir)/tests/*/main.rs)))))
+# The build with deliberate bugs and crash points has programs of its own, and the dependencies of all others.
+MUTANT = RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" CARGO_BUILD_BUILD_DIR="$(CURDIR)/target" CARGO_TARGET_DIR="$(CURDIR)/target/mutant"
+
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -39,87 +47,90 @@ test: ## Run all tests; the last step makes a Kubernetes of its own
 	$(call phase,all tests passed)
 
 .PHONY: every-test
-every-test: tidy unit sim mutants cluster chart e2e
+every-test: tidy build unit sim mutants cluster chart e2e
 
 .PHONY: tidy
 tidy: ## Check the rules of the house: sizes, purity, forbidden calls
 	$(call phase,tidy: the rules of the house)
 	$(CARGO) test --locked -p raftkv-tidy -- --show-output
 
+.PHONY: build
+build: ## Compile everything that the tests need, once
+	$(call phase,build: all programs and tests)
+	$(CARGO) build --locked --workspace --all-targets
+
 .PHONY: unit
 unit: ## Run unit and property tests, and the operator's plan over models and the simulation
 	$(call phase,unit: unit and property tests)
-	$(CARGO) test --locked --workspace --exclude raftkv-tidy --exclude raftkv-sim --exclude raftkv-cluster-tests \
-	  --exclude raftkv-chart-tests --exclude raftkv-e2e -- --show-output
+	$(TEST) --lib --bins $(call targets-in,api node operator crds ctl tests/fuzz) -- --show-output
+	$(TEST) --doc
 
 .PHONY: sim
-sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n runs so many
+sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n builds it faster and runs so many
 	$(call phase,sim: golden scripts and simulation$(if $(SEED), of seed $(SEED))$(if $(SEEDS), of $(SEEDS) seeds))
-	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(CARGO) test --locked -p raftkv-sim --profile sim $(if $(SEED)$(SEEDS),-- --nocapture)
+	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(TEST) $(if $(SEEDS),--config profile.dev.opt-level=2) \
+	  $(call targets-in,tests/sim) $(if $(SEED)$(SEEDS),-- --nocapture)
 
 # `make unit` has a short form of it. SEED is the clock's unless given, so that every night sees other inputs.
 .PHONY: fuzz
 fuzz: ## Mutate what decoders read, for MINUTES (10) in all; DECODER=name only that one, FILE=path only that input, SEED=n
 	$(call phase,fuzz: $(or $(DECODER),every decoder)$(if $(FILE), over $(FILE)))
 	RAFTKV_FUZZ_MINUTES=$(or $(MINUTES),10) RAFTKV_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) RAFTKV_FUZZ_DECODER=$(DECODER) \
-	  RAFTKV_FUZZ_FILE=$(if $(FILE),$(abspath $(FILE))) $(CARGO) test --locked -p raftkv-fuzz-tests --profile sim --test fuzz -- --nocapture
+	  RAFTKV_FUZZ_FILE=$(if $(FILE),$(abspath $(FILE))) $(TEST) --test fuzz -- --nocapture
 
-# One more build, of our own crates only: dependencies are those of the simulation.
+# One more build, of our own crates only.
 .PHONY: mutants
 mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds seeds anew, BUG=name has one only
 	$(call phase,mutants: deliberate bugs)
-	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )$(if $(BUG),RAFTKV_MUTANT=$(BUG) )RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" \
-	  $(CARGO) test --locked -p raftkv-sim --profile sim --test mutants -- every_deliberate_bug_is_found --nocapture
+	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )$(if $(BUG),RAFTKV_MUTANT=$(BUG) )$(MUTANT) $(TEST) --test mutants -- every_deliberate_bug_is_found --nocapture
 
 .PHONY: cluster
 cluster: bins crash-bin ## Run the tests with real processes
 	$(call phase,cluster: real processes)
 	cd tests/cluster/porcupine && go test .
-	$(CLUSTER_ENV) $(CARGO) test --locked -p raftkv-cluster-tests -- --show-output
+	$(CLUSTER_ENV) $(TEST) $(call targets-in,tests/cluster) -- --show-output
 
-CLUSTER_ENV = RAFTKV_BIN_DIR="$(CURDIR)/target/debug" RAFTKV_CRASH_BIN_DIR="$(CURDIR)/target/sim"
+CLUSTER_ENV = RAFTKV_BIN_DIR="$(CURDIR)/target/debug" RAFTKV_CRASH_BIN_DIR="$(CURDIR)/target/mutant/debug"
 
 .PHONY: histories
 histories: bins ## Check more histories than `make cluster` does, with pauses up to 10 s: N=600 for a night
 	$(call phase,histories: $(or $(N),600) of them)
 	RAFTKV_HISTORIES=$(or $(N),600) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" \
-	  $(CARGO) test --locked -p raftkv-cluster-tests --test linearizable -- --nocapture
+	  $(TEST) --test linearizable -- --nocapture
 
 .PHONY: oracle
 oracle: ## Replay all acknowledged writes of a long run under faults, with release binaries: OPS=1000000 for a night
 	$(call phase,oracle: $(or $(OPS),1000000) writes)
 	$(CARGO) build --locked --release -p raftkv-node --bins
 	RAFTKV_ORACLE_OPS=$(or $(OPS),1000000) RAFTKV_BIN_DIR="$(CURDIR)/target/release" \
-	  $(CARGO) test --locked -p raftkv-cluster-tests --test oracle -- --nocapture
+	  $(TEST) --test oracle -- --nocapture
 
 .PHONY: crash-points
 crash-points: bins crash-bin ## Kill real processes before and after each place where bytes move
 	$(call phase,crash-points: processes that die at an exact place)
-	$(CLUSTER_ENV) $(CARGO) test --locked -p raftkv-cluster-tests --test crash_points -- --nocapture
+	$(CLUSTER_ENV) $(TEST) --test crash_points -- --nocapture
 
 .PHONY: crash-night
 crash-night: export RAFTKV_CRASH_HITS = 20
 crash-night: crash-points ## The same at the first to the twentieth time that a process gets there; hours
 
-# The build of `make mutants`, which is named so that both have the same dependencies: in no other build a node can be told to
-# die at an exact place.
+# In no other build a node can be told to die at an exact place.
 .PHONY: crash-bin
-crash-bin: ## Build the raftkv that has crash points into target/sim
+crash-bin: ## Build the raftkv that has crash points into target/mutant/debug
 	$(call phase,crash-bin: raftkv with crash points)
-	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" $(CARGO) build --locked --profile sim \
-	  -p raftkv-sim -p raftkv-node --test mutants --bin raftkv
+	$(MUTANT) $(CARGO) build --locked --workspace --bin raftkv
 
 # A short form is part of `make cluster`.
 .PHONY: overload
 overload: bins ## Run thousands of bad clients, and ten times the load, for SECONDS (60) each
 	$(call phase,overload: more clients than can be served)
-	RAFTKV_OVERLOAD_SECONDS=$(or $(SECONDS),60) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(CARGO) test --locked -p raftkv-cluster-tests \
+	RAFTKV_OVERLOAD_SECONDS=$(or $(SECONDS),60) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(TEST) \
 	  --test overload -- --nocapture --test-threads=1
 
 .PHONY: chart
 chart: e2e-tools ## Run the tests of the Helm chart: what helm renders
 	$(call phase,chart: what helm renders)
-	PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(CARGO) test --locked -p raftkv-chart-tests
+	PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(TEST) --test chart
 
 .PHONY: bins
 bins: ## Build the binaries into target/debug
@@ -133,7 +144,7 @@ e2e: ## Run the scenarios on a kind cluster; KEEP=1 keeps it, E2E_KUBECONFIG=fil
 	@$(MAKE) --no-print-directory image PROFILE=dev
 	@$(MAKE) --no-print-directory e2e-up
 	$(call phase,e2e: scenarios on Kubernetes)
-	@code=0; PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(CARGO) test --locked -p raftkv-e2e || code=$$?; \
+	@code=0; PATH="$(CURDIR)/target/e2e/bin:$$PATH" $(TEST) --test e2e || code=$$?; \
 	 if [ -n "$(KEEP)" ]; then echo "KEEP is set, the cluster stays: export KUBECONFIG=$(or $(E2E_KUBECONFIG),$(CURDIR)/target/e2e/kubeconfig)"; \
 	 else tests/e2e/kind/down || code=$$?; fi; \
 	 exit $$code
@@ -241,7 +252,7 @@ fix: ## Format, apply what clippy can apply, regenerate golden files; review the
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
 	$(MAKE) generated
-	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-sim --profile sim
+	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-sim
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkvctl --lib kube
 	UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-operator
 	PATH="$(CURDIR)/target/e2e/bin:$$PATH" UPDATE_GOLDENFILES=1 $(CARGO) test -p raftkv-chart-tests

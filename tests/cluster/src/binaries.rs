@@ -51,7 +51,7 @@ fn build() -> PathBuf {
         "debug" => "dev",
         other => other,
     };
-    let args = ["-p", "raftkv-node", "-p", "raftkvctl", "--bins", "--profile", profile];
+    let args = ["--workspace", "--bins", "--profile", profile];
     cargo_build(Command::new(cargo()).args(["build", "--quiet"]).args(args), &target_dir);
     profile_dir
 }
@@ -60,11 +60,12 @@ fn build() -> PathBuf {
 fn build_with_crash_points() -> PathBuf {
     let (target_dir, _) = dirs();
     let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/rustc-mutant");
-    let args = ["-p", "raftkv-sim", "-p", "raftkv-node", "--test", "mutants", "--bin", "raftkv", "--profile", "sim"];
+    let own_dir = target_dir.join("mutant");
     let mut command = Command::new(cargo());
-    command.args(["build", "--quiet"]).args(args).env("RUSTC_WORKSPACE_WRAPPER", wrapper);
-    cargo_build(&mut command, &target_dir);
-    target_dir.join("sim")
+    command.args(["build", "--quiet", "--workspace", "--bin", "raftkv"]);
+    command.env("RUSTC_WORKSPACE_WRAPPER", wrapper).env("CARGO_BUILD_BUILD_DIR", &target_dir);
+    cargo_build(&mut command, &own_dir);
+    own_dir.join("debug")
 }
 
 /// The target directory, and that of the test's own profile in it.

@@ -7,7 +7,7 @@
 //!              └── faults, admin, ticks               └── every step: all invariants
 //! ```
 //!
-//! `cargo test -p raftkv-sim --profile sim --test sim` runs many seeds; `--test golden` runs stories that one can read,
+//! `cargo test -p raftkv-sim --test sim` runs many seeds; `--test golden` runs stories that one can read,
 //! over the same nodes without chance ([`story`]).
 //!
 //! # Caveats

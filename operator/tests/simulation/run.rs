@@ -88,7 +88,7 @@ fn report(world: &World, operator: &Operator, violation: &Violation) -> String {
     let dump = catch_unwind(AssertUnwindSafe(|| world.dump())).unwrap_or_default();
     format!(
         "{trace}{dump}{}seed {seed} failed at step {now}: invariant {invariant}: {what}\nreplay: RAFTKV_OPERATOR_SIM_SEED={seed} \
-         cargo test -p raftkv-operator --test sim one_seed -- --nocapture\n",
+         cargo test -p raftkv-operator --test simulation one_seed -- --nocapture\n",
         operator.text()
     )
 }
