@@ -124,8 +124,8 @@ pub const PEER_IDLE_MS: u64 = 5_000;
 pub const PEER_REDIAL_MS_MIN: u64 = 50;
 /// Longest pause before a peer is dialled again; a stream that stood for longer starts again at the shortest.
 pub const PEER_REDIAL_MS_MAX: u64 = 1_000;
-/// Connections on the peer port; one more is closed at once.
-pub const PEER_CONNECTIONS_MAX: usize = 256;
+/// Connections on the peer port, each of which may take two open files; one more is closed at once.
+pub const PEER_CONNECTIONS_MAX: usize = 128;
 /// Pause of the accept loop after an error such as too many open files.
 pub const PEER_ACCEPT_RETRY_MS: u64 = 100;
 /// Bytes of an error answer of a peer that are read.
@@ -192,7 +192,7 @@ pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
 pub const CLIENT_CONNECTIONS_MIN: usize = 64;
 /// Open files that clients can't take: the connections of [`ADMIN_CONNECTIONS_MAX`] and [`PEER_CONNECTIONS_MAX`], and
 /// 128 for the disk, listeners and what the node dials itself.
-pub const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 128;
+pub const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + 2 * PEER_CONNECTIONS_MAX + 128;
 /// Connections to the admin port at a time.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// A request's head must be complete this long after its first byte, and a new connection's first head after accept.
