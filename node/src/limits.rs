@@ -166,6 +166,8 @@ pub const RUNTIME_THREADS: usize = 1;
 pub const SLED_OPEN_TIMEOUT_MS: u64 = 60_000;
 /// sled's page cache. Pages that are not in it are read from the system's, which gives way when memory is short.
 pub const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a scanned record that count as one access to sled's pages: 16,384 of them may wait until pages are let go.
+pub const SLED_ACCESS_BYTES: usize = 4 * 1024;
 /// Bytes of batches that wait in memory to be given to sled as one.
 pub const WRITE_BEHIND_BYTES: usize = 128 * 1024;
 /// Bytes at which they do not wait for a pause.

@@ -4,6 +4,7 @@ use super::apply_thread::ApplyJob;
 use super::log_thread::LogJob;
 use super::phases::Exit;
 use super::shared::Shared;
+use super::spare::{self, Waits};
 use super::waiters::Reply;
 use super::{Input, RestartWhy};
 use crate::crash_point::{self, Place, Side};
@@ -139,29 +140,15 @@ impl Hands {
 
     fn make_spare(&mut self, name: String, ops: Vec<log::LogOp>) {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        let wait = Duration::from_millis(limits::SPARE_AFTER_MS).saturating_sub(self.member_since.elapsed());
-        let (raft_runs, raft_ended) = mpsc::channel();
+        let waits = Waits {
+            first: Duration::from_millis(limits::SPARE_AFTER_MS).saturating_sub(self.member_since.elapsed()),
+            again: Duration::from_millis(limits::SPARE_RETRY_MS),
+        };
+        let (raft_runs, until_raft_ends) = mpsc::channel();
         self.spare = Some(raft_runs);
         let make = move || {
-            let (mut wait, mut told) = (wait, false);
-            while raft_ended.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let mut done = 0;
-                match log::execute_from(&*disk, &ops, &mut done) {
-                    Ok(()) => {
-                        shared.send(Input::Event(Event::SpareMade { name }));
-                        return;
-                    }
-                    Err(e) => {
-                        if !told {
-                            // Without a spare the next segment is made on the write path: slower, and safe.
-                            tracing::warn!(name, error = %e, "a spare log segment could not be made");
-                        }
-                        if !log::may_try_again(&ops[done], &e) {
-                            return;
-                        }
-                        (wait, told) = (Duration::from_millis(limits::SPARE_RETRY_MS), true);
-                    }
-                }
+            if spare::make(&*disk, (&name, &ops), waits, &until_raft_ends) {
+                shared.send(Input::Event(Event::SpareMade { name }));
             }
         };
         if let Err(e) = std::thread::Builder::new().name("spare".to_string()).spawn(make) {

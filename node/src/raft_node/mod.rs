@@ -21,6 +21,7 @@ pub mod log_thread;
 mod opening;
 mod phases;
 pub mod shared;
+mod spare;
 mod turns;
 pub mod waiters;
 
