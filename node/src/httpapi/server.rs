@@ -29,6 +29,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 
+/// Bytes of an answer, head and body, that are written as one buffer.
+const SMALL_ANSWER_BYTES: usize = 1024;
+
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
@@ -296,7 +299,20 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let taken = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        let taken = if bytes <= SMALL_ANSWER_BYTES {
+            // To write one buffer costs the kernel less than to gather two.
+            let mut whole = [0; SMALL_ANSWER_BYTES];
+            let mut rest = &mut whole[..];
+            for buf in bufs {
+                let (part, behind) = rest.split_at_mut(buf.len());
+                part.copy_from_slice(buf);
+                rest = behind;
+            }
+            Pin::new(&mut self.stream).poll_write(cx, &whole[..bytes])
+        } else {
+            Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        };
         self.deadline.written(&taken);
         taken
     }
