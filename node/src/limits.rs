@@ -192,6 +192,8 @@ pub const SPARE_RETRY_MS: u64 = 10_000;
 pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
 /// With fewer than these left for clients, the process may open too few files to start at all.
 pub const CLIENT_CONNECTIONS_MIN: usize = 64;
+/// Bytes of an answer, head and body, that are written as one buffer; a larger one is gathered from its parts.
+pub const SMALL_ANSWER_BYTES: usize = 1024;
 /// Open files that clients can't take: the connections of [`ADMIN_CONNECTIONS_MAX`] and [`PEER_CONNECTIONS_MAX`], and
 /// 128 for the disk, listeners and what the node dials itself.
 pub const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + 2 * PEER_CONNECTIONS_MAX + 128;

@@ -73,13 +73,13 @@ impl Drop for Place<'_> {
 }
 
 /// Forgets a request that was not answered when its task ends: also when it is cancelled.
-struct Asked<'a> {
+struct Unanswered<'a> {
     waiters: &'a Waiters,
     seq: u64,
     answered: bool,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.waiters.forget_request(self.seq);
@@ -335,12 +335,12 @@ impl Node {
     async fn ask(&self, request: RequestId, event: Event, timeout_ms: u64) -> Result<Reply, Refusal> {
         let waiters = &self.shared.waiters;
         let receiver = waiters.request(request.seq, self.desk.clone());
-        let mut asked = Asked { waiters, seq: request.seq, answered: false };
+        let mut unanswered = Unanswered { waiters, seq: request.seq, answered: false };
         if !self.send(event) {
             return Err(Refusal::Stopping);
         }
         let answered = in_time(receiver, timeout_ms).await;
-        asked.answered = answered.is_ok();
+        unanswered.answered = answered.is_ok();
         answered?.map_err(|_| Refusal::Unknown("the node ended before it answered".to_string()))
     }
 }

@@ -20,8 +20,8 @@ impl Driver {
         match message.get_msg_type() {
             // Carries no term: a late or doubled one would append twice (rule N5).
             MessageType::MsgPropose => {}
-            // raft-rs lets a follower pass on a transfer that no leader asked for.
             MessageType::MsgReadIndex => self.asked_to_read(message),
+            // raft-rs lets a follower pass on a transfer that no leader asked for.
             MessageType::MsgTransferLeader => {}
             MessageType::MsgTimeoutNow => {
                 let wins_at_once = self.is_only_voter();

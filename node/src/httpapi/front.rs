@@ -146,8 +146,7 @@ impl Front {
     fn serve_bodiless(self: Arc<Front>, route: &'static Route, head: Parts) -> impl Future<Output = Response> {
         let started = Instant::now();
         let matched = Matched::Route(route);
-        let understood = self.check(matched, &head).and_then(|route| self.understand(route, &head, Bytes::new()));
-        let begun = understood.map(|(call, charge)| ((self.backend)(call), charge));
+        let begun = self.check(matched, &head).and_then(|route| self.begin(route, &head, Bytes::new()));
         let method = head.method;
         async move {
             let result = match begun {
@@ -182,8 +181,8 @@ impl Front {
                 (body, Some(charge))
             }
         };
-        let (call, charge) = self.understand(route, head, body)?;
-        let result = (self.backend)(call).await;
+        let (answer, charge) = self.begin(route, head, body)?;
+        let result = answer.await;
         drop((body_charge, charge));
         result
     }
@@ -202,12 +201,12 @@ impl Front {
         Ok(route)
     }
 
-    /// The call, and what it is charged beside its body.
-    fn understand(&self, route: &Route, head: &Parts, body: Bytes) -> Result<(Call, Option<Charge>), Problem> {
+    /// The answer to wait for, and what the call is charged beside its body.
+    fn begin(&self, route: &Route, head: &Parts, body: Bytes) -> Result<(Answer, Option<Charge>), Problem> {
         let call = call::parse(route, head, body)?;
         // Health must be answered also when the budget is spent.
         let charge = touches_keys(&call).then(|| self.budget.take(limits::CALL_BYTES)).transpose()?;
-        Ok((call, charge))
+        Ok(((self.backend)(call), charge))
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {

@@ -29,9 +29,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 
-/// Bytes of an answer, head and body, that are written as one buffer.
-const SMALL_ANSWER_BYTES: usize = 1024;
-
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
@@ -300,9 +297,9 @@ impl AsyncWrite for WatchedStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let bytes = bufs.iter().map(|buf| buf.len()).sum();
-        let taken = if bytes <= SMALL_ANSWER_BYTES {
+        let taken = if bytes <= limits::SMALL_ANSWER_BYTES {
             // To write one buffer costs the kernel less than to gather two.
-            let mut whole = [0; SMALL_ANSWER_BYTES];
+            let mut whole = [0; limits::SMALL_ANSWER_BYTES];
             let mut rest = &mut whole[..];
             for buf in bufs {
                 let (part, behind) = rest.split_at_mut(buf.len());

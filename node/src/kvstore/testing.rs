@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raftkv_api::Hex128;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A kv db in memory.
@@ -77,6 +77,15 @@ impl KvDisk for MemKv {
 #[derive(Default)]
 pub(crate) struct MemFiles {
     pub(crate) files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// So many creations find the disk full.
+    pub(crate) creates_fail: AtomicUsize,
+    /// So many syncs do.
+    pub(crate) syncs_fail: AtomicUsize,
+}
+
+fn fail_if_left(left: &AtomicUsize) -> io::Result<()> {
+    let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    took.map_or(Ok(()), |_| Err(io::ErrorKind::StorageFull.into()))
 }
 
 impl MemFiles {
@@ -108,6 +117,7 @@ impl LogDisk for MemFiles {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<()> {
+        fail_if_left(&self.creates_fail)?;
         self.files().insert(name.to_string(), vec![0; len as usize]);
         Ok(())
     }
@@ -122,6 +132,7 @@ impl LogDisk for MemFiles {
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
+        fail_if_left(&self.syncs_fail)?;
         self.len(name).map(|_| ())
     }
 

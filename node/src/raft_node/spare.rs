@@ -37,88 +37,34 @@ pub fn make(disk: &dyn LogDisk, (name, ops): (&str, &[LogOp]), waits: Waits, raf
 mod tests {
     use super::*;
     use crate::kvstore::testing::MemFiles;
-    use std::io;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::Ordering;
     use std::sync::mpsc;
 
-    /// Fails the first attempts to make or sync a file.
-    struct Failing {
-        files: MemFiles,
-        creates: AtomicUsize,
-        syncs: AtomicUsize,
-        tries: AtomicUsize,
-    }
-
-    impl Failing {
-        fn new(creates: usize, syncs: usize) -> Failing {
-            let [creates, syncs, tries] = [creates, syncs, 0].map(AtomicUsize::new);
-            Failing { files: MemFiles::default(), creates, syncs, tries }
-        }
-
-        fn make(&self) -> bool {
-            let ops = [
-                LogOp::Create { file: "spare.tmp".into(), len: 8 },
-                LogOp::Sync { file: "spare.tmp".into() },
-                LogOp::Rename { from: "spare.tmp".into(), to: "spare".into() },
-                LogOp::SyncDir,
-            ];
-            let soon = Duration::from_millis(1);
-            let (_runs, raft_runs) = mpsc::channel();
-            make(self, ("spare", &ops), Waits { first: soon, again: soon }, &raft_runs)
-        }
-    }
-
-    fn full(left: &AtomicUsize) -> io::Result<()> {
-        let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        took.map_or(Ok(()), |_| Err(io::ErrorKind::StorageFull.into()))
-    }
-
-    impl LogDisk for Failing {
-        fn list(&self) -> io::Result<Vec<String>> {
-            self.files.list()
-        }
-        fn len(&self, name: &str) -> io::Result<u64> {
-            self.files.len(name)
-        }
-        fn read(&self, name: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-            self.files.read(name, offset, buf)
-        }
-        fn create(&self, name: &str, len: u64) -> io::Result<()> {
-            self.tries.fetch_add(1, Ordering::Relaxed);
-            full(&self.creates)?;
-            self.files.create(name, len)
-        }
-        fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            self.files.write(name, offset, bytes)
-        }
-        fn sync(&self, name: &str) -> io::Result<()> {
-            full(&self.syncs)?;
-            self.files.sync(name)
-        }
-        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-            self.files.rename(from, to)
-        }
-        fn remove(&self, name: &str) -> io::Result<()> {
-            self.files.remove(name)
-        }
-        fn sync_dir(&self) -> io::Result<()> {
-            self.files.sync_dir()
-        }
+    fn make_soon(disk: &MemFiles) -> bool {
+        let ops = [
+            LogOp::Create { file: "spare.tmp".into(), len: 8 },
+            LogOp::Sync { file: "spare.tmp".into() },
+            LogOp::Rename { from: "spare.tmp".into(), to: "spare".into() },
+            LogOp::SyncDir,
+        ];
+        let soon = Duration::from_millis(1);
+        let (_runs, raft_runs) = mpsc::channel();
+        make(disk, ("spare", &ops), Waits { first: soon, again: soon }, &raft_runs)
     }
 
     #[test]
     fn a_spare_that_found_no_space_is_made_when_there_is_some() {
-        let disk = Failing::new(2, 0);
-        assert!(disk.make());
-        assert_eq!((disk.tries.into_inner(), disk.files.len("spare").unwrap()), (3, 8));
+        let disk = MemFiles { creates_fail: 2.into(), ..MemFiles::default() };
+        assert!(make_soon(&disk));
+        assert_eq!((disk.creates_fail.load(Ordering::Relaxed), disk.len("spare").unwrap()), (0, 8));
     }
 
     #[test]
     fn a_sync_that_failed_is_not_tried_again_whatever_it_says() {
-        let disk = Failing::new(0, 1);
-        assert!(!disk.make());
-        assert_eq!(disk.tries.into_inner(), 1);
-        assert!(disk.files.len("spare").is_err());
+        let disk = MemFiles { syncs_fail: 1.into(), ..MemFiles::default() };
+        assert!(!make_soon(&disk), "the next attempt would not fail");
+        assert_eq!(disk.syncs_fail.load(Ordering::Relaxed), 0);
+        assert!(disk.len("spare").is_err());
     }
 
     #[test]
