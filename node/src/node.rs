@@ -105,6 +105,11 @@ impl Node {
         if self.shared.view().is_none() {
             return Err(self.opening());
         }
+        // Whoever leads: a write is answered when it is applied here.
+        if let Some(why) = self.shared.space.why_full() {
+            self.shared.metrics.proposals_failed_total.inc();
+            return Err(Refusal::NoSpace(format!("{}: {why}", self.config().name)));
+        }
         let grows = matches!(command, Command::Put { .. });
         let data = command.encode();
         let bytes = data.len();

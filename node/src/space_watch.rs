@@ -7,19 +7,28 @@ use crate::node::Node;
 use crate::raft_node::Input;
 use crate::reserve::Space;
 use crate::space::{Level, OwnSpace, mib};
+use tokio::task::JoinHandle;
 
 /// What was told last.
 pub struct SpaceWatch {
     level: Level,
     refuses: bool,
     not_known: bool,
-    hands_over: bool,
+    hand_over: HandOver,
+}
+
+/// How far an attempt to make another voter lead is.
+enum HandOver {
+    /// There is no reason for one.
+    No,
+    /// One after the other is made until somebody leads or there is space.
+    Tries(JoinHandle<()>),
 }
 
 impl SpaceWatch {
     /// Nothing was told: there is space until it is looked at.
     pub fn new() -> SpaceWatch {
-        SpaceWatch { level: Level::Plenty, refuses: false, not_known: false, hands_over: false }
+        SpaceWatch { level: Level::Plenty, refuses: false, not_known: false, hand_over: HandOver::No }
     }
 
     /// Looks, and tells.
@@ -42,7 +51,7 @@ impl SpaceWatch {
         }
         let own = own_space(node);
         keep_metrics(node, &own);
-        self.hand_over(node, published.driver.as_ref(), own.stuck.is_some());
+        self.hand_over(node, published.driver.as_ref());
         node.shared().send(Input::Event(Event::Space { own }));
         self.tell_refusals(published.driver.as_ref());
     }
@@ -74,20 +83,28 @@ impl SpaceWatch {
         }
     }
 
-    /// A leader that cannot write makes room for one that can; tried once each time that it becomes so.
-    fn hand_over(&mut self, node: &Node, driver: Option<&DriverStatus>, is_stuck: bool) {
-        let leads = driver.is_some_and(|driver| driver.role == Role::Leader);
-        let has_to = leads && is_stuck;
-        if has_to && !self.hands_over {
-            let node = node.clone();
-            tokio::spawn(async move {
-                match node.transfer(None).await {
-                    Ok(leader) => tracing::info!(leader, "leadership handed over, since the disk is full"),
-                    Err(e) => tracing::warn!(error = %e, "the disk is full, and nobody takes leadership over"),
-                }
-            });
+    /// A leader that cannot write, or refuses puts for which a quorum has room, makes room for one that can. Only the
+    /// first attempt that fails is told.
+    fn hand_over(&mut self, node: &Node, driver: Option<&DriverStatus>) {
+        if !driver.is_some_and(|driver| driver.should_hand_over) {
+            self.hand_over = HandOver::No;
+            return;
         }
-        self.hands_over = has_to;
+        let is_first = match &self.hand_over {
+            HandOver::Tries(attempt) if !attempt.is_finished() => return,
+            HandOver::Tries(_) => false,
+            HandOver::No => true,
+        };
+        let node = node.clone();
+        self.hand_over = HandOver::Tries(tokio::spawn(async move {
+            match node.transfer(None).await {
+                Ok(leader) => tracing::info!(leader, "leadership handed over: this node is short of space"),
+                Err(e) if is_first => {
+                    tracing::warn!(error = %e, "this leader is short of space, and nobody takes over yet");
+                }
+                Err(_) => {}
+            }
+        }));
     }
 }
 

@@ -395,9 +395,10 @@ impl Driver {
         self.membership.voters.contains(&id) && peer.caught_up && peer.report.can_lead
     }
 
+    /// One with room for puts before one without, and then the most caught-up one.
     fn best_successor(&self) -> Option<MemberId> {
         let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
-        others.filter(|id| self.can_take_over(*id)).max_by_key(|id| self.peer_status(*id).matched)
+        others.filter(|id| self.can_take_over(*id)).max_by_key(|id| (self.has_room(*id), self.peer_status(*id).matched))
     }
 
     pub(super) fn transfer_noticed(&mut self, leader: MemberId) {

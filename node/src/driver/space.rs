@@ -1,7 +1,8 @@
 //! What the leader takes for lack of space, by its own room and by that of a quorum (rule N11). PURE.
 //!
 //! An entry lands on every member, and a follower cannot refuse it: so the leader asks beforehand, by what each member
-//! reports of itself every second. Looked at with each tick and each report, not with each command.
+//! reports of itself every second. Looked at with each tick and each report, not with each command. A leader that is short
+//! where a quorum is not need not refuse for long: it makes room for one that has it.
 
 use super::Driver;
 use crate::space::{Level, OwnSpace, Room};
@@ -32,6 +33,19 @@ impl Driver {
 
     pub(super) fn judge_space(&mut self) {
         self.no_space = self.short_myself().into_iter().chain(self.short_quorum()).max_by_key(|short| short.level);
+    }
+
+    /// Whether another voter should lead, for lack of space here: nothing can be written, or puts are refused although a
+    /// quorum has room for them. A quota is no reason: it holds for all.
+    pub(super) fn should_hand_over(&self) -> bool {
+        let OwnSpace { room, stuck, .. } = &self.own_space;
+        let refuses_alone = || room.level() > Level::Plenty && self.short_quorum().is_none();
+        self.is_leader() && (stuck.is_some() || refuses_alone())
+    }
+
+    /// Whether this member has room for puts, as far as it said.
+    pub(super) fn has_room(&self, id: MemberId) -> bool {
+        self.room_of(id).level() == Level::Plenty
     }
 
     fn name(&self, id: MemberId) -> String {

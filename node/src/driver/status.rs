@@ -52,6 +52,8 @@ pub struct DriverStatus {
     pub removed: bool,
     /// Why puts, or more, are refused for lack of space.
     pub no_space: Option<String>,
+    /// We lead, and another voter should, for lack of space here.
+    pub should_hand_over: bool,
     /// Proposals that wait.
     pub proposals_waiting: usize,
     /// Ticks since a leader was heard of; `None` if never.
@@ -108,6 +110,7 @@ impl Driver {
             can_lead: self.can_lead,
             removed: self.removed.is_some(),
             no_space: self.no_space.as_ref().map(|no_space| no_space.why.clone()),
+            should_hand_over: self.should_hand_over(),
             proposals_waiting: self.proposals.waiting(),
             leader_contact_ticks: self.leader_contact_ticks(),
             membership: self.membership.clone(),

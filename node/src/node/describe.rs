@@ -82,8 +82,7 @@ fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (Node
 
 /// What waits for space here, and what the driver refuses for lack of it.
 fn no_space(shared: &Shared, driver: Option<&DriverStatus>) -> Option<String> {
-    let waits = shared.space.who_waits().map(|what| format!("the disk is full, make room on it: {what}"));
-    waits.or_else(|| driver?.no_space.clone())
+    shared.space.why_full().or_else(|| driver?.no_space.clone())
 }
 
 /// A member's name and peer URL are fixed for its life; started with others, it can't be found under the old ones.

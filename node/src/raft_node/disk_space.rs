@@ -87,6 +87,11 @@ impl DiskSpace {
         (!words.is_empty()).then(|| words.join("; "))
     }
 
+    /// The same for whoever asks why something is not done.
+    pub fn why_full(&self) -> Option<String> {
+        self.who_waits().map(|what| format!("the disk is full, make room on it: {what}"))
+    }
+
     /// Whether this part waits for space.
     pub fn waits(&self, part: Part) -> bool {
         self.stuck().contains_key(&part)

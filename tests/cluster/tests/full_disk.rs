@@ -127,6 +127,9 @@ fn a_node_whose_disk_is_full_waits_and_comes_back_by_itself() -> Result<()> {
     ensure!(node.is_running() && node.pid()? == pid);
     let old = node.client("GET", "/v1/kv/w%2F00000000?consistency=stale").send()?;
     ensure!(old.status == 200, "what was applied before is read: {}", old.text());
+    let refused = node.client("PUT", "/v1/kv/small").body("x").send()?;
+    let says = refused.text().contains("n3: the disk is full") && refused.text().contains("\"outcome\":\"none\"");
+    ensure!(refused.status == 507 && says, "it lets the client wait: {}", refused.text());
     ensure!(node.admin("GET", "/livez").send()?.status == 200, "to be started again would not help");
     eventually("the metrics tell", || {
         let metrics = node.admin("GET", "/metrics").send()?.text();

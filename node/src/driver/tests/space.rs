@@ -126,6 +126,28 @@ fn a_short_voter_counts_when_there_is_no_quorum_without_it() {
 }
 
 #[test]
+fn a_leader_that_is_short_alone_hands_over_to_one_with_room() {
+    let mut bench = Bench::leader(3, 3);
+    let hands_over = |bench: &Bench| bench.driver.status().should_hand_over;
+    bench.has(256);
+    assert!(!hands_over(&bench), "it has room");
+    bench.has(255);
+    assert!(hands_over(&bench), "the others have room");
+    bench.says(2, 100);
+    assert!(!hands_over(&bench), "nobody would take puts");
+    let own = OwnSpace { room: room(1000), over_quota: None, stuck: Some("wal-2: no space".to_string()) };
+    bench.driver.step(Event::Space { own });
+    assert!(hands_over(&bench), "it takes nothing at all");
+    let request = RequestId { origin: 1, nonce: 9, seq: 1002 };
+    bench.driver.step(Event::Transfer { request, to: None });
+    assert_eq!(bench.driver.node.raft.lead_transferee, Some(3), "member 2 is short");
+    bench.says(2, 1000);
+    let over_quota = Some("over".to_string());
+    bench.driver.step(Event::Space { own: OwnSpace { room: room(1000), over_quota, stuck: None } });
+    assert!(!hands_over(&bench), "the database is as large elsewhere");
+}
+
+#[test]
 fn a_learner_that_is_short_and_a_member_that_never_said_hold_nobody_up() {
     let mut bench = Bench::leader(3, 4);
     bench.has(1000);
