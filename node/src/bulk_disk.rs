@@ -1,4 +1,4 @@
-//! A disk for what can wait: snapshots, our own and those of a leader. What would take the last space of the volume is
+//! A disk for what can wait: snapshots, our own and those of a leader, and spare log segments. What would take the last space of the volume is
 //! refused as if it were full, so that the log and the kv db, which cannot wait, are the last to find no space (rule N11).
 
 use crate::disk::LogDisk;
@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The disk of a data directory, less its last space.
+#[derive(Clone)]
 pub struct BulkDisk {
     disk: Arc<dyn LogDisk>,
     reserve: Arc<Reserve>,
@@ -65,7 +66,7 @@ impl LogDisk for BulkDisk {
             return Ok(());
         }
         let what = format!(
-            "{} are free, {} are needed and {} stay for the log: enlarge the volume or make room on it",
+            "{} are free, {} are needed and {} stay for the log and the database: enlarge the volume or make room on it",
             mib(free),
             mib(bytes),
             mib(kept)

@@ -176,6 +176,14 @@ impl LogDisk for FileDisk {
     fn create(&self, name: &str, len: u64) -> io::Result<()> {
         let path = self.path_of(name)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+        // Tried in vain, it would take from others what there is, if only for a moment.
+        let stat = rustix::fs::fstatvfs(&file)?;
+        if stat.f_bavail * stat.f_frsize < len {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("{name}: no space left for its {len} bytes"),
+            ));
+        }
         if let Err(error) = fill_with_zeros(&file, len) {
             // What was written of it would be missing elsewhere, for as long as the disk is full. The first error says more.
             let _stays = file.set_len(0);
@@ -239,6 +247,14 @@ mod tests {
         assert_eq!(disk.read("a", 0, &mut buf).expect_err("moved").kind(), io::ErrorKind::NotFound);
         let mode = |path: PathBuf| std::fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
         assert_eq!((mode(disk.path().join("b")), mode(disk.path().to_path_buf())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_not_begun() {
+        let (_guard, disk) = disk();
+        let error = disk.create("huge", u64::MAX / 2).expect_err("no volume is so large");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.len("huge").expect("it is there, and empty"), 0);
     }
 
     #[test]

@@ -13,6 +13,9 @@
 //!                      transport  ◄──► peers               peer HTTP server and client
 //! ```
 
+#[cfg(all(mutant, not(debug_assertions)))]
+compile_error!("deliberate bugs and crash points are for tests: no release build has them");
+
 pub mod admin_client;
 pub mod background;
 pub mod bulk_disk;

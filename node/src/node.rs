@@ -7,10 +7,11 @@ pub mod describe;
 pub use crate::refusal::Refusal;
 
 use crate::config::Config;
-use crate::driver::{Answer, DriverStatus, Event};
+use crate::driver::{Answer, DriverStatus, Event, Role};
 use crate::kvstore::{Command, Outcome, View};
 use crate::limits;
 use crate::raft_node::desk::Desk;
+use crate::raft_node::disk_space::Part;
 use crate::raft_node::shared::{Phase, Published, Shared};
 use crate::raft_node::waiters::{Reply, Waiters};
 use crate::raft_node::{Input, Queue};
@@ -145,6 +146,9 @@ impl Node {
         if self.shared.view().is_none() {
             return Err(self.opening());
         }
+        if let Some(why) = self.asks_nobody() {
+            return Err(why);
+        }
         let queue = &self.shared.reads;
         if !queue.enter(0, limits::READ_QUEUE_MAX, usize::MAX) {
             return Err(Refusal::Overloaded("the read queue"));
@@ -163,10 +167,19 @@ impl Node {
         };
         match in_time(receiver, limits::READ_TIMEOUT_MS).await {
             Ok(read) => read.unwrap_or(Err(Refusal::Stopping))?,
-            // The wait was for a leader that a majority confirms: the reason says more than the time.
+            // What takes so long is a leader that a majority confirms: the reason says more than the time.
             Err(_) => return Err(Refusal::NoLeader),
         }
         self.shared.view().ok_or_else(|| self.opening())
+    }
+
+    /// Why a read index is not asked for: all that a follower says waits for its log, and the log for space (rules N6, N11).
+    fn asks_nobody(&self) -> Option<Refusal> {
+        let leads = || self.shared.published().driver.as_ref().is_some_and(|driver| driver.role == Role::Leader);
+        if !self.shared.space.waits(Part::Log) || leads() {
+            return None;
+        }
+        self.shared.space.why_full().map(Refusal::Opening)
     }
 
     /// The view for a stale read; refused before the proof, and on Blank, Removed and Quarantined nodes.

@@ -29,12 +29,18 @@ enum Call {
     ApplyBatch,
 }
 
+/// How a spare segment's name begins; one that is being made ends otherwise, and is none yet.
+const SPARE: &str = "spare-";
+const UNFINISHED: &str = ".tmp";
+
 /// Places at a port, by the call and the beginning of the (new) name that it is made on.
-const AT_PORTS: [(&str, Call, &str); 13] = [
+const AT_PORTS: [(&str, Call, &str); 15] = [
     ("log-write", Call::Write, "wal-"),
     ("log-sync", Call::Sync, "wal-"),
+    ("header-write", Call::Write, SPARE),
+    ("header-sync", Call::Sync, SPARE),
     ("segment-begin", Call::Rename, "wal-"),
-    ("segment-spare", Call::Rename, "spare-"),
+    ("segment-spare", Call::Rename, SPARE),
     ("segment-remove", Call::Remove, "wal-"),
     ("snapshot-write", Call::Write, "snapshot-"),
     ("snapshot-sync", Call::Sync, "snapshot-"),
@@ -114,7 +120,8 @@ fn pass_by_name(place: &str, side: Side) {
 
 /// Makes a call of a port between the two sides of its place, if it is one.
 fn around<T>(call: Call, name: &str, make: impl FnOnce() -> T) -> T {
-    let place = AT_PORTS.iter().find(|(_, of, begin)| *of == call && name.starts_with(begin)).map(|(place, ..)| *place);
+    let is_at = |begin: &str| name.starts_with(begin) && !(begin == SPARE && name.ends_with(UNFINISHED));
+    let place = AT_PORTS.iter().find(|(_, of, begin)| *of == call && is_at(begin)).map(|(place, ..)| *place);
     let Some(place) = place else { return make() };
     pass_by_name(place, Side::Before);
     let made = make();

@@ -396,7 +396,7 @@ impl Driver {
     }
 
     /// One with room for puts before one without, and then the most caught-up one.
-    fn best_successor(&self) -> Option<MemberId> {
+    pub(super) fn best_successor(&self) -> Option<MemberId> {
         let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
         others.filter(|id| self.can_take_over(*id)).max_by_key(|id| (self.has_room(*id), self.peer_status(*id).matched))
     }

@@ -319,6 +319,8 @@ impl Driver {
     }
 
     fn start_read_round(&mut self) {
+        // What was asked of a leader is not asked of whoever follows another one by now.
+        self.notice_leader();
         if !self.reads.wants_round() {
             return;
         }
@@ -356,7 +358,7 @@ impl Driver {
             self.emit(Effect::ReadReady { reads, index });
         }
         for Asked { by, context } in asked {
-            let mut answer = Message { to: by, from: leader, term, index, ..Message::default() };
+            let mut answer = Message { to: by, from: self.identity.member_id, term, index, ..Message::default() };
             answer.set_msg_type(MessageType::MsgReadIndexResp);
             answer.mut_entries().push(Entry { data: context, ..Entry::default() });
             self.emit(Effect::Send(Box::new(answer)));

@@ -36,11 +36,12 @@ impl Driver {
     }
 
     /// Whether another voter should lead, for lack of space here: nothing can be written, or puts are refused although a
-    /// quorum has room for them. A quota is no reason: it holds for all.
+    /// quorum has room for them and one of it can lead. A quota is no reason: it holds for all.
     pub(super) fn should_hand_over(&self) -> bool {
         let OwnSpace { room, stuck, .. } = &self.own_space;
-        let refuses_alone = || room.level() > Level::Plenty && self.short_quorum().is_none();
-        self.is_leader() && (stuck.is_some() || refuses_alone())
+        let is_short_alone = || room.level() > Level::Plenty && self.short_quorum().is_none();
+        let has_heir = || self.best_successor().is_some_and(|id| self.has_room(id));
+        self.is_leader() && (stuck.is_some() || is_short_alone() && has_heir())
     }
 
     /// Whether this member has room for puts, as far as it said.

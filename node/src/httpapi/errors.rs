@@ -5,6 +5,7 @@
 
 use crate::kvstore::ReadError;
 use crate::node::Refusal;
+use crate::space;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -71,6 +72,11 @@ pub fn unreadable(error: &ReadError) -> Problem {
         ReadError::Compacted { oldest, .. } => {
             Problem { compacted_revision: Some(*oldest), ..Problem::new(Code::Compacted, error.to_string()) }
         }
+        // sled reads nothing that it may have to write for, until it is opened again.
+        ReadError::Io(io) if space::is_full(io) => Problem::new(
+            Code::Opening,
+            format!("the disk is full, make room on it; this key is read when there is: {error}"),
+        ),
         ReadError::Io(io) => {
             tracing::error!(error = %io, "a read of the kv db failed");
             Problem::new(Code::Internal, error.to_string())
@@ -143,6 +149,8 @@ mod tests {
         assert_eq!((problem.status, problem.compacted_revision), (410, Some(7)));
         assert_eq!(unreadable(&ReadError::Future { asked: 9, current: 7 }).code, Code::FutureRevision);
         assert_eq!(unreadable(&ReadError::Io(std::io::Error::other("bad sector"))).status, 500);
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(unreadable(&ReadError::Io(full)).code, Code::Opening);
     }
 
     fn all_refusals() -> Vec<Refusal> {

@@ -40,7 +40,7 @@ async fn a_head_that_drips_is_not_prolonged_by_its_drops() {
 
 #[tokio::test]
 async fn an_idle_connection_lives_for_idle_and_not_only_for_head() {
-    let limits = ServerLimits { idle: Duration::from_millis(600), ..short() };
+    let limits = ServerLimits { idle: short().head * 20, ..short() };
     let server = Server::start(limits, answering());
     let mut client = server.connect().await;
     exchange(&mut client).await;
@@ -80,7 +80,8 @@ async fn an_answer_that_takes_too_long_or_is_not_read_is_dropped() {
 #[tokio::test]
 async fn who_takes_nothing_of_an_answer_is_hung_up_on_before_who_takes_it_slowly() {
     let huge = Router::new().route("/", get(async || vec![7u8; 64 << 20]));
-    let limits = ServerLimits { idle: PATIENCE * 10, request: Some(PATIENCE * 10), ..short() };
+    let limits =
+        ServerLimits { idle: PATIENCE * 10, request: Some(PATIENCE * 10), stall: Duration::from_secs(1), ..short() };
     let server = Server::start(limits, huge);
     let (mut idle, mut slow) = (server.connect().await, server.connect().await);
     idle.write_all(GET).await.expect("sent");

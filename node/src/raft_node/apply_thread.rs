@@ -124,7 +124,7 @@ impl ApplyThread {
             match result {
                 Ok(()) => {}
                 Err(StoreError::Io(e)) if self.shared.space.is_full(&e) => {
-                    self.shared.space.met_full_disk(Part::Kv, &e.to_string());
+                    self.meets_full_disk(&e);
                     self.waits = Waits::ToReopen(e.to_string());
                 }
                 Err(e) => {
@@ -133,6 +133,14 @@ impl ApplyThread {
                     return;
                 }
             }
+        }
+    }
+
+    /// Whoever waits for what would be applied is not kept waiting.
+    fn meets_full_disk(&self, error: &std::io::Error) {
+        self.shared.space.met_full_disk(Part::Kv, &error.to_string());
+        if let Some(why) = self.shared.applies_nothing() {
+            self.shared.waiters.fail_parked(&why);
         }
     }
 
@@ -204,7 +212,7 @@ impl ApplyThread {
         }
         match self.try_open(&plan) {
             Err(StoreError::Io(e)) if self.shared.space.is_full(&e) => {
-                self.shared.space.met_full_disk(Part::Kv, &e.to_string());
+                self.meets_full_disk(&e);
                 self.waits = Waits::ToOpen(plan);
                 Ok(())
             }

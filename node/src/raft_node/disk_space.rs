@@ -94,7 +94,7 @@ impl DiskSpace {
 
     /// Whether this part waits for space.
     pub fn waits(&self, part: Part) -> bool {
-        self.stuck().contains_key(&part)
+        self.is_stuck.load(Ordering::Acquire) && self.stuck().contains_key(&part)
     }
 
     /// Whether an error of the kv db is one of space.

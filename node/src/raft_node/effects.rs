@@ -7,8 +7,8 @@ use super::shared::Shared;
 use super::spare::{self, Waits};
 use super::waiters::Reply;
 use super::{Input, RestartWhy};
+use crate::bulk_disk::BulkDisk;
 use crate::crash_point::{self, Place, Side};
-use crate::disk::LogDisk;
 use crate::driver::{Effect, Event};
 use crate::limits;
 use crate::log;
@@ -42,7 +42,7 @@ pub struct Hands {
     /// The apply thread.
     pub apply: mpsc::Sender<ApplyJob>,
     /// For spare segments.
-    pub disk: Arc<dyn LogDisk>,
+    pub bulk: BulkDisk,
     /// Who we are.
     pub own: MemberId,
     /// As last announced by the driver.
@@ -89,7 +89,7 @@ impl Hands {
             Effect::ReadReady { reads, index } => {
                 let shared = &self.shared;
                 let applied = || shared.view().map_or(0, |view| view.applied());
-                shared.waiters.reads_ready(&reads, index, applied);
+                shared.waiters.reads_ready(&reads, index, applied, || shared.applies_nothing());
             }
             Effect::ReadFailed { reads, why } => self.shared.waiters.reads_failed(&reads, &why),
             Effect::Members(membership) => {
@@ -139,7 +139,7 @@ impl Hands {
     }
 
     fn make_spare(&mut self, name: String, ops: Vec<log::LogOp>) {
-        let (disk, shared) = (self.disk.clone(), self.shared.clone());
+        let (bulk, shared) = (self.bulk.clone(), self.shared.clone());
         let waits = Waits {
             first: Duration::from_millis(limits::SPARE_AFTER_MS).saturating_sub(self.member_since.elapsed()),
             again: Duration::from_millis(limits::SPARE_RETRY_MS),
@@ -147,7 +147,7 @@ impl Hands {
         let (raft_runs, until_raft_ends) = mpsc::channel();
         self.spare = Some(raft_runs);
         let make = move || {
-            if spare::make(&*disk, (&name, &ops), waits, &until_raft_ends) {
+            if spare::make(&bulk, (&name, &ops), waits, &until_raft_ends) {
                 shared.send(Input::Event(Event::SpareMade { name }));
             }
         };

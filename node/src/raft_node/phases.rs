@@ -6,6 +6,7 @@ use super::hello::own_hello;
 use super::input::{Input, RestartWhy};
 use super::log_thread::{self, LogJob};
 use super::shared::{Advertised, Phase, Published, Shared};
+use crate::bulk_disk::BulkDisk;
 use crate::crash_point;
 use crate::disk::LogDisk;
 use crate::driver::{Event, HELLO_FORMAT};
@@ -224,7 +225,7 @@ impl RaftNode {
             transport: self.transport.clone(),
             log,
             apply,
-            disk: self.disk.clone(),
+            bulk: BulkDisk::new(self.disk.clone(), self.shared.space.reserve.clone()),
             own: identity.member_id,
             membership: Arc::new(Membership::default()),
             member_since: Instant::now(),

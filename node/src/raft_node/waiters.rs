@@ -45,6 +45,13 @@ struct Reads {
     parked: BTreeMap<Index, Vec<Readers>>,
 }
 
+impl Reads {
+    /// Takes those whose ReadIndex is answered.
+    fn answered(&mut self, numbers: &[u64]) -> Vec<Readers> {
+        numbers.iter().filter_map(|number| self.waiting.remove(number)).collect()
+    }
+}
+
 /// The table.
 #[derive(Default)]
 pub struct Waiters {
@@ -94,24 +101,37 @@ impl Waiters {
         lock(&self.reads).waiting.insert(number, Readers { to, desk });
     }
 
-    /// These reads may be served once `index` is applied. `applied` is read under the lock, so that no publication
-    /// falls between the look and the parking.
-    pub fn reads_ready(&self, numbers: &[u64], index: Index, applied: impl Fn() -> Index) {
+    /// These reads may be served once `index` is applied, unless nothing is applied now: then `stuck` says why not. Both
+    /// are looked at under the lock, so that no publication, and no call of [`Waiters::fail_parked`], falls between the
+    /// look and the parking.
+    pub fn reads_ready(
+        &self,
+        numbers: &[u64],
+        index: Index,
+        applied: impl Fn() -> Index,
+        stuck: impl Fn() -> Option<Refusal>,
+    ) {
         let mut reads = lock(&self.reads);
-        let readers: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
-        if applied() < index {
-            return reads.parked.entry(index).or_default().extend(readers);
-        }
+        let readers = reads.answered(numbers);
+        let reply = match stuck() {
+            _ if applied() >= index => Ok(()),
+            Some(why) => Err(why),
+            None => return reads.parked.entry(index).or_default().extend(readers),
+        };
         drop(reads);
-        tell(readers, &Ok(()));
+        tell(readers, &reply);
     }
 
     /// These reads can't be served.
     pub fn reads_failed(&self, numbers: &[u64], why: &Refusal) {
-        let mut reads = lock(&self.reads);
-        let readers: Vec<_> = numbers.iter().filter_map(|number| reads.waiting.remove(number)).collect();
-        drop(reads);
+        let readers = lock(&self.reads).answered(numbers);
         tell(readers, &Err(why.clone()));
+    }
+
+    /// Nothing more is applied for now: who waits for an applied index is told why.
+    pub fn fail_parked(&self, why: &Refusal) {
+        let parked = std::mem::take(&mut lock(&self.reads).parked);
+        tell(parked.into_values().flatten(), &Err(why.clone()));
     }
 
     /// `applied` was published: reads parked at or below it may go.
@@ -180,13 +200,32 @@ mod tests {
             receiver
         };
         let (mut early, mut late) = (read(1), read(2));
-        waiters.reads_ready(&[1], 5, || 5);
-        waiters.reads_ready(&[2], 7, || 5);
+        waiters.reads_ready(&[1], 5, || 5, || None);
+        waiters.reads_ready(&[2], 7, || 5, || None);
         assert_eq!(early.try_recv(), Ok(Ok(())));
         waiters.applied(6);
         assert!(late.try_recv().is_err());
         waiters.applied(7);
         assert_eq!(late.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn a_read_does_not_wait_for_what_is_not_applied_for_now() {
+        let waiters = Waiters::default();
+        let read = |number| {
+            let (to, receiver) = oneshot::channel();
+            waiters.reads(number, vec![to], None);
+            receiver
+        };
+        let full = || Refusal::Opening("the disk is full".to_string());
+        let (mut parked, mut later, mut served) = (read(1), read(2), read(3));
+        waiters.reads_ready(&[1], 7, || 5, || None);
+        waiters.fail_parked(&full());
+        assert_eq!(parked.try_recv(), Ok(Err(full())));
+        waiters.reads_ready(&[2], 7, || 5, || Some(full()));
+        assert_eq!(later.try_recv(), Ok(Err(full())));
+        waiters.reads_ready(&[3], 5, || 5, || Some(full()));
+        assert_eq!(served.try_recv(), Ok(Ok(())), "what was applied before is read");
     }
 
     #[test]

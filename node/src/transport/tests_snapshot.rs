@@ -257,13 +257,13 @@ async fn a_body_whose_rest_is_gone_leaves_nothing() {
 
 #[tokio::test]
 async fn a_body_that_stops_moving_is_given_up() {
-    let soon = Duration::from_millis(50);
+    let soon = Duration::from_millis(500);
     let (a, listener, address) =
-        fetcher(TransportLimits { stall: soon, handshake: soon, resume: 4 * soon, ..quick() }).await;
+        fetcher(TransportLimits { stall: soon, handshake: soon, resume: 2 * soon, ..quick() }).await;
     a.transport.fetch_snapshot(2, &address.peer_url, meta(7, b"content"));
     let (mut tcp, _) = accept_fetch(&listener).await;
     answer(&mut tcp, 7, b"con").await;
-    assert_eq!(a.node.fetched(7).await, Err("nothing arrived for 50 ms".into()));
+    assert_eq!(a.node.fetched(7).await, Err("nothing arrived for 500 ms".into()));
     assert_eq!(files(&a), []);
 }
 
