@@ -66,10 +66,14 @@ unit: ## Run unit and property tests, and the operator's plan over models and th
 	$(TEST) --doc
 
 .PHONY: sim
-sim: ## Run golden scripts and the simulation; SEED=n replays one run, SEEDS=n builds it faster and runs so many
-	$(call phase,sim: golden scripts and simulation$(if $(SEED), of seed $(SEED))$(if $(SEEDS), of $(SEEDS) seeds))
-	$(if $(SEED),RAFTKV_SIM_SEED=$(SEED) )$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(TEST) $(if $(SEEDS),--config profile.dev.opt-level=2) \
-	  $(call targets-in,tests/sim) $(if $(SEED)$(SEEDS),-- --nocapture)
+sim: ## Run golden scripts and the simulation; SEEDS=n builds it faster and runs so many; SEED=n, FULL_SEED=n or POINT=... replay one run
+	$(call phase,sim: golden scripts and simulation$(if $(ONE_RUN), of one run)$(if $(SEEDS), of $(SEEDS) seeds))
+	$(if $(ONE_RUN),$(ONE_RUN) --exact --nocapture,$(if $(SEEDS),RAFTKV_SIM_SEEDS=$(SEEDS) )$(TEST) \
+	  $(if $(SEEDS),--config profile.dev.opt-level=2) $(call targets-in,tests/sim) $(if $(SEEDS),-- --nocapture))
+
+ONE_RUN = $(if $(SEED),RAFTKV_SIM_SEED=$(SEED) $(TEST) --test sim -- one_seed,$(if \
+  $(FULL_SEED),RAFTKV_FULL_SEED=$(FULL_SEED) $(TEST) --test full_disks -- a_member_whose_disk_is_full_waits_and_nothing_is_lost,$(if \
+  $(POINT),RAFTKV_CRASH_POINT=$(POINT) $(TEST) --test all_crash_points -- every_crash_point_is_survived)))
 
 # `make unit` has a short form of it. SEED is the clock's unless given, so that every night sees other inputs.
 .PHONY: fuzz
@@ -93,7 +97,7 @@ cluster: bins crash-bin ## Run the tests with real processes
 CLUSTER_ENV = RAFTKV_BIN_DIR="$(CURDIR)/target/debug" RAFTKV_CRASH_BIN_DIR="$(CURDIR)/target/mutant/debug"
 
 .PHONY: histories
-histories: bins ## Check more histories than `make cluster` does, with pauses up to 10 s: N=600 for a night
+histories: bins ## Check more histories than `make cluster` does, N=600 for a night
 	$(call phase,histories: $(or $(N),600) of them)
 	RAFTKV_HISTORIES=$(or $(N),600) RAFTKV_BIN_DIR="$(CURDIR)/target/debug" \
 	  $(TEST) --test linearizable -- --nocapture

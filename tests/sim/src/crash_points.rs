@@ -8,6 +8,7 @@ use crate::disk::{Call, Trap};
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::Out;
+use crate::swarm::Fault;
 use crate::world::World;
 use raftkv_node::driver::Role;
 
@@ -47,10 +48,12 @@ impl Place {
     }
 }
 
-/// Every place, by the name that a person reads.
-pub const PLACES: [(&str, Place); 13] = [
+/// Every place, by the name that a person reads. A segment's header is written while it is still a spare.
+pub const PLACES: [(&str, Place); 15] = [
     ("log-write", Place::Disk(Call::Write, "wal-")),
     ("log-sync", Place::Disk(Call::Sync, "wal-")),
+    ("header-write", Place::Disk(Call::Write, "spare-")),
+    ("header-sync", Place::Disk(Call::Sync, "spare-")),
     ("segment-begin", Place::Disk(Call::Rename, "wal-")),
     ("segment-spare", Place::Disk(Call::Rename, "spare-")),
     ("segment-remove", Place::Disk(Call::Remove, "wal-")),
@@ -93,18 +96,25 @@ pub struct Armed {
     pub left: u64,
 }
 
+/// What brings members to places that are rare, with its chance in a step, in parts of a million.
+const FAULTS: [(Fault, u64); 4] =
+    [(Fault::Change, 5_000), (Fault::Crash, 300), (Fault::Partition, 500), (Fault::HalfEmpty, 300)];
+
 impl World {
-    /// A world with faults of its own that are few, snapshots that are many, and one failure of power to come.
+    /// A world in which segments, snapshots, installs and membership changes are many, with one failure of power to come.
+    /// Spares are made of old segments at every other hit.
     pub fn with_crash_point(seed: u64, armed: Armed) -> Result<World, Violation> {
         let mut world = World::build(
             seed,
             |swarm| {
-                swarm.voters = if armed.part == Part::Single { 1 } else { swarm.voters.max(3) };
-                swarm.sizes.snapshot_log_bytes_min = 1 << 12;
-                (swarm.sizes.log.segment_bytes, swarm.sizes.log.batch_bytes_max) = (1 << 14, 1 << 13);
-                swarm.faults.truncate(1);
+                let is_single = armed.part == Part::Single;
+                swarm.voters = if is_single { 1 } else { swarm.voters.clamp(3, 5) };
+                swarm.wishes = if is_single { (1, 2) } else { (3, 5) };
+                swarm.sizes.snapshot_log_bytes_min = 1 << 11;
+                (swarm.sizes.log.segment_bytes, swarm.sizes.log.batch_bytes_max) = (1 << 13, 1 << 12);
+                swarm.faults = FAULTS.to_vec();
                 swarm.occasions.clear();
-                swarm.spare_per_mille = 1_000;
+                swarm.spare_per_mille = if armed.left.is_multiple_of(2) { 0 } else { 1_000 };
                 (swarm.traffic.put_per_mille, swarm.traffic.value_bytes_max) = (500, 1 << 10);
             },
             Admin::new,

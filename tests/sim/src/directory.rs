@@ -120,6 +120,15 @@ impl World {
         self.exchange(slot, Directory { disk, home })
     }
 
+    /// The kv db of this member, if its process runs, is gone: what the log and a snapshot have makes it again.
+    pub fn lose_kv(&mut self, slot: Slot) -> Check {
+        if self.nodes[slot].running().is_none() || self.nodes[slot].identity.is_none() {
+            return Ok(());
+        }
+        let disk = self.nodes[slot].disk.copy(self.rng.bits(), CrashModel::InOrder);
+        self.exchange(slot, Directory { disk, home: MemHome::new() }).map(drop)
+    }
+
     /// The node goes on with another directory, if what must follow is known; false: it was merely killed.
     fn exchange(&mut self, slot: Slot, directory: Directory) -> Result<bool, Violation> {
         self.kill(slot);

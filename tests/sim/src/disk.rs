@@ -91,6 +91,13 @@ pub struct Trap {
     pub left: u64,
 }
 
+impl Trap {
+    /// A file that is still being made is no spare.
+    fn is_at(&self, name: &str) -> bool {
+        name.starts_with(self.prefix) && !(self.prefix == "spare-" && name.ends_with(".tmp"))
+    }
+}
+
 /// The disk.
 pub struct SimDisk {
     inner: Mutex<Inner>,
@@ -413,7 +420,7 @@ impl Inner {
     fn spring(&mut self, call: Call, name: &str, after: bool) -> io::Result<()> {
         if let Some(trap) = &mut self.trap
             && (trap.call, trap.after) == (call, after)
-            && name.starts_with(trap.prefix)
+            && trap.is_at(name)
         {
             trap.left -= 1;
             if trap.left == 0 {

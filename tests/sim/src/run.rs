@@ -37,7 +37,8 @@ pub struct Failed {
 
 /// Runs a seed to its end.
 pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
-    let world = play(seed, steps, echo, World::new)?;
+    let replay = format!("make sim SEED={seed}");
+    let world = play(seed, echo, &replay, World::new, |world| Ok(world.now < steps))?;
     let mut counts = world.counts.clone();
     let NetCounts { lost, doubled, reordered } = world.net.counts;
     counts.add(Fault::LostFrame, lost);
@@ -46,23 +47,24 @@ pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
     Ok(Done { trace_hash: world.trace.hash(), steps: world.now, counts, calls: world.calls() })
 }
 
-/// Makes a world and runs it to its end.
+/// Makes a world, runs it as long as it has to go on, and to its end. `replay` is the command that shows it again.
 pub fn play(
     seed: u64,
-    steps: u64,
     echo: bool,
+    replay: &str,
     make: impl FnOnce(u64) -> Result<World, Violation>,
+    mut goes_on: impl FnMut(&mut World) -> Result<bool, Violation>,
 ) -> Result<World, Failed> {
     let mut world = match make(seed) {
         Ok(world) => world,
         Err(violation) => {
-            let report = format!("seed {seed}: {violation:?}");
+            let report = format!("seed {seed}: {violation:?}\nreplay: {replay}\n");
             return Err(Failed { seed, invariant: violation.invariant, report });
         }
     };
     world.trace.echo = echo;
     let result = catch_unwind(AssertUnwindSafe(|| {
-        for _ in 0..steps {
+        while goes_on(&mut world)? {
             world.step()?;
         }
         world.end()
@@ -76,10 +78,10 @@ pub fn play(
             Violation { invariant: "panic", what: what.unwrap_or_else(|| "without words".to_string()) }
         }
     };
-    Err(Failed { seed, invariant: violation.invariant, report: report(&world, &violation) })
+    Err(Failed { seed, invariant: violation.invariant, report: report(&world, &violation, replay) })
 }
 
-fn report(world: &World, violation: &Violation) -> String {
+fn report(world: &World, violation: &Violation, replay: &str) -> String {
     let mut text = String::new();
     for line in world.trace.tail() {
         text.push_str(&format!("    {line}\n"));
@@ -87,8 +89,8 @@ fn report(world: &World, violation: &Violation) -> String {
     // Panics of the code under test leave the world readable: the dump only reads.
     let dump = catch_unwind(AssertUnwindSafe(|| world.dump())).unwrap_or_default();
     format!(
-        "{text}{dump}seed {} failed at step {}: invariant {}: {}\nreplay: make sim SEED={}\n",
-        world.seed, world.now, violation.invariant, violation.what, world.seed
+        "{text}{dump}seed {} failed at step {}: invariant {}: {}\nreplay: {replay}\n",
+        world.seed, world.now, violation.invariant, violation.what
     )
 }
 

@@ -93,16 +93,6 @@ fn what_replay_accepts_survives_although_its_fdatasync_had_failed() {
     }
 }
 
-/// For the search of deliberate bugs.
-#[cfg(mutant)]
-pub const TESTS: [(&str, fn()); 2] = [
-    ("log_edges::a_recycled_segment_brings_no_old_record_back", a_recycled_segment_brings_no_old_record_back),
-    (
-        "log_edges::what_is_left_of_a_torn_batch_never_meets_a_later_one",
-        what_is_left_of_a_torn_batch_never_meets_a_later_one,
-    ),
-];
-
 /// Rule N1: a batch without its end is cut; the next one ends exactly where a record of the cut one stood.
 #[test]
 fn what_is_left_of_a_torn_batch_never_meets_a_later_one() {

@@ -122,13 +122,6 @@ proptest! {
     }
 }
 
-/// For the search of deliberate bugs.
-#[cfg(mutant)]
-pub const TESTS: [(&str, fn()); 2] = [
-    ("log_props::a_replayed_log_is_what_was_acknowledged", a_replayed_log_is_what_was_acknowledged),
-    ("log_props::a_damaged_last_batch_is_cut_and_nothing_else", a_damaged_last_batch_is_cut_and_nothing_else),
-];
-
 /// The log, its disk, and what the log must say.
 struct World {
     disk: Arc<SimDisk>,

@@ -14,13 +14,6 @@ const THINGS_MAX: u64 = 28;
 /// Ticks in which whoever is left must lead.
 const TICKS_MAX: usize = 400;
 
-/// For the search of deliberate bugs.
-#[cfg(mutant)]
-pub const TESTS: [(&str, fn()); 2] = [
-    ("two_to_one::the_leader_survives", the_leader_survives),
-    ("two_to_one::the_removed_member_loses_power", the_removed_member_loses_power),
-];
-
 fn two_voters() -> Story {
     let log =
         LogConfig { segment_bytes: 1 << 15, batch_bytes_max: 1 << 14, cache_bytes_max: 1 << 12, spare_segments: 1 };
