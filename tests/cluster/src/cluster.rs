@@ -72,11 +72,12 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    /// Makes one more node and starts it: it is Blank.
+    /// Makes one more node and starts it: it is Blank. A node answers before it has looked at its directory.
     pub fn start_node(&mut self) -> Result<usize> {
         let node = self.new_node();
         self.network.place(&mut self.nodes[node], node)?;
         self.nodes[node].start()?;
+        self.nodes[node].wait_for("is blank", |status| status.state == NodeState::Blank)?;
         Ok(node)
     }
 
@@ -112,9 +113,18 @@ impl Cluster {
         })
     }
 
+    /// Waits until no running node is opening its directory any more, for then it is no voter yet, and leaves those.
+    fn opened(&mut self) -> Result<Vec<usize>> {
+        let running = self.running();
+        for node in &running {
+            self.nodes[*node].wait_for("has opened its directory", |status| status.state != NodeState::Opening)?;
+        }
+        Ok(running)
+    }
+
     /// Waits until all running voters have applied the same index, and compares their state hashes there.
     pub fn agree(&mut self) -> Result<Status> {
-        let running = self.running();
+        let running = self.opened()?;
         let nodes = &self.nodes;
         // A difference at an equal index is final; everything else may still come right.
         eventually("all voters have applied the same index", || {
@@ -147,7 +157,7 @@ impl Cluster {
     /// Reads every key of every running voter and demands that they are the same.
     pub fn export(&mut self, prefix: &str) -> Result<Export> {
         let mut first: Option<(String, Export)> = None;
-        for node in self.running() {
+        for node in self.opened()? {
             let node = &self.nodes[node];
             if node.status()?.state != NodeState::Voter {
                 continue;

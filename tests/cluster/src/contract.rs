@@ -1,8 +1,8 @@
 //! Requests made from the API's description, good and bad, and what the description allows as an answer to each.
 //!
 //! Enters: the OpenAPI document. Leaves: for each operation its parameters with values at and beyond their bounds, alone
-//! and in pairs, methods that are none of the path's, bodies and media types that are none of the operation's; and for
-//! each answer what is wrong with it: a status, media type, property or problem code that the document does not have.
+//! and in pairs, methods that are none of the path's, bodies and media types that are none of the operation's, bodies of its
+//! schema and nearly so; and for each answer what is wrong with it: a status, media type, property or problem code that the document does not have.
 
 use crate::http::Answer;
 use anyhow::{Context, Result, bail, ensure};
@@ -86,7 +86,7 @@ const KEYS: &[&str] = &[
     "v1/kv/k",
 ];
 /// Tried in the place of an id.
-const IDS: &[&str] = &["1", "0", "01", "-1", "x", "18446744073709551615", "18446744073709551616", "1%2F2", "%31", ""];
+const IDS: &[&str] = &["1", "0", "01", "-1", "x", "18446744073709551615", "18446744073709551616", "1%2F2", "%31"];
 /// Methods, of which most are none of any path's.
 const METHODS: &[&str] = &["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"];
 /// Bytes of a key that is just not too large, and of one that is.
@@ -105,6 +105,93 @@ pub struct Asked {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+/// Tried as a property of a body, as JSON.
+const PROPERTIES: &[&str] = &[
+    "null",
+    "true",
+    "0",
+    "1",
+    "-1",
+    "1.5",
+    "1e400",
+    "18446744073709551616",
+    "[]",
+    "{}",
+    "\"\"",
+    "\"x\"",
+    "\"n1\"",
+    "\"01\"",
+    "\"1\"",
+    "\"18446744073709551616\"",
+    "\"00000000000000000000000000000000\"",
+    "\"0000000000000000000000000000000G\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"http://\"",
+    "\"ftp://127.0.0.1:1\"",
+    "\"http://127.0.0.1:99999\"",
+    "\"http://127.0.0.1:1/path\"",
+    "\"http://127.0.0.1:1\"",
+];
+/// A nested list of this depth is no body of ours.
+const DEEP: usize = 10_000;
+
+/// The requests for the operations of the admin port that change something, with bodies made from their schemas: properties that
+/// are missing, unknown, doubled and wrong, and what is no JSON at all.
+pub fn changes(spec: &Value) -> Vec<Asked> {
+    let mut all = Vec::new();
+    for (path, item) in spec["paths"].as_object().into_iter().flatten() {
+        for method in ["post", "put", "delete"] {
+            let operation = &item[method];
+            if !strings(&operation["tags"]).any(|tag| tag == "admin") {
+                continue;
+            }
+            of_operation(&mut all, path, method, operation);
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            if schema.is_object() {
+                let json = vec![("content-type".to_string(), "application/json".to_string())];
+                let with = |body: Vec<u8>| Asked { headers: json.clone(), body, ..plain(path, method) };
+                all.extend(bodies(spec, schema).into_iter().map(with));
+            }
+        }
+    }
+    all
+}
+
+fn bodies(spec: &Value, schema: &Value) -> Vec<Vec<u8>> {
+    let named = schema["$ref"].as_str().and_then(|path| spec.pointer(path.trim_start_matches('#'))).unwrap_or(schema);
+    let properties: Vec<(&String, &Value)> = named["properties"].as_object().into_iter().flatten().collect();
+    let good = |name: &str, of: &Value| match (of["type"].as_str(), of["pattern"].as_str()) {
+        (Some("integer"), _) => "1",
+        (_, Some("^[0-9a-f]{32}$")) => "\"000000000000000000000000000000ff\"",
+        (_, Some(_)) => "\"1\"",
+        _ if name.ends_with("url") => "\"http://127.0.0.1:1\"",
+        _ => "\"stranger\"",
+    };
+    let pair = |name: &str, value: &str| format!("\"{name}\":{value}");
+    let but = |left_out: &str| -> Vec<String> {
+        let others = properties.iter().filter(|(name, _)| *name != left_out);
+        others.map(|(name, of)| pair(name, good(name, of))).collect()
+    };
+    let body = |pairs: &[String]| format!("{{{}}}", pairs.join(",")).into_bytes();
+    let (whole, mut all) = (but(""), Vec::new());
+    all.push(body(&whole));
+    all.push(body(&[whole.clone(), vec![pair("unknown", "1")]].concat()));
+    for (name, _) in &properties {
+        all.push(body(&but(name)));
+        all.push(body(&[whole.clone(), vec![pair(name, "\"1\"")]].concat()));
+        all.extend(PROPERTIES.iter().map(|value| body(&[but(name), vec![pair(name, value)]].concat())));
+    }
+    let text = String::from_utf8(body(&whole)).expect("made of text");
+    all.extend((0..text.len()).step_by(3).map(|end| text.as_bytes()[..end].to_vec()));
+    all.extend(
+        [format!("{text}x"), format!("[{text}]"), format!("\u{feff}{text}"), "\"text\"".into(), "1".into()]
+            .map(String::into_bytes),
+    );
+    all.extend([vec![b'['; DEEP], vec![0xff; 64], [text.as_bytes(), b"\0"].concat()]);
+    all
 }
 
 /// The requests for the operations of the port with this tag; of the admin port only those that read.
@@ -327,5 +414,16 @@ mod tests {
         assert!(VALUES.iter().all(|value| all.iter().any(|asked| asked.target == format!("/a?q={value}"))));
         assert!(all.iter().any(|asked| asked.method == "PATCH"));
         assert!(requests(&spec(), "admin").iter().all(|asked| asked.path != "/a"), "it is no call of the admin port");
+    }
+
+    #[test]
+    fn bodies_have_every_property_good_bad_and_missing() {
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}, "to": {"type": "string"}}});
+        let all = bodies(&spec(), &schema);
+        for body in
+            ["{\"n\":1,\"to\":\"stranger\"}", "{\"n\":1}", "{\"n\":1,\"to\":null}", "{\"to\":\"stranger\",\"n\":-1}"]
+        {
+            assert!(all.iter().any(|one| one == body.as_bytes()), "{body}");
+        }
     }
 }

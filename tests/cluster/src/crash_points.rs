@@ -81,9 +81,11 @@ const fn place(name: &'static str, stir: Stir, hit: u64) -> Place {
 }
 
 /// Those of the simulation.
-pub const PLACES: [Place; 13] = [
+pub const PLACES: [Place; 15] = [
     place("log-write", Stir::Writes, 3),
     place("log-sync", Stir::Writes, 2),
+    place("header-write", Stir::Segments, 1),
+    place("header-sync", Stir::Segments, 1),
     place("segment-begin", Stir::Segments, 1),
     place("segment-spare", Stir::Segments, 1),
     place("segment-remove", Stir::Segments, 1),

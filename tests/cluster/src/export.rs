@@ -1,7 +1,7 @@
 //! Every key of one node, read page by page at one revision.
 
 use crate::Node;
-use crate::http::Connection;
+use crate::wait::eventually;
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -35,13 +35,12 @@ pub struct Export {
 impl Export {
     /// All keys with `prefix` (which must need no escaping), linearizably.
     pub fn read(node: &Node, prefix: &str) -> Result<Export> {
-        let url = node.client_url();
-        let mut connection = Connection::open(url.trim_start_matches("http://"))?;
         let mut export = Export { revision: 0, entries: BTreeMap::new() };
         let mut position = String::new();
         loop {
             let target = format!("/v1/kv?prefix={prefix}&limit={PAGE_KEYS}{position}");
-            let page: Range = connection.exchange(&node.client("GET", &target))?.expect(200)?.json()?;
+            // An election may pass meanwhile.
+            let page: Range = eventually("a page is read", || node.client("GET", &target).send()?.expect(200)?.json())?;
             ensure!(position.is_empty() || page.revision == export.revision, "the pages are of different revisions");
             export.revision = page.revision;
             for kv in &page.kvs {

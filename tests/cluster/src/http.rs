@@ -152,6 +152,13 @@ impl Connection {
 
     /// Sends and receives. An error says nothing of whether the node got the request.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
+        // A node may refuse a body before it has read it all, and close: then the answer is there although we failed.
+        let sent = self.send(request);
+        self.receive(request).map_err(|error| sent.err().unwrap_or(error))
+    }
+
+    /// Sends, and waits for nothing.
+    pub fn send(&mut self, request: &Request) -> io::Result<()> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
         for (name, value) in &request.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -162,14 +169,17 @@ impl Connection {
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&request.body);
-        // A node may refuse a body before it has read it all, and close: then the answer is there although we failed.
-        let wrote = self.stream.get_mut().write_all(&bytes);
-        let answer = self.receive(&request.method).map_err(|error| wrote.err().unwrap_or(error))?;
+        self.stream.get_mut().write_all(&bytes)
+    }
+
+    /// Receives the answer to what was sent.
+    pub fn receive(&mut self, request: &Request) -> io::Result<Answer> {
+        let answer = self.read_answer(&request.method)?;
         answers::record(self.port, &request.method, &request.target, answer.status);
         Ok(answer)
     }
 
-    fn receive(&mut self, method: &str) -> io::Result<Answer> {
+    fn read_answer(&mut self, method: &str) -> io::Result<Answer> {
         let line = self.line()?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| garbled(format!("status line '{line}'")))?;

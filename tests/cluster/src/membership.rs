@@ -7,7 +7,7 @@ use crate::http::{Answer, Request};
 use crate::wait::eventually;
 use crate::{Cluster, Node};
 use anyhow::{Context, Result, anyhow};
-use raftkv_api::{AddMember, DecimalId, Hex128, Init, Member, MemberRole, Members, Outcome, Promote};
+use raftkv_api::{AddMember, DecimalId, Hex128, Init, Member, MemberRole, Members, Outcome, Promote, Transfer};
 
 impl Cluster {
     /// Makes the first node the first member.
@@ -90,6 +90,21 @@ impl Cluster {
                 .json(&serde_json::json!({}))
                 .send()?;
             Err(anyhow!("it was asked to"))
+        })
+    }
+
+    /// Makes this node lead.
+    pub fn lead_at(&self, node: usize) -> Result<()> {
+        let to = self.member_id(node)?;
+        eventually(&format!("{} leads", self.nodes[node].name), || {
+            let leader = self.leader()?;
+            if leader == node {
+                return Ok(());
+            }
+            let status = self.nodes[leader].status()?;
+            let transfer = self.nodes[leader].admin_guarded("POST", "/v1/leader/transfer", &status);
+            let answer = transfer.json(&Transfer { to: Some(to) }).send()?;
+            Err(anyhow!("{} was asked to let it: {}", self.nodes[leader].name, answer.text()))
         })
     }
 

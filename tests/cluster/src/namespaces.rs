@@ -22,7 +22,8 @@ const OURS: usize = 254;
 const NETS: usize = 250;
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// What the tools say when the machine does not let us.
-const REFUSALS: [&str; 3] = ["not permitted", "Permission denied", "not supported"];
+const REFUSALS: [&str; 5] =
+    ["not permitted", "Permission denied", "not supported", "Unknown device type", "kind is unknown"];
 
 /// The network of one cluster.
 #[derive(Debug)]
@@ -40,13 +41,13 @@ impl Namespaces {
     /// # Errors
     /// Everything else that is in the way, such as a tool that is missing; the message says what to install.
     pub fn refused() -> Result<Option<String>> {
-        match Namespaces::new(2) {
-            Ok(_) => Ok(None),
-            Err(error) => {
-                let why = format!("{error:#}");
-                if REFUSALS.iter().any(|refusal| why.contains(refusal)) { Ok(Some(why)) } else { Err(error) }
-            }
-        }
+        let tried = Namespaces::new(2).and_then(|two| {
+            two.cut(0, 1)?;
+            two.heal()
+        });
+        let Err(error) = tried else { return Ok(None) };
+        let why = format!("{error:#}");
+        if REFUSALS.iter().any(|refusal| why.contains(refusal)) { Ok(Some(why)) } else { Err(error) }
     }
 
     /// One for each of `size` nodes, with a link to each other and one to this process.

@@ -1,14 +1,52 @@
 //! What the API's description says is all that a node answers, whatever it is asked.
 
 use anyhow::{Context, Result, ensure};
-use raftkv_cluster_tests::Cluster;
+use raftkv_api::NodeState;
 use raftkv_cluster_tests::contract::{self, Asked};
-use raftkv_cluster_tests::http::Connection;
+use raftkv_cluster_tests::http::Request;
+use raftkv_cluster_tests::{Cluster, Node};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Answers that a healthy node of a cluster never gives to a request that is refused or carried out at once.
 const SERVER_ERRORS: [u16; 2] = [500, 504];
+
+/// What came of all requests.
+#[derive(Default)]
+struct Judged {
+    statuses: BTreeMap<u16, u64>,
+    wrong: Vec<String>,
+}
+
+impl Judged {
+    /// Makes a request on a connection of its own: one that breaks instead of an answer is the worst of all answers.
+    fn ask(&mut self, spec: &Value, node: &Node, asked: &Asked, request: Request) -> Result<()> {
+        let Asked { method, target, headers, body, .. } = asked;
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let what = || format!("{}: {method} {target} {headers:?} {}", node.name, body.escape_ascii());
+        let answer = request.body(body.clone()).send().with_context(what)?;
+        *self.statuses.entry(answer.status).or_default() += 1;
+        let judged = contract::check(spec, asked, &answer).and_then(|()| {
+            ensure!(!SERVER_ERRORS.contains(&answer.status), "{}: {}", answer.status, answer.text());
+            Ok(())
+        });
+        if let Err(why) = judged {
+            self.wrong.push(format!("{}: {} {why:#}", what(), answer.status));
+        }
+        Ok(())
+    }
+
+    fn finish(self, name: &str, reached: &[u16]) -> Result<()> {
+        let Judged { statuses, wrong } = self;
+        let some = &wrong[..wrong.len().min(8)];
+        ensure!(wrong.is_empty(), "{} answers are not described; the first: {some:#?}", wrong.len());
+        let missing: Vec<_> = reached.iter().filter(|status| !statuses.contains_key(status)).collect();
+        ensure!(missing.is_empty(), "{statuses:?}: {missing:?} were not reached");
+        let requests: u64 = statuses.values().sum();
+        println!("TABLE contract: of={name} requests={requests} statuses={}", statuses.len());
+        Ok(())
+    }
+}
 
 #[test]
 fn every_answer_is_one_that_the_description_has() -> Result<()> {
@@ -17,38 +55,39 @@ fn every_answer_is_one_that_the_description_has() -> Result<()> {
     let node = &cluster.nodes[leader];
     let spec: Value = node.client("GET", "/openapi.json").send()?.expect(200)?.json()?;
     node.client("PUT", "/v1/kv/k").body("value").send()?.expect(200)?;
-    let mut wrong = Vec::new();
-    let mut statuses = BTreeMap::<u16, u64>::new();
-    for (tag, authority) in [("client", node.client_url()), ("admin", node.admin_url())] {
-        let authority = authority.trim_start_matches("http://").to_string();
-        for asked in contract::requests(&spec, tag) {
-            let Asked { method, target, headers, body, .. } = &asked;
-            let request = if tag == "client" { node.client(method, target) } else { node.admin(method, target) };
-            let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-            let mut connection = Connection::open(&authority)?;
-            // A connection that breaks instead of an answer is the worst of all answers.
-            let answer = connection.exchange(&request.body(body.clone()));
-            let answer = answer.with_context(|| format!("{tag} {method} {target} {headers:?}"))?;
-            *statuses.entry(answer.status).or_default() += 1;
-            let judged = contract::check(&spec, &asked, &answer).and_then(|()| {
-                ensure!(!SERVER_ERRORS.contains(&answer.status), "{}: {}", answer.status, answer.text());
-                Ok(())
-            });
-            if let Err(why) = judged {
-                wrong.push(format!("{tag} {method} {target} {headers:?} {body:?}: {} {why:#}", answer.status));
-            }
+    let mut judged = Judged::default();
+    for asked in contract::requests(&spec, "client") {
+        judged.ask(&spec, node, &asked, node.client(&asked.method, &asked.target))?;
+    }
+    for asked in contract::requests(&spec, "admin") {
+        judged.ask(&spec, node, &asked, node.admin(&asked.method, &asked.target))?;
+    }
+    judged.finish("reads-and-keys", &[200, 400, 404, 405, 412])?;
+    cluster.agree()?;
+    cluster.finish()
+}
+
+/// At a leader of one, and at a Blank node: what they must not do is refused, and what they do harms nobody.
+#[test]
+fn every_answer_to_a_change_is_one_that_the_description_has() -> Result<()> {
+    let mut cluster = Cluster::start(1)?;
+    let blank = cluster.start_node()?;
+    let spec: Value = cluster.nodes[0].client("GET", "/openapi.json").send()?.expect(200)?.json()?;
+    let mut judged = Judged::default();
+    for node in &cluster.nodes {
+        for asked in contract::changes(&spec) {
+            judged.ask(&spec, node, &asked, node.admin(&asked.method, &asked.target))?;
+            // Let through to what it asks for, unless it is the guard that is wrong.
+            let status = node.status()?;
+            let guarded = node.admin_guarded(&asked.method, &asked.target, &status);
+            judged.ask(&spec, node, &asked, guarded.clone())?;
+            judged.ask(&spec, node, &asked, guarded.header("If-Match", format!("\"{}\"", status.conf_index)))?;
         }
     }
-    ensure!(
-        wrong.is_empty(),
-        "{} answers are not described; the first: {:#?}",
-        wrong.len(),
-        &wrong[..wrong.len().min(8)]
-    );
-    let requests: u64 = statuses.values().sum();
-    let reached = [200, 400, 404, 405, 412].iter().all(|status| statuses.contains_key(status));
-    ensure!(reached, "{statuses:?}: hardly anything was reached");
-    println!("TABLE contract: requests={requests} statuses={}", statuses.len());
+    judged.finish("changes", &[200, 400, 404, 409, 412, 428, 503])?;
+    let state = cluster.nodes[blank].status()?.state;
+    ensure!(state == NodeState::Blank, "a call that was not meant for it made it {state:?}");
+    cluster.nodes[0].client("PUT", "/v1/kv/k").body("value").send()?.expect(200)?;
     cluster.agree()?;
     cluster.finish()
 }

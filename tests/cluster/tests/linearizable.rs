@@ -1,7 +1,7 @@
 //! Histories of eight clients on few keys, each with one fault in the middle, checked for linearizability by Porcupine. The
 //! shape is that of etcd's robustness tests: clusters of one, three and five, short timeouts, a fault, and then it must go on.
 //!
-//! `make histories N=600` runs ten times as many, with longer pauses among them.
+//! `make histories N=600` runs ten times as many.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_cluster_tests::history::{Clients, check};
@@ -23,7 +23,7 @@ const SNAPSHOT_OFTEN: &str = "--snapshot-log-bytes=64KiB";
 /// Writes before the fault, and after it until the history ends.
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(1200);
-/// How long a node is paused: in turn; the last one is for a night.
+/// How long a node is paused: in turn.
 const PAUSES_MS: [u64; 4] = [100, 1000, 3000, 10_000];
 /// How long the network is cut.
 const CUT_MS: Range<u64> = 300..1500;
@@ -94,7 +94,6 @@ fn of_five() -> Result<()> {
 
 fn histories((nodes, count): (usize, usize)) -> Result<()> {
     let wanted: Option<usize> = std::env::var(COUNT_VARIABLE).ok().map(|count| count.parse()).transpose()?;
-    let pauses = if wanted.is_some() { &PAUSES_MS[..] } else { &PAUSES_MS[..3] };
     let count = wanted.map_or(count, |wanted| (count * wanted).div_ceil(60));
     let mut cluster = Cluster::start_on(Network::Relays(Relays::default()), nodes, &[SNAPSHOT_OFTEN])?;
     let begun = Instant::now();
@@ -103,7 +102,8 @@ fn histories((nodes, count): (usize, usize)) -> Result<()> {
     let mut operations = 0;
     for nth in 0..count {
         let fault = if nodes == 1 { FAULTS_OF_ONE[nth % FAULTS_OF_ONE.len()] } else { FAULTS[nth % FAULTS.len()] };
-        let pause = Duration::from_millis(pauses[nth % pauses.len()]);
+        let paused = classes.get("pauses").copied().unwrap_or_default();
+        let pause = Duration::from_millis(PAUSES_MS[paused % PAUSES_MS.len()]);
         let file = cluster.dir().join(format!("history-{nth}.jsonl"));
         let clients = Clients::start(&format!("h{nth}"), 5 + nth % 6, &cluster.client_urls());
         pass(BEFORE);

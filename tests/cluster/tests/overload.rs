@@ -8,6 +8,7 @@ use raftkv_cluster_tests::crowd::{Bad, Crowd, Told, room_for};
 use raftkv_cluster_tests::http::Connection;
 use raftkv_cluster_tests::wait::{eventually_within, holds};
 use raftkv_cluster_tests::{Cluster, Writer};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bad clients of each kind, at one node: with all three kinds most of the places that a node has.
@@ -15,20 +16,41 @@ const BAD_CLIENTS: usize = 1000;
 /// Clients that keep a cluster of three as busy as it can be, as `make bench` measures it ...
 const BUSY_CLIENTS: usize = 256;
 /// ... and so many times more.
-const OVERLOAD: usize = 10;
-/// How long each lasts in the test command.
+const CROWD: usize = 10 * BUSY_CLIENTS;
+/// Writes of a crowd, at least.
+const WRITTEN_MIN: u64 = 1000;
+/// Bytes of what they write ...
+const VALUE_BYTES: usize = 256;
+/// ... and of what is more than a node has room for when all of them write to it at once: 64 MiB wait at most.
+const LARGE_BYTES: usize = 40 * 1024;
+/// How long bad clients, and clients with large values, last in the test command.
 const SECONDS: u64 = 10;
+/// How long ten times the load lasts.
+const LOAD_SECONDS: u64 = 60;
 /// What a node may have in memory: bodies and values 160 MiB, pages 96 MiB, proposals 64 MiB, 16 scans of a page and its
 /// JSON 320 MiB, and 128 MiB for the rest.
 const RESIDENT_BYTES_MAX: u64 = 768 * 1024 * 1024;
 /// One request of a healthy client is answered within this: ten seconds are what a silent client may keep a place.
 const HEALTHY_MAX: Duration = Duration::from_secs(12);
+/// Each has the machine for itself.
+static MACHINE: Mutex<()> = Mutex::new(());
 /// After an overload the cluster agrees within this.
 const CALM_MAX: Duration = Duration::from_secs(60);
 
-fn seconds() -> u64 {
+fn seconds(otherwise: u64) -> u64 {
     let set = std::env::var("RAFTKV_OVERLOAD_SECONDS").ok().filter(|text| !text.is_empty());
-    set.map_or(SECONDS, |text| text.parse().expect("RAFTKV_OVERLOAD_SECONDS is a number of seconds"))
+    set.map_or(otherwise, |text| text.parse().expect("RAFTKV_OVERLOAD_SECONDS is a number of seconds"))
+}
+
+/// The machine, with room for so many connections of this process.
+fn machine_for(connections: usize) -> Result<MutexGuard<'static, ()>> {
+    let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let room = room_for(connections);
+    ensure!(
+        room >= connections as u64,
+        "this test needs {connections} connections and may have {room}: raise ulimit -n"
+    );
+    Ok(machine)
 }
 
 fn addresses(cluster: &Cluster) -> Vec<String> {
@@ -50,8 +72,7 @@ fn calm(cluster: &mut Cluster) -> Result<u64> {
 
 #[test]
 fn thousands_of_bad_clients_cost_little_and_stop_nobody() -> Result<()> {
-    let room = room_for(3 * BAD_CLIENTS) as usize;
-    let each = BAD_CLIENTS.min(room / 4);
+    let _machine = machine_for(3 * BAD_CLIENTS)?;
     let mut cluster = Cluster::start(3)?;
     let leader = cluster.leader()?;
     for nth in 0..8 {
@@ -59,17 +80,17 @@ fn thousands_of_bad_clients_cost_little_and_stop_nobody() -> Result<()> {
         put.body(vec![b'x'; 1024 * 1024]).send()?.expect(200)?;
     }
     let kinds = [Bad::Silent, Bad::Dripping, Bad::Unread("large")];
-    let crowd = Crowd::bad(&addresses(&cluster)[leader], &kinds, each);
+    let crowd = Crowd::bad(&addresses(&cluster)[leader], &kinds, BAD_CLIENTS);
     let mut open = 0;
     eventually_within(CALM_MAX, "the crowd is there", || {
         open = connections(&cluster, leader)?;
-        holds(open >= (2 * each) as u64, || format!("{open} connections"))
+        holds(open >= 2 * BAD_CLIENTS as u64, || format!("{open} connections"))
     })?;
     let writer = Writer::start("w", vec![cluster.nodes[leader].client_url()]);
     let begun = Instant::now();
     let mut longest = Duration::ZERO;
     let mut asked = 0;
-    while begun.elapsed() < Duration::from_secs(seconds()) {
+    while begun.elapsed() < Duration::from_secs(seconds(SECONDS)) {
         let asking = Instant::now();
         let node = &cluster.nodes[leader];
         node.client("PUT", &format!("/v1/kv/h{asked}")).body("v").send()?.expect(200)?;
@@ -86,7 +107,7 @@ fn thousands_of_bad_clients_cost_little_and_stop_nobody() -> Result<()> {
     written.verify(&mut cluster)?;
     println!(
         "TABLE bad_clients: connections={open} seconds={} healthy_calls={asked} healthy_longest_ms={} written={} resident_mib={}",
-        seconds(),
+        seconds(SECONDS),
         longest.as_millis(),
         written.keys.len(),
         resident >> 20
@@ -103,39 +124,60 @@ fn connections(cluster: &Cluster, node: usize) -> Result<u64> {
 
 #[test]
 fn ten_times_the_load_loses_nothing() -> Result<()> {
-    let clients = (OVERLOAD * BUSY_CLIENTS).min(room_for(OVERLOAD * BUSY_CLIENTS) as usize);
+    let _machine = machine_for(CROWD)?;
     let mut cluster = Cluster::start(3)?;
+    let at = addresses(&cluster);
+    overload(&mut cluster, &at, VALUE_BYTES, seconds(LOAD_SECONDS)).map(drop)?;
+    cluster.finish()
+}
+
+/// All at one node, which has room for a part of what they send.
+#[test]
+fn what_there_is_no_room_for_is_refused_and_the_rest_goes_on() -> Result<()> {
+    let _machine = machine_for(CROWD)?;
+    let mut cluster = Cluster::start(3)?;
+    let leader = cluster.leader()?;
+    let at = [addresses(&cluster)[leader].clone()];
+    let told = overload(&mut cluster, &at, LARGE_BYTES, seconds(SECONDS))?;
+    ensure!(told.codes.contains_key("Overloaded"), "nobody was refused: {:?} {:?}", told.statuses, told.codes);
+    cluster.finish()
+}
+
+/// Many clients write for so long while another one does what it always does.
+fn overload(cluster: &mut Cluster, at: &[String], value_bytes: usize, seconds: u64) -> Result<Told> {
     let writer = Writer::start("w", cluster.client_urls());
     writer.wait_for(50)?;
-    let crowd = Crowd::writers("o", addresses(&cluster), clients);
+    let crowd = Crowd::writers("o", at.to_vec(), CROWD, value_bytes);
     let begun = Instant::now();
-    let until = Duration::from_secs(seconds());
+    let until = Duration::from_secs(seconds);
     eventually_within(until + CALM_MAX, "the time is over and the crowd was served", || {
-        let answered: u64 = crowd.told().statuses.values().sum();
-        holds(begun.elapsed() > until && answered > clients as u64, || format!("{answered} answers"))
+        let written = crowd.told().statuses.get(&200).copied().unwrap_or_default();
+        holds(begun.elapsed() > until && written > WRITTEN_MIN, || format!("{written} were written"))
     })?;
     let told = crowd.go_home()?;
     let healthy = writer.stop()?;
-    let resident = calm(&mut cluster)?;
+    let resident = calm(cluster)?;
     let Told { statuses, codes, broken, longest, written } = &told;
-    ensure!(written.len() >= clients, "{} writes of {clients} clients: {statuses:?}", written.len());
     ensure!(*broken == 0, "{broken} connections broke: {statuses:?} {codes:?}");
     let expected = |status: &u16| matches!(status, 200 | 429 | 503 | 504);
     ensure!(statuses.keys().all(expected), "{statuses:?} {codes:?}");
     ensure!(healthy.longest < HEALTHY_MAX, "one key of another client took {:?}", healthy.longest);
-    told.verify(&cluster.export("o%2F")?)?;
-    healthy.verify(&mut cluster)?;
+    // A page counts all keys of its range: so of a hundred clients at a time.
+    for hundred in 0..CROWD.div_ceil(100) {
+        let prefix = format!("o/{hundred:03}");
+        told.verify(&prefix, &cluster.export(&prefix.replace('/', "%2F"))?)?;
+    }
+    healthy.verify(cluster)?;
     let refused: u64 = statuses.iter().filter(|(status, _)| **status != 200).map(|(_, count)| count).sum();
     println!(
-        "TABLE overload: connections={clients} seconds={} written={} refused={refused} longest_ms={} healthy_longest_ms={} \
-         resident_mib={}",
-        seconds(),
+        "TABLE overload: connections={CROWD} value_bytes={value_bytes} seconds={seconds} written={} refused={refused} \
+         longest_ms={} healthy_longest_ms={} resident_mib={}",
         written.len(),
         longest.as_millis(),
         healthy.longest.as_millis(),
         resident >> 20
     );
-    cluster.finish()
+    Ok(told)
 }
 
 /// A process that may open few files keeps them for its log, its store and its peers.
@@ -143,7 +185,7 @@ fn ten_times_the_load_loses_nothing() -> Result<()> {
 fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
     const FILES: usize = 720;
     let connections_beyond = 2 * FILES;
-    ensure!(room_for(connections_beyond) >= connections_beyond as u64, "this test needs {connections_beyond} files");
+    let _machine = machine_for(connections_beyond)?;
     let mut cluster = Cluster::empty()?;
     let node = cluster.new_node();
     let limited = cluster.nodes[node].command_under(&format!("ulimit -n {FILES}"))?;

@@ -28,6 +28,8 @@ const SET_ASIDE: [&str; 2] = ["the kv db does not open; setting it aside", "the 
 enum Damage {
     /// Ends at a drawn offset.
     Cut,
+    /// From a drawn sector on, so much was never written: sled writes segments of many pages.
+    Torn,
     /// Is there, with nothing in it.
     Emptied,
     /// One bit at a drawn offset is another.
@@ -38,7 +40,11 @@ enum Damage {
     Gone,
 }
 
-const DAMAGES: [Damage; 5] = [Damage::Cut, Damage::Emptied, Damage::Flipped, Damage::ValueFlipped, Damage::Gone];
+const DAMAGES: [Damage; 6] =
+    [Damage::Cut, Damage::Torn, Damage::Emptied, Damage::Flipped, Damage::ValueFlipped, Damage::Gone];
+/// What a disk writes whole, and what a torn write is of.
+const SECTOR_BYTES: usize = 512;
+const TORN_BYTES: usize = 64 * SECTOR_BYTES;
 
 /// One node alone: nobody else can give it what it lost.
 #[test]
@@ -47,8 +53,7 @@ fn each_file_is_damaged_in_each_way_and_an_only_voter_loses_nothing() -> Result<
     let mut all = vec![write(&cluster, "first", WRITES_FIRST)?];
     let mut damages: BTreeMap<String, usize> = BTreeMap::new();
     let mut reads = 0;
-    let snapshot = cluster.nodes[0].status()?.snapshot_index;
-    ensure!(snapshot > 1, "a rebuild would have only the log to begin with");
+    cluster.nodes[0].wait_for("has a snapshot for a rebuild to begin with", |status| status.snapshot_index > 1)?;
     for (damage, cleanly) in DAMAGES.into_iter().flat_map(|damage| [(damage, true), (damage, false)]) {
         // A rebuild makes all files anew.
         for nth in 0.. {
@@ -145,6 +150,10 @@ fn apply(damage: Damage, file: &Path, written: &Written) -> Result<String> {
     let mut copies = 1;
     match damage {
         Damage::Cut => bytes.truncate(at),
+        Damage::Torn => {
+            let from = at - at % SECTOR_BYTES;
+            bytes[from..length.min(from + TORN_BYTES)].fill(0);
+        }
         Damage::Emptied => bytes.clear(),
         Damage::Flipped => flip(&mut bytes, at),
         Damage::ValueFlipped => {
@@ -157,7 +166,9 @@ fn apply(damage: Damage, file: &Path, written: &Written) -> Result<String> {
     }
     match damage {
         Damage::Gone => fs::remove_file(file)?,
-        Damage::Cut | Damage::Emptied | Damage::Flipped | Damage::ValueFlipped => fs::write(file, bytes)?,
+        Damage::Cut | Damage::Torn | Damage::Emptied | Damage::Flipped | Damage::ValueFlipped => {
+            fs::write(file, bytes)?
+        }
     }
     Ok(format!("{damage:?} {} of {length} bytes at {at}, {copies} places", file.display()))
 }

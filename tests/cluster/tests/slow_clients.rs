@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// So many bad clients on each port.
 const BAD_CLIENTS: usize = 100;
 /// A healthy request must be answered in this time, whatever the others do.
-const HEALTHY_MAX: Duration = Duration::from_secs(3);
+const HEALTHY_MAX: Duration = Duration::from_secs(8);
 
 /// The ways in which a client can be bad, as what it sends before it falls silent.
 fn beginnings() -> Vec<(&'static str, Vec<u8>)> {
@@ -57,7 +57,7 @@ fn silent_clients_on_every_port_stop_nobody() -> Result<()> {
     writer.wait_for(50)?;
     cluster.nodes[leader].start()?;
     let written = writer.stop()?;
-    ensure!(written.longest < Duration::from_secs(10), "one key took {:?}", written.longest);
+    ensure!(written.longest < Duration::from_secs(15), "one key took {:?}", written.longest);
     written.verify(&mut cluster)?;
     drop(silent);
     cluster.finish()
