@@ -12,6 +12,7 @@ use crate::transport::RemovedRecord;
 use crate::types::{Index, MemberId, RequestId, Term};
 use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// A change of ours that is appended and not handed out, or joint and not left.
@@ -395,10 +396,12 @@ impl Driver {
         self.membership.voters.contains(&id) && peer.caught_up && peer.report.can_lead
     }
 
-    /// One with room for puts before one without, and then the most caught-up one.
+    /// The one with the most room, as far as that matters, and then the most caught-up one.
     pub(super) fn best_successor(&self) -> Option<MemberId> {
         let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
-        others.filter(|id| self.can_take_over(*id)).max_by_key(|id| (self.has_room(*id), self.peer_status(*id).matched))
+        others
+            .filter(|id| self.can_take_over(*id))
+            .max_by_key(|id| (Reverse(self.room_of(*id).level()), self.peer_status(*id).matched))
     }
 
     pub(super) fn transfer_noticed(&mut self, leader: MemberId) {

@@ -35,18 +35,15 @@ impl Driver {
         self.no_space = self.short_myself().into_iter().chain(self.short_quorum()).max_by_key(|short| short.level);
     }
 
-    /// Whether another voter should lead, for lack of space here: nothing can be written, or puts are refused although a
-    /// quorum has room for them and one of it can lead. A quota is no reason: it holds for all.
+    /// Whether another voter should lead, for lack of space here: nothing can be written and one that can lead takes deletes
+    /// at least, or puts are refused although a quorum has room for them and one of it can lead. So members that are all
+    /// short don't hand over in circles. A quota is no reason: it holds for all.
     pub(super) fn should_hand_over(&self) -> bool {
         let OwnSpace { room, stuck, .. } = &self.own_space;
         let is_short_alone = || room.level() > Level::Plenty && self.short_quorum().is_none();
-        let has_heir = || self.best_successor().is_some_and(|id| self.has_room(id));
-        self.is_leader() && (stuck.is_some() || is_short_alone() && has_heir())
-    }
-
-    /// Whether this member has room for puts, as far as it said.
-    pub(super) fn has_room(&self, id: MemberId) -> bool {
-        self.room_of(id).level() == Level::Plenty
+        let has_heir = |most: Level| self.best_successor().is_some_and(|id| self.room_of(id).level() <= most);
+        let takes_nothing = stuck.is_some() && has_heir(Level::NoPuts);
+        self.is_leader() && (takes_nothing || is_short_alone() && has_heir(Level::Plenty))
     }
 
     fn name(&self, id: MemberId) -> String {
@@ -90,7 +87,7 @@ impl Driver {
         Some(NoSpace { level, why })
     }
 
-    fn room_of(&self, id: MemberId) -> Room {
+    pub(super) fn room_of(&self, id: MemberId) -> Room {
         if id == self.identity.member_id { self.own_space.room } else { self.peers.report(id).room() }
     }
 }

@@ -141,6 +141,10 @@ fn a_leader_that_is_short_alone_hands_over_to_one_with_room() {
     let request = RequestId { origin: 1, nonce: 9, seq: 1002 };
     bench.driver.step(Event::Transfer { request, to: None });
     assert_eq!(bench.driver.node.raft.lead_transferee, Some(3), "member 2 is short");
+    bench.says(3, 127);
+    assert!(!hands_over(&bench), "the others take nothing either");
+    bench.says(3, 128);
+    assert!(hands_over(&bench), "member 3 takes deletes");
     bench.says(2, 1000);
     let over_quota = Some("over".to_string());
     bench.driver.step(Event::Space { own: OwnSpace { room: room(1000), over_quota, stuck: None } });
