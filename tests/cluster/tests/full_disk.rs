@@ -3,15 +3,18 @@
 
 use anyhow::{Result, ensure};
 use raftkv_api::NodeState;
-use raftkv_cluster_tests::wait::{eventually, holds};
+use raftkv_cluster_tests::wait::{eventually, eventually_within, holds};
 use raftkv_cluster_tests::{Cluster, SmallDisk, Writer, Written};
 use std::ops::Range;
+use std::time::Duration;
 
 /// Segments, the kv db, snapshots and the reserve take less than half of it.
 const DISK_MIB: u64 = 400;
 /// The reserve is 16 MiB, or 5 % of the disk if that is more.
 const RESERVE_MIB: u64 = 20;
 const WRITES: usize = 40;
+/// So many large values as fill a disk are written, thrice over, within this, on a disk that is busy with something else.
+const FILLED_MAX: Duration = Duration::from_secs(120);
 
 /// A cluster of three, led by n1; those in the range have small disks.
 fn with_small_disks(of: Range<usize>) -> Result<(Cluster, Vec<SmallDisk>, Written)> {
@@ -112,7 +115,7 @@ fn a_node_whose_disk_is_full_waits_and_comes_back_by_itself() -> Result<()> {
     let (disk, pid) = (&disks[0], cluster.nodes[2].pid()?);
     disk.leave(0)?;
     let body: Vec<u8> = (0..=255).cycle().take(1024 * 1024).collect();
-    eventually("neither the kv db nor the log of n3 find space", || {
+    eventually_within(FILLED_MAX, "neither the kv db nor the log of n3 find space", || {
         cluster.nodes[0].client("PUT", "/v1/kv/large").body(body.clone()).send()?.expect(200)?;
         let said = cluster.nodes[2].status()?.no_space.unwrap_or_default();
         holds(said.contains("nothing is written to the log") && said.contains("nothing is applied"), || said)
