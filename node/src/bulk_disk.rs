@@ -1,5 +1,6 @@
-//! A disk for what can wait: snapshots, our own and those of a leader, and spare log segments. What would take the last space of the volume is
-//! refused as if it were full, so that the log and the kv db, which cannot wait, are the last to find no space (rule N11).
+//! A disk for what can wait: snapshots, our own and those of a leader, and spare log segments. What would take the last
+//! space of the volume is refused as if it were full, so that the log and the kv db, which cannot wait, are the last to
+//! find no space (rule N11).
 
 use crate::disk::LogDisk;
 use crate::reserve::Reserve;

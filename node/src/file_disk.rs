@@ -7,6 +7,7 @@
 use crate::disk::LogDisk;
 use crate::identity::{IDENTITY_FILE, LOCK_FILE};
 use crate::reserve::RESERVE_FILE;
+use crate::reserve::space;
 use raftkv_api::Hex128;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
@@ -177,8 +178,8 @@ impl LogDisk for FileDisk {
         let path = self.path_of(name)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
         // Tried in vain, it would take from others what there is, if only for a moment.
-        let stat = rustix::fs::fstatvfs(&file)?;
-        if stat.f_bavail * stat.f_frsize < len {
+        let (free, _) = space(self.path())?;
+        if free < len {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 format!("{name}: no space left for its {len} bytes"),

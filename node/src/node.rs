@@ -176,10 +176,7 @@ impl Node {
     /// Why a read index is not asked for: all that a follower says waits for its log, and the log for space (rules N6, N11).
     fn asks_nobody(&self) -> Option<Refusal> {
         let leads = || self.shared.published().driver.as_ref().is_some_and(|driver| driver.role == Role::Leader);
-        if !self.shared.space.waits(Part::Log) || leads() {
-            return None;
-        }
-        self.shared.space.why_full().map(Refusal::Opening)
+        self.shared.space.refusal(Part::Log).filter(|_| !leads())
     }
 
     /// The view for a stale read; refused before the proof, and on Blank, Removed and Quarantined nodes.

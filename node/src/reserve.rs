@@ -159,8 +159,8 @@ fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Free and total bytes of the volume that holds `dir`.
-fn space(dir: &Path) -> io::Result<(u64, u64)> {
+/// Free and total bytes of the volume that holds this directory.
+pub fn space(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
 }

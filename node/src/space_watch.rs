@@ -14,21 +14,14 @@ pub struct SpaceWatch {
     level: Level,
     refuses: bool,
     not_known: bool,
-    hand_over: HandOver,
-}
-
-/// How far an attempt to make another voter lead is.
-enum HandOver {
-    /// There is no reason for one.
-    No,
-    /// One after the other is made until somebody leads or there is space.
-    Tries(JoinHandle<()>),
+    /// The newest attempt to make another voter lead, while there is a reason for one.
+    attempt: Option<JoinHandle<()>>,
 }
 
 impl SpaceWatch {
     /// Nothing was told: there is space until it is looked at.
     pub fn new() -> SpaceWatch {
-        SpaceWatch { level: Level::Plenty, refuses: false, not_known: false, hand_over: HandOver::No }
+        SpaceWatch { level: Level::Plenty, refuses: false, not_known: false, attempt: None }
     }
 
     /// Looks, and tells.
@@ -87,16 +80,15 @@ impl SpaceWatch {
     /// first attempt that fails is told.
     fn hand_over(&mut self, node: &Node, driver: Option<&DriverStatus>) {
         if !driver.is_some_and(|driver| driver.should_hand_over) {
-            self.hand_over = HandOver::No;
+            self.attempt = None;
             return;
         }
-        let is_first = match &self.hand_over {
-            HandOver::Tries(attempt) if !attempt.is_finished() => return,
-            HandOver::Tries(_) => false,
-            HandOver::No => true,
-        };
+        if self.attempt.as_ref().is_some_and(|attempt| !attempt.is_finished()) {
+            return;
+        }
+        let is_first = self.attempt.is_none();
         let node = node.clone();
-        self.hand_over = HandOver::Tries(tokio::spawn(async move {
+        self.attempt = Some(tokio::spawn(async move {
             match node.transfer(None).await {
                 Ok(leader) => tracing::info!(leader, "leadership handed over: this node is short of space"),
                 Err(e) if is_first => {

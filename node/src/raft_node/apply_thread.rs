@@ -139,7 +139,7 @@ impl ApplyThread {
     /// Whoever waits for what would be applied is not kept waiting.
     fn meets_full_disk(&self, error: &std::io::Error) {
         self.shared.space.met_full_disk(Part::Kv, &error.to_string());
-        if let Some(why) = self.shared.applies_nothing() {
+        if let Some(why) = self.shared.space.refusal(Part::Kv) {
             self.shared.waiters.fail_parked(&why);
         }
     }

@@ -1,5 +1,6 @@
 //! What is known of the space on the disk: the last look at it, the reserve, and which part of the node waits for space.
 
+use crate::refusal::Refusal;
 use crate::reserve::{Reserve, Space};
 use crate::space;
 use std::collections::BTreeMap;
@@ -90,6 +91,14 @@ impl DiskSpace {
     /// The same for whoever asks why something is not done.
     pub fn why_full(&self) -> Option<String> {
         self.who_waits().map(|what| format!("the disk is full, make room on it: {what}"))
+    }
+
+    /// Why what needs this part is refused, while it waits.
+    pub fn refusal(&self, part: Part) -> Option<Refusal> {
+        if !self.waits(part) {
+            return None;
+        }
+        self.why_full().map(Refusal::Opening)
     }
 
     /// Whether this part waits for space.

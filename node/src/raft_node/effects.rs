@@ -1,6 +1,7 @@
 //! One match on `Effect`: carries out what the driver decided.
 
 use super::apply_thread::ApplyJob;
+use super::disk_space::Part;
 use super::log_thread::LogJob;
 use super::phases::Exit;
 use super::shared::Shared;
@@ -89,7 +90,7 @@ impl Hands {
             Effect::ReadReady { reads, index } => {
                 let shared = &self.shared;
                 let applied = || shared.view().map_or(0, |view| view.applied());
-                shared.waiters.reads_ready(&reads, index, applied, || shared.applies_nothing());
+                shared.waiters.reads_ready(&reads, index, applied, || shared.space.refusal(Part::Kv));
             }
             Effect::ReadFailed { reads, why } => self.shared.waiters.reads_failed(&reads, &why),
             Effect::Members(membership) => {

@@ -1,14 +1,13 @@
 //! What the raft thread publishes and everyone else reads: phase, status, view, and the queues' fill.
 
 use super::desk::Desk;
-use super::disk_space::{DiskSpace, Part};
+use super::disk_space::DiskSpace;
 use super::waiters::{ReadReply, Waiters};
 use super::{Input, Queue};
 use crate::config::Config;
 use crate::driver::{DriverStatus, Event};
 use crate::kvstore::View;
 use crate::metrics::Metrics;
-use crate::refusal::Refusal;
 use crate::reserve::Reserve;
 use crate::transport::DialFailure;
 use crate::types::{Index, MemberId, MemberIdentity, Term};
@@ -178,14 +177,6 @@ impl Shared {
     /// The readable store, while there is one.
     pub fn view(&self) -> Option<Arc<View>> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why nothing is applied now, if the kv db waits for space.
-    pub fn applies_nothing(&self) -> Option<Refusal> {
-        if !self.space.waits(Part::Kv) {
-            return None;
-        }
-        self.space.why_full().map(Refusal::Opening)
     }
 
     /// A store was proved, or went.

@@ -191,15 +191,16 @@ impl Outgoing {
 mod tests {
     use super::*;
 
+    fn read(waiters: &Waiters, number: u64) -> oneshot::Receiver<ReadReply> {
+        let (to, receiver) = oneshot::channel();
+        waiters.reads(number, vec![to], None);
+        receiver
+    }
+
     #[test]
     fn a_read_is_served_when_its_index_is_applied_and_not_before() {
         let waiters = Waiters::default();
-        let read = |number| {
-            let (to, receiver) = oneshot::channel();
-            waiters.reads(number, vec![to], None);
-            receiver
-        };
-        let (mut early, mut late) = (read(1), read(2));
+        let (mut early, mut late) = (read(&waiters, 1), read(&waiters, 2));
         waiters.reads_ready(&[1], 5, || 5, || None);
         waiters.reads_ready(&[2], 7, || 5, || None);
         assert_eq!(early.try_recv(), Ok(Ok(())));
@@ -212,13 +213,8 @@ mod tests {
     #[test]
     fn a_read_does_not_wait_for_what_is_not_applied_for_now() {
         let waiters = Waiters::default();
-        let read = |number| {
-            let (to, receiver) = oneshot::channel();
-            waiters.reads(number, vec![to], None);
-            receiver
-        };
         let full = || Refusal::Opening("the disk is full".to_string());
-        let (mut parked, mut later, mut served) = (read(1), read(2), read(3));
+        let (mut parked, mut later, mut served) = (read(&waiters, 1), read(&waiters, 2), read(&waiters, 3));
         waiters.reads_ready(&[1], 7, || 5, || None);
         waiters.fail_parked(&full());
         assert_eq!(parked.try_recv(), Ok(Err(full())));
