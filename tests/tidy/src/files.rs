@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn control_a_version_or_missing_lints_in_a_members_manifest_is_flagged() {
         let good = "[lints]\nworkspace = true\n\n[dependencies]\nserde.workspace = true\n";
-        assert_eq!(rules("api/Cargo.toml", good), Vec::<&str>::new());
-        assert_eq!(rules("api/Cargo.toml", &format!("{good}bytes = \"1\"\n")), ["manifest"]);
-        assert_eq!(rules("api/Cargo.toml", "[dependencies]\n"), ["manifest"]);
+        assert_eq!(rules("lib/api/Cargo.toml", good), Vec::<&str>::new());
+        assert_eq!(rules("lib/api/Cargo.toml", &format!("{good}bytes = \"1\"\n")), ["manifest"]);
+        assert_eq!(rules("lib/api/Cargo.toml", "[dependencies]\n"), ["manifest"]);
     }
 }
