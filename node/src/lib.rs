@@ -54,4 +54,5 @@ pub mod storage;
 pub mod token;
 pub mod transport;
 pub mod types;
+pub mod wire;
 pub mod write_behind;

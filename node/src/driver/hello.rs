@@ -1,10 +1,7 @@
 //! Whether a peer's hello and ours belong together (rules N4, N19, N20). PURE.
 
 use super::Driver;
-use crate::transport::{Hello, HelloVerdict};
-
-/// Version of the peer protocol.
-pub const HELLO_FORMAT: u32 = 1;
+use crate::wire::{HELLO_FORMAT, Hello, HelloVerdict};
 
 impl Driver {
     /// Answers a peer's hello, and remembers which run of its process it came from.

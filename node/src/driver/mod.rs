@@ -26,7 +26,6 @@ mod status;
 mod tests;
 
 pub use event::{Answer, Effect, Event};
-pub use hello::HELLO_FORMAT;
 pub use status::{DriverStatus, Headline, PeerStatus, Role};
 
 use crate::limits;

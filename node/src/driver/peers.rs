@@ -1,8 +1,8 @@
 //! What a leader knows of the others: who is active, who is caught up (rule O6), what they acknowledged (rule N20). PURE.
 
 use crate::limits::{CAUGHT_UP_ENTRIES, ELECTION_TICKS};
-use crate::transport::Report;
 use crate::types::{Index, MemberId, Term};
+use crate::wire::Report;
 use raft::ProgressState;
 use raft::prelude::{Message, MessageType};
 use std::collections::{BTreeMap, VecDeque};

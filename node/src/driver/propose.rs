@@ -4,8 +4,8 @@ use super::proposals::Waiting;
 use super::{Driver, Effect};
 use crate::limits;
 use crate::refusal::Refusal;
-use crate::transport::{Forward, ForwardReply};
 use crate::types::{MemberId, RequestId, Term};
+use crate::wire::{Forward, ForwardReply};
 use bytes::Bytes;
 use raft::prelude::{Entry, Message, MessageType};
 

@@ -3,8 +3,8 @@
 use super::Driver;
 use super::peers::is_caught_up;
 use crate::membership::Membership;
-use crate::transport::Report;
 use crate::types::{Index, MemberId, Term};
+use crate::wire::Report;
 use raft::StateRole;
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use crate::kvstore::Committed;
 use crate::kvstore::testing::{MemFiles, identity, membership};
 use crate::log::{self, Batch, LogConfig, Mark};
 use crate::node::MembershipCall;
-use crate::transport::{Forward, ForwardReply, Hello, HelloVerdict};
+use crate::wire::{Forward, ForwardReply, HELLO_FORMAT, Hello, HelloVerdict};
 use bytes::Bytes;
 use raft::ProgressState;
 use raft::prelude::{Entry, MessageType};
@@ -76,7 +76,7 @@ impl Bench {
         let (term, last) = (self.driver.node.raft.term, self.driver.log().last_index());
         for id in others {
             self.message(id, MessageType::MsgAppendResponse, term, |m| m.index = last);
-            let can_lead = crate::transport::Report { can_lead: true, ..Default::default() };
+            let can_lead = crate::wire::Report { can_lead: true, ..Default::default() };
             self.driver.step(Event::Report { from: id, report: can_lead });
         }
         self.settle();

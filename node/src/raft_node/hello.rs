@@ -1,9 +1,9 @@
 //! Our hello, from what is published.
 
 use super::shared::Shared;
-use crate::driver::HELLO_FORMAT;
-use crate::transport::Hello;
 use crate::types::MemberIdentity;
+use crate::wire::HELLO_FORMAT;
+use crate::wire::Hello;
 use raftkv_api::Hex128;
 
 /// Our hello to (`to`, `to_incarnation`).

@@ -2,7 +2,7 @@
 
 use crate::driver::Event;
 use crate::refusal::Refusal;
-use crate::transport::{Hello, HelloVerdict};
+use crate::wire::{Hello, HelloVerdict};
 use raftkv_api as api;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;

@@ -9,8 +9,8 @@ use crate::crash_point;
 use crate::driver::{Driver, Event};
 use crate::limits;
 use crate::raft_log;
-use crate::transport::HelloVerdict;
 use crate::types::MemberIdentity;
+use crate::wire::HelloVerdict;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,8 @@
 
 use super::bounds::TransportLimits;
 use super::handle::Inner;
-use super::{Hello, hello, stream};
+use super::{hello, stream};
+use crate::wire::Hello;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;

@@ -3,6 +3,8 @@
 use super::*;
 use crate::disk::LogDisk;
 use crate::membership::Membership;
+use crate::types::RequestId;
+use crate::wire::{Forward, encode};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};

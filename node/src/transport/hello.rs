@@ -3,7 +3,8 @@
 //! Enters: hellos and verdicts. Leaves: header values, error answers and what a dialler makes of them. Nothing here
 //! waits or decides who may join; that is the node's verdict.
 
-use super::{DialFailure, Hello, HelloVerdict, RemovedRecord};
+use super::DialFailure;
+use crate::wire::{HELLO_FORMAT, Hello, HelloVerdict, RemovedRecord};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use raftkv_api::{Code, Problem};
@@ -16,8 +17,6 @@ pub(super) const HEADER: &str = "x-raftkv-hello";
 pub(super) const PROTOCOL: &str = "raftkv-peer/1";
 /// Where streams are opened.
 pub(super) const PATH: &str = "/raft/v1";
-/// The hello's format that this code writes and understands.
-pub(super) const FORMAT: u32 = 1;
 
 /// The body of every answer that is not 101: a problem, with what a dialler must not have to guess.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,8 +119,8 @@ pub(super) fn check_requester(ours: &Hello, theirs: &Hello) -> Result<(), String
 }
 
 fn same_cluster(ours: &Hello, theirs: &Hello) -> Result<(), String> {
-    if theirs.format != FORMAT {
-        return Err(format!("hello format {} is not {FORMAT}", theirs.format));
+    if theirs.format != HELLO_FORMAT {
+        return Err(format!("hello format {} is not {HELLO_FORMAT}", theirs.format));
     }
     let cluster = |hello: &Hello| (hello.cluster_id, hello.genesis, hello.generation);
     if cluster(theirs) != cluster(ours) {

@@ -9,10 +9,10 @@ use super::hello::{self, Refusal};
 use super::snapshot_body::{self, BodyReport, FileBody, Part};
 use super::stall::StallGuard;
 use super::stream::{self, Connected, Ends};
-use super::{Hello, HelloVerdict};
 use crate::limits::{HEADER_BYTES_MAX, PEER_ACCEPT_RETRY_MS};
 use crate::snapshot;
 use crate::types::{Index, Term};
+use crate::wire::{HELLO_FORMAT, Hello, HelloVerdict};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -130,8 +130,8 @@ async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incomin
     if !wanted.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(hello::PROTOCOL.as_bytes())) {
         return Err(Refusal::new(Code::BadRequest, format!("a stream is opened by Upgrade: {}", hello::PROTOCOL)));
     }
-    if theirs.format != hello::FORMAT {
-        let why = format!("hello format {} is not {}", theirs.format, hello::FORMAT);
+    if theirs.format != HELLO_FORMAT {
+        let why = format!("hello format {} is not {}", theirs.format, HELLO_FORMAT);
         return Err(Refusal::new(Code::WrongNode, why));
     }
     let (verdict_tx, verdict_rx) = oneshot::channel();

@@ -8,11 +8,10 @@
 //! Whoever queues frames flushes them: what is little is written there and then, if the task is not writing, because to
 //! wake the task costs more than the write. The socket is in nonblocking mode; what it does not take is the task's.
 
-use super::Frame;
 use super::bounds::TransportLimits;
-use super::frame::{self, HEAD_BYTES, payload_bytes};
 use crate::crash_point::{self, Place, Side};
 use crate::limits::PEER_DIRECT_WRITE_BYTES_MAX;
+use crate::wire::{self, Frame, HEAD_BYTES, payload_bytes};
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -183,7 +182,7 @@ impl Waiting {
         let Some(mut socket) = self.socket.as_ref() else { return false };
         let mut bytes = Vec::with_capacity(self.bytes);
         for (_, frame) in self.frames.drain(..) {
-            frame::encode(&frame, &mut bytes);
+            wire::encode(&frame, &mut bytes);
         }
         self.bytes = 0;
         crash_point::pass(Place::Send, Side::Before);
@@ -271,7 +270,7 @@ mod tests {
     fn frames_in(bytes: &[u8]) -> Vec<Frame> {
         let mut input = bytes::BytesMut::from(bytes);
         let mut frames = Vec::new();
-        while let Some(frame::Incoming::Frame(frame)) = frame::decode(&mut input, 500).unwrap() {
+        while let Some(wire::Incoming::Frame(frame)) = wire::decode(&mut input, 500).unwrap() {
             frames.push(frame);
         }
         assert!(input.is_empty(), "bytes of no frame are left");
@@ -320,7 +319,7 @@ mod tests {
         theirs.read_to_end(&mut arrived).unwrap();
         arrived.extend(rest.rest);
         for frame in rest.frames {
-            frame::encode(&frame, &mut arrived);
+            wire::encode(&frame, &mut arrived);
         }
         let numbers = 1..=sent;
         let expected: Vec<_> = numbers.map(|seq| forward(seq, if seq % 2 == 1 { 400 } else { 10 })).collect();

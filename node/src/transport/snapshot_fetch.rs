@@ -13,11 +13,12 @@
 
 use super::connect::{ConnectError, Connection};
 use super::handle::Inner;
-use super::{Hello, PeerEvents, hello, snapshot_body};
+use super::{PeerEvents, hello, snapshot_body};
 use crate::disk::LogDisk;
 use crate::limits::{PEER_PROBLEM_BYTES_MAX, SNAPSHOT_PROGRESS_MS, SNAPSHOT_SYNC_BYTES};
 use crate::snapshot::SnapshotMeta;
 use crate::types::MemberId;
+use crate::wire::Hello;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};

@@ -7,14 +7,13 @@
 //! and a half-open stream is found by its silence. Bytes that the peer's TCP took after the socket was full are a sign
 //! of life too: a slow link that carries a large batch is not a dead one.
 
-use super::Frame;
 use super::bounds::TransportLimits;
-use super::frame::{self, FrameError, Incoming};
 use super::handle::{Counters, Inner};
 use super::outbox::Outbox;
 use crate::crash_point::{self, Place, Side};
 use crate::limits::{PEER_READ_BYTES, PEER_WRITE_BYTES};
 use crate::types::MemberId;
+use crate::wire::{self, Frame, FrameError, Incoming};
 use bytes::BytesMut;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -113,7 +112,7 @@ async fn read(
 ) -> Result<Never, StreamEnd> {
     let mut input = BytesMut::new();
     loop {
-        while let Some(incoming) = frame::decode(&mut input, inner.limits.frame_bytes_max)? {
+        while let Some(incoming) = wire::decode(&mut input, inner.limits.frame_bytes_max)? {
             match incoming {
                 Incoming::Frame(frame) if admit(ends, &frame, &inner.counters) => {
                     inner.events.on_frame(ends.theirs, frame);
@@ -146,10 +145,10 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, pulse: &Pulse) 
         buffer.shrink_to(2 * PEER_WRITE_BYTES);
         buffer.extend_from_slice(&batch.rest);
         if batch.probe {
-            frame::encode_probe(&mut buffer);
+            wire::encode_probe(&mut buffer);
         }
         for frame in batch.frames {
-            frame::encode(&frame, &mut buffer);
+            wire::encode(&frame, &mut buffer);
         }
         crash_point::pass(Place::Send, Side::Before);
         write_all(&mut io, &buffer, pulse).await?;

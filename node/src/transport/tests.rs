@@ -3,7 +3,8 @@
 use super::fakes::*;
 use super::*;
 use crate::membership::Removed;
-use raft::prelude::MessageType;
+use crate::wire::encode;
+use raft::prelude::{Message, MessageType};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};

@@ -11,7 +11,7 @@ use crate::world::World;
 use raftkv_node::identity::{self, Found, Identity};
 use raftkv_node::log;
 use raftkv_node::membership::Membership;
-use raftkv_node::transport::Hello;
+use raftkv_node::wire::Hello;
 
 /// Longest time after the occasion, in steps.
 const STEPS_MAX: u64 = 250;

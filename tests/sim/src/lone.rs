@@ -19,8 +19,8 @@ use raftkv_node::membership::{Change, Member, Membership};
 use raftkv_node::node::MembershipCall;
 use raftkv_node::open::OpenError;
 use raftkv_node::snapshot;
-use raftkv_node::transport::Frame;
 use raftkv_node::types::{Index, MemberId, MemberIdentity, RequestId, Term};
+use raftkv_node::wire::Frame;
 use std::sync::Arc;
 
 /// Ticks in which everyone's election timeout ends.

@@ -16,8 +16,8 @@ use raftkv_node::membership::{Member, Membership};
 use raftkv_node::open::{self, KvPlan, OpenConfig, OpenError, Opened};
 use raftkv_node::refusal::Refusal;
 use raftkv_node::snapshot::SnapshotMeta;
-use raftkv_node::transport::{Frame, Hello, HelloVerdict, Report};
 use raftkv_node::types::{Index, MemberId, MemberIdentity, RequestId};
+use raftkv_node::wire::{Frame, Hello, HelloVerdict, Report};
 use std::io;
 use std::sync::Arc;
 

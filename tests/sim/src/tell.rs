@@ -7,8 +7,8 @@ use raftkv_node::kvstore::{Command, Committed, Condition, Outcome};
 use raftkv_node::log::Log;
 use raftkv_node::membership::{Change, Membership};
 use raftkv_node::node::MembershipCall;
-use raftkv_node::transport::{Forward, ForwardReply, Frame};
 use raftkv_node::types::{MemberId, RequestId};
+use raftkv_node::wire::{Forward, ForwardReply, Frame};
 use std::collections::BTreeSet;
 
 /// Frames that only say "I am here": a story leaves them out.

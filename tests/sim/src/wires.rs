@@ -9,8 +9,8 @@ use raft::prelude::MessageType;
 use raftkv_node::disk::LogDisk;
 use raftkv_node::driver::Event;
 use raftkv_node::snapshot::{self, SnapshotMeta};
-use raftkv_node::transport::{Frame, HelloVerdict};
 use raftkv_node::types::MemberId;
+use raftkv_node::wire::{Frame, HelloVerdict};
 use std::io;
 
 /// Bytes of a snapshot file that arrive in one turn.

@@ -28,7 +28,7 @@ use raftkv_node::driver::Event;
 use raftkv_node::kvstore::{self, Condition};
 use raftkv_node::log::LogConfig;
 use raftkv_node::node::MembershipCall;
-use raftkv_node::transport::Frame;
+use raftkv_node::wire::Frame;
 use raftkv_sim::net::Slot;
 use raftkv_sim::node::Sizes;
 use raftkv_sim::story::{Story, put};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::space::{OwnSpace, Room};
-use crate::transport::Report;
+use crate::wire::Report;
 
 const MIB: u64 = 1 << 20;
 

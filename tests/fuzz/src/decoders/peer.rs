@@ -12,7 +12,8 @@ use raftkv_node::kvstore::Command;
 use raftkv_node::limits::FRAME_BYTES_MAX;
 use raftkv_node::membership::{Change, Membership};
 use raftkv_node::snapshot::SnapshotMeta;
-use raftkv_node::transport::{self, DialFailure, Frame, Hello, Incoming};
+use raftkv_node::transport::{self, DialFailure};
+use raftkv_node::wire::{Frame, Hello, Incoming};
 use raftkv_sim::lone::{self, Lone, append, message, put, voters};
 use serde_json::Value;
 
@@ -196,7 +197,7 @@ pub fn stream(bytes: &[u8]) -> bool {
     };
     let mut input = BytesMut::from(frames);
     let mut heard = 0;
-    while let Ok(Some(incoming)) = transport::decode(&mut input, FRAME_BYTES_MAX) {
+    while let Ok(Some(incoming)) = raftkv_node::wire::decode(&mut input, FRAME_BYTES_MAX) {
         let Incoming::Frame(frame) = incoming else { continue };
         let Some(event) = event(frame) else { continue };
         heard += 1;
@@ -255,7 +256,7 @@ pub fn streams() -> Vec<Vec<u8>> {
     ];
     let encoded = |frames: &[Frame]| {
         let mut out = Vec::new();
-        frames.iter().for_each(|frame| transport::encode(frame, &mut out));
+        frames.iter().for_each(|frame| raftkv_node::wire::encode(frame, &mut out));
         out
     };
     let of_leader = encoded(&appends.map(|message| Frame::Raft(Box::new(message))));

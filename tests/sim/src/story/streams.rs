@@ -7,8 +7,8 @@ use crate::tell;
 use crate::wires::{CopiedFile, copy_some};
 use raftkv_node::driver::Event;
 use raftkv_node::snapshot::{self, SnapshotMeta};
-use raftkv_node::transport::{Frame, HelloVerdict};
 use raftkv_node::types::MemberId;
+use raftkv_node::wire::{Frame, HelloVerdict};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 

@@ -16,7 +16,7 @@ use protobuf::Message as _;
 use raft::prelude::Message;
 
 /// Bytes before the payload.
-pub(super) const HEAD_BYTES: usize = 9;
+pub const HEAD_BYTES: usize = 9;
 
 const RAFT: u8 = 1;
 const FORWARD: u8 = 2;
@@ -68,7 +68,7 @@ pub enum FrameError {
 }
 
 /// Bytes of the payload that [`encode`] will write.
-pub(super) fn payload_bytes(frame: &Frame) -> usize {
+pub fn payload_bytes(frame: &Frame) -> usize {
     match frame {
         Frame::Raft(message) => message.compute_size() as usize,
         Frame::Forward(forward) => 8 + RequestId::BYTES + forward.data.len(),
@@ -90,7 +90,7 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) {
 }
 
 /// Appends a probe to `out`.
-pub(super) fn encode_probe(out: &mut Vec<u8>) {
+pub fn encode_probe(out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
     seal(REPORT, start, out);
@@ -233,7 +233,7 @@ mod tests {
     use crate::kvstore::{Command, Condition};
     use crate::limits::FRAME_BYTES_MAX;
     use crate::membership::Removed;
-    use crate::transport::{RemovedRecord, Report};
+    use crate::wire::{RemovedRecord, Report};
     use proptest::prelude::*;
     use raft::prelude::{Entry, MessageType};
     use raftkv_api::Hex128;
