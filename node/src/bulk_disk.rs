@@ -2,7 +2,7 @@
 //! space of the volume is refused as if it were full, so that the log and the kv db, which cannot wait, are the last to
 //! find no space (rule N11).
 
-use crate::disk::LogDisk;
+use crate::ports::LogDisk;
 use crate::reserve::Reserve;
 use crate::space::mib;
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! They exist only in the build with `--cfg mutant` ([`crate::mutant`]), where an environment variable chooses one
 //! (`crash_point/armed.rs`). In every other build the disk and the databases pass through here as they are, and the rest is
-//! empty. Places that are calls of the ports [`crate::disk::LogDisk`] and [`crate::kvstore::KvDisk`] are known to a wrapper
+//! empty. Places that are calls of the ports [`crate::ports::LogDisk`] and [`crate::ports::KvDisk`] are known to a wrapper
 //! around these; the two that have no port name themselves ([`Place`]).
 
 /// A place without a port.
@@ -34,9 +34,9 @@ pub use absent::{around_disk, around_home, pass, plays};
 #[cfg(not(mutant))]
 mod absent {
     use super::{Place, Side};
-    use crate::disk::LogDisk;
     use crate::driver::DriverStatus;
-    use crate::kvstore::KvHome;
+    use crate::ports::KvHome;
+    use crate::ports::LogDisk;
     use std::sync::Arc;
 
     /// The disk, with its crash points.

@@ -4,8 +4,8 @@
 //! file `lock` is taken before anything is read (rule N7) and held until the last clone of the disk is dropped. Open
 //! handles are kept, so that the write path does not open a file per batch.
 
-use crate::disk::LogDisk;
 use crate::identity::{IDENTITY_FILE, LOCK_FILE};
+use crate::ports::LogDisk;
 use crate::reserve::RESERVE_FILE;
 use crate::reserve::space;
 use raftkv_api::Hex128;

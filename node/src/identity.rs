@@ -7,8 +7,8 @@
 //! The writing order is fixed. Join: segment 1, then identity Member. Init: segment 1, snapshot 1-1, mark batch, then
 //! identity Member. So with an identity in state Blank, those files are a join or init cut short, never answered.
 
-use crate::disk::LogDisk;
 use crate::log::{self, Content, FileKind, LogError, LogOp};
+use crate::ports::LogDisk;
 use crate::types::{Index, MemberIdentity, Term};
 use raftkv_api::Hex128;
 use serde::{Deserialize, Serialize};

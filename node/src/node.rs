@@ -7,7 +7,7 @@ pub mod describe;
 pub use crate::refusal::Refusal;
 
 use crate::config::Config;
-use crate::driver::{Answer, DriverStatus, Event, Role};
+use crate::driver::{Answer, ChangeDone, DriverStatus, Event, MembershipCall, Role};
 use crate::kvstore::{Command, Outcome, View};
 use crate::limits;
 use crate::raft_node::desk::Desk;
@@ -21,27 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// A membership call, as the HTTP API takes it.
-#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MembershipCall {
-    /// Adds a learner; idempotent on the incarnation.
-    Add(api::AddMember),
-    /// Promotes a learner, or replaces a voter by it in one joint change.
-    Promote { id: MemberId, replaces: Option<MemberId> },
-    /// Removes a member.
-    Remove { id: MemberId },
-}
-
-/// A membership change that is applied here (a joint one: left).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangeDone {
-    /// The member added, promoted or removed.
-    pub id: MemberId,
-    /// Index of the newest membership change.
-    pub conf_index: Index,
-}
 
 /// A background read must have succeeded within this for the node to be ready (rule O11).
 const READY_READ_MS: u64 = 5_000;

@@ -2,12 +2,13 @@
 //!
 //! Shared by the process and the simulator: everything is reached through [`LogDisk`] and [`KvHome`].
 
-use crate::disk::LogDisk;
 use crate::driver::{Driver, DriverConfig, Start};
 use crate::identity::{self, Identity};
-use crate::kvstore::{self, Claim, KvHome, Store, StoreError};
+use crate::kvstore::{self, Claim, Store, StoreError};
 use crate::log::{self, Batch, Log, LogConfig, LogError, Mark, Replayed};
 use crate::membership::{Member, Membership};
+use crate::ports::KvHome;
+use crate::ports::LogDisk;
 use crate::snapshot::{self, SnapshotMeta};
 use crate::space;
 use crate::types::{Index, MemberIdentity};

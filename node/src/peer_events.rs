@@ -1,10 +1,10 @@
 //! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
 
-use crate::disk::LogDisk;
 use crate::driver::Event;
 use crate::kvstore::{BadCommand, Command};
 use crate::limits;
 use crate::node::Node;
+use crate::ports::LogDisk;
 use crate::raft_node::{Input, own_hello};
 use crate::snapshot::{self, SnapshotMeta};
 use crate::token::TokenFile;

@@ -149,7 +149,7 @@ fn runtime() -> Result<Runtime> {
 
 /// What the directory is. An empty one becomes Blank, durably, before any port is opened: a restart keeps its
 /// incarnation (rule N7).
-fn find(disk: &Arc<dyn crate::disk::LogDisk>) -> Result<Found> {
+fn find(disk: &Arc<dyn crate::ports::LogDisk>) -> Result<Found> {
     let found = identity::find(&**disk)?;
     match &found {
         Found::Empty => {

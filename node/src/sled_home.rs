@@ -9,8 +9,8 @@
 //! A thread whose opening timed out stays, and with it the lock of that directory: the process should restart after
 //! setting the db aside. Catching panics needs `panic = "unwind"`.
 
-use crate::kvstore::{KvDisk, KvHome};
 use crate::limits::{SLED_ACCESS_BYTES, SLED_CACHE_BYTES, SLED_OPEN_TIMEOUT_MS};
+use crate::ports::{KvDisk, KvHome};
 use crate::write_behind::{Gathers, WriteBehind};
 use std::fs::{self, File};
 use std::io;

@@ -5,8 +5,8 @@
 //! what [`KvDisk`] allows and what the log makes good (design section 5). It must never write a part of what it holds:
 //! the store's record of its state belongs to all of it.
 
-use crate::kvstore::KvDisk;
 use crate::limits;
+use crate::ports::KvDisk;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;

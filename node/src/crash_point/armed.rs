@@ -8,9 +8,9 @@
 //! that a test can tell it from any other end.
 
 use super::{Place, Side};
-use crate::disk::LogDisk;
 use crate::driver::{DriverStatus, Role};
-use crate::kvstore::{KvDisk, KvHome};
+use crate::ports::LogDisk;
+use crate::ports::{KvDisk, KvHome};
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};

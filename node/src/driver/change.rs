@@ -3,10 +3,10 @@
 
 use super::proposals::Waiting;
 use super::{Answer, Driver, Effect};
+use crate::driver::{ChangeDone, MembershipCall};
 use crate::limits;
 use crate::membership::{Change, Membership, Refused};
 use crate::mutant::{self, Mutant};
-use crate::node::{ChangeDone, MembershipCall};
 use crate::refusal::Refusal;
 use crate::types::{Index, MemberId, RequestId, Term};
 use crate::wire::RemovedRecord;

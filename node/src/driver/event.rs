@@ -1,9 +1,9 @@
 //! What enters the driver and what leaves it. Both are plain data: the raft thread and the simulator carry them out.
 
+use crate::driver::{ChangeDone, MembershipCall};
 use crate::kvstore::Committed;
 use crate::log::LogOp;
 use crate::membership::Membership;
-use crate::node::{ChangeDone, MembershipCall};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::space::OwnSpace;

@@ -10,6 +10,7 @@
 //! ```
 
 mod apply_queue;
+mod call;
 mod change;
 mod event;
 mod hello;
@@ -25,6 +26,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use call::{ChangeDone, MembershipCall};
 pub use event::{Answer, Effect, Event};
 pub use status::{DriverStatus, Headline, PeerStatus, Role};
 

@@ -4,9 +4,9 @@
 //! term): if an entry of another term is handed out at its index it has no effect, for certain. If its own entry is
 //! handed out, apply answers it by its request id.
 
+use crate::driver::MembershipCall;
 use crate::limits::{FORWARD_WINDOW, PROPOSE_QUEUE_BYTES_MAX};
 use crate::mutant::{self, Mutant};
-use crate::node::MembershipCall;
 use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

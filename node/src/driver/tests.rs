@@ -1,10 +1,10 @@
 //! A driver on files in memory, for the edges that a story would take long to reach.
 
 use super::*;
+use crate::driver::MembershipCall;
 use crate::kvstore::Committed;
 use crate::kvstore::testing::{MemFiles, identity, membership};
 use crate::log::{self, Batch, LogConfig, Mark};
-use crate::node::MembershipCall;
 use crate::wire::{Forward, ForwardReply, HELLO_FORMAT, Hello, HelloVerdict};
 use bytes::Bytes;
 use raft::ProgressState;

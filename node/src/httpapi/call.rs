@@ -3,12 +3,12 @@
 //! Enters: the row of the route table, the head, the body. Whatever a handler gets has been checked here; no part of a
 //! request is ignored that could change what it means.
 
+use crate::driver::MembershipCall;
 use crate::httpapi::condition;
 use crate::httpapi::query::{self, Query};
 use crate::httpapi::routes::{Endpoint, KEY_PREFIX, Route};
 use crate::kvstore::{Condition, RangeQuery};
 use crate::limits;
-use crate::node::MembershipCall;
 use crate::types::{Index, MemberId, Revision};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};

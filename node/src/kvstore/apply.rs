@@ -20,7 +20,7 @@ use raftkv_api::StateHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Keys and what becomes of them, as [`super::KvDisk::apply_batch`] takes them.
+/// Keys and what becomes of them, as [`crate::ports::KvDisk::apply_batch`] takes them.
 pub(super) type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Store {

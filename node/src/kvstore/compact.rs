@@ -6,13 +6,13 @@
 //! removes the oldest records of a key first (see [`index::Versions::dead`]).
 
 use super::apply::Writes;
-use super::disk::KvDisk;
 use super::hash;
 use super::index;
 use super::keys::{RecordKey, STATE_KEY};
 use super::meta::{self, Numbers};
 use super::{Store, StoreError};
 use crate::limits::COMPACTION_STEP_RECORDS;
+use crate::ports::KvDisk;
 use crate::types::Revision;
 use bytes::Bytes;
 use std::ops::Bound;

@@ -3,12 +3,12 @@
 //! Records up to the frozen revision never change, so the scan of a cut may run beside the apply thread; everything that
 //! is overwritten in place was copied when the cut was frozen. Physical compaction pauses until the cut is done.
 
-use super::disk::KvDisk;
 use super::hash::{self, Sum};
 use super::keys::{self, HASHES_KEY, RecordKey};
 use super::meta::{self, Numbers};
 use super::{Store, StoreError};
 use crate::membership::Membership;
+use crate::ports::KvDisk;
 use crate::types::{Index, Revision, Term};
 use raftkv_api::{Hex128, StateHash};
 use serde::{Deserialize, Serialize};

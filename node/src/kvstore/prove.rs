@@ -4,7 +4,6 @@
 //! because it says more about the damage than two unequal numbers.
 
 use super::StoreError;
-use super::disk::KvDisk;
 use super::hash::{self, Sum};
 use super::index::{KeyIndex, KeyVersion};
 use super::keys::{HASHES_KEY, Head, RecordKey, RecordKind, STATE_KEY};
@@ -12,6 +11,7 @@ use super::meta::{self, Numbers};
 use super::view::Published;
 use crate::limits::{NUMBER_MAX, VALUE_CHUNK_BYTES};
 use crate::membership::Membership;
+use crate::ports::KvDisk;
 use crate::types::Revision;
 use raftkv_api::StateHash;
 

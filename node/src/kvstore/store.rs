@@ -6,10 +6,10 @@
 use super::apply::Writes;
 use super::compact::Sweep;
 use super::cut::Frozen;
-use super::disk::KvDisk;
 use super::view::View;
 use super::{StoreError, meta, prove};
 use crate::membership::Membership;
+use crate::ports::KvDisk;
 use crate::types::{Index, Term};
 use std::io;
 use std::sync::Arc;

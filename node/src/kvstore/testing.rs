@@ -1,8 +1,9 @@
 //! What tests of the store and of snapshots share: disks in memory, a membership, and entries to apply.
 
-use super::{Command, Committed, Condition, KvDisk, Store};
-use crate::disk::LogDisk;
+use super::{Command, Committed, Condition, Store};
 use crate::membership::{Member, Membership};
+use crate::ports::KvDisk;
+use crate::ports::LogDisk;
 use crate::types::{Index, MemberIdentity, RequestId};
 use bytes::Bytes;
 use raftkv_api::Hex128;

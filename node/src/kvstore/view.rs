@@ -5,10 +5,10 @@
 //! may be gone by then. Such a read starts over: at a given revision that ends in [`ReadError::Compacted`], at the
 //! newest one it finds a newer version.
 
-use super::disk::KvDisk;
 use super::index::{KeyIndex, KeyVersion, Visible};
 use super::keys::{Head, RecordKey};
 use super::meta::Numbers;
+use crate::ports::KvDisk;
 use crate::types::{Index, Revision};
 use bytes::{Bytes, BytesMut};
 use raftkv_api::StateHash;

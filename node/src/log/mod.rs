@@ -21,8 +21,8 @@ mod state;
 mod table;
 mod window;
 
-use crate::disk::LogDisk;
 use crate::mutant::{self, Mutant};
+use crate::ports::LogDisk;
 use crate::space;
 use crate::types::{Index, MemberIdentity, Term};
 use bytes::Bytes;

@@ -7,7 +7,7 @@ use super::codec::{self, Body};
 use super::segment::segment_name;
 use super::slots::Slot;
 use super::table::Table;
-use crate::disk::LogDisk;
+use crate::ports::LogDisk;
 use crate::types::Index;
 use bytes::Bytes;
 use raft::prelude::Entry;

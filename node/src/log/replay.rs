@@ -11,8 +11,8 @@ use super::slots::Slot;
 use super::state::State;
 use super::window::SegmentFile;
 use super::{LogConfig, LogError, LogOp, Mark};
-use crate::disk::LogDisk;
 use crate::mutant::{self, Mutant};
+use crate::ports::LogDisk;
 use crate::types::MemberIdentity;
 use bytes::Bytes;
 

@@ -6,7 +6,7 @@ use super::codec::{self, RECORD_HEADER_BYTES, Record};
 use super::replay::corrupt;
 use super::segment::segment_name;
 use super::{LogError, LogOp};
-use crate::disk::LogDisk;
+use crate::ports::LogDisk;
 use bytes::Bytes;
 
 /// Read at once; a record that is larger makes the window as large as it is.

@@ -3,10 +3,10 @@
 use super::Input;
 use super::disk_space::Part;
 use super::shared::Shared;
-use crate::disk::LogDisk;
 use crate::driver::Event;
 use crate::limits;
 use crate::log::{self, LogOp};
+use crate::ports::LogDisk;
 use crate::snapshot;
 use crate::types::Index;
 use std::collections::VecDeque;

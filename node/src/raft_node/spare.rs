@@ -1,7 +1,7 @@
 //! Makes one spare log segment, off the write path, and again while there is no space for it (rule N11).
 
-use crate::disk::LogDisk;
 use crate::log::{self, LogOp};
+use crate::ports::LogDisk;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 

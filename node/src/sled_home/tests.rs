@@ -214,7 +214,7 @@ impl KvHome for Stuck {
 #[test]
 fn a_db_that_does_not_open_in_time_is_set_aside_by_a_new_process() {
     let dir = TempDir::new().unwrap();
-    let disk: Arc<dyn crate::disk::LogDisk> = Arc::new(FileDisk::open(dir.path()).unwrap());
+    let disk: Arc<dyn crate::ports::LogDisk> = Arc::new(FileDisk::open(dir.path()).unwrap());
     let log = crate::log::LogConfig {
         segment_bytes: 1 << 20,
         batch_bytes_max: 1 << 16,

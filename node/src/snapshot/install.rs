@@ -5,8 +5,9 @@
 
 use super::SnapshotMeta;
 use super::read::{Block, Reader};
-use crate::disk::LogDisk;
-use crate::kvstore::{KvDisk, Store, StoreError, require_empty};
+use crate::kvstore::{Store, StoreError, require_empty};
+use crate::ports::KvDisk;
+use crate::ports::LogDisk;
 use std::sync::Arc;
 
 /// Fills an empty kv db from a file in bounded batches and returns the opened store, proved. `progress` gets records

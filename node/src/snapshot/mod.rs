@@ -21,10 +21,10 @@ pub use install::install;
 pub use read::{verify, verify_ours};
 pub use write::{write, write_initial};
 
-use crate::disk::LogDisk;
 use crate::kvstore::StoreError;
 use crate::limits::{FRAME_BYTES_MAX, NUMBER_MAX};
 use crate::membership::Membership;
+use crate::ports::LogDisk;
 use crate::types::{Index, MemberIdentity, Revision, Term};
 use raft::prelude::Snapshot;
 use serde::{Deserialize, Serialize};

@@ -3,9 +3,9 @@
 use super::SnapshotMeta;
 use super::format::{self, FRAME_HEAD_BYTES, FrameHead, FrameKind, Header, MAGIC};
 use super::write::hex;
-use crate::disk::LogDisk;
 use crate::kvstore::hash::{self, Sum};
 use crate::kvstore::{Frozen, StoreError};
+use crate::ports::LogDisk;
 use crate::types::MemberIdentity;
 use sha2::{Digest, Sha256};
 

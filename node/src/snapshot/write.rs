@@ -2,10 +2,10 @@
 
 use super::format::{self, BLOCK_BYTES, FrameKind, Header, MAGIC};
 use super::{SnapshotMeta, TEMPORARY, file_name};
-use crate::disk::LogDisk;
 use crate::kvstore::hash::{self, Sum};
 use crate::kvstore::{Cut, Frozen, StoreError};
 use crate::membership::Membership;
+use crate::ports::LogDisk;
 use crate::types::MemberIdentity;
 use sha2::{Digest, Sha256};
 use std::io;

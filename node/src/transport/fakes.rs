@@ -1,8 +1,8 @@
 //! What the transport's tests stand it on: a node that records and answers as told, a disk in memory, a token.
 
 use super::*;
-use crate::disk::LogDisk;
 use crate::membership::Membership;
+use crate::ports::LogDisk;
 use crate::types::RequestId;
 use crate::wire::{Forward, encode};
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use super::outbox::{Dropped, Outbox};
 use super::pace::Pace;
 use super::snapshot_fetch::{self, FetchError, Fetching, Offer};
 use super::{PeerAddress, PeerEvents, dialler, listener};
-use crate::disk::LogDisk;
+use crate::ports::LogDisk;
 use crate::snapshot::SnapshotMeta;
 use crate::types::MemberId;
 use crate::wire::{Frame, Hello};

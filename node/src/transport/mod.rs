@@ -35,7 +35,7 @@ pub use handle::{Counts, Credentials, Queued, Transport};
 pub use hello::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
 pub use outbox::Dropped;
 
-use crate::disk::LogDisk;
+use crate::ports::LogDisk;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId};
 use crate::wire::{Frame, Hello, HelloVerdict, RemovedRecord};

@@ -7,8 +7,8 @@
 
 use super::PeerEvents;
 use super::pace::Pace;
-use crate::disk::LogDisk;
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::ports::LogDisk;
 use crate::types::{Index, MemberId, Term};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};

@@ -14,8 +14,8 @@
 use super::connect::{ConnectError, Connection};
 use super::handle::Inner;
 use super::{PeerEvents, hello, snapshot_body};
-use crate::disk::LogDisk;
 use crate::limits::{PEER_PROBLEM_BYTES_MAX, SNAPSHOT_PROGRESS_MS, SNAPSHOT_SYNC_BYTES};
+use crate::ports::LogDisk;
 use crate::snapshot::SnapshotMeta;
 use crate::types::MemberId;
 use crate::wire::Hello;

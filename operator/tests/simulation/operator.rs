@@ -7,7 +7,7 @@ use super::run::Totals;
 use super::view::{desired, observe};
 use raftkv_api::{AddMember, Hex128};
 use raftkv_node::driver::Answer;
-use raftkv_node::node::MembershipCall;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::types::RequestId;
 use raftkv_operator::plan::{Action, Memory, Observed, Ordinal, Plan, Step, plan};
 use raftkv_sim::admin::Asked;

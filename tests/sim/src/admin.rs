@@ -6,8 +6,8 @@ use crate::node::{Life, SimNode};
 use crate::rng::Rng;
 use crate::world::{SLOTS_MAX, World};
 use raftkv_api::AddMember;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::driver::{Answer, DriverStatus, Event};
-use raftkv_node::node::MembershipCall;
 use raftkv_node::types::{MemberId, RequestId};
 use std::collections::BTreeMap;
 

@@ -2,10 +2,10 @@
 //!
 //! Chance alone gets between two steps of these too rarely to be counted on.
 
-use crate::disk::{Call, Trap};
 use crate::invariants::{Check, broken};
 use crate::net::Slot;
 use crate::node::Life;
+use crate::disk::{Call, Trap};
 use crate::swarm::Fault;
 use crate::world::World;
 use raftkv_node::identity::{self, Found, Identity};

@@ -5,11 +5,11 @@
 //! cannot know it is found out by whoever was given the promise (rule N20); it comes back only while such a leader can be
 //! reached, since a copy that is shown to others only is beyond what the rules promise.
 
-use crate::disk::{CrashModel, SimDisk};
 use crate::invariants::{Check, Violation, broken};
 use crate::kv::MemHome;
 use crate::net::Slot;
 use crate::node::{Life, SimNode};
+use crate::disk::{CrashModel, SimDisk};
 use crate::swarm::Fault;
 use crate::world::World;
 use raft::prelude::{Message, MessageType};

@@ -4,10 +4,10 @@
 
 use crate::ambush::Ambush;
 use crate::directory::{Directory, Heard};
-use crate::disk::{Call, Fault as DiskFault, Losses};
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::Life;
+use crate::disk::{Call, Fault as DiskFault, Losses};
 use crate::swarm::Fault;
 use crate::world::World;
 use raftkv_node::driver::Event;

@@ -4,7 +4,7 @@
 //! errors only, and each db may have lost any number of its last batches, flushed or not, may hold a wrong byte, or may
 //! be gone. The design says that none of this may lose an acknowledged write; the simulator is there to try.
 
-use raftkv_node::kvstore::{KvDisk, KvHome};
+use raftkv_node::ports::{KvDisk, KvHome};
 use raftkv_node::write_behind::{Gathers, WriteBehind};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

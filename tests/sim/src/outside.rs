@@ -8,7 +8,7 @@ use crate::node::{Life, SimNode};
 use crate::swarm::{Fault, Swarm};
 use crate::world::World;
 use raftkv_node::driver::Event;
-use raftkv_node::node::MembershipCall;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::types::{Index, MemberId, RequestId};
 
 impl World {

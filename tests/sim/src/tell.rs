@@ -3,10 +3,10 @@
 use crate::node::{Life, SimNode};
 use raft::prelude::{Entry, EntryType, Message, MessageType};
 use raftkv_node::driver::Answer;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::kvstore::{Command, Committed, Condition, Outcome};
 use raftkv_node::log::Log;
 use raftkv_node::membership::{Change, Membership};
-use raftkv_node::node::MembershipCall;
 use raftkv_node::types::{MemberId, RequestId};
 use raftkv_node::wire::{Forward, ForwardReply, Frame};
 use std::collections::BTreeSet;

@@ -3,11 +3,12 @@
 use crate::node::{Out, plan_name};
 use crate::rng::Rng;
 use raftkv_api::StateHash;
-use raftkv_node::disk::LogDisk;
 use raftkv_node::driver::Event;
-use raftkv_node::kvstore::{Applied, Committed, Cut, KvHome, Store, StoreError, View};
+use raftkv_node::kvstore::{Applied, Committed, Cut, Store, StoreError, View};
 use raftkv_node::log::{LogOp, execute_from, may_try_again};
 use raftkv_node::open::{KvPlan, open_kv};
+use raftkv_node::ports::KvHome;
+use raftkv_node::ports::LogDisk;
 use raftkv_node::snapshot::{self, SnapshotMeta};
 use raftkv_node::types::{Index, MemberIdentity, Term};
 use std::collections::VecDeque;

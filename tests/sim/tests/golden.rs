@@ -25,9 +25,9 @@
 use goldenscript::{ArgumentConsumer, Command, Runner};
 use raft::prelude::{Message, MessageType};
 use raftkv_node::driver::Event;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::kvstore::{self, Condition};
 use raftkv_node::log::LogConfig;
-use raftkv_node::node::MembershipCall;
 use raftkv_node::wire::Frame;
 use raftkv_sim::net::Slot;
 use raftkv_sim::node::Sizes;

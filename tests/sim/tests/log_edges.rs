@@ -2,10 +2,10 @@
 
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
-use raftkv_node::disk::LogDisk;
 use raftkv_node::log::{
     Batch, Log, LogConfig, LogError, LogOp, Mark, Replayed, entry_bytes, execute, execute_from, may_try_again,
 };
+use raftkv_node::ports::LogDisk;
 use raftkv_node::types::MemberIdentity;
 use raftkv_sim::disk::{Call, CrashModel, Fault, SimDisk};
 use std::io;

@@ -20,11 +20,11 @@
 use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType, Message, MessageType};
 use raftkv_api::AddMember;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::driver::{Answer, Event, Role};
 use raftkv_node::limits;
 use raftkv_node::log::LogConfig;
 use raftkv_node::membership::Change;
-use raftkv_node::node::MembershipCall;
 use raftkv_node::refusal::Refusal;
 use raftkv_node::types::Index;
 use raftkv_sim::lone::{Lone, append, change, member, message, put, small, voters};

@@ -4,11 +4,11 @@
 
 use raft::prelude::{HardState, Message, MessageType};
 use raftkv_api::Hex128;
-use raftkv_node::disk::LogDisk;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::driver::{Driver, DriverConfig, Role, Start};
 use raftkv_node::log::{self, Batch, Log, Mark};
 use raftkv_node::membership::Change;
-use raftkv_node::node::MembershipCall;
+use raftkv_node::ports::LogDisk;
 use raftkv_node::snapshot::SnapshotMeta;
 use raftkv_node::types::MemberIdentity;
 use raftkv_sim::disk::SimDisk;

@@ -2,12 +2,12 @@
 
 use super::wal;
 use crate::archive;
-use raftkv_node::disk::LogDisk;
 use raftkv_node::driver::DriverConfig;
 use raftkv_node::identity::{self, Found, Identity};
 use raftkv_node::log::{self, Log};
 use raftkv_node::membership::Member;
 use raftkv_node::open::{self, OpenConfig, Opened};
+use raftkv_node::ports::LogDisk;
 use raftkv_node::types::MemberIdentity;
 use raftkv_sim::disk::SimDisk;
 use raftkv_sim::kv::MemHome;

@@ -2,8 +2,9 @@
 
 use crate::archive;
 use bytes::Bytes;
-use raftkv_node::kvstore::{self, Command, Committed, Condition, KvHome, RangeQuery, Store, View};
+use raftkv_node::kvstore::{self, Command, Committed, Condition, RangeQuery, Store, View};
 use raftkv_node::limits::{PAGE_BYTES_MAX, PAGE_KEYS_MAX};
+use raftkv_node::ports::KvHome;
 use raftkv_node::types::{Index, RequestId};
 use raftkv_sim::kv::MemHome;
 use raftkv_sim::lone::voters;

@@ -2,8 +2,8 @@
 
 use super::kv::{self, filled_store};
 use super::wal;
-use raftkv_node::disk::LogDisk;
-use raftkv_node::kvstore::KvHome;
+use raftkv_node::ports::KvHome;
+use raftkv_node::ports::LogDisk;
 use raftkv_node::snapshot::{self, SnapshotMeta};
 use raftkv_sim::disk::SimDisk;
 use raftkv_sim::kv::MemHome;

@@ -5,18 +5,18 @@
 
 mod streams;
 
-use crate::disk::{CrashModel, SimDisk};
 use crate::kv::Damage;
 use crate::net::Slot;
 use crate::node::{Life, Out, SimNode, Sizes};
+use crate::disk::{CrashModel, SimDisk};
 use crate::rng::Rng;
 use crate::tell;
 use crate::threads::DiskTurn;
 use raftkv_api::{AddMember, Hex128};
-use raftkv_node::disk::LogDisk;
+use raftkv_node::driver::MembershipCall;
 use raftkv_node::driver::{DriverStatus, Event, Role};
 use raftkv_node::kvstore::{Command, Condition};
-use raftkv_node::node::MembershipCall;
+use raftkv_node::ports::LogDisk;
 use raftkv_node::types::{Index, MemberId, RequestId};
 use raftkv_node::wire::Frame;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

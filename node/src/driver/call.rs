@@ -1,0 +1,25 @@
+//! The words of those who call the driver: what they ask of the membership, and what they hear. PURE.
+
+use crate::types::{Index, MemberId};
+use raftkv_api as api;
+
+/// A membership call, as the HTTP API takes it.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipCall {
+    /// Adds a learner; idempotent on the incarnation.
+    Add(api::AddMember),
+    /// Promotes a learner, or replaces a voter by it in one joint change.
+    Promote { id: MemberId, replaces: Option<MemberId> },
+    /// Removes a member.
+    Remove { id: MemberId },
+}
+
+/// A membership change that is applied here (a joint one: left).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeDone {
+    /// The member added, promoted or removed.
+    pub id: MemberId,
+    /// Index of the newest membership change.
+    pub conf_index: Index,
+}
