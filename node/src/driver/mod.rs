@@ -12,6 +12,7 @@
 mod apply_queue;
 mod call;
 mod change;
+mod describe;
 mod event;
 mod hello;
 mod message;
@@ -27,6 +28,7 @@ mod status;
 mod tests;
 
 pub use call::{ChangeDone, MembershipCall};
+pub use describe::{Advertised, describe_members, describe_peer, members_answer};
 pub use event::{Answer, Effect, Event};
 pub use status::{DriverStatus, Headline, PeerStatus, Role};
 

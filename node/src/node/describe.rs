@@ -1,12 +1,11 @@
 //! Published state in the words of the API.
 
 use crate::config::Config;
-use crate::driver::{DriverStatus, PeerStatus, Role};
+use crate::driver::{Advertised, DriverStatus, describe_members, describe_peer, members_answer};
 use crate::limits;
-use crate::membership::Membership;
-use crate::raft_node::shared::{Advertised, Phase, Shared};
+use crate::raft_node::shared::{Phase, Shared};
 use crate::types::MemberId;
-use raftkv_api::{self as api, DecimalId, Hex128, KvState, NodeState};
+use raftkv_api::{self as api, DecimalId, KvState, NodeState};
 
 /// The whole status.
 pub fn status(shared: &Shared) -> api::Status {
@@ -119,75 +118,9 @@ fn advertised(shared: &Shared, driver: &DriverStatus, id: MemberId) -> Option<Ad
     shared.advertised(id)
 }
 
-/// What a leader knows of a member. PURE.
-pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
-    api::Peer {
-        id: DecimalId(peer.id),
-        name: membership.members.get(&peer.id).map_or_else(String::new, |member| member.name.clone()),
-        active: peer.active,
-        caught_up: peer.caught_up,
-        matched: peer.matched,
-        applied: peer.report.applied,
-        durable_conf_index: peer.report.durable_conf_index,
-        free_bytes: peer.report.free_bytes,
-        headroom_bytes: peer.report.headroom_bytes,
-        reserve_bytes: peer.report.reserve_bytes,
-    }
-}
-
 /// The members, as the driver announced them last.
 pub fn members(shared: &Shared) -> Option<api::Members> {
     let published = shared.published();
     let (driver, identity) = (published.driver.as_ref()?, published.identity?);
     Some(members_answer(identity.cluster_id, driver, |id| advertised(shared, driver, id)))
-}
-
-/// The answer of `GET /v1/members` of the node with this driver; `urls` are those that members advertise. PURE.
-pub fn members_answer(
-    cluster_id: Hex128,
-    driver: &DriverStatus,
-    urls: impl Fn(MemberId) -> Option<Advertised>,
-) -> api::Members {
-    let membership = &driver.membership;
-    let removed = |(id, removed): (&MemberId, &crate::membership::Removed)| api::RemovedMember {
-        id: DecimalId(*id),
-        name: removed.name.clone(),
-        incarnation: removed.incarnation,
-        index: removed.index,
-    };
-    api::Members {
-        cluster_id,
-        conf_index: membership.conf_index,
-        joint: membership.is_joint(),
-        leader: (driver.leader != 0 || driver.role == Role::Leader).then_some(DecimalId(driver.leader)),
-        members: describe_members(membership, urls),
-        removed: membership.removed.iter().map(removed).collect(),
-    }
-}
-
-/// The members of a membership by ascending id; `urls` are those that they advertise. PURE.
-pub fn describe_members(membership: &Membership, urls: impl Fn(MemberId) -> Option<Advertised>) -> Vec<api::Member> {
-    let member = |(id, member): (&MemberId, &crate::membership::Member)| {
-        let urls = urls(*id);
-        api::Member {
-            id: DecimalId(*id),
-            name: member.name.clone(),
-            peer_url: member.peer_url.clone(),
-            incarnation: member.incarnation,
-            role: role(membership, *id),
-            client_url: urls.as_ref().map(|urls| urls.client_url.clone()),
-            admin_url: urls.map(|urls| urls.admin_url),
-        }
-    };
-    membership.members.iter().map(member).collect()
-}
-
-fn role(membership: &Membership, id: MemberId) -> api::MemberRole {
-    if membership.voters.contains(&id) {
-        api::MemberRole::Voter
-    } else if membership.outgoing.contains(&id) {
-        api::MemberRole::Outgoing
-    } else {
-        api::MemberRole::Learner
-    }
 }

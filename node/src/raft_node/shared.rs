@@ -5,7 +5,7 @@ use super::disk_space::DiskSpace;
 use super::waiters::{ReadReply, Waiters};
 use super::{Input, Queue};
 use crate::config::Config;
-use crate::driver::{DriverStatus, Event};
+use crate::driver::{Advertised, DriverStatus, Event};
 use crate::kvstore::View;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
@@ -46,17 +46,6 @@ pub struct Published {
     pub driver: Option<DriverStatus>,
     /// Durable term and last index, for hellos.
     pub durable: (Term, Index),
-}
-
-/// URLs that a member advertises.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Advertised {
-    /// Its peer port.
-    pub peer_url: String,
-    /// Its client port.
-    pub client_url: String,
-    /// Its admin port.
-    pub admin_url: String,
 }
 
 /// Shared by the handle, the raft thread, the apply thread and the background tasks.
