@@ -2,14 +2,14 @@
 //! proposes compactions of old revisions while it leads. News (a leader, another membership, a store that is proved)
 //! are reported and read upon at once: whoever waits for this node to be ready should not wait for the next round.
 
-use crate::driver::Role;
-use crate::kvstore::Command;
 use crate::node::Node;
-use crate::refusal::Refusal;
 use crate::space_watch::SpaceWatch;
 use crate::transport::Transport;
-use crate::types::Revision;
-use crate::wire::{Frame, Report};
+use raftkv_core::driver::Role;
+use raftkv_core::kvstore::Command;
+use raftkv_core::refusal::Refusal;
+use raftkv_core::types::Revision;
+use raftkv_core::wire::{Frame, Report};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 //! space of the volume is refused as if it were full, so that the log and the kv db, which cannot wait, are the last to
 //! find no space (rule N11).
 
-use crate::ports::LogDisk;
 use crate::reserve::Reserve;
-use crate::space::mib;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::space::mib;
 use std::io;
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ impl LogDisk for BulkDisk {
 mod tests {
     use super::*;
     use crate::file_disk::FileDisk;
-    use crate::space::Sizes;
+    use raftkv_core::space::Sizes;
 
     #[test]
     fn the_last_space_is_not_for_snapshots() {

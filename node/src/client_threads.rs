@@ -4,13 +4,13 @@
 //! (see [`Desk`]), and no request moves from one thread to another. Peers, probes and admin calls have other threads: load
 //! of clients does not delay them.
 
-use crate::driver::Event;
-use crate::limits;
 use crate::raft_node::Input;
 use crate::raft_node::desk::Desk;
 use crate::raft_node::shared::Shared;
-use crate::refusal::Refusal;
 use anyhow::{Context, Result};
+use raftkv_core::driver::Event;
+use raftkv_core::limits;
+use raftkv_core::refusal::Refusal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;

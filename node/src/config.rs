@@ -8,9 +8,9 @@
 mod address;
 mod units;
 
-use crate::limits;
 use address::Address;
 use clap::{Args, ValueEnum};
+use raftkv_core::limits;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ pub struct Config {
 
 impl Config {
     /// Sizes of the log.
-    pub fn log(&self) -> crate::log::LogConfig {
-        crate::log::LogConfig {
+    pub fn log(&self) -> raftkv_core::log::LogConfig {
+        raftkv_core::log::LogConfig {
             segment_bytes: self.segment_bytes,
             batch_bytes_max: limits::BATCH_BYTES_MAX,
             cache_bytes_max: limits::LOG_CACHE_BYTES_MAX,

@@ -1,8 +1,8 @@
 //! Crash points: places where bytes move, at which a test ends this process at once, as `kill -9` would.
 //!
-//! They exist only in the build with `--cfg mutant` ([`crate::mutant`]), where an environment variable chooses one
+//! They exist only in the build with `--cfg mutant` ([`raftkv_core::mutant`]), where an environment variable chooses one
 //! (`crash_point/armed.rs`). In every other build the disk and the databases pass through here as they are, and the rest is
-//! empty. Places that are calls of the ports [`crate::ports::LogDisk`] and [`crate::ports::KvDisk`] are known to a wrapper
+//! empty. Places that are calls of the ports [`raftkv_core::ports::LogDisk`] and [`raftkv_core::ports::KvDisk`] are known to a wrapper
 //! around these; the two that have no port name themselves ([`Place`]).
 
 /// A place without a port.
@@ -34,9 +34,9 @@ pub use absent::{around_disk, around_home, pass, plays};
 #[cfg(not(mutant))]
 mod absent {
     use super::{Place, Side};
-    use crate::driver::DriverStatus;
-    use crate::ports::KvHome;
-    use crate::ports::LogDisk;
+    use raftkv_core::driver::DriverStatus;
+    use raftkv_core::ports::KvHome;
+    use raftkv_core::ports::LogDisk;
     use std::sync::Arc;
 
     /// The disk, with its crash points.

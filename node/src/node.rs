@@ -4,19 +4,19 @@
 
 pub mod describe;
 
-pub use crate::refusal::Refusal;
+pub use raftkv_core::refusal::Refusal;
 
 use crate::config::Config;
-use crate::driver::{Answer, ChangeDone, DriverStatus, Event, MembershipCall, Role};
-use crate::kvstore::{Command, Outcome, View};
-use crate::limits;
 use crate::raft_node::desk::Desk;
 use crate::raft_node::disk_space::Part;
 use crate::raft_node::shared::{Phase, Published, Shared};
 use crate::raft_node::waiters::{Reply, Waiters};
 use crate::raft_node::{Input, Queue};
-use crate::types::{Index, MemberId, RequestId, Revision};
 use raftkv_api as api;
+use raftkv_core::driver::{Answer, ChangeDone, DriverStatus, Event, MembershipCall, Role};
+use raftkv_core::kvstore::{Command, Outcome, View};
+use raftkv_core::limits;
+use raftkv_core::types::{Index, MemberId, RequestId, Revision};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

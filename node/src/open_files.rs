@@ -3,7 +3,7 @@
 //! A process may open 1,024 files on most systems unless it asks for more. Whoever connects must never take what the
 //! log, the kv db and the peers need: a log that can't open its next segment ends the node.
 
-use crate::limits::{CLIENT_CONNECTIONS_MAX, CLIENT_CONNECTIONS_MIN, FILES_RESERVED};
+use raftkv_core::limits::{CLIENT_CONNECTIONS_MAX, CLIENT_CONNECTIONS_MIN, FILES_RESERVED};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Asks for as many as all limits together need, and says how many there are; `None` is no limit.

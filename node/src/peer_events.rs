@@ -1,19 +1,19 @@
 //! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
 
-use crate::driver::Event;
-use crate::kvstore::{BadCommand, Command};
-use crate::limits;
 use crate::node::Node;
-use crate::ports::LogDisk;
 use crate::raft_node::{Input, own_hello};
-use crate::snapshot::{self, SnapshotMeta};
 use crate::token::TokenFile;
 use crate::transport::{Credentials, DialFailure, PeerEvents};
-use crate::types::{Index, MemberId};
-use crate::wire::{Frame, Hello, HelloVerdict};
 use bytes::Bytes;
 use raft::prelude::Message;
 use raftkv_api::Hex128;
+use raftkv_core::driver::Event;
+use raftkv_core::kvstore::{BadCommand, Command};
+use raftkv_core::limits;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot::{self, SnapshotMeta};
+use raftkv_core::types::{Index, MemberId};
+use raftkv_core::wire::{Frame, Hello, HelloVerdict};
 use tokio::sync::oneshot;
 
 impl PeerEvents for Node {
@@ -160,7 +160,7 @@ fn bytes_of(message: &Message) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvstore::Condition;
+    use raftkv_core::kvstore::Condition;
 
     #[test]
     fn a_forward_that_no_member_could_apply_is_not_proposed() {

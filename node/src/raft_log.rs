@@ -4,7 +4,7 @@
 //! it, and nothing of the source file. raft says at info what it does with every message; here info is a change of
 //! state, and the rest is debug (`RAFTKV_LOG=info,raft=debug` shows it).
 
-use crate::types::{MemberId, Term};
+use raftkv_core::types::{MemberId, Term};
 use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
 use std::fmt::Arguments;
 

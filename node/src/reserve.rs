@@ -1,10 +1,10 @@
 //! The reserve file of a data directory: space that nobody else can take, given back piece by piece when the rest of the
-//! volume runs out (rule N11). Its size is decided in [`crate::space`]; here it is looked at and made so.
+//! volume runs out (rule N11). Its size is decided in [`raftkv_core::space`]; here it is looked at and made so.
 //!
 //! The file holds nothing and needs not be durable. Only a member has one: a Blank directory holds nothing at all
 //! (rule N7), and nobody keeps a reserve for data that are set aside.
 
-use crate::space::{Room, Sizes, mib};
+use raftkv_core::space::{Room, Sizes, mib};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -212,7 +212,7 @@ mod tests {
         std::fs::write(dir.path().join(RESERVE_FILE), [0; 4096]).expect("writes");
         let seen = reserve.look(true).expect("looks");
         assert_eq!(reserve.len().expect("len"), 0);
-        assert_eq!(seen.room.level(), crate::space::Level::Nothing);
+        assert_eq!(seen.room.level(), raftkv_core::space::Level::Nothing);
         assert!(!reserve.has_working_space());
     }
 

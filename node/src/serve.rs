@@ -6,27 +6,27 @@ use crate::clean_stop::{self, Signals};
 use crate::client_threads::{self, ClientThread};
 use crate::config::Config;
 use crate::crash_point;
-use crate::driver::DriverConfig;
 use crate::file_disk::FileDisk;
 use crate::httpapi::{self, server, server::ServerLimits};
-use crate::identity::{self, Found, Identity};
-use crate::limits;
-use crate::log;
 use crate::metrics::Metrics;
 use crate::mount;
 use crate::node::Node;
-use crate::open::{self, OpenConfig};
 use crate::open_files;
 use crate::raft_log;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, RaftNode, RestartWhy};
 use crate::reserve::Reserve;
 use crate::sled_home::SledHome;
-use crate::space::Sizes;
 use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
 use raftkv_api::Hex128;
+use raftkv_core::driver::DriverConfig;
+use raftkv_core::identity::{self, Found, Identity};
+use raftkv_core::limits;
+use raftkv_core::log;
+use raftkv_core::open::{self, OpenConfig};
+use raftkv_core::space::Sizes;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -149,7 +149,7 @@ fn runtime() -> Result<Runtime> {
 
 /// What the directory is. An empty one becomes Blank, durably, before any port is opened: a restart keeps its
 /// incarnation (rule N7).
-fn find(disk: &Arc<dyn crate::ports::LogDisk>) -> Result<Found> {
+fn find(disk: &Arc<dyn raftkv_core::ports::LogDisk>) -> Result<Found> {
     let found = identity::find(&**disk)?;
     match &found {
         Found::Empty => {

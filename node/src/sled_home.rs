@@ -9,9 +9,9 @@
 //! A thread whose opening timed out stays, and with it the lock of that directory: the process should restart after
 //! setting the db aside. Catching panics needs `panic = "unwind"`.
 
-use crate::limits::{SLED_ACCESS_BYTES, SLED_CACHE_BYTES, SLED_OPEN_TIMEOUT_MS};
-use crate::ports::{KvDisk, KvHome};
-use crate::write_behind::{Gathers, WriteBehind};
+use raftkv_core::kvstore::write_behind::{Gathers, WriteBehind};
+use raftkv_core::limits::{SLED_ACCESS_BYTES, SLED_CACHE_BYTES, SLED_OPEN_TIMEOUT_MS};
+use raftkv_core::ports::{KvDisk, KvHome};
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,11 +2,11 @@
 //! tells the person on call what changed. Decides nothing: what is refused is the driver's word, and its log line is
 //! written here once.
 
-use crate::driver::{DriverStatus, Event, Role};
 use crate::node::Node;
 use crate::raft_node::Input;
 use crate::reserve::Space;
-use crate::space::{Level, OwnSpace, mib};
+use raftkv_core::driver::{DriverStatus, Event, Role};
+use raftkv_core::space::{Level, OwnSpace, mib};
 use tokio::task::JoinHandle;
 
 /// What was told last.

@@ -4,7 +4,7 @@
 //! by adding the new one below, then swapping them, then dropping the old one. A file that turns bad leaves the last
 //! good tokens in force. Tokens appear in no log, error or Debug output.
 
-use crate::limits;
+use raftkv_core::limits;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -8,9 +8,9 @@
 //! that a test can tell it from any other end.
 
 use super::{Place, Side};
-use crate::driver::{DriverStatus, Role};
-use crate::ports::LogDisk;
-use crate::ports::{KvDisk, KvHome};
+use raftkv_core::driver::{DriverStatus, Role};
+use raftkv_core::ports::LogDisk;
+use raftkv_core::ports::{KvDisk, KvHome};
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};

@@ -1,17 +1,17 @@
 //! Calls on the node and its cluster: whom they are meant for, one call of the node, one answer.
 
-use crate::driver::MembershipCall;
 use crate::httpapi::App;
 use crate::httpapi::call::Target;
 use crate::httpapi::condition;
 use crate::httpapi::errors::{self, Effect};
 use crate::httpapi::json;
 use crate::node::Refusal;
-use crate::types::{Index, MemberId};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use raftkv_api as api;
 use raftkv_api::{Code, DecimalId, NodeState, Problem};
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::types::{Index, MemberId};
 
 /// How headers write an identity that a node does not have.
 const NONE: &str = "none";

@@ -1,11 +1,11 @@
 //! Request bodies and answers in memory: how large, how long, and how many bytes in all.
 
-use crate::limits;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use raftkv_api::{Code, Problem};
+use raftkv_core::limits;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -3,18 +3,18 @@
 //! Enters: the row of the route table, the head, the body. Whatever a handler gets has been checked here; no part of a
 //! request is ignored that could change what it means.
 
-use crate::driver::MembershipCall;
 use crate::httpapi::condition;
 use crate::httpapi::query::{self, Query};
 use crate::httpapi::routes::{Endpoint, KEY_PREFIX, Route};
-use crate::kvstore::{Condition, RangeQuery};
-use crate::limits;
-use crate::types::{Index, MemberId, Revision};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use raftkv_api as api;
 use raftkv_api::{Code, Problem};
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::kvstore::{Condition, RangeQuery};
+use raftkv_core::limits;
+use raftkv_core::types::{Index, MemberId, Revision};
 use serde::de::DeserializeOwned;
 
 /// How a read may be served.

@@ -1,9 +1,9 @@
 //! `If-Match` and `If-None-Match` (rule N24). What cannot be honoured is refused, never ignored.
 
-use crate::kvstore::Condition;
-use crate::types::Index;
 use axum::http::{HeaderMap, HeaderName, header};
 use raftkv_api::{Code, Problem};
+use raftkv_core::kvstore::Condition;
+use raftkv_core::types::Index;
 
 /// The condition of a PUT or DELETE of a key.
 pub fn of_write(headers: &HeaderMap) -> Result<Condition, Problem> {

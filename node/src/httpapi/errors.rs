@@ -3,13 +3,13 @@
 //! Three kinds are never mixed: nothing happened (outcome none), it may happen (outcome unknown, writes only), and the
 //! state of the node.
 
-use crate::kvstore::ReadError;
 use crate::node::Refusal;
-use crate::space;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use raftkv_api::{Code, LeaderRef, Outcome, Problem};
+use raftkv_core::kvstore::ReadError;
+use raftkv_core::space;
 
 /// The media type of errors.
 pub const PROBLEM_JSON: &str = "application/problem+json";

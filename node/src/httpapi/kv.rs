@@ -4,9 +4,6 @@ use crate::httpapi::App;
 use crate::httpapi::call::Consistency;
 use crate::httpapi::errors::{self, Effect};
 use crate::httpapi::{condition, query};
-use crate::kvstore::{Command, Condition, KeyRecord, Outcome, RangeAnswer, RangeQuery, ReadError, View};
-use crate::limits;
-use crate::types::{Index, Revision};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
@@ -15,6 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use raftkv_api as api;
 use raftkv_api::{Code, Problem};
+use raftkv_core::kvstore::{Command, Condition, KeyRecord, Outcome, RangeAnswer, RangeQuery, ReadError, View};
+use raftkv_core::limits;
+use raftkv_core::types::{Index, Revision};
 use std::sync::Arc;
 
 /// Writes a key.

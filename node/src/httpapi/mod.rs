@@ -31,7 +31,6 @@ mod samples;
 mod schemas;
 pub mod server;
 
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::token::TokenFile;
@@ -43,6 +42,7 @@ use call::Call;
 use front::{Entrance, Front, Meters};
 use hosts::Hosts;
 use raftkv_api::Problem;
+use raftkv_core::limits;
 use routes::Port;
 use serde::Serialize;
 use std::sync::Arc;

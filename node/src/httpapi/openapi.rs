@@ -5,13 +5,13 @@
 use crate::httpapi::call::takes_condition;
 use crate::httpapi::routes::{Access, Endpoint, Port, Route, table};
 use crate::httpapi::schemas::{self, reference};
-use crate::limits;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, header};
 use axum::response::Response;
 use bytes::Bytes;
 use raftkv_api as api;
 use raftkv_api::Code;
+use raftkv_core::limits;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -7,7 +7,6 @@
 //! So a client that is slow, half open or gone is dropped whatever it does, and with it its place under
 //! `connections_max`. Bodies have their own deadline, where they are read.
 
-use crate::limits;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -15,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
+use raftkv_core::limits;
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;

@@ -1,11 +1,11 @@
 //! Published state in the words of the API.
 
 use crate::config::Config;
-use crate::driver::{Advertised, DriverStatus, describe_members, describe_peer, members_answer};
-use crate::limits;
 use crate::raft_node::shared::{Phase, Shared};
-use crate::types::MemberId;
 use raftkv_api::{self as api, DecimalId, KvState, NodeState};
+use raftkv_core::driver::{Advertised, DriverStatus, describe_members, describe_peer, members_answer};
+use raftkv_core::limits;
+use raftkv_core::types::MemberId;
 
 /// The whole status.
 pub fn status(shared: &Shared) -> api::Status {

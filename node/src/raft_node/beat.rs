@@ -5,7 +5,7 @@
 //! the same timeout would campaign in the same instant. Ticks lost to a stall are not made up: a stalled node must not
 //! rush into an election.
 
-use crate::limits;
+use raftkv_core::limits;
 use std::time::{Duration, Instant};
 
 /// The tick behind one that was due at `due` and came at `now`.

@@ -10,7 +10,7 @@
 //! of a turn are one to the raft thread. The queues are bounded by those of the node in front of them ([`super::Queue`]).
 
 use super::waiters::{ReadReply, Reply};
-use crate::driver::Event;
+use raftkv_core::driver::Event;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
@@ -94,8 +94,8 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::Answer;
-    use crate::refusal::Refusal;
+    use raftkv_core::driver::Answer;
+    use raftkv_core::refusal::Refusal;
     use std::sync::{Arc, mpsc};
 
     #[tokio::test]

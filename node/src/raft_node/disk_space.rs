@@ -1,8 +1,8 @@
 //! What is known of the space on the disk: the last look at it, the reserve, and which part of the node waits for space.
 
-use crate::refusal::Refusal;
 use crate::reserve::{Reserve, Space};
-use crate::space;
+use raftkv_core::refusal::Refusal;
+use raftkv_core::space;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,7 +137,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::Sizes;
+    use raftkv_core::space::Sizes;
 
     #[test]
     fn each_part_waits_for_itself_and_the_reserve_goes_at_once() {

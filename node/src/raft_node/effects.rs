@@ -10,14 +10,14 @@ use super::waiters::Reply;
 use super::{Input, RestartWhy};
 use crate::bulk_disk::BulkDisk;
 use crate::crash_point::{self, Place, Side};
-use crate::driver::{Effect, Event};
-use crate::limits;
-use crate::log;
-use crate::membership::Membership;
 use crate::transport::{PeerAddress, Queued, Transport};
-use crate::types::MemberId;
-use crate::wire::Frame;
 use raftkv_api::KvState;
+use raftkv_core::driver::{Effect, Event};
+use raftkv_core::limits;
+use raftkv_core::log;
+use raftkv_core::membership::Membership;
+use raftkv_core::types::MemberId;
+use raftkv_core::wire::Frame;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -158,7 +158,7 @@ impl Hands {
         }
     }
 
-    fn fetch(&self, from: MemberId, meta: crate::snapshot::SnapshotMeta) {
+    fn fetch(&self, from: MemberId, meta: raftkv_core::snapshot::SnapshotMeta) {
         // A joiner does not know the members yet, but heard where the leader is.
         let known = self.membership.members.get(&from).map(|member| member.peer_url.clone());
         match known.or_else(|| self.shared.advertised(from).map(|urls| urls.peer_url)) {
@@ -169,7 +169,7 @@ impl Hands {
 
     fn members(&mut self, membership: Arc<Membership>) {
         let others = membership.members.iter().filter(|(id, _)| **id != self.own);
-        let address = |(id, member): (&MemberId, &crate::membership::Member)| PeerAddress {
+        let address = |(id, member): (&MemberId, &raftkv_core::membership::Member)| PeerAddress {
             id: *id,
             peer_url: member.peer_url.clone(),
             incarnation: member.incarnation,

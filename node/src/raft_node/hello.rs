@@ -1,10 +1,10 @@
 //! Our hello, from what is published.
 
 use super::shared::Shared;
-use crate::types::MemberIdentity;
-use crate::wire::HELLO_FORMAT;
-use crate::wire::Hello;
 use raftkv_api::Hex128;
+use raftkv_core::types::MemberIdentity;
+use raftkv_core::wire::HELLO_FORMAT;
+use raftkv_core::wire::Hello;
 
 /// Our hello to (`to`, `to_incarnation`).
 pub fn own_hello(

@@ -1,9 +1,9 @@
 //! What the raft thread takes in, and the fill of the queues in front of it.
 
-use crate::driver::Event;
-use crate::refusal::Refusal;
-use crate::wire::{Hello, HelloVerdict};
 use raftkv_api as api;
+use raftkv_core::driver::Event;
+use raftkv_core::refusal::Refusal;
+use raftkv_core::wire::{Hello, HelloVerdict};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 

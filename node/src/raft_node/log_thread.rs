@@ -3,12 +3,12 @@
 use super::Input;
 use super::disk_space::Part;
 use super::shared::Shared;
-use crate::driver::Event;
-use crate::limits;
-use crate::log::{self, LogOp};
-use crate::ports::LogDisk;
-use crate::snapshot;
-use crate::types::Index;
+use raftkv_core::driver::Event;
+use raftkv_core::limits;
+use raftkv_core::log::{self, LogOp};
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot;
+use raftkv_core::types::Index;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};

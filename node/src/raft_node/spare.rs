@@ -1,7 +1,7 @@
 //! Makes one spare log segment, off the write path, and again while there is no space for it (rule N11).
 
-use crate::log::{self, LogOp};
-use crate::ports::LogDisk;
+use raftkv_core::log::{self, LogOp};
+use raftkv_core::ports::LogDisk;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub fn make(disk: &dyn LogDisk, (name, ops): (&str, &[LogOp]), waits: Waits, raf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvstore::testing::MemFiles;
+    use raftkv_core::kvstore::testing::MemFiles;
     use std::sync::atomic::Ordering;
     use std::sync::mpsc;
 

@@ -6,11 +6,11 @@ use super::input::Input;
 use super::phases::{Exit, RaftNode, answer, refuse_reset};
 use super::shared::{Phase, Published};
 use crate::crash_point;
-use crate::driver::{Driver, Event};
-use crate::limits;
 use crate::raft_log;
-use crate::types::MemberIdentity;
-use crate::wire::HelloVerdict;
+use raftkv_core::driver::{Driver, Event};
+use raftkv_core::limits;
+use raftkv_core::types::MemberIdentity;
+use raftkv_core::wire::HelloVerdict;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 

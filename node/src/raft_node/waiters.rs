@@ -5,10 +5,10 @@
 //! waits at a [`Desk`] is told by its thread, together with all others that were answered in this turn.
 
 use super::desk::{Delivery, Desk};
-use crate::driver::Answer;
-use crate::kvstore::Outcome;
-use crate::refusal::Refusal;
-use crate::types::Index;
+use raftkv_core::driver::Answer;
+use raftkv_core::kvstore::Outcome;
+use raftkv_core::refusal::Refusal;
+use raftkv_core::types::Index;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;

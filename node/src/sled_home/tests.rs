@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::driver::DriverConfig;
 use crate::file_disk::FileDisk;
-use crate::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
-use crate::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
-use crate::open::{self, CURRENT, KvPlan, OpenConfig, OpenError, open_kv, set_kv_aside};
-use crate::snapshot;
-use crate::types::Index;
+use raftkv_core::driver::DriverConfig;
+use raftkv_core::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
+use raftkv_core::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
+use raftkv_core::open::{self, CURRENT, KvPlan, OpenConfig, OpenError, open_kv, set_kv_aside};
+use raftkv_core::snapshot;
+use raftkv_core::types::Index;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
@@ -214,8 +214,8 @@ impl KvHome for Stuck {
 #[test]
 fn a_db_that_does_not_open_in_time_is_set_aside_by_a_new_process() {
     let dir = TempDir::new().unwrap();
-    let disk: Arc<dyn crate::ports::LogDisk> = Arc::new(FileDisk::open(dir.path()).unwrap());
-    let log = crate::log::LogConfig {
+    let disk: Arc<dyn raftkv_core::ports::LogDisk> = Arc::new(FileDisk::open(dir.path()).unwrap());
+    let log = raftkv_core::log::LogConfig {
         segment_bytes: 1 << 20,
         batch_bytes_max: 1 << 16,
         cache_bytes_max: 1 << 16,

@@ -1,9 +1,9 @@
 //! The transport's limits as values, so that tests need not wait for the real ones.
 
-use crate::limits;
+use raftkv_core::limits;
 use std::time::Duration;
 
-/// Limits of one [`super::Transport`]; the default is what stands in [`crate::limits`].
+/// Limits of one [`super::Transport`]; the default is what stands in [`raftkv_core::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportLimits {
     /// Largest payload of a frame.

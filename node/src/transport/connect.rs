@@ -9,7 +9,6 @@
 use super::bounds::TransportLimits;
 use super::handle::Inner;
 use super::{hello, stream};
-use crate::wire::Hello;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -17,6 +16,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::http::request;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use raftkv_core::wire::Hello;
 use std::io;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;

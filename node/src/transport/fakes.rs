@@ -1,10 +1,10 @@
 //! What the transport's tests stand it on: a node that records and answers as told, a disk in memory, a token.
 
 use super::*;
-use crate::membership::Membership;
-use crate::ports::LogDisk;
-use crate::types::RequestId;
-use crate::wire::{Forward, encode};
+use raftkv_core::membership::Membership;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::RequestId;
+use raftkv_core::wire::{Forward, encode};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};

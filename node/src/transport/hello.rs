@@ -4,10 +4,10 @@
 //! waits or decides who may join; that is the node's verdict.
 
 use super::DialFailure;
-use crate::wire::{HELLO_FORMAT, Hello, HelloVerdict, RemovedRecord};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use raftkv_api::{Code, Problem};
+use raftkv_core::wire::{HELLO_FORMAT, Hello, HelloVerdict, RemovedRecord};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -133,10 +133,10 @@ fn same_cluster(ours: &Hello, theirs: &Hello) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::Removed;
     use crate::transport::fakes::hello;
     use proptest::prelude::*;
     use raftkv_api::Hex128;
+    use raftkv_core::membership::Removed;
 
     proptest! {
         #[test]

@@ -35,11 +35,11 @@ pub use handle::{Counts, Credentials, Queued, Transport};
 pub use hello::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
 pub use outbox::Dropped;
 
-use crate::ports::LogDisk;
-use crate::snapshot::SnapshotMeta;
-use crate::types::{Index, MemberId};
-use crate::wire::{Frame, Hello, HelloVerdict, RemovedRecord};
 use raftkv_api::Hex128;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot::SnapshotMeta;
+use raftkv_core::types::{Index, MemberId};
+use raftkv_core::wire::{Frame, Hello, HelloVerdict, RemovedRecord};
 use tokio::sync::oneshot;
 
 /// Why a stream that we dialled does not stand.

@@ -10,8 +10,8 @@
 
 use super::bounds::TransportLimits;
 use crate::crash_point::{self, Place, Side};
-use crate::limits::PEER_DIRECT_WRITE_BYTES_MAX;
-use crate::wire::{self, Frame, HEAD_BYTES, payload_bytes};
+use raftkv_core::limits::PEER_DIRECT_WRITE_BYTES_MAX;
+use raftkv_core::wire::{self, Frame, HEAD_BYTES, payload_bytes};
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::TcpStream;

@@ -7,11 +7,11 @@
 
 use super::PeerEvents;
 use super::pace::Pace;
-use crate::limits::SNAPSHOT_CHUNK_BYTES;
-use crate::ports::LogDisk;
-use crate::types::{Index, MemberId, Term};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use raftkv_core::limits::SNAPSHOT_CHUNK_BYTES;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::{Index, MemberId, Term};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

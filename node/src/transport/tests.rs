@@ -2,9 +2,9 @@
 
 use super::fakes::*;
 use super::*;
-use crate::membership::Removed;
-use crate::wire::encode;
 use raft::prelude::{Message, MessageType};
+use raftkv_core::membership::Removed;
+use raftkv_core::wire::encode;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -65,10 +65,10 @@ async fn without_an_address_the_stream_of_the_peer_is_used() {
 #[tokio::test]
 async fn frames_up_to_the_limit_pass_and_larger_ones_are_not_taken() {
     let (a, b) = pair().await;
-    let largest = forward(1, crate::limits::FRAME_BYTES_MAX - 32);
+    let largest = forward(1, raftkv_core::limits::FRAME_BYTES_MAX - 32);
     a.transport.send(2, largest.clone()).unwrap();
     b.node.frame(1, &largest).await;
-    assert_eq!(a.transport.send(2, forward(2, crate::limits::FRAME_BYTES_MAX - 31)), Err(Dropped::TooLarge));
+    assert_eq!(a.transport.send(2, forward(2, raftkv_core::limits::FRAME_BYTES_MAX - 31)), Err(Dropped::TooLarge));
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_stream_with_a_bad_frame_is_closed_and_nothing_after_it_is_read() {
     let mut bad_crc = Vec::new();
     encode(&forward(1, 10), &mut bad_crc);
     bad_crc[20] ^= 1;
-    let mut too_large = (crate::limits::FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec();
+    let mut too_large = (raftkv_core::limits::FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec();
     too_large.extend_from_slice(&[0; 5]);
     for mut bad in [bad_crc, too_large] {
         let a = Peer::new(1).await;

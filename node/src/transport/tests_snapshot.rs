@@ -2,7 +2,7 @@
 
 use super::fakes::*;
 use super::*;
-use crate::snapshot;
+use raftkv_core::snapshot;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -70,7 +70,7 @@ async fn answer(tcp: &mut TcpStream, len: usize, body: &[u8]) {
 async fn a_body_arrives_whole_and_is_kept_under_its_name() {
     let (a, b) = (Peer::new(1).await, Peer::new(2).await);
     a.dial(&[&b]);
-    for (index, bytes) in [(7, 3 * 1024 * 1024 + 17), (8, 0), (9, crate::limits::SNAPSHOT_CHUNK_BYTES)] {
+    for (index, bytes) in [(7, 3 * 1024 * 1024 + 17), (8, 0), (9, raftkv_core::limits::SNAPSHOT_CHUNK_BYTES)] {
         let content = content(bytes);
         keep(&b, index, &content);
         a.transport.fetch_snapshot(2, &b.url, meta(index, &content));

@@ -4,7 +4,7 @@
 //! itself. Each rule here has an operator that breaks it (`controls.rs`).
 
 use super::kubernetes::Kubernetes;
-use raftkv_node::membership::Membership;
+use raftkv_core::membership::Membership;
 use raftkv_operator::plan::{Action, Ordinal, Plan};
 use raftkv_sim::invariants::{Check, Violation, broken};
 use raftkv_sim::net::Slot;

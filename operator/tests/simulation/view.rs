@@ -3,8 +3,8 @@
 use super::kubernetes::{Claim, Kubernetes, Pod};
 use jiff::Timestamp;
 use raftkv_api::{DecimalId, Hex128, KvState, Members, NodeState, Status};
-use raftkv_node::driver::{DriverStatus, Role};
-use raftkv_node::driver::{describe_members, describe_peer, members_answer};
+use raftkv_core::driver::{DriverStatus, Role};
+use raftkv_core::driver::{describe_members, describe_peer, members_answer};
 use raftkv_operator::plan::{
     Child, ChildSeen, ClaimSeen, Container, Desired, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Set, SetSeen,
 };

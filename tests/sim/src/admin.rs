@@ -6,9 +6,9 @@ use crate::node::{Life, SimNode};
 use crate::rng::Rng;
 use crate::world::{SLOTS_MAX, World};
 use raftkv_api::AddMember;
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::driver::{Answer, DriverStatus, Event};
-use raftkv_node::types::{MemberId, RequestId};
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::driver::{Answer, DriverStatus, Event};
+use raftkv_core::types::{MemberId, RequestId};
 use std::collections::BTreeMap;
 
 /// Steps after which an answer is not waited for any more.

@@ -2,16 +2,16 @@
 //!
 //! Chance alone gets between two steps of these too rarely to be counted on.
 
+use crate::disk::{Call, Trap};
 use crate::invariants::{Check, broken};
 use crate::net::Slot;
 use crate::node::Life;
-use crate::disk::{Call, Trap};
 use crate::swarm::Fault;
 use crate::world::World;
-use raftkv_node::identity::{self, Found, Identity};
-use raftkv_node::log;
-use raftkv_node::membership::Membership;
-use raftkv_node::wire::Hello;
+use raftkv_core::identity::{self, Found, Identity};
+use raftkv_core::log;
+use raftkv_core::membership::Membership;
+use raftkv_core::wire::Hello;
 
 /// Longest time after the occasion, in steps.
 const STEPS_MAX: u64 = 250;

@@ -10,9 +10,9 @@ use crate::model::Model;
 use crate::net::Slot;
 use crate::rng::Rng;
 use bytes::Bytes;
-use raftkv_node::kvstore::{Command, Condition, Outcome};
-use raftkv_node::refusal::Refusal;
-use raftkv_node::types::{RequestId, Revision};
+use raftkv_core::kvstore::{Command, Condition, Outcome};
+use raftkv_core::refusal::Refusal;
+use raftkv_core::types::{RequestId, Revision};
 use std::collections::BTreeMap;
 
 /// Steps after which a client gives up; what it asked for may still happen.

@@ -4,13 +4,13 @@
 //! follower and by an only voter. What a join and an init do to an empty directory is swept in `tests/identity_states.rs`.
 
 use crate::admin::Admin;
+use crate::disk::{Call, Trap};
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::Out;
-use crate::disk::{Call, Trap};
 use crate::swarm::Fault;
 use crate::world::World;
-use raftkv_node::driver::Role;
+use raftkv_core::driver::Role;
 
 /// Where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,18 +5,18 @@
 //! cannot know it is found out by whoever was given the promise (rule N20); it comes back only while such a leader can be
 //! reached, since a copy that is shown to others only is beyond what the rules promise.
 
+use crate::disk::{CrashModel, SimDisk};
 use crate::invariants::{Check, Violation, broken};
 use crate::kv::MemHome;
 use crate::net::Slot;
 use crate::node::{Life, SimNode};
-use crate::disk::{CrashModel, SimDisk};
 use crate::swarm::Fault;
 use crate::world::World;
 use raft::prelude::{Message, MessageType};
-use raftkv_node::identity::{self, Found};
-use raftkv_node::limits::MIN_ELECTION_TICKS;
-use raftkv_node::open::OpenError;
-use raftkv_node::types::{Index, MemberId, Term};
+use raftkv_core::identity::{self, Found};
+use raftkv_core::limits::MIN_ELECTION_TICKS;
+use raftkv_core::open::OpenError;
+use raftkv_core::types::{Index, MemberId, Term};
 use std::collections::BTreeMap;
 
 /// Chance in a step, in parts of a million, that a copy of a directory is kept.

@@ -9,7 +9,7 @@
 //! # Caveats
 //! A sector is written whole or not at all, as real disks promise. Bit rot comes only by [`SimDisk::flip`].
 
-use raftkv_node::ports::LogDisk;
+use raftkv_core::ports::LogDisk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;

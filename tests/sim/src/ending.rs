@@ -6,9 +6,9 @@ use crate::net::{NetRates, Slot};
 use crate::node::SimNode;
 use crate::world::World;
 use bytes::Bytes;
-use raftkv_node::driver::Role;
-use raftkv_node::kvstore::Condition;
-use raftkv_node::types::Index;
+use raftkv_core::driver::Role;
+use raftkv_core::kvstore::Condition;
+use raftkv_core::types::Index;
 
 /// Steps in which a healed cluster must serve and agree.
 const STEPS_MAX: u64 = 60_000;

@@ -4,15 +4,15 @@
 
 use crate::ambush::Ambush;
 use crate::directory::{Directory, Heard};
+use crate::disk::{Call, Fault as DiskFault, Losses};
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::Life;
-use crate::disk::{Call, Fault as DiskFault, Losses};
 use crate::swarm::Fault;
 use crate::world::World;
-use raftkv_node::driver::Event;
-use raftkv_node::membership::Membership;
-use raftkv_node::types::MemberId;
+use raftkv_core::driver::Event;
+use raftkv_core::membership::Membership;
+use raftkv_core::types::MemberId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 

@@ -4,8 +4,8 @@
 //! errors only, and each db may have lost any number of its last batches, flushed or not, may hold a wrong byte, or may
 //! be gone. The design says that none of this may lose an acknowledged write; the simulator is there to try.
 
-use raftkv_node::ports::{KvDisk, KvHome};
-use raftkv_node::write_behind::{Gathers, WriteBehind};
+use raftkv_core::kvstore::write_behind::{Gathers, WriteBehind};
+use raftkv_core::ports::{KvDisk, KvHome};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Bound;
@@ -245,8 +245,8 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use raftkv_api::Hex128;
-    use raftkv_node::kvstore::{Command, Committed, Condition, Store, StoreError, claim};
-    use raftkv_node::membership::{Member, Membership};
+    use raftkv_core::kvstore::{Command, Committed, Condition, Store, StoreError, claim};
+    use raftkv_core::membership::{Member, Membership};
 
     const LAST: u64 = 40;
 

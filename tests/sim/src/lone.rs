@@ -3,24 +3,24 @@
 //! For what a whole cluster gets to only by luck: stale, doubled and late messages, disks in states that a crash left
 //! behind. Disk and apply work at once unless they are held. Member 1 is real; its log begins behind a snapshot at 1@1.
 
-use crate::node::{Life, Out, SimNode, Sizes};
 use crate::disk::CrashModel;
+use crate::node::{Life, Out, SimNode, Sizes};
 use crate::rng::Rng;
 use crate::threads::DiskTurn;
 use protobuf::Message as _;
 use raft::prelude::{Entry, EntryType, HardState, Message, MessageType};
 use raftkv_api::Hex128;
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::driver::{Answer, DriverStatus, Event, Role};
-use raftkv_node::identity::{self, Identity};
-use raftkv_node::kvstore::{Command, Committed, Condition};
-use raftkv_node::log::{self, Batch, Log, LogConfig, Mark, Replayed};
-use raftkv_node::membership::{Change, Member, Membership};
-use raftkv_node::open::OpenError;
-use raftkv_node::ports::LogDisk;
-use raftkv_node::snapshot;
-use raftkv_node::types::{Index, MemberId, MemberIdentity, RequestId, Term};
-use raftkv_node::wire::Frame;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::driver::{Answer, DriverStatus, Event, Role};
+use raftkv_core::identity::{self, Identity};
+use raftkv_core::kvstore::{Command, Committed, Condition};
+use raftkv_core::log::{self, Batch, Log, LogConfig, Mark, Replayed};
+use raftkv_core::membership::{Change, Member, Membership};
+use raftkv_core::open::OpenError;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot;
+use raftkv_core::types::{Index, MemberId, MemberIdentity, RequestId, Term};
+use raftkv_core::wire::Frame;
 use std::sync::Arc;
 
 /// Ticks in which everyone's election timeout ends.

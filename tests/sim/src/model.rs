@@ -1,8 +1,8 @@
 //! What the store must do, as simply as it can be said: a map, a revision, and the history of every key.
 
 use bytes::Bytes;
-use raftkv_node::kvstore::{Command, Condition, Outcome};
-use raftkv_node::types::Revision;
+use raftkv_core::kvstore::{Command, Condition, Outcome};
+use raftkv_core::types::Revision;
 use std::collections::BTreeMap;
 
 /// A key's present record.

@@ -4,8 +4,8 @@
 //! frame means to its sender is the world's business.
 
 use crate::rng::Rng;
-use raftkv_node::types::MemberId;
-use raftkv_node::wire::Frame;
+use raftkv_core::types::MemberId;
+use raftkv_core::wire::Frame;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One node's place in the world; never reused.
@@ -160,7 +160,7 @@ impl SimNet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftkv_node::wire::Report;
+    use raftkv_core::wire::Report;
 
     fn packet(applied: u64) -> Packet {
         let report = Report { applied, ..Report::default() };

@@ -3,22 +3,22 @@
 //! Enters: events, and turns of its threads ([`SimNode::disk_turn`], [`SimNode::apply_turn`]). Leaves: [`Out`]s. The
 //! node does in small steps what the process does in threads, so that a crash can fall between any two of them.
 
-use crate::kv::{Damage, MemHome};
 use crate::disk::{CrashModel, Losses, SimDisk};
+use crate::kv::{Damage, MemHome};
 use crate::rng::Rng;
 use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
 use raftkv_api::{Hex128, StateHash};
-use raftkv_node::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event};
-use raftkv_node::kvstore::{Applied, Committed, View};
-use raftkv_node::log::LogConfig;
-use raftkv_node::membership::{Member, Membership};
-use raftkv_node::open::{self, KvPlan, OpenConfig, OpenError, Opened};
-use raftkv_node::ports::KvHome;
-use raftkv_node::ports::LogDisk;
-use raftkv_node::refusal::Refusal;
-use raftkv_node::snapshot::SnapshotMeta;
-use raftkv_node::types::{Index, MemberId, MemberIdentity, RequestId};
-use raftkv_node::wire::{Frame, Hello, HelloVerdict, Report};
+use raftkv_core::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event};
+use raftkv_core::kvstore::{Applied, Committed, View};
+use raftkv_core::log::LogConfig;
+use raftkv_core::membership::{Member, Membership};
+use raftkv_core::open::{self, KvPlan, OpenConfig, OpenError, Opened};
+use raftkv_core::ports::KvHome;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::refusal::Refusal;
+use raftkv_core::snapshot::SnapshotMeta;
+use raftkv_core::types::{Index, MemberId, MemberIdentity, RequestId};
+use raftkv_core::wire::{Frame, Hello, HelloVerdict, Report};
 use std::io;
 use std::sync::Arc;
 

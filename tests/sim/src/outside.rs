@@ -7,9 +7,9 @@ use crate::net::Slot;
 use crate::node::{Life, SimNode};
 use crate::swarm::{Fault, Swarm};
 use crate::world::World;
-use raftkv_node::driver::Event;
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::types::{Index, MemberId, RequestId};
+use raftkv_core::driver::Event;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::types::{Index, MemberId, RequestId};
 
 impl World {
     /// A world that somebody else administers. `name` gives names to data directories, which have numbers from 1.

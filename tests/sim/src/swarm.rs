@@ -1,11 +1,11 @@
 //! What one seed's run is made of: sizes, speeds, and a random subset of all faults (swarm testing: Groce 2012).
 
 use crate::client::Traffic;
+use crate::disk::CrashModel;
 use crate::net::NetRates;
 use crate::node::{SimNode, Sizes};
-use crate::disk::CrashModel;
 use crate::rng::Rng;
-use raftkv_node::log::LogConfig;
+use raftkv_core::log::LogConfig;
 use std::collections::BTreeMap;
 
 /// A class of faults.

@@ -2,13 +2,13 @@
 
 use crate::node::{Life, SimNode};
 use raft::prelude::{Entry, EntryType, Message, MessageType};
-use raftkv_node::driver::Answer;
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::kvstore::{Command, Committed, Condition, Outcome};
-use raftkv_node::log::Log;
-use raftkv_node::membership::{Change, Membership};
-use raftkv_node::types::{MemberId, RequestId};
-use raftkv_node::wire::{Forward, ForwardReply, Frame};
+use raftkv_core::driver::Answer;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::kvstore::{Command, Committed, Condition, Outcome};
+use raftkv_core::log::Log;
+use raftkv_core::membership::{Change, Membership};
+use raftkv_core::types::{MemberId, RequestId};
+use raftkv_core::wire::{Forward, ForwardReply, Frame};
 use std::collections::BTreeSet;
 
 /// Frames that only say "I am here": a story leaves them out.

@@ -6,11 +6,11 @@ use crate::node::{Life, SimNode};
 use crate::swarm::Fault;
 use crate::world::World;
 use raft::prelude::MessageType;
-use raftkv_node::driver::Event;
-use raftkv_node::ports::LogDisk;
-use raftkv_node::snapshot::{self, SnapshotMeta};
-use raftkv_node::types::MemberId;
-use raftkv_node::wire::{Frame, HelloVerdict};
+use raftkv_core::driver::Event;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot::{self, SnapshotMeta};
+use raftkv_core::types::MemberId;
+use raftkv_core::wire::{Frame, HelloVerdict};
 use std::io;
 
 /// Bytes of a snapshot file that arrive in one turn.

@@ -16,9 +16,9 @@ use crate::threads::{DiskThread, DiskTurn};
 use crate::trace::Trace;
 use crate::wires::Copy;
 use raftkv_api::Hex128;
-use raftkv_node::driver::{Answer, DriverStatus, Event, Role};
-use raftkv_node::kvstore::{Applied, View};
-use raftkv_node::limits::{MAX_ELECTION_TICKS, MIN_ELECTION_TICKS};
+use raftkv_core::driver::{Answer, DriverStatus, Event, Role};
+use raftkv_core::kvstore::{Applied, View};
+use raftkv_core::limits::{MAX_ELECTION_TICKS, MIN_ELECTION_TICKS};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most data directories of a run.
@@ -405,7 +405,7 @@ impl World {
         }
     }
 
-    fn answered(&mut self, slot: Slot, request: raftkv_node::types::RequestId, answer: Answer) -> Check {
+    fn answered(&mut self, slot: Slot, request: raftkv_core::types::RequestId, answer: Answer) -> Check {
         self.trace.line(self.now, &format!("{} answers {}: {answer:?}", self.nodes[slot].name, request.seq));
         if self.admin.answered(request, &answer) {
             self.counts.changes += u64::from(matches!(answer, Answer::Changed(_)));

@@ -24,11 +24,11 @@
 
 use goldenscript::{ArgumentConsumer, Command, Runner};
 use raft::prelude::{Message, MessageType};
-use raftkv_node::driver::Event;
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::kvstore::{self, Condition};
-use raftkv_node::log::LogConfig;
-use raftkv_node::wire::Frame;
+use raftkv_core::driver::Event;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::kvstore::{self, Condition};
+use raftkv_core::log::LogConfig;
+use raftkv_core::wire::Frame;
 use raftkv_sim::net::Slot;
 use raftkv_sim::node::Sizes;
 use raftkv_sim::story::{Story, put};

@@ -2,10 +2,10 @@
 
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
-use raftkv_node::identity::{Found, Identity, IdentityError, find, write, write_ops};
-use raftkv_node::log::{Batch, Log, LogConfig, LogOp, Mark, execute};
-use raftkv_node::ports::LogDisk;
-use raftkv_node::types::MemberIdentity;
+use raftkv_core::identity::{Found, Identity, IdentityError, find, write, write_ops};
+use raftkv_core::log::{Batch, Log, LogConfig, LogOp, Mark, execute};
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::MemberIdentity;
 use raftkv_sim::disk::{CrashModel, SimDisk};
 use std::sync::Arc;
 

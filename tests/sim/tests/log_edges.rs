@@ -2,11 +2,11 @@
 
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
-use raftkv_node::log::{
+use raftkv_core::log::{
     Batch, Log, LogConfig, LogError, LogOp, Mark, Replayed, entry_bytes, execute, execute_from, may_try_again,
 };
-use raftkv_node::ports::LogDisk;
-use raftkv_node::types::MemberIdentity;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::MemberIdentity;
 use raftkv_sim::disk::{Call, CrashModel, Fault, SimDisk};
 use std::io;
 use std::sync::Arc;

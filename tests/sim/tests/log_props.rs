@@ -7,8 +7,8 @@
 use proptest::prelude::*;
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
-use raftkv_node::log::{Batch, Log, LogConfig, LogError, LogOp, Mark, Replayed, execute};
-use raftkv_node::types::MemberIdentity;
+use raftkv_core::log::{Batch, Log, LogConfig, LogError, LogOp, Mark, Replayed, execute};
+use raftkv_core::types::MemberIdentity;
 use raftkv_sim::disk::{CrashModel, SimDisk};
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Each deliberate bug ([`raftkv_node::mutant`]) must be found by the seeds that `mutants.txt` has for it. `make mutants` builds
+//! Each deliberate bug ([`raftkv_core::mutant`]) must be found by the seeds that `mutants.txt` has for it. `make mutants` builds
 //! and runs this.
 #![cfg(mutant)]
 
-use raftkv_node::mutant::{Mutant, choose};
+use raftkv_core::mutant::{Mutant, choose};
 use raftkv_sim::run::{Failed, run};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -4,13 +4,13 @@
 
 use raft::prelude::{HardState, Message, MessageType};
 use raftkv_api::Hex128;
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::driver::{Driver, DriverConfig, Role, Start};
-use raftkv_node::log::{self, Batch, Log, Mark};
-use raftkv_node::membership::Change;
-use raftkv_node::ports::LogDisk;
-use raftkv_node::snapshot::SnapshotMeta;
-use raftkv_node::types::MemberIdentity;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::driver::{Driver, DriverConfig, Role, Start};
+use raftkv_core::log::{self, Batch, Log, Mark};
+use raftkv_core::membership::Change;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot::SnapshotMeta;
+use raftkv_core::types::MemberIdentity;
 use raftkv_sim::disk::SimDisk;
 use raftkv_sim::lone::{Lone, append, change, message, put, small, voters};
 use raftkv_sim::node::Life;

@@ -1,10 +1,10 @@
 //! Rule N10: 2 -> 1 with a power loss of the survivor after each single thing that happens, in many orders; and 1 -> 2
 //! with a power loss of either. Whatever comes, what is left must lead and take a write.
 
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::driver::{Event, Role};
-use raftkv_node::kvstore::Condition;
-use raftkv_node::log::LogConfig;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::driver::{Event, Role};
+use raftkv_core::kvstore::Condition;
+use raftkv_core::log::LogConfig;
 use raftkv_sim::node::{Life, Sizes};
 use raftkv_sim::rng::Rng;
 use raftkv_sim::story::{Story, put};

@@ -22,7 +22,7 @@ const EVERYWHERE: &[(&str, &str, &str)] = &[
 const SLEEPS: &[&str] = &["thread::sleep", "time::sleep", "sleep_ms"];
 
 /// Where raft's RawNode is driven.
-const DRIVER: &str = "node/src/driver";
+const DRIVER: &str = "lib/core/src/driver";
 
 pub(crate) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -89,11 +89,11 @@ mod tests {
 
     #[test]
     fn control_advance_is_flagged_where_raft_is_driven() {
-        assert_eq!(rules("node/src/driver/ready.rs", "raw.advance(ready);"), ["raft-advance"]);
+        assert_eq!(rules("lib/core/src/driver/ready.rs", "raw.advance(ready);"), ["raft-advance"]);
         assert_eq!(rules("tests/sim/src/a.rs", "fn f(raw: RawNode) {\n raw.advance(ready);\n}"), ["raft-advance"]);
-        assert_eq!(rules("node/src/transport/frame.rs", "buf.advance(4);"), Vec::<&str>::new());
+        assert_eq!(rules("lib/core/src/wire/frame.rs", "buf.advance(4);"), Vec::<&str>::new());
         let allowed = "raw.advance_append_async(r); raw.advance_apply_to(i);";
-        assert_eq!(rules("node/src/driver/ready.rs", allowed), Vec::<&str>::new());
+        assert_eq!(rules("lib/core/src/driver/ready.rs", allowed), Vec::<&str>::new());
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
                 rules("node/src/a.rs", &format!("#[cfg(test)]\nmod tests {{ fn f() {{ {sleep} }} }}")),
                 ["sleep"]
             );
-            assert_eq!(rules("node/src/dev.rs", sleep), Vec::<&str>::new(), "{sleep}");
+            assert_eq!(rules("node/src/dev/mod.rs", sleep), Vec::<&str>::new(), "{sleep}");
         }
     }
 
@@ -115,8 +115,8 @@ mod tests {
             check_tree(&sources).len()
         };
         let one = "self.raw.propose(context, data)\nself.propose(x)\nself.raw.propose_conf_change(c, cc)\n";
-        assert_eq!(count(&[("node/src/driver/mod.rs", one), ("node/src/node.rs", one)]), 0);
-        assert_eq!(count(&[("node/src/driver/mod.rs", one), ("node/src/driver/ready.rs", "raw.propose(c, d)")]), 1);
-        assert_eq!(count(&[("node/src/driver/mod.rs", &one.repeat(2))]), 2);
+        assert_eq!(count(&[("lib/core/src/driver/mod.rs", one), ("node/src/handle/mod.rs", one)]), 0);
+        assert_eq!(count(&[("lib/core/src/driver/mod.rs", one), ("lib/core/src/driver/ready.rs", "raw.propose(c, d)")]), 1);
+        assert_eq!(count(&[("lib/core/src/driver/mod.rs", &one.repeat(2))]), 2);
     }
 }

@@ -39,7 +39,7 @@ impl Source {
         self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 
-    /// Whether the file is the module `module` (`node/src/log`: `node/src/log.rs` and all below `node/src/log/`).
+    /// Whether the file is the module `module` (`lib/core/src/log`: `lib/core/src/log.rs` and all below `lib/core/src/log/`).
     pub fn is_in(&self, module: &str) -> bool {
         let rest = self.path.strip_prefix(module);
         rest.is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))

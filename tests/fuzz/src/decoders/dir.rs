@@ -2,13 +2,13 @@
 
 use super::wal;
 use crate::archive;
-use raftkv_node::driver::DriverConfig;
-use raftkv_node::identity::{self, Found, Identity};
-use raftkv_node::log::{self, Log};
-use raftkv_node::membership::Member;
-use raftkv_node::open::{self, OpenConfig, Opened};
-use raftkv_node::ports::LogDisk;
-use raftkv_node::types::MemberIdentity;
+use raftkv_core::driver::DriverConfig;
+use raftkv_core::identity::{self, Found, Identity};
+use raftkv_core::log::{self, Log};
+use raftkv_core::membership::Member;
+use raftkv_core::open::{self, OpenConfig, Opened};
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::MemberIdentity;
 use raftkv_sim::disk::SimDisk;
 use raftkv_sim::kv::MemHome;
 use std::sync::Arc;

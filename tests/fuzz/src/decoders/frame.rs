@@ -3,12 +3,12 @@
 use bytes::BytesMut;
 use raft::prelude::{Entry, Message, MessageType};
 use raftkv_api::Hex128;
-use raftkv_node::limits::{FRAME_BYTES_MAX, MESSAGE_ENTRY_BYTES_MAX};
-use raftkv_node::log::entry_bytes;
-use raftkv_node::membership::Removed;
-use raftkv_node::snapshot::SnapshotMeta;
-use raftkv_node::types::RequestId;
-use raftkv_node::wire::{Forward, ForwardReply, Frame, Incoming, RemovedRecord, Report, decode, encode};
+use raftkv_core::limits::{FRAME_BYTES_MAX, MESSAGE_ENTRY_BYTES_MAX};
+use raftkv_core::log::entry_bytes;
+use raftkv_core::membership::Removed;
+use raftkv_core::snapshot::SnapshotMeta;
+use raftkv_core::types::RequestId;
+use raftkv_core::wire::{Forward, ForwardReply, Frame, Incoming, RemovedRecord, Report, decode, encode};
 use raftkv_sim::lone::{append, message, put, voters};
 
 /// Tags of protobuf: groups, and the fields of a message in which others stand.

@@ -2,10 +2,10 @@
 
 use crate::archive;
 use bytes::Bytes;
-use raftkv_node::kvstore::{self, Command, Committed, Condition, RangeQuery, Store, View};
-use raftkv_node::limits::{PAGE_BYTES_MAX, PAGE_KEYS_MAX};
-use raftkv_node::ports::KvHome;
-use raftkv_node::types::{Index, RequestId};
+use raftkv_core::kvstore::{self, Command, Committed, Condition, RangeQuery, Store, View};
+use raftkv_core::limits::{PAGE_BYTES_MAX, PAGE_KEYS_MAX};
+use raftkv_core::ports::KvHome;
+use raftkv_core::types::{Index, RequestId};
 use raftkv_sim::kv::MemHome;
 use raftkv_sim::lone::voters;
 

@@ -7,13 +7,13 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use raft::prelude::{Entry, MessageType, Snapshot};
 use raftkv_api::{Code, Hex128, Problem};
-use raftkv_node::driver::Event;
-use raftkv_node::kvstore::Command;
-use raftkv_node::limits::FRAME_BYTES_MAX;
-use raftkv_node::membership::{Change, Membership};
-use raftkv_node::snapshot::SnapshotMeta;
+use raftkv_core::driver::Event;
+use raftkv_core::kvstore::Command;
+use raftkv_core::limits::FRAME_BYTES_MAX;
+use raftkv_core::membership::{Change, Membership};
+use raftkv_core::snapshot::SnapshotMeta;
+use raftkv_core::wire::{self, Frame, Hello, Incoming};
 use raftkv_node::transport::{self, DialFailure};
-use raftkv_node::wire::{Frame, Hello, Incoming};
 use raftkv_sim::lone::{self, Lone, append, message, put, voters};
 use serde_json::Value;
 
@@ -197,7 +197,7 @@ pub fn stream(bytes: &[u8]) -> bool {
     };
     let mut input = BytesMut::from(frames);
     let mut heard = 0;
-    while let Ok(Some(incoming)) = raftkv_node::wire::decode(&mut input, FRAME_BYTES_MAX) {
+    while let Ok(Some(incoming)) = wire::decode(&mut input, FRAME_BYTES_MAX) {
         let Incoming::Frame(frame) = incoming else { continue };
         let Some(event) = event(frame) else { continue };
         heard += 1;
@@ -256,7 +256,7 @@ pub fn streams() -> Vec<Vec<u8>> {
     ];
     let encoded = |frames: &[Frame]| {
         let mut out = Vec::new();
-        frames.iter().for_each(|frame| raftkv_node::wire::encode(frame, &mut out));
+        frames.iter().for_each(|frame| wire::encode(frame, &mut out));
         out
     };
     let of_leader = encoded(&appends.map(|message| Frame::Raft(Box::new(message))));

@@ -2,9 +2,9 @@
 
 use super::kv::{self, filled_store};
 use super::wal;
-use raftkv_node::ports::KvHome;
-use raftkv_node::ports::LogDisk;
-use raftkv_node::snapshot::{self, SnapshotMeta};
+use raftkv_core::ports::KvHome;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot::{self, SnapshotMeta};
 use raftkv_sim::disk::SimDisk;
 use raftkv_sim::kv::MemHome;
 

@@ -3,7 +3,7 @@
 
 use crate::archive;
 use raftkv_api::Hex128;
-use raftkv_node::kvstore::hash::{self, Sum};
+use raftkv_core::kvstore::hash::{self, Sum};
 use serde_json::Value;
 
 const FRAME_HEAD_BYTES: usize = 9;
@@ -147,7 +147,7 @@ fn announce(header: &mut Vec<u8>, records: u64, sum: Hex128) {
 /// Of an identity file: over the compact JSON of what it says.
 pub fn identity(bytes: &mut Vec<u8>) {
     let Ok(mut json) = serde_json::from_slice::<Value>(bytes) else { return };
-    let Ok(identity) = serde_json::from_value::<raftkv_node::identity::Identity>(json["identity"].clone()) else {
+    let Ok(identity) = serde_json::from_value::<raftkv_core::identity::Identity>(json["identity"].clone()) else {
         return;
     };
     let crc = crc32c::crc32c(&serde_json::to_vec(&identity).expect("it was JSON"));

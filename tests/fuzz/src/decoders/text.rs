@@ -1,9 +1,9 @@
 //! Small files: identity and tokens.
 
 use super::wal;
-use raftkv_node::identity::{self, Found, IDENTITY_FILE, Identity};
-use raftkv_node::limits::TOKEN_FILE_BYTES_MAX;
-use raftkv_node::ports::LogDisk;
+use raftkv_core::identity::{self, Found, IDENTITY_FILE, Identity};
+use raftkv_core::limits::TOKEN_FILE_BYTES_MAX;
+use raftkv_core::ports::LogDisk;
 use raftkv_node::token;
 use raftkv_sim::disk::SimDisk;
 use std::path::Path;

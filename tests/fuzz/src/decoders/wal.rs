@@ -2,10 +2,10 @@
 
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
-use raftkv_node::limits::NUMBER_MAX;
-use raftkv_node::log::{self, Batch, Log, LogConfig, Mark, Replayed};
-use raftkv_node::ports::LogDisk;
-use raftkv_node::types::MemberIdentity;
+use raftkv_core::limits::NUMBER_MAX;
+use raftkv_core::log::{self, Batch, Log, LogConfig, Mark, Replayed};
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::MemberIdentity;
 use raftkv_sim::disk::SimDisk;
 use std::sync::Arc;
 

@@ -6,10 +6,10 @@
 
 use super::witness::Witness;
 use super::{Check, broken};
-use raftkv_node::driver::DriverStatus;
-use raftkv_node::log::Log;
-use raftkv_node::membership::Membership;
-use raftkv_node::types::MemberId;
+use raftkv_core::driver::DriverStatus;
+use raftkv_core::log::Log;
+use raftkv_core::membership::Membership;
+use raftkv_core::types::MemberId;
 use std::collections::BTreeMap;
 
 /// The commit index rose above all that was known.

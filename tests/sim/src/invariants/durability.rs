@@ -3,8 +3,8 @@
 
 use super::witness::Witness;
 use super::{Check, broken};
-use raftkv_node::driver::DriverStatus;
-use raftkv_node::log::Log;
+use raftkv_core::driver::DriverStatus;
+use raftkv_core::log::Log;
 
 /// A process started.
 pub fn check(status: &DriverStatus, log: &Log, witness: &Witness) -> Check {

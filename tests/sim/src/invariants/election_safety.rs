@@ -1,8 +1,8 @@
 //! Election safety: at most one leader can be elected in a given term.
 
 use super::{Check, broken};
-use raftkv_node::driver::{DriverStatus, Role};
-use raftkv_node::types::{MemberId, Term};
+use raftkv_core::driver::{DriverStatus, Role};
+use raftkv_core::types::{MemberId, Term};
 use std::collections::BTreeMap;
 
 /// Who led which term.

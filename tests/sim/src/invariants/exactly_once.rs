@@ -1,7 +1,7 @@
 //! Exactly once: a request is applied at most once, and not at all when its client was told `outcome: none`.
 
 use super::{Check, broken};
-use raftkv_node::types::{Index, RequestId};
+use raftkv_core::types::{Index, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of requests.

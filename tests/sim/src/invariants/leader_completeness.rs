@@ -1,9 +1,9 @@
 //! Leader completeness: an entry committed in a term is in the logs of the leaders of all higher terms.
 
 use super::{Check, broken};
-use raftkv_node::driver::{DriverStatus, Role};
-use raftkv_node::log::Log;
-use raftkv_node::types::{Index, Term};
+use raftkv_core::driver::{DriverStatus, Role};
+use raftkv_core::log::Log;
+use raftkv_core::types::{Index, Term};
 use std::collections::BTreeMap;
 
 /// How far commit got in each term, as anyone in that term knew.

@@ -5,7 +5,7 @@
 
 use super::witness::Witness;
 use super::{Check, broken};
-use raftkv_node::types::{Index, MemberId, Term};
+use raftkv_core::types::{Index, MemberId, Term};
 use std::collections::BTreeMap;
 
 /// Every entry that ever was durable anywhere.

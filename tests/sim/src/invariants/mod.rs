@@ -40,11 +40,11 @@ pub use state_machine_safety::History;
 use crate::net::Slot;
 use raft::prelude::Message;
 use raftkv_api::StateHash;
-use raftkv_node::driver::DriverStatus;
-use raftkv_node::kvstore::{Applied, Committed};
-use raftkv_node::log::Log;
-use raftkv_node::membership::Membership;
-use raftkv_node::types::{Index, MemberId, RequestId, Term};
+use raftkv_core::driver::DriverStatus;
+use raftkv_core::kvstore::{Applied, Committed};
+use raftkv_core::log::Log;
+use raftkv_core::membership::Membership;
+use raftkv_core::types::{Index, MemberId, RequestId, Term};
 use std::collections::BTreeMap;
 use witness::Witness;
 

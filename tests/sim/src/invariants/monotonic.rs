@@ -1,7 +1,7 @@
 //! Monotonic: term, commit and applied never fall in one run of a process, nor does the durable term.
 
 use super::{Check, broken};
-use raftkv_node::driver::DriverStatus;
+use raftkv_core::driver::DriverStatus;
 
 /// A process was stepped.
 pub fn check(before: Option<&DriverStatus>, now: &DriverStatus) -> Check {

@@ -2,7 +2,7 @@
 
 use super::witness::Witness;
 use super::{Check, broken};
-use raftkv_node::types::{Index, MemberId};
+use raftkv_core::types::{Index, MemberId};
 
 /// A log became durable; everything up to `committed` is known to be committed.
 pub fn check(id: MemberId, witness: &Witness, committed: Index) -> Check {

@@ -2,7 +2,7 @@
 
 use super::{Check, broken};
 use raft::prelude::{Message, MessageType};
-use raftkv_node::types::{MemberId, Term};
+use raftkv_core::types::{MemberId, Term};
 use std::collections::BTreeMap;
 
 /// Who voted for whom.

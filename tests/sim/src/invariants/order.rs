@@ -1,7 +1,7 @@
 //! Order: first index - 1 <= applied <= commit <= last index, and the newest snapshot is not above the log.
 
 use super::{Check, broken};
-use raftkv_node::driver::DriverStatus;
+use raftkv_core::driver::DriverStatus;
 
 /// A process was stepped.
 pub fn check(now: &DriverStatus) -> Check {

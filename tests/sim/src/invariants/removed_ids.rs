@@ -3,8 +3,8 @@
 
 use super::{Check, broken};
 use raftkv_api::Hex128;
-use raftkv_node::membership::Membership;
-use raftkv_node::types::{Index, MemberId};
+use raftkv_core::membership::Membership;
+use raftkv_core::types::{Index, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose each id is, and who was removed.

@@ -1,8 +1,8 @@
 //! Same membership: whoever is at a conf index has the same membership state, by log or by snapshot.
 
 use super::{Check, broken};
-use raftkv_node::membership::Membership;
-use raftkv_node::types::{Index, MemberId};
+use raftkv_core::membership::Membership;
+use raftkv_core::types::{Index, MemberId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@ use super::{Check, broken};
 use crate::model::Model;
 use crate::trace::hash_of;
 use raftkv_api::{Hex128, StateHash};
-use raftkv_node::kvstore::{Applied, Command, Committed, Outcome};
-use raftkv_node::types::{Index, MemberId, Term};
+use raftkv_core::kvstore::{Applied, Command, Committed, Outcome};
+use raftkv_core::types::{Index, MemberId, Term};
 use std::collections::BTreeMap;
 
 /// An entry as it was applied first.

@@ -2,8 +2,8 @@
 
 use crate::trace::hash_of;
 use raft::prelude::{Entry, EntryType};
-use raftkv_node::log::{Log, Mark};
-use raftkv_node::types::{Index, Term};
+use raftkv_core::log::{Log, Mark};
+use raftkv_core::types::{Index, Term};
 use std::collections::BTreeMap;
 
 /// A durable entry.

@@ -5,20 +5,20 @@
 
 mod streams;
 
+use crate::disk::{CrashModel, SimDisk};
 use crate::kv::Damage;
 use crate::net::Slot;
 use crate::node::{Life, Out, SimNode, Sizes};
-use crate::disk::{CrashModel, SimDisk};
 use crate::rng::Rng;
 use crate::tell;
 use crate::threads::DiskTurn;
 use raftkv_api::{AddMember, Hex128};
-use raftkv_node::driver::MembershipCall;
-use raftkv_node::driver::{DriverStatus, Event, Role};
-use raftkv_node::kvstore::{Command, Condition};
-use raftkv_node::ports::LogDisk;
-use raftkv_node::types::{Index, MemberId, RequestId};
-use raftkv_node::wire::Frame;
+use raftkv_core::driver::MembershipCall;
+use raftkv_core::driver::{DriverStatus, Event, Role};
+use raftkv_core::kvstore::{Command, Condition};
+use raftkv_core::ports::LogDisk;
+use raftkv_core::types::{Index, MemberId, RequestId};
+use raftkv_core::wire::Frame;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -5,10 +5,10 @@ use crate::net::Slot;
 use crate::node::Life;
 use crate::tell;
 use crate::wires::{CopiedFile, copy_some};
-use raftkv_node::driver::Event;
-use raftkv_node::snapshot::{self, SnapshotMeta};
-use raftkv_node::types::MemberId;
-use raftkv_node::wire::{Frame, HelloVerdict};
+use raftkv_core::driver::Event;
+use raftkv_core::snapshot::{self, SnapshotMeta};
+use raftkv_core::types::MemberId;
+use raftkv_core::wire::{Frame, HelloVerdict};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 

@@ -18,6 +18,7 @@ mod replay;
 mod segment;
 mod slots;
 mod state;
+mod storage;
 mod table;
 mod window;
 
@@ -37,6 +38,7 @@ use std::sync::Arc;
 pub use codec::entry_bytes;
 pub(crate) use replay::{Content, content, read_header, segment_seqs};
 pub(crate) use segment::{FileKind, segment_name};
+pub use storage::Storage;
 
 /// Sizes; the simulator uses small ones.
 #[derive(Clone, Copy, Debug)]

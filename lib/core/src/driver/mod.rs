@@ -34,12 +34,12 @@ pub use status::{DriverStatus, Headline, PeerStatus, Role};
 
 use crate::limits;
 use crate::log::Log;
+use crate::log::Storage;
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::space::OwnSpace;
-use crate::storage::Storage;
 use crate::types::{Index, MemberId, MemberIdentity, RequestId, Term};
 use apply_queue::ApplyQueue;
 use change::{PendingChange, PendingTransfer};

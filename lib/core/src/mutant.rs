@@ -1,6 +1,6 @@
 //! Deliberate bugs: a test that does not notice one of them proves nothing. They exist only in a build with `--cfg mutant`
-//! (`make mutants`), which runs one at a time; in every other build [`is`] is false when it is compiled. The same build has
-//! crash points: [`crate::crash_point`].
+//! (`make mutants`), which runs one at a time; in every other build [`is`] is false when it is compiled. The same build of the
+//! node has crash points.
 
 /// A bug, at the place that asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

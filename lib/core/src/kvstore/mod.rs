@@ -20,11 +20,12 @@ pub(crate) mod keys;
 mod meta;
 mod prove;
 mod store;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
+pub mod write_behind;
 
 pub use command::{BadCommand, Command, Condition, Outcome};
 pub use cut::Cut;

@@ -1,6 +1,6 @@
 //! Every limit that bounds a queue, body, batch, retry or wait, with its unit in its name.
 //!
-//! What a user may tune is a flag in [`crate::config`]; what nobody should tune stands here with its reason.
+//! What a user may tune is a flag of `raftkv serve`; what nobody should tune stands here with its reason.
 
 /// Indexes, terms, ids and the numbers of files and batches count up from 1, one by one: above this one is garbage, and
 /// the next one might not be a number any more.

@@ -14,18 +14,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A kv db in memory.
 #[derive(Default)]
-pub(crate) struct MemKv {
-    pub(crate) map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
-    pub(crate) fail_writes: AtomicBool,
+pub struct MemKv {
+    /// Its records.
+    pub map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Every write finds the disk full.
+    pub fail_writes: AtomicBool,
 }
 
 impl MemKv {
-    pub(crate) fn map(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<u8>>> {
+    /// Its records, locked.
+    pub fn map(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<u8>>> {
         self.map.lock().expect("no test panics under this lock")
     }
 
     /// What a restart would find.
-    pub(crate) fn copy(&self) -> Arc<MemKv> {
+    pub fn copy(&self) -> Arc<MemKv> {
         Arc::new(MemKv { map: Mutex::new(self.map().clone()), ..MemKv::default() })
     }
 }
@@ -76,12 +79,13 @@ impl KvDisk for MemKv {
 
 /// Files in memory, all durable at once.
 #[derive(Default)]
-pub(crate) struct MemFiles {
-    pub(crate) files: Mutex<BTreeMap<String, Vec<u8>>>,
+pub struct MemFiles {
+    /// Contents by name.
+    pub files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// So many creations find the disk full.
-    pub(crate) creates_fail: AtomicUsize,
+    pub creates_fail: AtomicUsize,
     /// So many syncs do.
-    pub(crate) syncs_fail: AtomicUsize,
+    pub syncs_fail: AtomicUsize,
 }
 
 fn fail_if_left(left: &AtomicUsize) -> io::Result<()> {
@@ -90,7 +94,8 @@ fn fail_if_left(left: &AtomicUsize) -> io::Result<()> {
 }
 
 impl MemFiles {
-    pub(crate) fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+    /// Contents by name, locked.
+    pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.files.lock().expect("no test panics under this lock")
     }
 }
@@ -154,7 +159,7 @@ impl LogDisk for MemFiles {
 }
 
 /// `members` members, of which the first votes.
-pub(crate) fn membership(members: u64) -> Membership {
+pub fn membership(members: u64) -> Membership {
     let member = |id: u64| Member {
         name: format!("n{id}"),
         peer_url: format!("http://n{id}:2380"),
@@ -170,38 +175,44 @@ pub(crate) fn membership(members: u64) -> Membership {
     all
 }
 
-pub(crate) fn identity() -> MemberIdentity {
+/// Member 1 of a cluster.
+pub fn identity() -> MemberIdentity {
     let id = |byte| Hex128([byte; 16]);
     MemberIdentity { cluster_id: id(1), genesis: id(2), generation: 0, member_id: 1, incarnation: id(3) }
 }
 
 /// A new store at index 1.
-pub(crate) fn new_store(disk: &Arc<MemKv>) -> Store {
+pub fn new_store(disk: &Arc<MemKv>) -> Store {
     Store::create(disk.clone(), 1, 1, &membership(1)).expect("the disk is empty")
 }
 
 /// What a restart would make of `disk`.
-pub(crate) fn reopen(disk: &MemKv) -> Store {
+pub fn reopen(disk: &MemKv) -> Store {
     Store::open(disk.copy(), &mut |_, _| ()).expect("nothing damaged it")
 }
 
-pub(crate) fn entry(index: Index, command: &Command) -> Committed {
+/// The command as the committed entry at this index.
+pub fn entry(index: Index, command: &Command) -> Committed {
     let request = Some(RequestId { origin: 1, nonce: 1, seq: index });
     Committed::Normal { index, term: 1, request, data: command.encode() }
 }
 
-pub(crate) fn put(key: &str, value: &[u8]) -> Command {
+/// An unconditional put.
+pub fn put(key: &str, value: &[u8]) -> Command {
     put_if(key, value, Condition::None)
 }
 
-pub(crate) fn put_if(key: &str, value: &[u8], condition: Condition) -> Command {
+/// A put under a condition.
+pub fn put_if(key: &str, value: &[u8], condition: Condition) -> Command {
     Command::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value), condition }
 }
 
-pub(crate) fn delete(key: &str) -> Command {
+/// An unconditional delete.
+pub fn delete(key: &str) -> Command {
     delete_if(key, Condition::None)
 }
 
-pub(crate) fn delete_if(key: &str, condition: Condition) -> Command {
+/// A delete under a condition.
+pub fn delete_if(key: &str, condition: Condition) -> Command {
     Command::Delete { key: Bytes::copy_from_slice(key.as_bytes()), condition }
 }
