@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Serve(args) => {
             log_to_stderr(args.log_format);
-            args.validate().map_err(anyhow::Error::from).and_then(raftkv_node::serve::run)
+            args.validate().map_err(anyhow::Error::from).and_then(raftkv_node::process::serve::run)
         }
         Command::Dev(args) => raftkv_node::dev::run(args),
     };

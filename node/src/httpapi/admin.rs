@@ -1,11 +1,11 @@
 //! Calls on the node and its cluster: whom they are meant for, one call of the node, one answer.
 
+use crate::handle::Refusal;
 use crate::httpapi::App;
 use crate::httpapi::call::Target;
 use crate::httpapi::condition;
 use crate::httpapi::errors::{self, Effect};
 use crate::httpapi::json;
-use crate::node::Refusal;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use raftkv_api as api;

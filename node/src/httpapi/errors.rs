@@ -3,7 +3,7 @@
 //! Three kinds are never mixed: nothing happened (outcome none), it may happen (outcome unknown, writes only), and the
 //! state of the node.
 
-use crate::node::Refusal;
+use crate::handle::Refusal;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;

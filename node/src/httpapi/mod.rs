@@ -31,8 +31,8 @@ mod samples;
 mod schemas;
 pub mod server;
 
+use crate::handle::Node;
 use crate::metrics::Metrics;
-use crate::node::Node;
 use crate::token::TokenFile;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};

@@ -11,7 +11,7 @@ use super::disk_space::Part;
 use super::shared::Shared;
 use super::waiters::Reply;
 use super::{Input, RestartWhy};
-use crate::bulk_disk::BulkDisk;
+use crate::disk::bulk_disk::BulkDisk;
 use raftkv_api::KvState;
 use raftkv_core::driver::Event;
 use raftkv_core::kvstore::{Applied, Committed, Store, StoreError};

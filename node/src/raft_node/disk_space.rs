@@ -1,6 +1,6 @@
 //! What is known of the space on the disk: the last look at it, the reserve, and which part of the node waits for space.
 
-use crate::reserve::{Reserve, Space};
+use crate::disk::reserve::{Reserve, Space};
 use raftkv_core::refusal::Refusal;
 use raftkv_core::space;
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn each_part_waits_for_itself_and_the_reserve_goes_at_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = dir.path().join(crate::reserve::RESERVE_FILE);
+        let file = dir.path().join(crate::disk::reserve::RESERVE_FILE);
         std::fs::write(&file, [0; 16]).expect("writes");
         let space = DiskSpace::new(Arc::new(Reserve::new(dir.path(), Sizes { least_bytes: 16 })));
         assert_eq!(space.who_waits(), None);

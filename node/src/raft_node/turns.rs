@@ -6,7 +6,7 @@ use super::input::Input;
 use super::phases::{Exit, RaftNode, answer, refuse_reset};
 use super::shared::{Phase, Published};
 use crate::crash_point;
-use crate::raft_log;
+use crate::log_lines;
 use raftkv_core::driver::{Driver, Event};
 use raftkv_core::limits;
 use raftkv_core::types::MemberIdentity;
@@ -50,7 +50,7 @@ impl RaftNode {
             if ticks || is_news {
                 if shown.is_some_and(|shown| shown.leader != show.leader) {
                     self.shared.metrics.leader_changes_seen_total.inc();
-                    raft_log::tell_leader(identity.member_id, show.leader, show.term);
+                    log_lines::tell_leader(identity.member_id, show.leader, show.term);
                 }
                 shown = Some(show);
                 // Before the effects: a read that they let go must find the membership that it waited for.

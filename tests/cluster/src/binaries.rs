@@ -1,7 +1,7 @@
 //! The programs under test: built once per test process, in the profile of the test itself.
 //!
 //! `RAFTKV_BIN_DIR` names a directory with programs that were built already; nothing is built then. The same holds for
-//! `RAFTKV_CRASH_BIN_DIR`, and the build of `raftkv` that has crash points (`node/src/crash_point.rs`).
+//! `RAFTKV_CRASH_BIN_DIR`, and the build of `raftkv` that has crash points (`node/src/crash_point/`).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Members that die at an exact place, as real processes: where, what brings a member there, and what must hold afterwards.
 //!
 //! The places and parts are those of the simulation's crash points (`tests/sim/src/crash_points.rs`), by the same names. The
-//! member that is to die runs the build that has them (`node/src/crash_point.rs`); before and after it runs the ordinary one,
+//! member that is to die runs the build that has them (`node/src/crash_point/`); before and after it runs the ordinary one,
 //! as the others do all the time. Ballast are writes whose condition never holds: they fill the log and leave the store as it is.
 
 use crate::wait::{PATIENCE, eventually, eventually_within, holds};

@@ -116,7 +116,10 @@ mod tests {
         };
         let one = "self.raw.propose(context, data)\nself.propose(x)\nself.raw.propose_conf_change(c, cc)\n";
         assert_eq!(count(&[("lib/core/src/driver/mod.rs", one), ("node/src/handle/mod.rs", one)]), 0);
-        assert_eq!(count(&[("lib/core/src/driver/mod.rs", one), ("lib/core/src/driver/ready.rs", "raw.propose(c, d)")]), 1);
+        assert_eq!(
+            count(&[("lib/core/src/driver/mod.rs", one), ("lib/core/src/driver/ready.rs", "raw.propose(c, d)")]),
+            1
+        );
         assert_eq!(count(&[("lib/core/src/driver/mod.rs", &one.repeat(2))]), 2);
     }
 }

@@ -2,9 +2,9 @@
 //! tells the person on call what changed. Decides nothing: what is refused is the driver's word, and its log line is
 //! written here once.
 
-use crate::node::Node;
+use crate::disk::reserve::Space;
+use crate::handle::Node;
 use crate::raft_node::Input;
-use crate::reserve::Space;
 use raftkv_core::driver::{DriverStatus, Event, Role};
 use raftkv_core::space::{Level, OwnSpace, mib};
 use tokio::task::JoinHandle;

@@ -5,7 +5,7 @@
 //! thread stops cleanly. It ends so in every state; who serves no client has nobody to drain, and who is still opening
 //! its directory has nothing to finish: all that opening does may be cut short anywhere.
 
-use crate::node::Node;
+use crate::handle::Node;
 use crate::raft_node::disk_space::Part;
 use crate::raft_node::shared::Phase;
 use crate::raft_node::{Exit, Input};

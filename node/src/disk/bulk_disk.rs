@@ -2,7 +2,7 @@
 //! space of the volume is refused as if it were full, so that the log and the kv db, which cannot wait, are the last to
 //! find no space (rule N11).
 
-use crate::reserve::Reserve;
+use crate::disk::reserve::Reserve;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::space::mib;
 use std::io;
@@ -79,7 +79,7 @@ impl LogDisk for BulkDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file_disk::FileDisk;
+    use crate::disk::file_disk::FileDisk;
     use raftkv_core::space::Sizes;
 
     #[test]

@@ -2,8 +2,8 @@
 //! proposes compactions of old revisions while it leads. News (a leader, another membership, a store that is proved)
 //! are reported and read upon at once: whoever waits for this node to be ready should not wait for the next round.
 
-use crate::node::Node;
-use crate::space_watch::SpaceWatch;
+use crate::handle::Node;
+use crate::process::space_watch::SpaceWatch;
 use crate::transport::Transport;
 use raftkv_core::driver::Role;
 use raftkv_core::kvstore::Command;

@@ -2,7 +2,8 @@
 //!
 //! Cheap to clone. Each call enters one bounded queue or reads published state; none touches raft or the disk.
 
-pub mod describe;
+mod peer_events;
+mod status;
 
 pub use raftkv_core::refusal::Refusal;
 
@@ -168,7 +169,7 @@ impl Node {
     pub async fn members(&self) -> Result<api::Members, Refusal> {
         self.running()?;
         self.barrier().await?;
-        describe::members(&self.shared).ok_or(Refusal::Blank)
+        status::members(&self.shared).ok_or(Refusal::Blank)
     }
 
     /// A membership change, fenced by the conf index that the caller read.
@@ -217,12 +218,12 @@ impl Node {
 
     /// The whole status, in every state of the node.
     pub fn status(&self) -> api::Status {
-        describe::status(&self.shared)
+        status::status(&self.shared)
     }
 
     /// The leader, for error answers.
     pub fn leader(&self) -> Option<api::LeaderRef> {
-        describe::leader(&self.shared, self.shared.published().driver.as_ref()?)
+        status::leader(&self.shared, self.shared.published().driver.as_ref()?)
     }
 
     /// Whether the loops turn (livez): `Err` says which one does not.
@@ -260,7 +261,7 @@ impl Node {
 
     /// What is wrong with the name and URL that the node was started with: the members know it by others.
     pub fn misplaced(&self) -> Option<String> {
-        describe::misplaced(self.config(), self.shared.published().driver.as_ref()?)
+        status::misplaced(self.config(), self.shared.published().driver.as_ref()?)
     }
 
     /// Ours, advertised and otherwise fixed.

@@ -1,6 +1,6 @@
 //! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
 
-use crate::node::Node;
+use crate::handle::Node;
 use crate::raft_node::{Input, own_hello};
 use crate::token::TokenFile;
 use crate::transport::{Credentials, DialFailure, PeerEvents};

@@ -1,22 +1,22 @@
 //! `raftkv serve`: wires the boxes of one node together, top to bottom, and takes them down again.
 
-use crate::background;
-use crate::bulk_disk::BulkDisk;
-use crate::clean_stop::{self, Signals};
-use crate::client_threads::{self, ClientThread};
 use crate::config::Config;
 use crate::crash_point;
-use crate::file_disk::FileDisk;
+use crate::disk::bulk_disk::BulkDisk;
+use crate::disk::file_disk::FileDisk;
+use crate::disk::reserve::Reserve;
+use crate::disk::sled_home::SledHome;
+use crate::handle::Node;
 use crate::httpapi::{self, server, server::ServerLimits};
+use crate::log_lines;
 use crate::metrics::Metrics;
-use crate::mount;
-use crate::node::Node;
-use crate::open_files;
-use crate::raft_log;
+use crate::process::background;
+use crate::process::clean_stop::{self, Signals};
+use crate::process::client_threads::{self, ClientThread};
+use crate::process::mount;
+use crate::process::open_files;
 use crate::raft_node::shared::Shared;
 use crate::raft_node::{Exit, RaftNode, RestartWhy};
-use crate::reserve::Reserve;
-use crate::sled_home::SledHome;
 use crate::token::TokenFile;
 use crate::transport::Transport;
 use anyhow::{Context, Result, anyhow};
@@ -118,7 +118,7 @@ fn serve(config: Config) -> Result<Exit> {
         home: home.clone(),
         transport: transport.clone(),
         open,
-        logger: raft_log::logger(),
+        logger: log_lines::logger(),
     };
     let raft_thread = move || {
         let exit = catch_unwind(AssertUnwindSafe(|| raft_node.run(found)));

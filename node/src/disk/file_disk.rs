@@ -4,8 +4,8 @@
 //! file `lock` is taken before anything is read (rule N7) and held until the last clone of the disk is dropped. Open
 //! handles are kept, so that the write path does not open a file per batch.
 
-use crate::reserve::RESERVE_FILE;
-use crate::reserve::space;
+use crate::disk::reserve::RESERVE_FILE;
+use crate::disk::reserve::space;
 use raftkv_api::Hex128;
 use raftkv_core::identity::{IDENTITY_FILE, LOCK_FILE};
 use raftkv_core::ports::LogDisk;

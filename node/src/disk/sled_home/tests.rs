@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::file_disk::FileDisk;
+use crate::disk::file_disk::FileDisk;
 use raftkv_core::driver::DriverConfig;
 use raftkv_core::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
 use raftkv_core::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
