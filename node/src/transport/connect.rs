@@ -7,8 +7,8 @@
 //! A lookup that hangs keeps one thread of the runtime's blocking pool until the system's resolver gives up.
 
 use super::bounds::TransportLimits;
-use super::handle::Inner;
-use super::{hello, stream};
+use super::shared::Inner;
+use super::{handshake, stream};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -85,7 +85,7 @@ impl Connection {
         let request = Request::get(path)
             .header(HOST, &self.authority)
             .header(AUTHORIZATION, token)
-            .header(hello::HEADER, hello::to_header(ours));
+            .header(handshake::HEADER, handshake::to_header(ours));
         let request = more(request).body(Empty::new()).map_err(|_| ConnectError::Url(self.authority.clone()))?;
         Ok(self.requests.send_request(request).await?)
     }

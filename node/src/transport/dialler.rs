@@ -4,10 +4,10 @@
 //! every failure, also a final one such as 410: whether to stop is the node's decision, by `set_peers`.
 
 use super::connect::{ConnectError, Connection};
-use super::handle::Inner;
 use super::outbox::Outbox;
+use super::shared::Inner;
 use super::stream::{self, Connected, Ends};
-use super::{DialFailure, PeerAddress, hello};
+use super::{DialFailure, PeerAddress, handshake};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, UPGRADE};
@@ -74,19 +74,21 @@ async fn shake_hands(inner: &Inner, peer: &PeerAddress, ours: &Hello) -> Result<
 async fn upgrade(inner: &Inner, connection: &mut Connection, ours: &Hello) -> Result<(Hello, Connected), DialFailure> {
     let http = |e: hyper::Error| DialFailure::Unreachable(ConnectError::Http(e).to_string());
     let mut response = connection
-        .get(inner, ours, hello::PATH, |request| request.header(CONNECTION, "upgrade").header(UPGRADE, hello::PROTOCOL))
+        .get(inner, ours, handshake::PATH, |request| {
+            request.header(CONNECTION, "upgrade").header(UPGRADE, handshake::PROTOCOL)
+        })
         .await
         .map_err(|e| DialFailure::Unreachable(e.to_string()))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
         // A body that is too large or broken is one that says nothing.
         let body = Limited::new(response.into_body(), PEER_PROBLEM_BYTES_MAX).collect().await;
-        return Err(hello::failure(status, &body.map(|body| body.to_bytes()).unwrap_or_default()));
+        return Err(handshake::failure(status, &body.map(|body| body.to_bytes()).unwrap_or_default()));
     }
-    let header = response.headers().get(hello::HEADER);
+    let header = response.headers().get(handshake::HEADER);
     let header = header.ok_or_else(|| DialFailure::Unreachable("the answer has no hello".into()))?;
-    let theirs = hello::from_header(header).map_err(DialFailure::Unreachable)?;
-    hello::check_answer(ours, &theirs).map_err(DialFailure::Differs)?;
+    let theirs = handshake::from_header(header).map_err(DialFailure::Unreachable)?;
+    handshake::check_answer(ours, &theirs).map_err(DialFailure::Differs)?;
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(http)?;
     Ok((theirs, (TokioIo::new(upgraded), connection.socket.take())))
 }

@@ -337,7 +337,7 @@ pub(super) async fn read_until(tcp: &mut TcpStream, frame: &Frame) {
 
 /// A request head of member 2 to member 1.
 pub(super) fn request(path: &str, token: &str, more: &str) -> String {
-    let hello = hello::to_header(&hello(2, 1));
+    let hello = handshake::to_header(&hello(2, 1));
     let hello = hello.to_str().unwrap();
     format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nx-raftkv-hello: {hello}\r\n{more}\r\n")
 }
@@ -352,7 +352,7 @@ pub(super) async fn open_by_hand(to: &Peer) -> TcpStream {
 /// The same in the given run of member 2's process.
 pub(super) async fn open_by_hand_in_run(to: &Peer, boot: u64) -> TcpStream {
     let mut tcp = TcpStream::connect(to.url.strip_prefix("http://").unwrap()).await.unwrap();
-    let request = request(hello::PATH, TOKEN, UPGRADE).replace("\"boot\":1", &format!("\"boot\":{boot}"));
+    let request = request(handshake::PATH, TOKEN, UPGRADE).replace("\"boot\":1", &format!("\"boot\":{boot}"));
     tcp.write_all(request.as_bytes()).await.unwrap();
     let head = read_head(&mut tcp).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -364,7 +364,7 @@ pub(super) async fn accept_by_hand(listener: &TcpListener) -> TcpStream {
     let (mut tcp, _) = listener.accept().await.unwrap();
     let head = read_head(&mut tcp).await;
     assert!(head.starts_with("GET /raft/v1 HTTP/1.1\r\n"), "{head}");
-    let hello = hello::to_header(&hello(2, 1));
+    let hello = handshake::to_header(&hello(2, 1));
     let answer =
         format!("HTTP/1.1 101 Switching Protocols\r\n{UPGRADE}x-raftkv-hello: {}\r\n\r\n", hello.to_str().unwrap());
     tcp.write_all(answer.as_bytes()).await.unwrap();

@@ -1,33 +1,23 @@
-//! The handle by which the node uses the transport, and what all of its tasks share.
+//! The handle by which the node uses the transport: it decides which tasks there are.
 //!
 //! Enters: calls from any thread, none of which waits. Leaves: everything else through [`PeerEvents`]. Each peer has its
-//! own task and queue; the lock here is held for look-ups only, never over IO or a call to the node.
+//! own task and queue.
 
 use super::bounds::TransportLimits;
 use super::outbox::{Dropped, Outbox};
-use super::pace::Pace;
-use super::snapshot_fetch::{self, FetchError, Fetching, Offer};
+use super::shared::{Counters, Credentials, Dialled, Fetching, Inner, Peers};
+use super::snapshot_fetch::{self, FetchError, Offer};
 use super::{PeerAddress, PeerEvents, dialler, listener};
-use raftkv_api::Hex128;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::snapshot::SnapshotMeta;
 use raftkv_core::types::MemberId;
-use raftkv_core::wire::{Frame, Hello};
+use raftkv_core::wire::Frame;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
-use tokio::task::AbortHandle;
-
-/// The cluster's bearer tokens.
-pub trait Credentials: Send + Sync + 'static {
-    /// Whether `presented` is one of the tokens; compared in constant time.
-    fn accepts(&self, presented: &str) -> bool;
-    /// The token that we send.
-    fn to_send(&self) -> String;
-}
+use tokio::sync::oneshot;
 
 /// What was dropped since the transport was made, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,22 +32,6 @@ pub struct Counts {
     pub proposals: u64,
     /// Connections beyond the limit on the peer port.
     pub connections: u64,
-}
-
-/// [`Counts`] while they count.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub full: AtomicU64,
-    pub not_connected: AtomicU64,
-    pub foreign: AtomicU64,
-    pub proposals: AtomicU64,
-    pub connections: AtomicU64,
-}
-
-impl Counters {
-    pub fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// The handle; cheap to clone. The transport ends with [`Transport::shutdown`], not with its last handle.
@@ -85,19 +59,7 @@ impl Transport {
         disk: Arc<dyn LogDisk>,
         limits: TransportLimits,
     ) -> Transport {
-        let inner = Inner {
-            rt,
-            events,
-            credentials,
-            disk,
-            limits,
-            counters: Counters::default(),
-            pace: Arc::new(Pace::new(limits.snapshot_bytes_per_second)),
-            peers: Mutex::default(),
-            fetching: Mutex::default(),
-            fetches: AtomicU64::new(0),
-            stop: watch::Sender::new(false),
-        };
+        let inner = Inner::new(rt, events, credentials, disk, limits);
         Transport { inner: Arc::new(inner) }
     }
 
@@ -251,134 +213,4 @@ async fn run_fetch(
     // The place is free before the node hears of it, so that it may fetch again at once.
     inner.fetching().take_if(|fetch| fetch.serial == serial);
     inner.events.on_snapshot_fetched(from, meta, result.map_err(|e| e.to_string()));
-}
-
-/// What the tasks share.
-pub(super) struct Inner {
-    rt: Handle,
-    pub events: Arc<dyn PeerEvents>,
-    pub credentials: Arc<dyn Credentials>,
-    pub disk: Arc<dyn LogDisk>,
-    pub limits: TransportLimits,
-    pub counters: Counters,
-    /// Of all snapshot bodies that leave.
-    pub pace: Arc<Pace>,
-    peers: Mutex<Peers>,
-    fetching: Mutex<Option<Fetching>>,
-    /// Fetches begun so far.
-    fetches: AtomicU64,
-    stop: watch::Sender<bool>,
-}
-
-#[derive(Default)]
-struct Peers {
-    dialled: BTreeMap<MemberId, Dialled>,
-    accepted: BTreeMap<MemberId, AcceptedStream>,
-}
-
-/// A peer that we dial.
-struct Dialled {
-    address: PeerAddress,
-    outbox: Arc<Outbox>,
-    task: AbortHandle,
-    /// Which run of the peer's process answered the stream that stands, or stood last.
-    boot: u64,
-}
-
-/// The newest stream that a peer dialled.
-struct AcceptedStream {
-    incarnation: Hex128,
-    outbox: Arc<Outbox>,
-}
-
-impl Peers {
-    /// The stream that we dialled; while it does not stand, the newest one that `to` dialled. (A joiner's first answers
-    /// would be lost otherwise: it begins to dial when it learns of its membership, which is what it has to answer.)
-    fn route(&self, to: MemberId) -> Option<Arc<Outbox>> {
-        let dialled = self.dialled.get(&to).map(|peer| &peer.outbox);
-        let accepted = || self.accepted.get(&to).map(|stream| &stream.outbox);
-        dialled.filter(|outbox| outbox.is_open()).or_else(accepted).cloned()
-    }
-
-    /// A joiner has no peers yet: it knows whoever offers it a snapshot from that one's stream.
-    fn incarnation(&self, of: MemberId) -> Option<Hex128> {
-        let dialled = self.dialled.get(&of).map(|peer| peer.address.incarnation);
-        dialled.or_else(|| self.accepted.get(&of).map(|stream| stream.incarnation))
-    }
-}
-
-impl Inner {
-    /// Runs a task until it ends or the transport does.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let mut stop = self.stop.subscribe();
-        let task = async move {
-            tokio::select! {
-                biased;
-                // An error says that the transport itself is gone.
-                _ = stop.wait_for(|stopped| *stopped) => {}
-                () = task => {}
-            }
-        };
-        self.rt.spawn(task).abort_handle()
-    }
-
-    /// A closed outbox.
-    pub fn new_outbox(&self) -> Arc<Outbox> {
-        Arc::new(Outbox::new(&self.limits))
-    }
-
-    /// A stream that `theirs` opened, not yet in the list of those to send by.
-    pub fn accepted<'a>(&'a self, theirs: &Hello, outbox: &Arc<Outbox>) -> Accepted<'a> {
-        let (id, incarnation, boot) = (theirs.from, theirs.from_incarnation, theirs.boot);
-        Accepted { inner: self, id, incarnation, boot, outbox: Arc::clone(outbox) }
-    }
-
-    /// The stream that we dialled to `to` stands; this run of its process answered.
-    pub fn dialled(&self, to: MemberId, boot: u64) {
-        if let Some(peer) = self.peers().dialled.get_mut(&to) {
-            peer.boot = boot;
-        }
-    }
-
-    fn peers(&self) -> MutexGuard<'_, Peers> {
-        self.peers.lock().expect("no thread panics while it holds this lock")
-    }
-
-    fn fetching(&self) -> MutexGuard<'_, Option<Fetching>> {
-        self.fetching.lock().expect("no thread panics while it holds this lock")
-    }
-}
-
-/// Keeps an accepted stream in the list while it stands.
-pub(super) struct Accepted<'a> {
-    inner: &'a Inner,
-    id: MemberId,
-    incarnation: Hex128,
-    boot: u64,
-    outbox: Arc<Outbox>,
-}
-
-impl Accepted<'_> {
-    /// From now on the newest of its peer; the one before it ends: a peer dials anew only when its old stream is dead.
-    /// So does the stream that we dialled to an earlier run of its process: where its machine went without a word, and
-    /// the peer came back under another address, it would take what we send until its silence is noticed.
-    pub fn register(&self) {
-        let stream = AcceptedStream { incarnation: self.incarnation, outbox: Arc::clone(&self.outbox) };
-        let mut peers = self.inner.peers();
-        if let Some(old) = peers.accepted.insert(self.id, stream) {
-            old.outbox.close();
-        }
-        if let Some(dialled) = peers.dialled.get(&self.id).filter(|dialled| dialled.boot != self.boot) {
-            dialled.outbox.close();
-        }
-    }
-}
-
-impl Drop for Accepted<'_> {
-    fn drop(&mut self) {
-        let mut peers = self.inner.peers();
-        if peers.accepted.get(&self.id).is_some_and(|newest| Arc::ptr_eq(&newest.outbox, &self.outbox)) {
-            peers.accepted.remove(&self.id);
-        }
-    }
 }

@@ -4,8 +4,8 @@
 //! token is checked on it before anything else is looked at (rule O5). The head has a deadline, an answer that nobody
 //! takes has one, and there is a limit to connections, so half-open ones cost little and not for long.
 
-use super::handle::{Counters, Inner};
-use super::hello::{self, Refusal};
+use super::handshake::{self, Refusal};
+use super::shared::{Counters, Inner};
 use super::snapshot_body::{self, BodyReport, FileBody, Part};
 use super::stall::StallGuard;
 use super::stream::{self, Connected, Ends};
@@ -110,7 +110,7 @@ async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Opti
     }
     let path = request.uri().path();
     let body = snapshot_body::parse_path(path);
-    if (path != hello::PATH && body.is_none()) || request.method() != Method::GET {
+    if (path != handshake::PATH && body.is_none()) || request.method() != Method::GET {
         return Err(Refusal::new(Code::NotFound, "the peer port has GET /raft/v1 and the snapshots below it"));
     }
     let theirs = their_hello(request.headers())?;
@@ -127,8 +127,8 @@ async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Opti
 
 async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incoming>) -> Result<(Answer, Next), Refusal> {
     let wanted = request.headers().get(UPGRADE);
-    if !wanted.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(hello::PROTOCOL.as_bytes())) {
-        return Err(Refusal::new(Code::BadRequest, format!("a stream is opened by Upgrade: {}", hello::PROTOCOL)));
+    if !wanted.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(handshake::PROTOCOL.as_bytes())) {
+        return Err(Refusal::new(Code::BadRequest, format!("a stream is opened by Upgrade: {}", handshake::PROTOCOL)));
     }
     if theirs.format != HELLO_FORMAT {
         let why = format!("hello format {} is not {}", theirs.format, HELLO_FORMAT);
@@ -141,12 +141,12 @@ async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incomin
         Ok(Err(_)) => HelloVerdict::Later("the node is stopping".into()),
         Err(_) => HelloVerdict::Later("the node did not decide in time".into()),
     };
-    let ours = hello::answer(verdict)?;
+    let ours = handshake::answer(verdict)?;
     let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(hello::PROTOCOL));
-    answer.headers_mut().insert(hello::HEADER, hello::to_header(&ours));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(handshake::PROTOCOL));
+    answer.headers_mut().insert(handshake::HEADER, handshake::to_header(&ours));
     let upgrade = hyper::upgrade::on(request);
     Ok((answer, Next::Stream { theirs: Box::new(theirs), ours, upgrade }))
 }
@@ -166,7 +166,7 @@ async fn serve_body(
 ) -> Result<(Answer, Next), Refusal> {
     let ours = inner.events.our_hello(theirs.from, theirs.from_incarnation);
     let ours = ours.ok_or_else(|| Refusal::new(Code::NotAMember, "this node has no snapshot to serve"))?;
-    hello::check_requester(&ours, theirs).map_err(|why| Refusal::new(Code::WrongNode, why))?;
+    handshake::check_requester(&ours, theirs).map_err(|why| Refusal::new(Code::WrongNode, why))?;
     let report = BodyReport::new(Arc::clone(&inner.events), theirs.from, index);
     let name = snapshot::file_name(term, index);
     let (disk, pace) = (Arc::clone(&inner.disk), Arc::clone(&inner.pace));
@@ -194,9 +194,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn their_hello(headers: &HeaderMap) -> Result<Hello, Refusal> {
-    let header = headers.get(hello::HEADER);
-    let header = header.ok_or_else(|| Refusal::new(Code::MissingHeader, format!("{} is missing", hello::HEADER)))?;
-    hello::from_header(header).map_err(|why| Refusal::new(Code::BadRequest, why))
+    let header = headers.get(handshake::HEADER);
+    let header =
+        header.ok_or_else(|| Refusal::new(Code::MissingHeader, format!("{} is missing", handshake::HEADER)))?;
+    handshake::from_header(header).map_err(|why| Refusal::new(Code::BadRequest, why))
 }
 
 fn problem(refusal: Refusal) -> Answer {

@@ -14,10 +14,11 @@ mod bounds;
 mod connect;
 mod dialler;
 mod handle;
-mod hello;
+mod handshake;
 mod listener;
 mod outbox;
 mod pace;
+mod shared;
 mod snapshot_body;
 mod snapshot_fetch;
 mod stall;
@@ -31,9 +32,10 @@ mod tests;
 mod tests_snapshot;
 
 pub use bounds::TransportLimits;
-pub use handle::{Counts, Credentials, Queued, Transport};
-pub use hello::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
+pub use handle::{Counts, Queued, Transport};
+pub use handshake::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
 pub use outbox::Dropped;
+pub use shared::Credentials;
 
 use raftkv_api::Hex128;
 use raftkv_core::ports::LogDisk;

@@ -12,8 +12,8 @@
 //! What has arrived is forgotten when the process ends.
 
 use super::connect::{ConnectError, Connection};
-use super::handle::Inner;
-use super::{PeerEvents, hello, snapshot_body};
+use super::shared::Inner;
+use super::{PeerEvents, handshake, snapshot_body};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -81,16 +81,6 @@ impl FetchError {
             | FetchError::Thread(_) => false,
         }
     }
-}
-
-/// The fetch that is under way.
-pub(super) struct Fetching {
-    /// Tells it from a later one of the same file.
-    pub serial: u64,
-    /// The file that was offered.
-    pub meta: SnapshotMeta,
-    /// Never sent: the fetch ends when this is dropped.
-    pub cancel: Option<oneshot::Sender<()>>,
 }
 
 /// Who offers.
@@ -200,7 +190,7 @@ async fn refused(response: Response<Incoming>) -> FetchError {
     // A body that is too large or broken is one that says nothing.
     let body = Limited::new(response.into_body(), PEER_PROBLEM_BYTES_MAX).collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    let why = match serde_json::from_slice::<hello::Refusal>(&body) {
+    let why = match serde_json::from_slice::<handshake::Refusal>(&body) {
         Ok(refusal) => format!("{status}: {}", refusal.problem.detail),
         Err(_) => status.to_string(),
     };

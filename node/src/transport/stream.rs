@@ -8,8 +8,8 @@
 //! of life too: a slow link that carries a large batch is not a dead one.
 
 use super::bounds::TransportLimits;
-use super::handle::{Counters, Inner};
 use super::outbox::Outbox;
+use super::shared::{Counters, Inner};
 use crate::crash_point::{self, Place, Side};
 use bytes::BytesMut;
 use hyper::upgrade::Upgraded;

@@ -1,0 +1,209 @@
+//! What all tasks of the transport share: who is dialled, who dialled us, what is fetched, and what was dropped.
+//!
+//! The locks here are held for look-ups only, never over IO or a call to the node. Nothing here starts a task of its own
+//! choice: [`super::handle`] decides which there are.
+
+use super::bounds::TransportLimits;
+use super::outbox::Outbox;
+use super::pace::Pace;
+use super::{PeerAddress, PeerEvents};
+use raftkv_api::Hex128;
+use raftkv_core::ports::LogDisk;
+use raftkv_core::snapshot::SnapshotMeta;
+use raftkv_core::types::MemberId;
+use raftkv_core::wire::Hello;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+
+/// [`super::Counts`] while they count.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub full: AtomicU64,
+    pub not_connected: AtomicU64,
+    pub foreign: AtomicU64,
+    pub proposals: AtomicU64,
+    pub connections: AtomicU64,
+}
+
+impl Counters {
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The cluster's bearer tokens.
+pub trait Credentials: Send + Sync + 'static {
+    /// Whether `presented` is one of the tokens; compared in constant time.
+    fn accepts(&self, presented: &str) -> bool;
+    /// The token that we send.
+    fn to_send(&self) -> String;
+}
+
+/// The fetch that is under way.
+pub(super) struct Fetching {
+    /// Tells it from a later one of the same file.
+    pub serial: u64,
+    /// The file that was offered.
+    pub meta: SnapshotMeta,
+    /// Never sent: the fetch ends when this is dropped.
+    pub cancel: Option<oneshot::Sender<()>>,
+}
+
+/// What the tasks share.
+pub(super) struct Inner {
+    rt: Handle,
+    pub events: Arc<dyn PeerEvents>,
+    pub credentials: Arc<dyn Credentials>,
+    pub disk: Arc<dyn LogDisk>,
+    pub limits: TransportLimits,
+    pub counters: Counters,
+    /// Of all snapshot bodies that leave.
+    pub pace: Arc<Pace>,
+    peers: Mutex<Peers>,
+    fetching: Mutex<Option<Fetching>>,
+    /// Fetches begun so far.
+    pub fetches: AtomicU64,
+    pub stop: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct Peers {
+    pub dialled: BTreeMap<MemberId, Dialled>,
+    pub accepted: BTreeMap<MemberId, AcceptedStream>,
+}
+
+/// A peer that we dial.
+pub(super) struct Dialled {
+    pub address: PeerAddress,
+    pub outbox: Arc<Outbox>,
+    pub task: AbortHandle,
+    /// Which run of the peer's process answered the stream that stands, or stood last.
+    pub boot: u64,
+}
+
+/// The newest stream that a peer dialled.
+pub(super) struct AcceptedStream {
+    incarnation: Hex128,
+    outbox: Arc<Outbox>,
+}
+
+impl Peers {
+    /// The stream that we dialled; while it does not stand, the newest one that `to` dialled. (A joiner's first answers
+    /// would be lost otherwise: it begins to dial when it learns of its membership, which is what it has to answer.)
+    pub fn route(&self, to: MemberId) -> Option<Arc<Outbox>> {
+        let dialled = self.dialled.get(&to).map(|peer| &peer.outbox);
+        let accepted = || self.accepted.get(&to).map(|stream| &stream.outbox);
+        dialled.filter(|outbox| outbox.is_open()).or_else(accepted).cloned()
+    }
+
+    /// A joiner has no peers yet: it knows whoever offers it a snapshot from that one's stream.
+    pub fn incarnation(&self, of: MemberId) -> Option<Hex128> {
+        let dialled = self.dialled.get(&of).map(|peer| peer.address.incarnation);
+        dialled.or_else(|| self.accepted.get(&of).map(|stream| stream.incarnation))
+    }
+}
+
+impl Inner {
+    /// Without peers.
+    pub fn new(
+        rt: Handle,
+        events: Arc<dyn PeerEvents>,
+        credentials: Arc<dyn Credentials>,
+        disk: Arc<dyn LogDisk>,
+        limits: TransportLimits,
+    ) -> Inner {
+        Inner {
+            rt,
+            events,
+            credentials,
+            disk,
+            limits,
+            counters: Counters::default(),
+            pace: Arc::new(Pace::new(limits.snapshot_bytes_per_second)),
+            peers: Mutex::default(),
+            fetching: Mutex::default(),
+            fetches: AtomicU64::new(0),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Runs a task until it ends or the transport does.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut stop = self.stop.subscribe();
+        let task = async move {
+            tokio::select! {
+                biased;
+                // An error says that the transport itself is gone.
+                _ = stop.wait_for(|stopped| *stopped) => {}
+                () = task => {}
+            }
+        };
+        self.rt.spawn(task).abort_handle()
+    }
+
+    /// A closed outbox.
+    pub fn new_outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(&self.limits))
+    }
+
+    /// A stream that `theirs` opened, not yet in the list of those to send by.
+    pub fn accepted<'a>(&'a self, theirs: &Hello, outbox: &Arc<Outbox>) -> Accepted<'a> {
+        let (id, incarnation, boot) = (theirs.from, theirs.from_incarnation, theirs.boot);
+        Accepted { inner: self, id, incarnation, boot, outbox: Arc::clone(outbox) }
+    }
+
+    /// The stream that we dialled to `to` stands; this run of its process answered.
+    pub fn dialled(&self, to: MemberId, boot: u64) {
+        if let Some(peer) = self.peers().dialled.get_mut(&to) {
+            peer.boot = boot;
+        }
+    }
+
+    /// Locked for a look-up.
+    pub fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().expect("no thread panics while it holds this lock")
+    }
+
+    /// Locked for a look-up.
+    pub fn fetching(&self) -> MutexGuard<'_, Option<Fetching>> {
+        self.fetching.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+/// Keeps an accepted stream in the list while it stands.
+pub(super) struct Accepted<'a> {
+    inner: &'a Inner,
+    id: MemberId,
+    incarnation: Hex128,
+    boot: u64,
+    outbox: Arc<Outbox>,
+}
+
+impl Accepted<'_> {
+    /// From now on the newest of its peer; the one before it ends: a peer dials anew only when its old stream is dead.
+    /// So does the stream that we dialled to an earlier run of its process: where its machine went without a word, and
+    /// the peer came back under another address, it would take what we send until its silence is noticed.
+    pub fn register(&self) {
+        let stream = AcceptedStream { incarnation: self.incarnation, outbox: Arc::clone(&self.outbox) };
+        let mut peers = self.inner.peers();
+        if let Some(old) = peers.accepted.insert(self.id, stream) {
+            old.outbox.close();
+        }
+        if let Some(dialled) = peers.dialled.get(&self.id).filter(|dialled| dialled.boot != self.boot) {
+            dialled.outbox.close();
+        }
+    }
+}
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        let mut peers = self.inner.peers();
+        if peers.accepted.get(&self.id).is_some_and(|newest| Arc::ptr_eq(&newest.outbox, &self.outbox)) {
+            peers.accepted.remove(&self.id);
+        }
+    }
+}
