@@ -42,12 +42,12 @@ pub struct Node {
 }
 
 /// Gives a queue's place back when the client's task ends: also when it is cancelled.
-struct Place<'a> {
+struct Admission<'a> {
     queue: &'a Queue,
     bytes: usize,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Admission<'_> {
     fn drop(&mut self) {
         self.queue.leave(self.bytes);
     }
@@ -99,7 +99,7 @@ impl Node {
             self.shared.metrics.proposals_failed_total.inc();
             return Err(Refusal::Overloaded("the propose queue"));
         }
-        let _place = Place { queue, bytes };
+        let _admission = Admission { queue, bytes };
         let request = self.new_request(&published);
         let reply = self.ask(request, Event::Propose { request, data, grows }, limits::WRITE_TIMEOUT_MS).await;
         match reply {
@@ -133,7 +133,7 @@ impl Node {
         if !queue.enter(0, limits::READ_QUEUE_MAX, usize::MAX) {
             return Err(Refusal::Overloaded("the read queue"));
         }
-        let _place = Place { queue, bytes: 0 };
+        let _admission = Admission { queue, bytes: 0 };
         let receiver = match &self.desk {
             Some(desk) => desk.read(),
             None => {

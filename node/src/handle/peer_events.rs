@@ -1,7 +1,7 @@
 //! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
 
 use crate::handle::Node;
-use crate::raft_node::{Input, own_hello};
+use crate::raft_node::Input;
 use crate::token::TokenFile;
 use crate::transport::{Credentials, DialFailure, PeerEvents};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ impl PeerEvents for Node {
     fn our_hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello> {
         let published = self.shared().published();
         published.driver.as_ref()?;
-        Some(own_hello(self.shared(), &published.identity?, published.durable, to, to_incarnation))
+        Some(self.shared().own_hello(&published.identity?, published.durable, to, to_incarnation))
     }
 
     fn on_hello(&self, hello: Hello, verdict: oneshot::Sender<HelloVerdict>) {

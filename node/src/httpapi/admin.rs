@@ -4,7 +4,7 @@ use crate::handle::Refusal;
 use crate::httpapi::App;
 use crate::httpapi::call::Target;
 use crate::httpapi::condition;
-use crate::httpapi::errors::{self, Effect};
+use crate::httpapi::errors::{self, CallKind};
 use crate::httpapi::json;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -23,14 +23,14 @@ pub fn status(app: &App) -> Response {
 
 /// The membership, with the tag that fences the next change.
 pub async fn members(app: &App) -> Result<Response, Problem> {
-    let members = app.node.members().await.map_err(|refusal| problem(app, &refusal, Effect::Reads))?;
+    let members = app.node.members().await.map_err(|refusal| problem(app, &refusal, CallKind::Reads))?;
     Ok(tagged(json(&members), members.conf_index))
 }
 
 /// Changes the membership.
 pub async fn change(app: &App, target: &Target, if_match: Index, change: MembershipCall) -> Result<Response, Problem> {
     check_target(target, &app.node.status(), Founding::No)?;
-    let done = app.node.change(change, if_match).await.map_err(|refusal| problem(app, &refusal, Effect::Writes))?;
+    let done = app.node.change(change, if_match).await.map_err(|refusal| problem(app, &refusal, CallKind::Writes))?;
     let answer = api::MemberAdded { id: DecimalId(done.id), conf_index: done.conf_index };
     Ok(tagged(json(&answer), done.conf_index))
 }
@@ -38,26 +38,26 @@ pub async fn change(app: &App, target: &Target, if_match: Index, change: Members
 /// Moves leadership.
 pub async fn transfer(app: &App, target: &Target, to: Option<MemberId>) -> Result<Response, Problem> {
     check_target(target, &app.node.status(), Founding::No)?;
-    let leader = app.node.transfer(to).await.map_err(|refusal| problem(app, &refusal, Effect::Writes))?;
+    let leader = app.node.transfer(to).await.map_err(|refusal| problem(app, &refusal, CallKind::Writes))?;
     Ok(json(&api::Transferred { leader: DecimalId(leader) }))
 }
 
 /// Founds a cluster.
 pub async fn init(app: &App, target: &Target, init: api::Init) -> Result<Response, Problem> {
     check_target(target, &app.node.status(), Founding::Yes)?;
-    let done = app.node.init(init).await.map_err(|refusal| problem(app, &refusal, Effect::Writes))?;
+    let done = app.node.init(init).await.map_err(|refusal| problem(app, &refusal, CallKind::Writes))?;
     Ok(json(&done))
 }
 
 /// Sets the data of a Removed or Quarantined node aside.
 pub async fn reset(app: &App, target: &Target, incarnation: api::Hex128) -> Result<Response, Problem> {
     check_target(target, &app.node.status(), Founding::No)?;
-    app.node.reset(incarnation).await.map_err(|refusal| problem(app, &refusal, Effect::Writes))?;
+    app.node.reset(incarnation).await.map_err(|refusal| problem(app, &refusal, CallKind::Writes))?;
     Ok(json(&api::Reset { incarnation }))
 }
 
-fn problem(app: &App, refusal: &Refusal, effect: Effect) -> Problem {
-    errors::refused(refusal, effect, app.node.leader())
+fn problem(app: &App, refusal: &Refusal, kind: CallKind) -> Problem {
+    errors::refused(refusal, kind, app.node.leader())
 }
 
 fn tagged(mut response: Response, conf_index: Index) -> Response {

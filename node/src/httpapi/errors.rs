@@ -18,24 +18,24 @@ const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Whether a call that was not answered can have had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum CallKind {
     /// A read.
     Reads,
     /// A write, a membership change, a transfer.
     Writes,
 }
 
-impl Effect {
+impl CallKind {
     fn unknown(self) -> Outcome {
         match self {
-            Effect::Reads => Outcome::None,
-            Effect::Writes => Outcome::Unknown,
+            CallKind::Reads => Outcome::None,
+            CallKind::Writes => Outcome::Unknown,
         }
     }
 }
 
 /// The problem of a refused call.
-pub fn refused(refusal: &Refusal, effect: Effect, leader: Option<LeaderRef>) -> Problem {
+pub fn refused(refusal: &Refusal, kind: CallKind, leader: Option<LeaderRef>) -> Problem {
     let (code, outcome) = match refusal {
         Refusal::Blank => (Code::NotAMember, Outcome::None),
         Refusal::Opening(_) => (Code::Opening, Outcome::None),
@@ -46,7 +46,7 @@ pub fn refused(refusal: &Refusal, effect: Effect, leader: Option<LeaderRef>) -> 
         Refusal::Overloaded(_) => (Code::Overloaded, Outcome::None),
         Refusal::NoLeader => (Code::NoLeader, Outcome::None),
         Refusal::Dropped(_) => (Code::Dropped, Outcome::None),
-        Refusal::Timeout(_) | Refusal::Unknown(_) => (Code::Timeout, effect.unknown()),
+        Refusal::Timeout(_) | Refusal::Unknown(_) => (Code::Timeout, kind.unknown()),
         Refusal::NoSpace(_) => (Code::NoSpace, Outcome::None),
         Refusal::Stopping => (Code::ShuttingDown, Outcome::None),
         Refusal::NotLeader => (Code::NotLeader, Outcome::None),
@@ -60,7 +60,7 @@ pub fn refused(refusal: &Refusal, effect: Effect, leader: Option<LeaderRef>) -> 
         Refusal::AlreadyInitialized(_) => (Code::AlreadyInitialized, Outcome::None),
         Refusal::WrongNode(_) => (Code::WrongNode, Outcome::None),
         Refusal::WrongState(_) => (Code::WrongState, Outcome::None),
-        Refusal::Internal(_) => (Code::Internal, effect.unknown()),
+        Refusal::Internal(_) => (Code::Internal, kind.unknown()),
     };
     Problem { outcome, leader, ..Problem::new(code, refusal.to_string()) }
 }
@@ -109,10 +109,10 @@ mod tests {
     fn only_writes_without_an_answer_have_an_unknown_outcome() {
         for refusal in all_refusals() {
             let silent = matches!(refusal, Refusal::Timeout(_) | Refusal::Unknown(_) | Refusal::Internal(_));
-            let outcome = |effect| refused(&refusal, effect, None).outcome;
-            assert_eq!(outcome(Effect::Reads), Outcome::None, "{refusal:?}");
+            let outcome = |kind| refused(&refusal, kind, None).outcome;
+            assert_eq!(outcome(CallKind::Reads), Outcome::None, "{refusal:?}");
             let expected = if silent { Outcome::Unknown } else { Outcome::None };
-            assert_eq!(outcome(Effect::Writes), expected, "{refusal:?}");
+            assert_eq!(outcome(CallKind::Writes), expected, "{refusal:?}");
         }
     }
 
@@ -120,11 +120,11 @@ mod tests {
     fn each_refusal_names_its_reason_its_status_and_the_leader() {
         let leader = LeaderRef { name: "n2".into(), client_url: None, admin_url: None };
         for refusal in all_refusals() {
-            let problem = refused(&refusal, Effect::Writes, Some(leader.clone()));
+            let problem = refused(&refusal, CallKind::Writes, Some(leader.clone()));
             assert_eq!(problem.detail, refusal.to_string());
             assert_eq!((problem.status, problem.leader), (problem.code.status(), Some(leader.clone())));
         }
-        let status = |refusal: &Refusal| refused(refusal, Effect::Writes, None).status;
+        let status = |refusal: &Refusal| refused(refusal, CallKind::Writes, None).status;
         assert_eq!(status(&Refusal::NotLeader), 409);
         assert_eq!(status(&Refusal::Forming { have: 1, want: 2 }), 503);
         assert_eq!(status(&Refusal::MembersMoved { expected: 1, current: 2 }), 412);

@@ -2,7 +2,7 @@
 
 use crate::httpapi::App;
 use crate::httpapi::call::Consistency;
-use crate::httpapi::errors::{self, Effect};
+use crate::httpapi::errors::{self, CallKind};
 use crate::httpapi::{condition, query};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -70,7 +70,7 @@ pub async fn range(app: &App, query: RangeQuery, consistency: Consistency) -> Re
 async fn write(app: &App, command: Command) -> Result<Response, Problem> {
     match app.node.propose(command).await {
         Ok(outcome) => written(&outcome),
-        Err(refusal) => Err(errors::refused(&refusal, Effect::Writes, app.node.leader())),
+        Err(refusal) => Err(errors::refused(&refusal, CallKind::Writes, app.node.leader())),
     }
 }
 
@@ -118,7 +118,7 @@ impl Reading {
             Consistency::Linearizable => app.node.read_barrier().await,
             Consistency::Stale => app.node.stale_view(),
         };
-        let view = view.map_err(|refusal| errors::refused(&refusal, Effect::Reads, app.node.leader()))?;
+        let view = view.map_err(|refusal| errors::refused(&refusal, CallKind::Reads, app.node.leader()))?;
         let stale = match consistency {
             Consistency::Linearizable => None,
             Consistency::Stale => {

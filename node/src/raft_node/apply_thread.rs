@@ -7,10 +7,11 @@
 //! opening or an installation begins again. A db that was written to is opened and proved by a new process: nobody
 //! knows how much of what it took it still has, so that raft has to begin again from what it claims.
 
+use super::Input;
 use super::disk_space::Part;
+use super::end::RestartWhy;
 use super::shared::Shared;
 use super::waiters::Reply;
-use super::{Input, RestartWhy};
 use crate::disk::bulk_disk::BulkDisk;
 use raftkv_api::KvState;
 use raftkv_core::driver::Event;
@@ -45,14 +46,14 @@ const IDLE_MS: u64 = 100;
 /// Under load, physical compaction takes a step after this many jobs.
 const JOBS_PER_COMPACTION_STEP: u64 = 16;
 
-/// What the thread waits for since a write met a full disk.
-enum Waits {
+/// What the thread waits for.
+enum WaitsFor {
     /// Jobs.
-    ForJobs,
-    /// To open a store.
-    ToOpen(KvPlan),
-    /// To start the process anew.
-    ToReopen(String),
+    Jobs,
+    /// Space, to open a store.
+    SpaceToOpen(KvPlan),
+    /// Space, to start the process anew, since a write met a full disk.
+    SpaceToReopen(String),
 }
 
 /// The apply thread.
@@ -73,7 +74,7 @@ pub struct ApplyThread {
     identity: MemberIdentity,
     /// The store, once open.
     store: Option<Store>,
-    waits: Waits,
+    waits_for: WaitsFor,
     /// Physical compaction has more to do.
     more_to_compact: bool,
     jobs_done: u64,
@@ -91,7 +92,7 @@ impl ApplyThread {
         identity: MemberIdentity,
     ) -> ApplyThread {
         let bulk = Arc::new(BulkDisk::new(disk.clone(), shared.space.reserve.clone()));
-        let (store, waits, more_to_compact) = (None, Waits::ForJobs, false);
+        let (store, waits_for, more_to_compact) = (None, WaitsFor::Jobs, false);
         let (jobs_done, snapshot_bytes) = (0, 0);
         ApplyThread {
             jobs,
@@ -102,7 +103,7 @@ impl ApplyThread {
             home,
             identity,
             store,
-            waits,
+            waits_for,
             more_to_compact,
             jobs_done,
             snapshot_bytes,
@@ -115,18 +116,18 @@ impl ApplyThread {
             if matches!(stop.try_recv(), Err(mpsc::TryRecvError::Disconnected)) {
                 return;
             }
-            let result = match std::mem::replace(&mut self.waits, Waits::ForJobs) {
-                Waits::ForJobs => match self.turn() {
+            let result = match std::mem::replace(&mut self.waits_for, WaitsFor::Jobs) {
+                WaitsFor::Jobs => match self.turn() {
                     Some(result) => result,
                     None => return,
                 },
-                waits => self.wait_for_space(waits, stop),
+                waits_for => self.wait_for_space(waits_for, stop),
             };
             match result {
                 Ok(()) => {}
                 Err(StoreError::Io(e)) if self.shared.space.is_full(&e) => {
                     self.meets_full_disk(&e);
-                    self.waits = Waits::ToReopen(e.to_string());
+                    self.waits_for = WaitsFor::SpaceToReopen(e.to_string());
                 }
                 Err(e) => {
                     // Its own words name the record or the file; the log and the snapshots have everything.
@@ -165,7 +166,7 @@ impl ApplyThread {
     }
 
     /// One pause, then what waits is done if there is space.
-    fn wait_for_space(&mut self, waits: Waits, stop: &mpsc::Receiver<()>) -> Result<(), StoreError> {
+    fn wait_for_space(&mut self, waits_for: WaitsFor, stop: &mpsc::Receiver<()>) -> Result<(), StoreError> {
         // A thread that waits for space is not stuck: a new process would wait, too.
         self.shared.apply_moved();
         let pause = Duration::from_millis(limits::FULL_DISK_RETRY_MS);
@@ -173,15 +174,15 @@ impl ApplyThread {
             // The loop sees it, too.
             return Ok(());
         }
-        match waits {
-            Waits::ForJobs => {}
-            Waits::ToOpen(plan) => self.open(plan)?,
-            Waits::ToReopen(why) if self.shared.space.reserve.has_working_space() => {
+        match waits_for {
+            WaitsFor::Jobs => {}
+            WaitsFor::SpaceToOpen(plan) => self.open(plan)?,
+            WaitsFor::SpaceToReopen(why) if self.shared.space.reserve.has_working_space() => {
                 self.shared.send(Input::Restart(RestartWhy::Reopen(why.clone())));
                 // Until the raft thread hangs up.
-                self.waits = Waits::ToReopen(why);
+                self.waits_for = WaitsFor::SpaceToReopen(why);
             }
-            Waits::ToReopen(why) => self.waits = Waits::ToReopen(why),
+            WaitsFor::SpaceToReopen(why) => self.waits_for = WaitsFor::SpaceToReopen(why),
         }
         Ok(())
     }
@@ -207,14 +208,14 @@ impl ApplyThread {
             self.snapshot_bytes = meta.size;
             if let Err(e) = self.bulk.room_for(meta.size) {
                 self.shared.space.wait_for_space(Part::Kv, &format!("{}: {e}", meta.file_name()));
-                self.waits = Waits::ToOpen(plan);
+                self.waits_for = WaitsFor::SpaceToOpen(plan);
                 return Ok(());
             }
         }
         match self.try_open(&plan) {
             Err(StoreError::Io(e)) if self.shared.space.is_full(&e) => {
                 self.meets_full_disk(&e);
-                self.waits = Waits::ToOpen(plan);
+                self.waits_for = WaitsFor::SpaceToOpen(plan);
                 Ok(())
             }
             opened => opened,

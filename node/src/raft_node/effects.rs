@@ -1,13 +1,13 @@
 //! One match on `Effect`: carries out what the driver decided.
 
+use super::Input;
 use super::apply_thread::ApplyJob;
 use super::disk_space::Part;
+use super::end::{End, Exit, RestartWhy};
 use super::log_thread::LogJob;
-use super::phases::Exit;
 use super::shared::Shared;
-use super::spare::{self, Waits};
+use super::spare::{self, SpareDelays};
 use super::waiters::Reply;
-use super::{Input, RestartWhy};
 use crate::crash_point::{self, Place, Side};
 use crate::disk::bulk_disk::BulkDisk;
 use crate::transport::{PeerAddress, Queued, Transport};
@@ -22,19 +22,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// How the member phase ends.
-#[derive(Debug)]
-pub enum End {
-    /// Raft stops for good; the node lives on as Removed.
-    Removed { index: u64, term: u64 },
-    /// Raft stops for good; the node lives on as Quarantined.
-    Quarantined(String),
-    /// The process ends or starts anew.
-    Exit(Exit),
-}
-
-/// Everything that effects reach.
-pub struct Hands {
+/// Where effects go: the counterpart of [`Input`].
+pub struct Outputs {
     /// Published state, waiters, the input queue.
     pub shared: Arc<Shared>,
     /// Peers.
@@ -58,7 +47,7 @@ pub struct Hands {
     pub spare: Option<mpsc::Sender<()>>,
 }
 
-impl Hands {
+impl Outputs {
     /// Carries out effects in order; `Some` ends the member phase.
     pub fn carry_out(&mut self, effects: Vec<Effect>) -> Option<End> {
         let end = effects.into_iter().find_map(|effect| self.carry_out_one(effect));
@@ -142,14 +131,14 @@ impl Hands {
 
     fn make_spare(&mut self, name: String, ops: Vec<log::LogOp>) {
         let (bulk, shared) = (self.bulk.clone(), self.shared.clone());
-        let waits = Waits {
+        let delays = SpareDelays {
             first: Duration::from_millis(limits::SPARE_AFTER_MS).saturating_sub(self.member_since.elapsed()),
             again: Duration::from_millis(limits::SPARE_RETRY_MS),
         };
         let (raft_runs, until_raft_ends) = mpsc::channel();
         self.spare = Some(raft_runs);
         let make = move || {
-            if spare::make(&bulk, (&name, &ops), waits, &until_raft_ends) {
+            if spare::make(&bulk, (&name, &ops), delays, &until_raft_ends) {
                 shared.send(Input::Event(Event::SpareMade { name }));
             }
         };

@@ -1,5 +1,6 @@
 //! What the raft thread takes in, and the fill of the queues in front of it.
 
+use super::end::RestartWhy;
 use raftkv_api as api;
 use raftkv_core::driver::Event;
 use raftkv_core::refusal::Refusal;
@@ -32,17 +33,6 @@ pub enum Input {
     Restart(RestartWhy),
     /// Stop cleanly.
     Stop,
-}
-
-/// Why the process starts anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RestartWhy {
-    /// The kv db is not what it claims: set it aside first (rule N8).
-    DistrustKv(String),
-    /// The kv db met a full disk, and there is space again: open it, and prove it, once more (rule N11).
-    Reopen(String),
-    /// The data were set aside: begin as Blank.
-    Reset,
 }
 
 /// How much waits in a queue.

@@ -11,11 +11,10 @@
 //! waits for both.
 
 pub mod apply_thread;
-mod beat;
 pub mod desk;
 pub mod disk_space;
 mod effects;
-mod hello;
+mod end;
 mod input;
 pub mod log_thread;
 mod opening;
@@ -25,6 +24,6 @@ mod spare;
 mod turns;
 pub mod waiters;
 
-pub use hello::own_hello;
-pub use input::{Input, Queue, RestartWhy};
-pub use phases::{Exit, RaftNode};
+pub use end::{Exit, RestartWhy};
+pub use input::{Input, Queue};
+pub use phases::RaftNode;

@@ -1,9 +1,9 @@
 //! The life of a node on its raft thread: blank, member, or idle for good.
 
 use super::apply_thread::{ApplyJob, ApplyThread};
-use super::effects::{End, Hands};
-use super::hello::own_hello;
-use super::input::{Input, RestartWhy};
+use super::effects::Outputs;
+use super::end::{End, Exit, RestartWhy};
+use super::input::Input;
 use super::log_thread::{self, LogJob};
 use super::shared::{Phase, Published, Shared};
 use crate::crash_point;
@@ -28,17 +28,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-
-/// How the process ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Cleanly.
-    Stopped,
-    /// It must start anew.
-    Restart(RestartWhy),
-    /// It must not go on; the sentence says why and what to do.
-    Fatal(String),
-}
 
 /// Everything that the raft thread owns or reaches.
 pub struct RaftNode {
@@ -168,7 +157,7 @@ impl RaftNode {
             Ok(()) => {
                 tracing::info!(cluster_id = %hello.cluster_id, member_id = hello.to, leader = hello.from_name, "joined");
                 self.heard(&hello);
-                let ours = self.own_hello(&identity, (0, 0), hello.from, hello.from_incarnation);
+                let ours = self.shared.own_hello(&identity, (0, 0), hello.from, hello.from_incarnation);
                 answer(verdict, HelloVerdict::Accept(Box::new(ours)));
                 Some(Next::Member(identity))
             }
@@ -177,16 +166,6 @@ impl RaftNode {
                 Some(Next::Exit(Exit::Fatal(format!("joining failed: {e}; start the node again, it is still blank"))))
             }
         }
-    }
-
-    pub(super) fn own_hello(
-        &self,
-        identity: &MemberIdentity,
-        durable: (u64, u64),
-        to: u64,
-        to_incarnation: Hex128,
-    ) -> Hello {
-        own_hello(&self.shared, identity, durable, to, to_incarnation)
     }
 
     pub(super) fn heard(&self, hello: &Hello) {
@@ -223,7 +202,7 @@ impl RaftNode {
         let (hang_up, stop) = mpsc::channel();
         crash_point::plays(&driver.status());
         let threads = self.spawn_threads(identity, log_jobs, (apply_jobs, apply.clone(), stop));
-        let mut hands = Hands {
+        let mut outputs = Outputs {
             shared: self.shared.clone(),
             transport: self.transport.clone(),
             log,
@@ -236,11 +215,11 @@ impl RaftNode {
             spare: None,
         };
         self.shared.apply_given.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let _ended = hands.apply.send(ApplyJob::Open(kv));
-        let end = self.turn(identity, &mut driver, &mut hands);
+        let _ended = outputs.apply.send(ApplyJob::Open(kv));
+        let end = self.turn(identity, &mut driver, &mut outputs);
         self.shared.set_view(None);
         self.transport.set_peers(Vec::new());
-        drop((hands, hang_up));
+        drop((outputs, hang_up));
         for thread in threads {
             thread.join().expect("panics are caught inside the thread");
         }

@@ -12,6 +12,7 @@ use raftkv_api::{Hex128, KvState};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
 use raftkv_core::kvstore::View;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, Term};
+use raftkv_core::wire::{HELLO_FORMAT, Hello};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -203,6 +204,34 @@ impl Shared {
     /// A peer was dialled.
     pub fn dial_succeeded(&self, to: MemberId) {
         self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
+    }
+
+    /// Our hello to (`to`, `to_incarnation`); `durable` is our durable term and last index.
+    pub fn own_hello(
+        &self,
+        identity: &MemberIdentity,
+        durable: (Term, Index),
+        to: MemberId,
+        to_incarnation: Hex128,
+    ) -> Hello {
+        let config = &self.config;
+        Hello {
+            format: HELLO_FORMAT,
+            cluster_id: identity.cluster_id,
+            genesis: identity.genesis,
+            generation: identity.generation,
+            from: identity.member_id,
+            from_name: config.name.clone(),
+            from_incarnation: identity.incarnation,
+            to,
+            to_incarnation,
+            boot: self.nonce,
+            term: durable.0,
+            last_index: durable.1,
+            peer_url: config.peer_url.clone(),
+            client_url: config.client_url.clone(),
+            admin_url: config.admin_url.clone(),
+        }
     }
 
     fn now_ms(&self) -> u64 {

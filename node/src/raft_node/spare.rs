@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How long the first attempt waits, and each one after a full disk.
 #[derive(Clone, Copy, Debug)]
-pub struct Waits {
+pub struct SpareDelays {
     /// Whoever has just started has other things to write.
     pub first: Duration,
     /// Space does not come at once.
@@ -17,8 +17,8 @@ pub struct Waits {
 /// Whether the spare was made. What is never said on `raft_runs` says by its end that raft has ended, which ends this
 /// too. Any other error than a full disk ends it as well: without a spare the next segment is made on the write path,
 /// which is slower, and safe.
-pub fn make(disk: &dyn LogDisk, (name, ops): (&str, &[LogOp]), waits: Waits, raft_runs: &Receiver<()>) -> bool {
-    let (mut wait, mut told) = (waits.first, false);
+pub fn make(disk: &dyn LogDisk, (name, ops): (&str, &[LogOp]), delays: SpareDelays, raft_runs: &Receiver<()>) -> bool {
+    let (mut wait, mut told) = (delays.first, false);
     while raft_runs.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         let mut done = 0;
         let Err(e) = log::execute_from(disk, ops, &mut done) else { return true };
@@ -28,7 +28,7 @@ pub fn make(disk: &dyn LogDisk, (name, ops): (&str, &[LogOp]), waits: Waits, raf
         if !log::may_try_again(&ops[done], &e) {
             return false;
         }
-        (wait, told) = (waits.again, true);
+        (wait, told) = (delays.again, true);
     }
     false
 }
@@ -49,7 +49,7 @@ mod tests {
         ];
         let soon = Duration::from_millis(1);
         let (_runs, raft_runs) = mpsc::channel();
-        make(disk, ("spare", &ops), Waits { first: soon, again: soon }, &raft_runs)
+        make(disk, ("spare", &ops), SpareDelays { first: soon, again: soon }, &raft_runs)
     }
 
     #[test]
@@ -74,7 +74,7 @@ mod tests {
         drop(runs);
         let hour = Duration::from_secs(3600);
         let ops = [LogOp::Create { file: "spare".into(), len: 8 }];
-        assert!(!make(&disk, ("spare", &ops), Waits { first: hour, again: hour }, &raft_runs));
+        assert!(!make(&disk, ("spare", &ops), SpareDelays { first: hour, again: hour }, &raft_runs));
         assert!(disk.files().is_empty());
     }
 }

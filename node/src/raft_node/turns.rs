@@ -1,9 +1,9 @@
 //! The loop of the raft thread while the node is a member.
 
-use super::beat;
-use super::effects::{End, Hands};
+use super::effects::Outputs;
+use super::end::{End, Exit};
 use super::input::Input;
-use super::phases::{Exit, RaftNode, answer, refuse_reset};
+use super::phases::{RaftNode, answer, refuse_reset};
 use super::shared::{Phase, Published};
 use crate::crash_point;
 use crate::log_lines;
@@ -19,7 +19,7 @@ const INPUTS_PER_TURN: usize = 1024;
 
 impl RaftNode {
     /// The loop: drain a bounded batch of inputs, step them, carry out the effects, publish.
-    pub(super) fn turn(&mut self, identity: MemberIdentity, driver: &mut Driver, hands: &mut Hands) -> End {
+    pub(super) fn turn(&mut self, identity: MemberIdentity, driver: &mut Driver, outputs: &mut Outputs) -> End {
         let tick = Duration::from_millis(limits::TICK_MS);
         let mut next_tick = Instant::now() + tick;
         let mut shown = None;
@@ -41,7 +41,7 @@ impl RaftNode {
             let now = Instant::now();
             let ticks = now >= next_tick;
             if ticks {
-                next_tick = beat::after(next_tick, now);
+                next_tick = tick_after(next_tick, now);
                 driver.step(Event::Tick);
             }
             let effects = driver.effects();
@@ -59,7 +59,7 @@ impl RaftNode {
                     self.shared.tell_news();
                 }
             }
-            if let Some(end) = hands.carry_out(effects) {
+            if let Some(end) = outputs.carry_out(effects) {
                 return end;
             }
             self.shared.raft_turned();
@@ -92,7 +92,7 @@ impl RaftNode {
                     Ok(()) => {
                         self.heard(&hello);
                         let durable = driver.durable_position();
-                        let ours = self.own_hello(&identity, durable, hello.from, hello.from_incarnation);
+                        let ours = self.shared.own_hello(&identity, durable, hello.from, hello.from_incarnation);
                         HelloVerdict::Accept(Box::new(ours))
                     }
                     Err(refused) => refused,
@@ -113,5 +113,31 @@ impl RaftNode {
             Input::Stop => driver.step(Event::Close),
         }
         None
+    }
+}
+
+/// When the next tick is due, if the last one was due at `due` and came at `now`.
+///
+/// Ticks keep their own beat: counted from each wake-up they would fall into step with the leader's messages, on all
+/// followers alike, and two of them that drew the same timeout would campaign in the same instant. Ticks lost to a stall
+/// are not made up: a stalled node must not rush into an election.
+fn tick_after(due: Instant, now: Instant) -> Instant {
+    let tick = Duration::from_millis(limits::TICK_MS);
+    let next = due + tick;
+    if next > now { next } else { now + tick }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_keep_their_beat_and_those_lost_to_a_stall_are_not_made_up() {
+        let due = Instant::now();
+        let after = |late_ms| tick_after(due, due + Duration::from_millis(late_ms)) - due;
+        let tick = Duration::from_millis(limits::TICK_MS);
+        assert_eq!(after(0), tick);
+        assert_eq!(after(limits::TICK_MS - 1), tick, "late by less than a tick: the next one is in time");
+        assert_eq!(after(10 * limits::TICK_MS), 11 * tick);
     }
 }
