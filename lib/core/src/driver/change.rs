@@ -1,10 +1,10 @@
-//! Membership changes and leadership transfers: one at a time, in log order, never without a quorum
+//! Membership changes: one at a time, in log order, never without a quorum
 //! (rules N3, N4, N10, O6). PURE.
 
+use super::leadership::Purpose;
 use super::proposals::Waiting;
 use super::{Answer, Driver, Effect};
 use crate::driver::{ChangeDone, MembershipCall};
-use crate::limits;
 use crate::membership::{Change, Membership, Refused};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
@@ -12,7 +12,6 @@ use crate::types::{Index, MemberId, RequestId, Term};
 use crate::wire::RemovedRecord;
 use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType};
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// A change of ours that is appended and not handed out, or joint and not left.
@@ -27,24 +26,6 @@ pub struct PendingChange {
     joint: bool,
     /// Applied (a joint one: left), and not durable yet.
     done: Option<ChangeDone>,
-}
-
-/// Why leadership is being moved.
-#[derive(Debug, PartialEq, Eq)]
-enum Purpose {
-    /// It was asked for.
-    Transfer,
-    /// The leader was asked to remove itself (rule N10).
-    BeforeRemoval,
-}
-
-/// A transfer in flight.
-#[derive(Debug)]
-pub struct PendingTransfer {
-    request: RequestId,
-    to: MemberId,
-    since_tick: u64,
-    purpose: Purpose,
 }
 
 impl Driver {
@@ -355,78 +336,6 @@ impl Driver {
             && record.removed.incarnation == own.incarnation;
         if meant {
             self.halt(Effect::Gone { index: record.removed.index, term: record.removed.term });
-        }
-    }
-
-    pub(super) fn transfer(&mut self, request: RequestId, to: Option<MemberId>) {
-        if to == Some(self.identity.member_id) && self.is_leader() {
-            return self.answer(request, Answer::Transferred(self.identity.member_id));
-        }
-        if let Err(refusal) = self.start_transfer(request, to, Purpose::Transfer) {
-            self.refuse(request, refusal);
-        }
-    }
-
-    fn start_transfer(&mut self, request: RequestId, to: Option<MemberId>, purpose: Purpose) -> Result<(), Refusal> {
-        if !self.is_leader() {
-            return Err(Refusal::NotLeader);
-        }
-        if self.transfer.is_some() {
-            return Err(Refusal::TransferFailed("another transfer is in flight".to_string()));
-        }
-        let to = match to {
-            Some(to) if !self.membership.members.contains_key(&to) => return Err(Refusal::MemberNotFound(to)),
-            Some(to) if self.can_take_over(to) => to,
-            Some(to) => {
-                let why = format!("member {to} is no voter, is not caught up, or is opening its data");
-                return Err(Refusal::TransferFailed(why));
-            }
-            None => self.best_successor().ok_or_else(|| {
-                let why = "no other voter is caught up and has its data open".to_string();
-                if purpose == Purpose::Transfer { Refusal::TransferFailed(why) } else { Refusal::LeaderRemoval(why) }
-            })?,
-        };
-        self.node.transfer_leader(to);
-        self.transfer = Some(PendingTransfer { request, to, since_tick: self.now_tick, purpose });
-        Ok(())
-    }
-
-    fn can_take_over(&self, id: MemberId) -> bool {
-        let peer = self.peer_status(id);
-        self.membership.voters.contains(&id) && peer.caught_up && peer.report.can_lead
-    }
-
-    /// The one with the most room, as far as that matters, and then the most caught-up one.
-    pub(super) fn best_successor(&self) -> Option<MemberId> {
-        let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
-        others
-            .filter(|id| self.can_take_over(*id))
-            .max_by_key(|id| (Reverse(self.room_of(*id).level()), self.peer_status(*id).matched))
-    }
-
-    pub(super) fn transfer_noticed(&mut self, leader: MemberId) {
-        if leader == 0 || leader == self.identity.member_id {
-            return;
-        }
-        let Some(done) = self.transfer.take() else { return };
-        let answer = match done.purpose {
-            Purpose::BeforeRemoval => Answer::Refused(Refusal::NotLeader),
-            Purpose::Transfer if leader == done.to => Answer::Transferred(leader),
-            Purpose::Transfer => Answer::Refused(Refusal::TransferFailed(format!("member {leader} leads instead"))),
-        };
-        self.answer(done.request, answer);
-    }
-
-    pub(super) fn tick_transfer(&mut self) {
-        let timeout_ticks = limits::TRANSFER_TIMEOUT_MS / limits::TICK_MS;
-        let now_tick = self.now_tick;
-        if let Some(late) = self.transfer.take_if(|transfer| now_tick - transfer.since_tick > timeout_ticks) {
-            let why = format!("member {} did not take over within {} ms", late.to, limits::TRANSFER_TIMEOUT_MS);
-            let refusal = match late.purpose {
-                Purpose::Transfer => Refusal::TransferFailed(why),
-                Purpose::BeforeRemoval => Refusal::LeaderRemoval(why),
-            };
-            self.refuse(late.request, refusal);
         }
     }
 }

@@ -15,10 +15,12 @@ mod change;
 mod describe;
 mod event;
 mod hello;
+mod leadership;
 mod message;
 mod peers;
 mod proposals;
 mod propose;
+mod read_rounds;
 mod reads;
 mod ready;
 mod snapshots;
@@ -42,7 +44,8 @@ use crate::snapshot::SnapshotMeta;
 use crate::space::OwnSpace;
 use crate::types::{Index, MemberId, MemberIdentity, RequestId, Term};
 use apply_queue::ApplyQueue;
-use change::{PendingChange, PendingTransfer};
+use change::PendingChange;
+use leadership::PendingTransfer;
 use peers::Peers;
 use proposals::Proposals;
 use raft::prelude::{HardState, Message};
@@ -250,12 +253,6 @@ impl Driver {
         self.role() == Role::Leader
     }
 
-    /// Whether a campaign of ours would be won at once, so that nothing may make us campaign while a batch is not
-    /// durable (rule N6).
-    fn is_only_voter(&self) -> bool {
-        self.node.raft.prs().is_singleton() && self.node.raft.promotable()
-    }
-
     fn tick(&mut self) {
         self.now_tick += 1;
         if !self.holds_tick() {
@@ -276,40 +273,9 @@ impl Driver {
         self.leave_joint_if_stuck();
     }
 
-    /// Rule N23: who has no proved kv db does not campaign. Nor does who restarts its log behind a snapshot, until that
-    /// is durable: raft, which looks through the entries between the applied index and the commit index before it
-    /// campaigns, takes them for applied only then, and they are gone from the log already.
-    fn may_campaign(&self) -> bool {
-        self.can_lead && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
-    }
-
-    /// No tick may start an election that may not be; rule N6: nor may one do so for an only voter while a batch is not
-    /// durable. The vote lease has ended by then, since the shortest timeout is above it.
-    fn holds_tick(&self) -> bool {
-        let raft = &self.node.raft;
-        let held = !self.may_campaign() || (self.is_only_voter() && !self.is_all_durable());
-        held && !self.is_leader() && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
-    }
-
     /// Nothing is being made durable, and raft holds nothing that waits for it.
     fn is_all_durable(&self) -> bool {
         self.syncing.is_none() && self.node.raft.raft_log.unstable_entries().is_empty()
-    }
-
-    fn kv_ready(&mut self) {
-        self.stores_opening = self.stores_opening.saturating_sub(1);
-        if self.stores_opening > 0 {
-            // An install replaces the store that is ready: its own word counts.
-            return;
-        }
-        self.can_lead = true;
-        let idle = self.is_all_durable() && !self.is_leader();
-        if idle && self.is_only_voter() && self.removed.is_none() {
-            // Nobody else can lead: waiting for a timeout would help no one. An error leaves it to the next tick.
-            if let Err(e) = self.node.campaign() {
-                self.emit(Effect::Quarantine { why: format!("the only voter cannot campaign: {e}") });
-            }
-        }
     }
 
     fn refuse_halted(&mut self, event: Event) {

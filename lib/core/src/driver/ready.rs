@@ -3,17 +3,16 @@
 //! One batch is being made durable at a time. Meanwhile a Ready is taken only if it holds nothing to write, so that a
 //! leader's heartbeats, commit messages and read states never wait for the disk.
 
-use super::reads::{Asked, Confirmed};
-use super::{Driver, Effect, Role};
+use super::{Driver, Effect};
 use crate::limits;
 use crate::log::{Batch, LogOp, Mark};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId, Term};
+use raft::Ready;
 use raft::Storage as _;
-use raft::prelude::{Entry, HardState, Message, MessageType};
-use raft::{Ready, StateRole};
+use raft::prelude::{Entry, HardState, Message};
 
 /// What is durable here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,77 +290,6 @@ impl Driver {
     fn make_spare_if_missing(&mut self) {
         if let Some((name, ops)) = self.node.mut_store().log.make_spare() {
             self.emit(Effect::MakeSpare { name, ops });
-        }
-    }
-
-    /// Looks whether raft's leader or term moved, and ends what they void.
-    pub(super) fn notice_leader(&mut self) {
-        let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
-        let old = std::mem::replace(&mut self.seen_leader, (term, leader));
-        if old == (term, leader) {
-            return;
-        }
-        // Whoever led until this moment has not heard of another leader, and is not stale for that.
-        let led = old.1 == self.identity.member_id;
-        if led || (leader != 0 && self.node.raft.state != StateRole::Leader) {
-            self.leader_heard_at = Some(self.now_tick);
-        }
-        self.peers.leader_changed();
-        self.reads.leader_changed(term, leader);
-        for request in self.proposals.leader_changed() {
-            self.refuse(request, Refusal::Unknown("leadership moved before the leader answered".to_string()));
-        }
-        self.transfer_noticed(leader);
-        self.change_noticed();
-        if self.role() != Role::Leader {
-            self.snapshots.stop_sending();
-        }
-    }
-
-    fn start_read_round(&mut self) {
-        // What was asked of a leader is not asked of whoever follows another one by now.
-        self.notice_leader();
-        if !self.reads.wants_round() {
-            return;
-        }
-        if let Some(why) = self.read_refusal() {
-            let reads = self.reads.fail_all();
-            if !reads.is_empty() {
-                self.emit(Effect::ReadFailed { reads, why });
-            }
-            // What followers ask of a leader without a vote remains.
-            if !self.reads.wants_round() {
-                return;
-            }
-        }
-        let raft = &self.node.raft;
-        let (term, leader) = (raft.term, raft.leader_id);
-        // raft drops a ReadIndex without a word when there is no leader, or when a leader has not committed in its term.
-        let answerable = leader != 0 && (!self.is_leader() || raft.commit_to_current_term());
-        if answerable {
-            let context = self.reads.start(term, leader);
-            self.node.read_index(context);
-        }
-    }
-
-    fn read_refusal(&self) -> Option<Refusal> {
-        if self.removed.is_some() {
-            return Some(Refusal::Removed);
-        }
-        (!self.membership.votes(self.identity.member_id)).then_some(Refusal::NotAVoter)
-    }
-
-    fn read_answered(&mut self, context: &[u8], index: Index) {
-        let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
-        let Confirmed { reads, asked } = self.reads.answered(context, term, leader);
-        if !reads.is_empty() {
-            self.emit(Effect::ReadReady { reads, index });
-        }
-        for Asked { by, context } in asked {
-            let mut answer = Message { to: by, from: self.identity.member_id, term, index, ..Message::default() };
-            answer.set_msg_type(MessageType::MsgReadIndexResp);
-            answer.mut_entries().push(Entry { data: context, ..Entry::default() });
-            self.emit(Effect::Send(Box::new(answer)));
         }
     }
 

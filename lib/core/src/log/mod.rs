@@ -185,6 +185,17 @@ pub enum LogError {
     },
 }
 
+/// What to do about a damaged log.
+const WHAT_TO_DO: &str = "this log cannot be trusted: leave its files as they are, and replace this member by a new \
+                          one while the others are well (raftkvctl reset, then it joins again)";
+
+impl LogError {
+    /// `what` is wrong at this place; the message says what to do.
+    fn corrupt(file: &str, offset: u64, what: impl std::fmt::Display) -> LogError {
+        LogError::Corrupt { file: file.to_string(), offset, what: format!("{what}; {WHAT_TO_DO}") }
+    }
+}
+
 impl LogError {
     fn io(file: &str) -> impl FnOnce(io::Error) -> LogError {
         move |source| LogError::Io { file: file.to_string(), source }

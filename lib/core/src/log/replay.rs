@@ -16,9 +16,6 @@ use crate::ports::LogDisk;
 use crate::types::MemberIdentity;
 use bytes::Bytes;
 
-const WHAT_TO_DO: &str = "this log cannot be trusted: leave its files as they are, and replace this member by a new \
-                          one while the others are well (raftkvctl reset, then it joins again)";
-
 /// A log as found.
 pub struct Recovered {
     /// What the records say; the window is empty.
@@ -84,7 +81,9 @@ pub fn segment_seqs(disk: &dyn LogDisk) -> Result<Vec<u64>, LogError> {
     seqs.sort_unstable();
     match seqs.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
         None => Ok(seqs),
-        Some(gap) => Err(corrupt(&segment_name(gap[0] + 1), 0, "the segment is missing, later ones are here")),
+        Some(gap) => {
+            Err(LogError::corrupt(&segment_name(gap[0] + 1), 0, "the segment is missing, later ones are here"))
+        }
     }
 }
 
@@ -101,24 +100,20 @@ fn header(bytes: &[u8], file_bytes: u64, seq: u64) -> Result<SegmentHeader, LogE
     match codec::preamble(bytes) {
         Preamble::Ours => (),
         Preamble::Newer(found) => return Err(LogError::Format { file: name, found, newest: codec::FORMAT }),
-        Preamble::Damaged => return Err(corrupt(&name, 0, "the segment's first bytes are damaged")),
+        Preamble::Damaged => return Err(LogError::corrupt(&name, 0, "the segment's first bytes are damaged")),
     }
     let record = codec::parse(&bytes[PREAMBLE_BYTES..], seq, PREAMBLE_BYTES as u64);
     let Some(Body::Header(header)) = record.and_then(|record| record.body()) else {
-        return Err(corrupt(&name, PREAMBLE_BYTES as u64, "the segment's header is damaged"));
+        return Err(LogError::corrupt(&name, PREAMBLE_BYTES as u64, "the segment's header is damaged"));
     };
     if header.segment_seq != seq {
-        return Err(corrupt(&name, 0, format!("the header is that of segment {}", header.segment_seq)));
+        return Err(LogError::corrupt(&name, 0, format!("the header is that of segment {}", header.segment_seq)));
     }
     if header.segment_bytes != file_bytes {
         let what = format!("the file has {file_bytes} bytes, its header says {}", header.segment_bytes);
-        return Err(corrupt(&name, file_bytes, what));
+        return Err(LogError::corrupt(&name, file_bytes, what));
     }
     Ok(header)
-}
-
-pub(super) fn corrupt(file: &str, offset: u64, what: impl std::fmt::Display) -> LogError {
-    LogError::Corrupt { file: file.to_string(), offset, what: format!("{what}; {WHAT_TO_DO}") }
 }
 
 /// A replay between two batches.
@@ -164,7 +159,7 @@ impl Replay {
                 "batch {} is damaged, but batch {} begins {}: it was acknowledged",
                 self.state.next_batch_no, header.first_batch_no, segment.name
             );
-            return Err(corrupt(&segment_name(segment.seq - 1), self.bad as u64, what));
+            return Err(LogError::corrupt(&segment_name(segment.seq - 1), self.bad as u64, what));
         }
         self.state.follow_header(&header).map_err(|what| segment.corrupt(0, what))?;
         Ok(self)

@@ -3,7 +3,6 @@
 //! Enters: offsets, nearly always ascending. Leaves: the bytes there, whole records, or an error that names the file.
 
 use super::codec::{self, RECORD_HEADER_BYTES, Record};
-use super::replay::corrupt;
 use super::segment::segment_name;
 use super::{LogError, LogOp};
 use crate::ports::LogDisk;
@@ -40,7 +39,7 @@ impl<'a> SegmentFile<'a> {
 
     /// An error at this offset.
     pub fn corrupt(&self, offset: usize, what: impl std::fmt::Display) -> LogError {
-        corrupt(&self.name, offset as u64, what)
+        LogError::corrupt(&self.name, offset as u64, what)
     }
 
     /// So many bytes from `at` on, fewer at the end of the file.
@@ -66,7 +65,7 @@ impl<'a> SegmentFile<'a> {
             let place = (at + have) as u64;
             let count = self.disk.read(&self.name, place, &mut self.held[have..]).map_err(LogError::io(&self.name))?;
             if count == 0 {
-                return Err(corrupt(&self.name, place, "the file became shorter while it was read"));
+                return Err(LogError::corrupt(&self.name, place, "the file became shorter while it was read"));
             }
             self.held.truncate(have + count);
         }

@@ -11,14 +11,12 @@
 //! written and read in blocks, never held in memory.
 
 mod format;
-mod install;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use install::install;
-pub use read::{verify, verify_ours};
+pub use read::{install, verify, verify_ours};
 pub use write::{write, write_initial};
 
 use crate::kvstore::StoreError;

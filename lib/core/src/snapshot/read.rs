@@ -1,13 +1,16 @@
-//! Reads a snapshot file a frame at a time, checking each; what it hands out is verified only when the end was reached.
+//! Reads a snapshot file a frame at a time and checks each: to verify the file, or to fill an empty kv db from it.
+//!
+//! What a [`Reader`] hands out is verified only when the end was reached.
 
 use super::SnapshotMeta;
 use super::format::{self, FRAME_HEAD_BYTES, FrameHead, FrameKind, Header, MAGIC};
 use super::write::hex;
 use crate::kvstore::hash::{self, Sum};
-use crate::kvstore::{Frozen, StoreError};
-use crate::ports::LogDisk;
+use crate::kvstore::{Frozen, Store, StoreError, require_empty};
+use crate::ports::{KvDisk, LogDisk};
 use crate::types::MemberIdentity;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// Opens and verifies every block of the file called `name`, without loading it.
 pub fn verify(disk: &dyn LogDisk, name: &str) -> Result<SnapshotMeta, StoreError> {
@@ -27,8 +30,43 @@ pub fn verify_ours(disk: &dyn LogDisk, name: &str, identity: &MemberIdentity) ->
     verify(disk, name)
 }
 
+/// Fills an empty kv db from a file in bounded batches and returns the opened store, proved (rule N14, step 4). `progress`
+/// gets records done and in all; each record counts twice, when it is written and when it is proved.
+///
+/// The meta record comes last, after the whole file was found right: a db whose installation was cut short claims nothing
+/// and cannot be opened, so it is removed and filled again.
+pub fn install(
+    disk: &dyn LogDisk,
+    meta: &SnapshotMeta,
+    into: Arc<dyn KvDisk>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Store, StoreError> {
+    require_empty(into.as_ref())?;
+    let name = meta.file_name();
+    let mut reader = Reader::open(disk, &name)?;
+    let state = reader.state().clone();
+    let all = state.records.saturating_mul(2);
+    while let Some(block) = reader.next_block()? {
+        fill(into.as_ref(), &block)?;
+        progress(reader.records(), all);
+    }
+    if reader.finish()? != *meta {
+        return Err(StoreError::Unproved(format!("{name} is not the file that was announced")));
+    }
+    state.seal(into.as_ref())?;
+    let store = Store::open(into.clone(), &mut |proved, _| progress(state.records + proved, all))?;
+    into.sync()?;
+    Ok(store)
+}
+
+/// One batch, flushed at once as rule N23 wants it.
+fn fill(into: &dyn KvDisk, block: &Block) -> Result<(), StoreError> {
+    into.apply_batch(block.records().map(|(key, value)| (key.to_vec(), Some(value.to_vec()))).collect())?;
+    Ok(into.flush()?)
+}
+
 /// A file being read.
-pub(super) struct Reader<'a> {
+struct Reader<'a> {
     file: File<'a>,
     header: Header,
     records: u64,
@@ -37,11 +75,11 @@ pub(super) struct Reader<'a> {
 }
 
 /// The records of one frame, checked.
-pub(super) struct Block(Vec<u8>);
+struct Block(Vec<u8>);
 
 impl Block {
     /// Its keys and values.
-    pub(super) fn records(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fn records(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = &self.0[..];
         std::iter::from_fn(move || {
             let (key, value, behind) = format::split_record(rest)?;
@@ -53,7 +91,7 @@ impl Block {
 
 impl<'a> Reader<'a> {
     /// Reads up to the end of the header.
-    pub(super) fn open(disk: &'a dyn LogDisk, name: &'a str) -> Result<Reader<'a>, StoreError> {
+    fn open(disk: &'a dyn LogDisk, name: &'a str) -> Result<Reader<'a>, StoreError> {
         let mut file = File { disk, name, len: disk.len(name)?, offset: 0, sha256: Sha256::new() };
         if file.take(MAGIC.len())? != MAGIC {
             return Err(file.bad("does not begin as a snapshot of this format"));
@@ -67,17 +105,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The state that the header announces.
-    pub(super) fn state(&self) -> &Frozen {
+    fn state(&self) -> &Frozen {
         &self.header.state
     }
 
     /// Records read so far.
-    pub(super) fn records(&self) -> u64 {
+    fn records(&self) -> u64 {
         self.records
     }
 
     /// The next records; `None` when the end has been reached and everything before it was right.
-    pub(super) fn next_block(&mut self) -> Result<Option<Block>, StoreError> {
+    fn next_block(&mut self) -> Result<Option<Block>, StoreError> {
         let (kind, payload) = self.file.frame()?;
         match kind {
             FrameKind::Header => Err(self.file.bad("has a second header")),
@@ -87,7 +125,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What the file is, once [`Reader::next_block`] has answered `None`.
-    pub(super) fn finish(self) -> Result<SnapshotMeta, StoreError> {
+    fn finish(self) -> Result<SnapshotMeta, StoreError> {
         let name = self.file.name;
         let state = self.header.state;
         let meta = SnapshotMeta {
