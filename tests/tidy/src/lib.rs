@@ -12,8 +12,10 @@
 //! The scanner knows comments, literals and braces, not types: a rule about a method sees a name, not its receiver.
 
 mod calls;
+mod crates;
 mod files;
 mod imports;
+mod picture;
 mod purity;
 mod size;
 mod source;
@@ -64,6 +66,8 @@ pub fn check(tree: &[File], exceptions: &[Exception]) -> Vec<Finding> {
     findings.extend(tree.iter().flat_map(files::check));
     findings.extend(purity::check_lists(&sources));
     findings.extend(calls::check_tree(&sources));
+    findings.extend(crates::check_tree(tree));
+    findings.extend(picture::check_tree(tree));
     let excused = |finding: &Finding, e: &Exception| e.rule == finding.rule && e.path == finding.path;
     let stale = exceptions.iter().filter(|e| !findings.iter().any(|finding| excused(finding, e)));
     let stale: Vec<Finding> = stale.map(stale_exception).collect();
@@ -96,7 +100,7 @@ mod tests {
     }
 
     fn rules(findings: &[Finding]) -> Vec<&str> {
-        findings.iter().filter(|f| f.rule != "stale-list").map(|f| f.rule).collect()
+        findings.iter().filter(|f| !["stale-list", "crates"].contains(&f.rule)).map(|f| f.rule).collect()
     }
 
     #[test]
