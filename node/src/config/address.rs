@@ -1,7 +1,7 @@
-//! `host:port` and `http://host:port` as flags carry them, and whether others can dial them.
+//! Addresses as flags carry them, `host:port` and `http://host:port`, and whether others can dial them.
 //!
-//! Nothing is resolved here: a name that does not resolve yet is right for a pod that is about to get its DNS record.
-//! PURE.
+//! Enters: the text of a flag. Leaves: an [`Address`], or `None` if the text is not one. Names are not looked up here:
+//! one that does not resolve yet is right for a pod that is about to get its DNS record. PURE.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -36,7 +36,7 @@ impl Address {
         (bracketed.is_some() || is_host(&host)).then_some(Address { host, port })
     }
 
-    /// Reads `http://host:port`, with nothing behind it.
+    /// Reads `http://host:port`, with nothing after it.
     pub(super) fn parse_url(text: &str) -> Option<Address> {
         Address::parse(text.strip_prefix("http://")?)
     }
@@ -46,7 +46,7 @@ impl Address {
         format!("http://{self}")
     }
 
-    /// `0.0.0.0` and `[::]` mean "every address of mine", which is nothing that another machine could dial.
+    /// `0.0.0.0` and `[::]` mean "every address of this machine", which no other machine can dial.
     pub(super) fn is_wildcard(&self) -> bool {
         self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
     }

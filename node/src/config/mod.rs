@@ -2,8 +2,8 @@
 //!
 //! [`ServeArgs`] is what clap read, still text; [`ServeArgs::validate`] turns it into the [`Config`] that everything
 //! else uses. Each rule is one sentence that names the flag, its value and what would be right. Validation touches
-//! neither the disk nor the network: a missing directory, an unreadable token or a port in use is found, and said, by
-//! whoever opens it.
+//! neither the disk nor the network: a missing directory, an unreadable token or a port in use is found and reported by
+//! the code that opens it.
 
 mod address;
 mod units;
@@ -22,7 +22,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(3600);
 const QUOTA_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// Smallest `--reserve`: half of it is for deletes, compaction and membership changes.
 const RESERVE_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Smallest `--segment-bytes`: the largest batch and the segment's header, since a batch never spans segments (rule N2).
+/// Smallest `--segment-bytes`: the largest batch and the segment's header, since a batch never spans two segments
+/// (rule N2).
 const SEGMENT_BYTES_MIN: u64 = limits::BATCH_BYTES_MAX as u64 + 1024 * 1024;
 /// Largest `--segment-bytes`: offsets in a segment are 32 bits.
 const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -62,7 +63,7 @@ pub struct Config {
     pub quota_bytes: u64,
     /// Space to be kept on the data volume.
     pub reserve_bytes: u64,
-    /// How much history to keep; `None`: all of it. The leader proposes a compaction of older revisions.
+    /// How much history to keep; `None` keeps all of it. The leader proposes a compaction of older revisions.
     pub compact_retention: Option<Duration>,
     /// Log bytes after which a snapshot is cut.
     pub snapshot_log_bytes_min: u64,
@@ -164,9 +165,9 @@ pub enum ConfigError {
     Value {
         /// The flag, with its dashes.
         flag: &'static str,
-        /// As it was given.
+        /// The value as it was given.
         value: String,
-        /// What would be right.
+        /// What a right value is.
         right: String,
     },
     /// Two ports are the same.
@@ -186,15 +187,15 @@ pub enum ConfigError {
     NoUrl {
         /// The flag that is missing.
         url_flag: &'static str,
-        /// The flag that it would have been taken from.
+        /// The flag from which it would have been derived.
         listen_flag: &'static str,
-        /// As it was given.
+        /// The value as it was given.
         value: String,
     },
 }
 
 impl ServeArgs {
-    /// Checks every flag; the first that cannot be used is the answer.
+    /// Checks every flag; the error is about the first one that cannot be used.
     pub fn validate(self) -> Result<Config, ConfigError> {
         let client = listen("--listen-client", &self.listen_client)?;
         let peer = listen("--listen-peer", &self.listen_peer)?;
@@ -234,7 +235,7 @@ fn unusable(flag: &'static str, value: impl Into<String>, right: impl Into<Strin
     ConfigError::Value { flag, value: value.into(), right: right.into() }
 }
 
-/// A name stands in headers, file names and pod names, so it is a DNS label with dots.
+/// A name appears in headers, file names and pod names, so it is a DNS label in which dots are allowed.
 fn name(value: String) -> Result<String, ConfigError> {
     let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = value.as_bytes();
@@ -396,7 +397,7 @@ mod tests {
         for (flag, value, right) in cases {
             let given = format!("{flag}={value}");
             let args: &[&str] = if flag == "--name" { &["--name", value] } else { &[&given] };
-            // The two paths stand in the least flags already, where clap allows them once only.
+            // The least flags contain the two paths already, and clap allows each flag only once.
             let error = match flag {
                 "--data-dir" => path("--data-dir", PathBuf::from(value)).unwrap_err(),
                 "--token-file" => path("--token-file", PathBuf::from(value)).unwrap_err(),

@@ -1,20 +1,20 @@
 //! Sizes and durations as people write them in flags: `8GiB`, `64MiB`, `1048576`; `500ms`, `3s`, `15m`, `1h`, `7d`.
 //!
-//! A plain number is bytes or seconds. Powers of ten (`GB`) are refused rather than guessed at, since half of the
-//! world means the other thing by them. PURE.
+//! A plain number is bytes or seconds. `GB` and its like are refused rather than guessed at, since people mean either
+//! powers of ten or powers of two by them. PURE.
 
 use std::time::Duration;
 
 const BYTE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-/// `ms` stands before `m` and `s`: the first suffix that fits is taken.
+/// `ms` comes before `m` and `s`, since the first suffix that fits is taken.
 const TIME_UNITS_MS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// Bytes; `None` when the text is no size or does not fit.
+/// Reads a size in bytes; `None` if the text is not a size or does not fit.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     scaled(text, &BYTE_UNITS, 1)
 }
 
-/// A duration; `None` when the text is none or does not fit.
+/// Reads a duration; `None` if the text is not one or does not fit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     scaled(text, &TIME_UNITS_MS, 1_000).map(Duration::from_millis)
 }
