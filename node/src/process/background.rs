@@ -1,6 +1,7 @@
-//! What a node does once a second: reports to its peers, looks at its space, reads linearizably, keeps metrics, and
-//! proposes compactions of old revisions while it leads. News (a leader, another membership, a store that is proved)
-//! are reported and read upon at once: whoever waits for this node to be ready should not wait for the next round.
+//! What a node does once a second: it reports to its peers, looks at its space, reads linearizably, updates metrics,
+//! and proposes compactions of old revisions while it leads. After news (a new leader, another membership, a proved
+//! store) it reports and reads at once, so that nobody who waits for this node to be ready has to wait for the next
+//! round.
 
 use crate::handle::Node;
 use crate::process::space_watch::SpaceWatch;
@@ -15,11 +16,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Between two rounds.
+/// Time between two rounds.
 const ROUND_MS: u64 = 1_000;
-/// Between two pieces of news; elections in a row are no reason to send more than this.
+/// Shortest time between two reactions to news, so that elections in a row do not cause more traffic than this.
 const NEWS_PAUSE_MS: u64 = 20;
-/// Compactions are at least this far apart, and this much more than the retention may be kept.
+/// Shortest time between two compactions; this much more history than the retention may be kept.
 const COMPACT_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs for ever.
@@ -50,7 +51,7 @@ pub async fn run(node: Node, transport: Transport) {
     }
 }
 
-/// In a task of its own: without a leader it waits for its timeout, and the round must go on.
+/// Reads in a task of its own: without a leader the read waits for its timeout, and the round must go on.
 fn read(node: &Node) {
     let reader = node.clone();
     tokio::spawn(async move {
@@ -60,11 +61,11 @@ fn read(node: &Node) {
     });
 }
 
-/// Said once for each thing that is wrong.
+/// Logs each thing that is wrong once.
 fn tell_misplaced(node: &Node, told: &mut Option<String>) {
     let now = node.misplaced();
     if let Some(why) = now.as_ref().filter(|_| now != *told) {
-        tracing::error!(why, "this node is started as another one than the members know");
+        tracing::error!(why, "this node was started with another name or URL than the members know");
     }
     *told = now;
 }
@@ -78,13 +79,13 @@ fn report(node: &Node, transport: &Transport) {
         durable_conf_index: driver.durable_conf_index,
         commit: driver.commit,
         free_bytes: seen.free_bytes,
-        // Who is about to end, or cannot write, is nobody to hand leadership to.
+        // A node that is about to end, or cannot write, must not be handed leadership.
         can_lead: driver.can_lead && !node.shared().stopping.load(Ordering::Relaxed) && !waits_for_space,
         headroom_bytes: seen.room.headroom_bytes,
         reserve_bytes: seen.room.reserve_bytes,
     };
     for id in driver.membership.members.keys().filter(|id| **id != driver.id) {
-        // Lost reports are repeated in a second.
+        // After a lost report the next one follows in a second.
         let _lost = transport.send(*id, Frame::Report(report));
     }
 }
@@ -116,7 +117,7 @@ struct History {
 }
 
 impl History {
-    /// The revision to compact, when the retention says so and this node leads.
+    /// The revision to compact, if the retention asks for it and this node leads.
     fn due(&mut self, node: &Node) -> Option<Revision> {
         let retention = node.config().compact_retention?;
         let now = Instant::now();
@@ -130,7 +131,7 @@ impl History {
         }
         let revision = old.filter(|revision| *revision > view.compacted())?;
         if recently || !leads {
-            // Kept for the next look.
+            // Put back for the next round.
             self.samples.push_front((now.checked_sub(retention)?, revision));
             return None;
         }
@@ -142,8 +143,8 @@ impl History {
 async fn compact(node: &Node, revision: Revision) {
     match node.propose(Command::Compact { revision }).await {
         Ok(_) => tracing::info!(revision, "compacted"),
-        // A cluster in the making has nothing that would be worth a warning every few seconds.
+        // A cluster that is still forming is no reason for a warning every few seconds.
         Err(Refusal::Forming { .. }) => tracing::debug!(revision, "a compaction waits for the cluster to form"),
-        Err(e) => tracing::warn!(revision, error = %e, "a compaction was not made; it is tried again"),
+        Err(e) => tracing::warn!(revision, error = %e, "a compaction failed; it will be tried again"),
     }
 }

@@ -1,9 +1,10 @@
-//! How a node ends when it is told to (rule O22).
+//! How a node ends when it is told to stop (rule O22).
 //!
-//! Enters: SIGTERM, SIGINT, or the end of standard input. In this order: not ready, leadership handed over, serving for
-//! `--drain` so that whoever routes to us notices, no new connections, requests in flight answered, and last the raft
-//! thread stops cleanly. It ends so in every state; who serves no client has nobody to drain, and who is still opening
-//! its directory has nothing to finish: all that opening does may be cut short anywhere.
+//! Enters: SIGTERM, SIGINT, or the end of standard input. Then, in this order: the node is not ready, hands over
+//! leadership, goes on serving for `--drain` so that load balancers notice, takes no new connections, answers the
+//! requests in flight, and at last the raft thread stops cleanly. A node ends like this in every state. One that serves
+//! no clients has nobody to drain, and one that is still opening its directory has nothing to finish, since its opening
+//! may be cut short anywhere.
 
 use crate::handle::Node;
 use crate::raft_node::disk_space::Part;
@@ -17,21 +18,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// The signals that end the process. The first process of a container ignores those that nobody listens to, so this is
-/// made before anything that takes time.
+/// The signals that end the process. The first process of a container ignores signals that nobody listens to, so this
+/// is made before anything that takes time.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Listens from now on; needs the runtime around it.
+    /// Listens from now on; must be called inside the runtime.
     pub fn listen() -> Result<Signals> {
         let listen = |kind| signal(kind).context("signals can't be caught");
         Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// SIGTERM, SIGINT, or the end of standard input.
+    /// Waits for SIGTERM, SIGINT, or the end of standard input.
     async fn told_to_stop(&mut self, on_stdin_close: bool) {
         let parent_gone = async {
             if on_stdin_close {
@@ -49,8 +50,8 @@ impl Signals {
     }
 }
 
-/// Waits until the node is told to stop, or until raft ended by itself (`stop` says so), and ends it. `exits` is where
-/// the raft thread says how it ended.
+/// Waits until the node is told to stop, or until raft has ended by itself (`stop` says so), and ends the node. `exits`
+/// is the channel on which the raft thread reports how it ended.
 pub async fn run(
     node: Node,
     mut signals: Signals,
@@ -59,7 +60,7 @@ pub async fn run(
     exits: mpsc::Sender<std::thread::Result<Exit>>,
 ) {
     let mut stopped = stop.subscribe();
-    // An error says that the sender is gone, and with it the process.
+    // An error means that the sender is gone, and with it the process.
     let raft_ended = async { drop(stopped.wait_for(|stopped| *stopped).await.map(|_guard| ())) };
     tokio::select! {
         () = signals.told_to_stop(node.config().exit_on_stdin_close) => leave(&node).await,
@@ -67,19 +68,19 @@ pub async fn run(
     }
     stop.send_replace(true);
     for server in servers {
-        // A server that panicked has printed its last words.
+        // A server that panicked has printed why.
         let _panicked = server.await;
     }
     node.shared().send(Input::Stop);
     let is_opening = matches!(node.shared().published().phase, Phase::Opening(_));
     if is_opening || node.shared().space.waits(Part::Log) {
-        // The raft thread is reading, and would not look at its inputs for as long as that takes; or no closing batch can
-        // be written, for who knows how long.
+        // Either the raft thread is reading its directory and will not look at its inputs until it has finished, or the
+        // closing batch cannot be written until there is space.
         let _already_ended = exits.send(Ok(Exit::Stopped));
     }
 }
 
-/// Out of the balancers, and without leadership, before the ports close.
+/// Leaves the load balancers and gives up leadership before the ports close.
 async fn leave(node: &Node) {
     let has_clients = node.is_voter();
     node.shared().stopping.store(true, Ordering::Relaxed);
@@ -101,7 +102,7 @@ async fn hand_over(node: &Node) {
     }
 }
 
-/// Reads on a thread of its own, which nobody waits for: tokio's standard input would hold the runtime up at its end.
+/// Reads standard input to its end, on a thread that nobody waits for: tokio's would delay the end of the runtime.
 async fn stdin_closed() {
     let (closed, told) = oneshot::channel::<()>();
     let read = move || {
@@ -110,7 +111,7 @@ async fn stdin_closed() {
         drop(closed);
     };
     match std::thread::Builder::new().name("stdin".to_string()).spawn(read) {
-        // The sender is dropped, never used.
+        // The sender sends nothing; it is only dropped.
         Ok(_thread) => drop(told.await),
         Err(error) => {
             tracing::error!(%error, "standard input cannot be watched");

@@ -1,8 +1,8 @@
 //! The threads that serve the client port, each with a runtime and a desk of its own.
 //!
-//! A thread's tasks run in the order in which they were woken, so that what arrives together is handed on together
-//! (see [`Desk`]), and no request moves from one thread to another. Peers, probes and admin calls have other threads: load
-//! of clients does not delay them.
+//! A thread's tasks run in the order in which they were woken, so that requests that arrive together are handed on
+//! together (see [`Desk`]), and no request moves from one thread to another. Peers, probes and admin calls have other
+//! threads, so client load does not delay them.
 
 use crate::raft_node::Input;
 use crate::raft_node::desk::Desk;
@@ -24,13 +24,13 @@ pub struct ClientThread {
     pub desk: Arc<Desk>,
 }
 
-/// Half of the cores, since raft, the log, apply and the peers need the rest: at least one.
+/// How many threads: half of the cores, but at least one, since raft, the log, apply and the peers need the rest.
 fn count() -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     (cores / 2).clamp(1, limits::CLIENT_THREADS_MAX)
 }
 
-/// Starts them.
+/// Starts the threads.
 pub fn start(shared: &Arc<Shared>) -> Result<Vec<ClientThread>> {
     (0..count()).map(|_| start_one(shared.clone())).collect()
 }

@@ -1,8 +1,8 @@
-//! `--require-mount`: a node whose volume is missing must not begin anew on the disk below it (rule N7).
+//! `--require-mount`: a node whose volume is missing must not start afresh on the disk below the mount point (rule N7).
 //!
-//! Enters: the data directory. Leaves: nothing, or an error that says what to do. The kernel's list of mounts decides: a
-//! pod's volume is often a bind mount of a directory on the file system that the node's own disk has too, so that
-//! device numbers prove nothing. They are what is left where there is no `/proc`.
+//! Enters: the data directory. Leaves: nothing, or an error that says what to do. The kernel's list of mounts decides.
+//! Device numbers prove nothing, since a pod's volume is often a bind mount of a directory on the file system of the
+//! machine's own disk; they are used only where there is no `/proc`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What is mounted where, as this process sees it.
+/// The kernel's list of what is mounted where, as this process sees it.
 const MOUNTS: &str = "/proc/self/mountinfo";
 /// The mount point is the fifth field of a line.
 const MOUNT_POINT_FIELD: usize = 4;
@@ -36,7 +36,7 @@ fn is_mount_point(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// True at the root as well: it has no parent to differ from, and is a mount point.
+/// Whether `path` is on another device than its parent. True for the root, which has no parent and is a mount point.
 fn has_own_device(path: &Path) -> io::Result<bool> {
     let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
     path.parent().map_or(Ok(true), |parent| Ok(device(path)? != device(parent)?))
@@ -64,8 +64,8 @@ fn unescaped(field: &[u8]) -> OsString {
 mod tests {
     use super::*;
 
-    /// A container with a volume that is a bind mount from the disk that its hosts file comes from too, and one with a
-    /// space in its name.
+    /// A container with two volumes: one is a bind mount from the disk that its hosts file comes from too, the other
+    /// has a space in its name.
     const IN_A_POD: &[u8] = b"\
         1211 914 0:213 / / ro,relatime - overlay overlay rw,lowerdir=/l\n\
         1241 1211 0:216 / /proc rw,nosuid - proc proc rw\n\

@@ -1,12 +1,12 @@
 //! How many files and sockets the process may have open, and how many of them clients may take.
 //!
-//! A process may open 1,024 files on most systems unless it asks for more. Whoever connects must never take what the
+//! A process may open 1,024 files on most systems unless it asks for more. Clients must never take the files that the
 //! log, the kv db and the peers need: a log that can't open its next segment ends the node.
 
 use raftkv_core::limits::{CLIENT_CONNECTIONS_MAX, CLIENT_CONNECTIONS_MIN, FILES_RESERVED};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Asks for as many as all limits together need, and says how many there are; `None` is no limit.
+/// Raises the limit to what all parts together need and returns the limit that is in force; `None` is no limit.
 pub fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let needed = (CLIENT_CONNECTIONS_MAX + FILES_RESERVED) as u64;
@@ -20,7 +20,8 @@ pub fn raise() -> Option<u64> {
     }
 }
 
-/// Connections that clients may have at a time when so many files may be open; `None`: too few to start with.
+/// How many connections clients may have at a time if the process may open `files_max` files; `None` if these are too
+/// few to start.
 pub fn client_connections_max(files_max: Option<u64>) -> Option<usize> {
     let Some(files_max) = files_max else { return Some(CLIENT_CONNECTIONS_MAX) };
     let left = usize::try_from(files_max).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);

@@ -1,4 +1,7 @@
-//! `raftkv serve`: wires the boxes of one node together, top to bottom, and takes them down again.
+//! `raftkv serve`: wires the parts of one node together, and takes them down again.
+//!
+//! Enters: a validated [`Config`]. Leaves: the end of the process, or a new process in its place. This is the order in
+//! which a node starts; `clean_stop` is the order in which it ends.
 
 use crate::config::Config;
 use crate::crash_point;
@@ -39,7 +42,7 @@ use tokio::task::JoinHandle;
 
 /// Runs until SIGTERM or SIGINT. An error is the last line that a person sees: it says what to do.
 pub fn run(config: Config) -> Result<()> {
-    // Asked before a newer program may take the place of this one on the disk: its path names nothing then.
+    // Asked now, since the path names nothing once a newer program has replaced this one on the disk.
     let program = std::env::current_exe();
     let exit = serve(config)?;
     match exit {
@@ -57,7 +60,7 @@ fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Er
     match why {
         RestartWhy::DistrustKv(why) => {
             tracing::warn!(why, "the kv db was set aside; starting anew to rebuild it");
-            // A cause that stays (no space left) must not turn this into a busy loop.
+            // A lasting cause (no space left) must not turn this into a busy loop.
             std::thread::sleep(Duration::from_millis(limits::RESTART_PAUSE_MS));
         }
         RestartWhy::Reopen(why) => {
@@ -122,7 +125,7 @@ fn serve(config: Config) -> Result<Exit> {
     };
     let raft_thread = move || {
         let exit = catch_unwind(AssertUnwindSafe(|| raft_node.run(found)));
-        // Not taken only if the process has ended for another reason.
+        // The receiver is gone only if the process is ending for another reason.
         let _late = exits.send(exit);
     };
     std::thread::Builder::new().name("raft".to_string()).spawn(raft_thread).context("no thread for raft")?;
@@ -141,14 +144,14 @@ fn serve(config: Config) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Of everything that waits but clients, who have threads of their own.
+/// The runtime for all tasks except those of clients, which have threads of their own.
 fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(limits::RUNTIME_THREADS).enable_all().build().context("tokio does not start")
 }
 
-/// What the directory is. An empty one becomes Blank, durably, before any port is opened: a restart keeps its
-/// incarnation (rule N7).
+/// Finds out what the directory is. An empty one becomes Blank, durably, before any port is opened, so that a restart
+/// keeps its incarnation (rule N7).
 fn find(disk: &Arc<dyn raftkv_core::ports::LogDisk>) -> Result<Found> {
     let found = identity::find(&**disk)?;
     match &found {
@@ -198,8 +201,8 @@ impl Listeners {
     }
 }
 
-/// `[::]` is every address of both kinds. A pod does not know which kind its cluster has, so where the kernel knows no
-/// IPv6 it is every IPv4 address.
+/// The address to use instead where the kernel has no IPv6. `[::]` means every address of both kinds, and a pod does
+/// not know which kind its cluster has, so there it becomes every IPv4 address.
 fn without_ipv6(address: &str, error: &std::io::Error) -> Option<String> {
     let no_ipv6 = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
     address.strip_prefix("[::]:").filter(|_| no_ipv6).map(|port| format!("0.0.0.0:{port}"))
@@ -235,7 +238,7 @@ fn start_servers(
     Ok(servers)
 }
 
-/// What the system's limit of open files leaves for clients.
+/// How many client connections the system's limit of open files allows.
 fn client_connections_max() -> Result<usize> {
     let files_max = open_files::raise();
     let files = files_max.map_or("any number of".to_string(), |files| files.to_string());
@@ -244,7 +247,7 @@ fn client_connections_max() -> Result<usize> {
         format!("the process may open {files} files and needs {needed}: start it after `ulimit -n {needed}`, or more")
     })?;
     if connections_max < limits::CLIENT_CONNECTIONS_MAX {
-        tracing::warn!(files, connections_max, "few open files are allowed (ulimit -n), hence few clients at a time");
+        tracing::warn!(files, connections_max, "few open files are allowed (ulimit -n), so few clients at a time");
     }
     Ok(connections_max)
 }

@@ -1,6 +1,6 @@
-//! A look at the space on the disk, once a second: puts the reserve file right, tells the driver, keeps the metrics, and
-//! tells the person on call what changed. Decides nothing: what is refused is the driver's word, and its log line is
-//! written here once.
+//! Looks at the space on the disk once a second: corrects the size of the reserve file, tells the driver, updates the
+//! metrics, and logs for the person on call what changed. Decides nothing: the driver decides what is refused, and this
+//! module logs it once.
 
 use crate::disk::reserve::Space;
 use crate::handle::Node;
@@ -9,7 +9,7 @@ use raftkv_core::driver::{DriverStatus, Event, Role};
 use raftkv_core::space::{Level, OwnSpace, mib};
 use tokio::task::JoinHandle;
 
-/// What was told last.
+/// What was logged last.
 pub struct SpaceWatch {
     level: Level,
     refuses: bool,
@@ -19,17 +19,17 @@ pub struct SpaceWatch {
 }
 
 impl SpaceWatch {
-    /// Nothing was told: there is space until it is looked at.
+    /// Nothing was logged yet; there is plenty of space until the first look.
     pub fn new() -> SpaceWatch {
         SpaceWatch { level: Level::Plenty, refuses: false, not_known: false, attempt: None }
     }
 
-    /// Looks, and tells.
+    /// Looks at the space and reports it.
     pub async fn look(&mut self, node: &Node) {
         let published = node.shared().published();
         let is_member = published.driver.is_some();
         let shared = node.shared().clone();
-        // Where no space can be promised, the file is written.
+        // This may block: where the file system cannot promise space, the reserve file is written.
         let looked = tokio::task::spawn_blocking(move || shared.space.look(is_member)).await;
         match looked.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
             Ok(space) => {
@@ -64,20 +64,20 @@ impl SpaceWatch {
         }
     }
 
-    /// The leader's word for the whole cluster.
+    /// Logs when this node, as the leader, begins or stops refusing puts for the whole cluster.
     fn tell_refusals(&mut self, driver: Option<&DriverStatus>) {
         let why = driver.filter(|driver| driver.role == Role::Leader).and_then(|driver| driver.no_space.as_ref());
         if why.is_some() != self.refuses {
             self.refuses = why.is_some();
             match why {
                 Some(why) => tracing::error!(why, "this leader refuses puts (507 no_space)"),
-                None => tracing::info!("no put is refused for lack of space by this node"),
+                None => tracing::info!("this node refuses no puts for lack of space"),
             }
         }
     }
 
-    /// A leader that cannot write, or refuses puts for which a quorum has room, makes room for one that can. Only the
-    /// first attempt that fails is told.
+    /// A leader that cannot write, or refuses puts for which a quorum has room, hands over to a voter that can. Only
+    /// the first attempt is logged if it fails.
     fn hand_over(&mut self, node: &Node, driver: Option<&DriverStatus>) {
         if !driver.is_some_and(|driver| driver.should_hand_over) {
             self.attempt = None;
@@ -92,7 +92,7 @@ impl SpaceWatch {
             match node.transfer(None).await {
                 Ok(leader) => tracing::info!(leader, "leadership handed over: this node is short of space"),
                 Err(e) if is_first => {
-                    tracing::warn!(error = %e, "this leader is short of space, and nobody takes over yet");
+                    tracing::warn!(error = %e, "this leader is short of space, and no other voter takes over yet");
                 }
                 Err(_) => {}
             }
