@@ -1,11 +1,11 @@
 //! Crash points in the build that has them.
 //!
-//! `RAFTKV_CRASH_AT=<place>/<before|after>/<part>/<hit>`: the process ends before or after the place, at the so manieth time
-//! that a node of this part passes it. The parts are those of the simulation's crash points, and `starting`: whatever comes
-//! before the node runs as a member, that is opening its directory, becoming Blank, joining and init.
+//! `RAFTKV_CRASH_AT=<place>/<before|after>/<part>/<hit>`: the process ends before or after the place, at the `<hit>`th
+//! time that a node of this part passes it. The parts are those of the simulation's crash points, and `starting`, which
+//! is everything before the node runs as a member: opening its directory, becoming Blank, joining and init.
 //!
-//! The end is an abort: no destructor, no buffer, no answer, nothing for the other threads. Its last words name the point, so
-//! that a test can tell it from any other end.
+//! The process ends by an abort: no destructor runs, no buffer is flushed, no request is answered, no other thread goes
+//! on. Its last line names the point, so that a test can tell this end from any other.
 
 use super::{Place, Side};
 use raftkv_core::driver::{DriverStatus, Role};
@@ -15,7 +15,7 @@ use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// Chooses the point.
+/// The environment variable that chooses the point.
 const VARIABLE: &str = "RAFTKV_CRASH_AT";
 
 /// Calls of the two ports.
@@ -29,11 +29,11 @@ enum Call {
     ApplyBatch,
 }
 
-/// How a spare segment's name begins; one that is being made ends otherwise, and is none yet.
+/// How a spare segment's name begins. A name that also ends with [`UNFINISHED`] is a file that is not a spare yet.
 const SPARE: &str = "spare-";
 const UNFINISHED: &str = ".tmp";
 
-/// Places at a port, by the call and the beginning of the (new) name that it is made on.
+/// Places at a port, each with the call and the beginning of the (new) file name in it.
 const AT_PORTS: [(&str, Call, &str); 15] = [
     ("log-write", Call::Write, "wal-"),
     ("log-sync", Call::Sync, "wal-"),
@@ -54,7 +54,7 @@ const AT_PORTS: [(&str, Call, &str); 15] = [
 const SEND: &str = "send";
 const MEMBERSHIP: &str = "membership";
 
-/// What this member is, in [`PARTS`].
+/// The part that this member plays, as an index into [`PARTS`].
 static PART: AtomicU8 = AtomicU8::new(0);
 const PARTS: [&str; 4] = ["starting", "follower", "leader", "single"];
 
@@ -87,7 +87,7 @@ impl Armed {
     }
 }
 
-/// Says what part this member plays from here on.
+/// Records the part that this member plays from now on.
 pub fn plays(status: &DriverStatus) {
     let is_alone = status.membership.voters.len() == 1 && status.membership.voters.contains(&status.id);
     let part = match status.role {
@@ -118,7 +118,7 @@ fn pass_by_name(place: &str, side: Side) {
     }
 }
 
-/// Makes a call of a port between the two sides of its place, if it is one.
+/// Makes a call of a port, and passes both sides of its place if it is one.
 fn around<T>(call: Call, name: &str, make: impl FnOnce() -> T) -> T {
     let is_at = |begin: &str| name.starts_with(begin) && !(begin == SPARE && name.ends_with(UNFINISHED));
     let place = AT_PORTS.iter().find(|(_, of, begin)| *of == call && is_at(begin)).map(|(place, ..)| *place);

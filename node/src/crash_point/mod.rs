@@ -1,14 +1,15 @@
 //! Crash points: places where bytes move, at which a test ends this process at once, as `kill -9` would.
 //!
-//! They exist only in the build with `--cfg mutant` ([`raftkv_core::mutant`]), where an environment variable chooses one
-//! (`crash_point/armed.rs`). In every other build the disk and the databases pass through here as they are, and the rest is
-//! empty. Places that are calls of the ports [`raftkv_core::ports::LogDisk`] and [`raftkv_core::ports::KvDisk`] are known to a wrapper
-//! around these; the two that have no port name themselves ([`Place`]).
+//! They exist only in the build with `--cfg mutant` ([`raftkv_core::mutant`]), where an environment variable chooses
+//! one (`crash_point/armed.rs`). In every other build the disk and the databases pass through unchanged, and the other
+//! functions do nothing. Places that are calls of the ports [`raftkv_core::ports::LogDisk`] and
+//! [`raftkv_core::ports::KvDisk`] are found by a wrapper around these; at the two that have no port, the code itself
+//! names the place ([`Place`]).
 
 /// A place without a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Frames leave by a peer's stream.
+    /// Frames are written to a peer's stream.
     Send,
     /// A conf change takes effect outside the driver.
     Membership,
@@ -17,9 +18,9 @@ pub enum Place {
 /// Which side of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Nothing has moved.
+    /// Before it has happened.
     Before,
-    /// It has moved, and nobody was told.
+    /// After it has happened, before anybody is told.
     After,
 }
 
@@ -39,21 +40,21 @@ mod absent {
     use raftkv_core::ports::LogDisk;
     use std::sync::Arc;
 
-    /// The disk, with its crash points.
+    /// The disk as it is.
     pub fn around_disk(disk: Arc<dyn LogDisk>) -> Arc<dyn LogDisk> {
         disk
     }
 
-    /// The databases, with their crash points.
+    /// The databases as they are.
     pub fn around_home(home: Arc<dyn KvHome>) -> Arc<dyn KvHome> {
         home
     }
 
-    /// Says what part this member plays from here on.
+    /// Does nothing in this build.
     #[inline(always)]
     pub fn plays(_status: &DriverStatus) {}
 
-    /// Passes a place, or ends the process there.
+    /// Does nothing in this build.
     #[inline(always)]
     pub fn pass(_place: Place, _side: Side) {}
 }

@@ -1,5 +1,7 @@
-//! A disk for what can wait: snapshots, our own and those of a leader, and spare log segments. What would take the last
-//! space of the volume is refused as if it were full, so that the log and the kv db, which cannot wait, are the last to
+//! A disk for writes that can wait: snapshots (this node's own and those of a leader) and spare log segments.
+//!
+//! Enters: calls of [`LogDisk`]. Leaves: the same calls to the disk below. A write that would take the last space of
+//! the volume is refused as if the volume were full, so that the log and the kv db, which cannot wait, are the last to
 //! find no space (rule N11).
 
 use crate::disk::reserve::Reserve;
@@ -8,7 +10,7 @@ use raftkv_core::space::mib;
 use std::io;
 use std::sync::Arc;
 
-/// The disk of a data directory, less its last space.
+/// The disk of a data directory, without its last space.
 #[derive(Clone)]
 pub struct BulkDisk {
     disk: Arc<dyn LogDisk>,
@@ -16,7 +18,7 @@ pub struct BulkDisk {
 }
 
 impl BulkDisk {
-    /// Writes to `disk` while `reserve` has more than its working space.
+    /// Writes to `disk` as long as the working space of `reserve` stays free.
     pub fn new(disk: Arc<dyn LogDisk>, reserve: Arc<Reserve>) -> BulkDisk {
         BulkDisk { disk, reserve }
     }

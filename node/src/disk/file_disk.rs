@@ -25,17 +25,17 @@ const ZEROS: &[u8] = &[0; 1024 * 1024];
 /// Files of one data directory.
 pub struct FileDisk {
     path: PathBuf,
-    /// Locked over its fsync: the kernel tells of an error once, and it must not be somebody else's by then.
+    /// Locked during its fsync: the kernel reports an error only once, and another caller must not take it.
     directory: Mutex<File>,
-    /// What the first fsync that failed said.
+    /// The error of the first fsync that failed.
     sync_failed: OnceLock<String>,
     handles: Mutex<BTreeMap<String, Arc<File>>>,
     /// Holds the flock.
     _lock: File,
 }
 
-/// `reset`: moves the data to `trash-<incarnation>`. The identity goes last: cut short, the rest is still known as
-/// quarantined data of this incarnation, and the call can be repeated.
+/// For `reset`: moves the data to `trash-<incarnation>`. The identity goes last: if the move is cut short, the rest
+/// still counts as quarantined data of this incarnation, and the call can be repeated.
 pub fn set_aside(path: &Path, incarnation: Hex128) -> io::Result<()> {
     let trash = path.join(format!("trash-{incarnation}"));
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&trash)?;
@@ -51,7 +51,7 @@ pub fn set_aside(path: &Path, incarnation: Hex128) -> io::Result<()> {
     names.sort_by_key(|name| name == IDENTITY_FILE);
     for name in names {
         if name == RESERVE_FILE {
-            // Of the reserve there is nothing to keep.
+            // The reserve file holds nothing to keep.
             std::fs::remove_file(path.join(name))?;
         } else {
             std::fs::rename(path.join(&name), trash.join(&name))?;
@@ -102,8 +102,9 @@ impl FileDisk {
         Ok(self.path.join(name))
     }
 
-    /// After an fsync that failed none succeeds any more, whoever calls it (rule N11): the kernel says so only once, to
-    /// the thread that writes a snapshot perhaps, and then has no news of the log's rename that was lost with it.
+    /// After one fsync has failed, every later one fails too, whoever calls it (rule N11). The kernel reports a failure
+    /// only once, perhaps to the thread that writes a snapshot, and would not report that a rename of the log was lost
+    /// with it.
     fn sync_once(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let result = match self.sync_failed.get() {
             None => sync(),
@@ -115,7 +116,7 @@ impl FileDisk {
         result
     }
 
-    /// The open file of that name, which exists.
+    /// The open file of that name; the file must exist.
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
         let mut handles = self.handles();
         if let Some(file) = handles.get(name) {
@@ -127,7 +128,8 @@ impl FileDisk {
     }
 }
 
-/// Makes what is missing of `path`, durably: a directory whose entry is lost takes everything in it along.
+/// Makes the missing directories of `path`, durably: if a directory's entry were lost, everything in it would be lost
+/// too.
 fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -177,7 +179,7 @@ impl LogDisk for FileDisk {
     fn create(&self, name: &str, len: u64) -> io::Result<()> {
         let path = self.path_of(name)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-        // Tried in vain, it would take from others what there is, if only for a moment.
+        // A file that does not fit would take the space that is left from others, if only for a moment.
         let (free, _) = space(self.path())?;
         if free < len {
             return Err(io::Error::new(
@@ -186,7 +188,8 @@ impl LogDisk for FileDisk {
             ));
         }
         if let Err(error) = fill_with_zeros(&file, len) {
-            // What was written of it would be missing elsewhere, for as long as the disk is full. The first error says more.
+            // What was written would take space from others while the disk is full. The first error says more than one
+            // of this call.
             let _stays = file.set_len(0);
             return Err(error);
         }
@@ -278,7 +281,7 @@ mod tests {
         disk.sync("log").expect("sync");
         assert!(disk.sync("missing").is_err());
         disk.sync("log").expect("a file that is not there is no failed fsync");
-        // fdatasync of a device without storage is EINVAL.
+        // fdatasync of a device without storage fails with EINVAL.
         disk.handles().insert("snapshot".to_string(), Arc::new(File::open("/dev/null").expect("opens")));
         disk.sync("snapshot").expect_err("fails");
         for later in [disk.sync("log"), disk.sync_dir()] {

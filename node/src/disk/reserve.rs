@@ -1,8 +1,9 @@
-//! The reserve file of a data directory: space that nobody else can take, given back piece by piece when the rest of the
-//! volume runs out (rule N11). Its size is decided in [`raftkv_core::space`]; here it is looked at and made so.
+//! The reserve file of a data directory: space that nobody else can take, given back piece by piece when the rest of
+//! the volume runs out (rule N11). [`raftkv_core::space`] decides its size; this module measures the volume and makes
+//! the file that size.
 //!
-//! The file holds nothing and needs not be durable. Only a member has one: a Blank directory holds nothing at all
-//! (rule N7), and nobody keeps a reserve for data that are set aside.
+//! The file holds no data and need not be durable. Only a member has one: a Blank directory holds nothing at all
+//! (rule N7), and data that are set aside need no reserve.
 
 use raftkv_core::space::{Room, Sizes, mib};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -12,18 +13,18 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Its name.
+/// The file's name.
 pub const RESERVE_FILE: &str = "reserve";
 const FILE_MODE: u32 = 0o600;
-/// Written at once where the file system allocates nothing beforehand.
+/// What one write writes where the file system cannot allocate beforehand.
 const ZEROS: &[u8] = &[0; 1024 * 1024];
 
-/// What there is on the volume.
+/// The space on the volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
     /// Free bytes.
     pub free_bytes: u64,
-    /// The same and the reserve file, and what is needed.
+    /// The free bytes together with the reserve file, and how many are needed.
     pub room: Room,
 }
 
@@ -34,17 +35,17 @@ pub struct Reserve {
     file: Mutex<Keeping>,
 }
 
-/// Whether the file may be there.
+/// Whether the file may exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keeping {
-    /// It is kept right.
+    /// It is kept at its right size.
     Yes,
     /// The data are about to be set aside.
     Never,
 }
 
 impl Reserve {
-    /// The reserve of this directory; nothing is made yet.
+    /// The reserve of this directory; no file is made yet.
     pub fn new(dir: &Path, sizes: Sizes) -> Reserve {
         Reserve { dir: dir.to_path_buf(), sizes, file: Mutex::new(Keeping::Yes) }
     }
@@ -54,14 +55,15 @@ impl Reserve {
         self.sizes
     }
 
-    /// Looks at the volume and puts the file right: it is cut when the rest is short, and made by a member that has room.
+    /// Looks at the volume and corrects the file's size: it is cut when the rest of the volume is short, and made if
+    /// this is a member that has room.
     pub fn look(&self, is_member: bool) -> io::Result<Space> {
         let keeping = self.lock();
         let (free, volume) = space(&self.dir)?;
         let file = self.len()?;
         let wanted = match *keeping {
             Keeping::Yes if is_member => self.sizes.file_wanted(free, file, volume),
-            // A cut only: whoever is no member has none, or is about to become one that has.
+            // It is only cut: a node that is not a member has no file, or is about to become a member that has one.
             Keeping::Yes => self.sizes.file_wanted(free, file, volume).min(file),
             Keeping::Never => 0,
         };
@@ -74,13 +76,13 @@ impl Reserve {
         Ok(Space { free_bytes, room })
     }
 
-    /// Gives the file back whole, at once: a write found no space.
+    /// Gives the whole file back at once, since a write found no space.
     pub fn release(&self) {
         let _keeping = self.lock();
         self.remove();
     }
 
-    /// The same for good, before the data are set aside.
+    /// Gives the file back for good, before the data are set aside.
     pub fn close(&self) {
         let mut keeping = self.lock();
         *keeping = Keeping::Never;
@@ -92,7 +94,7 @@ impl Reserve {
         space(&self.dir).map(|(free, _)| free)
     }
 
-    /// Whether there is so much space that what met a full disk should be tried again.
+    /// Whether there is enough space to try again what met a full disk.
     pub fn has_working_space(&self) -> bool {
         self.free_bytes().is_ok_and(|free| free >= self.sizes.working())
     }
@@ -126,7 +128,7 @@ impl Reserve {
             return file.set_len(to);
         }
         if let Err(error) = allocate(&file, from, to) {
-            // What was allocated on the way would be counted as being there.
+            // Otherwise the part that was allocated would be counted as reserve.
             let _stays = file.set_len(from);
             return Err(error);
         }
@@ -143,7 +145,8 @@ impl Reserve {
     }
 }
 
-/// Blocks for the bytes from `from` on: as a promise where the file system makes one, by writing elsewhere.
+/// Allocates blocks for the bytes from `from` to `to`: with `fallocate` where the file system supports it, elsewhere by
+/// writing.
 fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), from, to - from) {
         Ok(()) => return Ok(()),
@@ -183,7 +186,7 @@ mod tests {
         let file = dir.path().join(RESERVE_FILE);
         reserve.look(false).expect("looks");
         assert!(!file.exists(), "a blank directory holds nothing");
-        // Five percent of the volume may be missing on the machine of the test; then there is no file to speak of.
+        // Less than five percent of the test machine's volume may be free; then there is no file to speak of.
         let (free, volume) = space(dir.path()).expect("space");
         let wanted = reserve.sizes.file_wanted(free, 0, volume);
         let seen = reserve.look(true).expect("looks");

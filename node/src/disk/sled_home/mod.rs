@@ -1,12 +1,12 @@
 //! The kv db on disk: stock sled 0.34.7 behind [`KvHome`] and [`KvDisk`], one directory per db.
 //!
-//! sled may lose what it acknowledged, may fail to open, may panic on damaged files and may not come back at all (its
-//! opening included). So a db is opened on a thread of its own with a time limit, panics become errors, and whoever
-//! opens one must prove it (rules N8, N23).
+//! sled may lose what it acknowledged, may fail to open, may panic on damaged files, and its calls (opening included)
+//! may never return. So a db is opened on a thread of its own with a time limit, panics become errors, and whoever
+//! opens a db must prove it (rules N8, N23).
 //!
 //! # Caveats
 //!
-//! A thread whose opening timed out stays, and with it the lock of that directory: the process should restart after
+//! A thread whose opening timed out stays, and so does its lock on that directory: the process should restart after
 //! setting the db aside. Catching panics needs `panic = "unwind"`.
 
 use raftkv_core::kvstore::write_behind::{Gathers, WriteBehind};
@@ -21,7 +21,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Name of the one db that is kept though it could not be trusted.
+/// Name of the one db that is kept although it could not be trusted.
 const ASIDE: &str = "kv-aside";
 /// A db that this process closed a moment ago is still locked until sled's threads have let go of it.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -34,7 +34,7 @@ pub struct SledHome {
 }
 
 impl SledHome {
-    /// `dir` is the data directory, which exists.
+    /// `dir` is the data directory, which must exist.
     pub fn new(dir: impl Into<PathBuf>) -> SledHome {
         SledHome { dir: dir.into(), open_timeout: Duration::from_millis(SLED_OPEN_TIMEOUT_MS) }
     }
@@ -91,7 +91,8 @@ impl KvHome for SledHome {
 
 fn open_db(path: &Path) -> io::Result<sled::Db> {
     remove_half_written_snapshots(path)?;
-    // `mode` and `segment_size` stay at their defaults: the first is read nowhere, the second is fixed for a db's life.
+    // `mode` and `segment_size` stay at their defaults: sled reads the first nowhere, and the second is fixed for a
+    // db's life.
     let config = sled::Config::new().path(path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     loop {
@@ -102,8 +103,8 @@ fn open_db(path: &Path) -> io::Result<sled::Db> {
     }
 }
 
-/// sled takes a torn `snap.*.generating` for a snapshot and refuses to open (its issues 1527, 1533); without it, it reads
-/// its log instead.
+/// sled takes a torn `snap.*.generating` for a snapshot and refuses to open (its issues 1527, 1533); without that file
+/// it reads its log instead.
 fn remove_half_written_snapshots(path: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -120,7 +121,7 @@ fn remove_half_written_snapshots(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// One open db; its only tree is sled's default one, since only within one tree a batch is atomic.
+/// One open db; its only tree is sled's default one, since a batch is atomic only within one tree.
 struct SledDisk {
     db: sled::Db,
     dir: PathBuf,
@@ -173,8 +174,9 @@ impl KvDisk for SledDisk {
 }
 
 impl SledDisk {
-    /// sled lets go of pages by the count of accesses, 64 of each 256th part of all pages, and not by their size: while
-    /// large records are scanned, it would keep 16,384 of them beyond its cache. So a large record counts as many.
+    /// sled evicts pages by the number of accesses (64 of each 256th part of all pages) and not by their size: while it
+    /// scans large records, it would keep 16,384 of them beyond its cache. So a large record is counted as several
+    /// accesses.
     fn count_more(&self, key: &[u8], bytes: usize) -> io::Result<()> {
         for _ in 0..bytes / SLED_ACCESS_BYTES {
             guarded(|| self.db.contains_key(key))?;
@@ -194,7 +196,7 @@ fn sync_tree(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// sled removes old files behind our back.
+/// sled removes old files meanwhile, so a missing file is no error.
 fn sync_file(path: &Path) -> io::Result<()> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -203,7 +205,7 @@ fn sync_file(path: &Path) -> io::Result<()> {
 }
 
 /// sled panics on some damage instead of returning an error. Its state is suspect then, but after an error the db is
-/// not used any more but opened and proved again.
+/// not used again until it has been opened and proved anew.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(into_io),
@@ -227,7 +229,7 @@ fn into_io(error: sled::Error) -> io::Error {
     }
 }
 
-/// sled wraps the failed lock into an error of its own words.
+/// Whether a lock failed, which sled reports in words of its own.
 fn is_lock(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }

@@ -1,4 +1,5 @@
-//! sled is damaged file by file: what opens again must be proved or refused, and never be wrong data.
+//! Tests that damage a sled db file by file: a db that opens again must be proved or refused, and never hold wrong
+//! data.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -28,7 +29,7 @@ fn story() -> Vec<Committed> {
     (2..=ENTRIES).map(|index| entry(index, &command(index))).collect()
 }
 
-/// Applies the story one entry a batch and keeps what a reader saw after each.
+/// Applies the story, one entry per batch, and keeps what a reader saw after each.
 fn fill(home: &SledHome) -> Vec<RangeAnswer> {
     let mut store = Store::create(home.open(NAME).unwrap(), 1, 1, &membership(1)).unwrap();
     let mut seen = vec![RangeAnswer::default(), store.view().range(&everything()).unwrap()];
@@ -65,7 +66,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Opens what may be damaged: `Some(applied)` when it was proved, and then it is what it was at that index.
+/// Opens a db that may be damaged: `Some(applied)` if it was proved, and then it must be what it was at that index.
 fn survives(dir: &Path, seen: &[RangeAnswer]) -> Option<Index> {
     let disk = SledHome::new(dir).open(NAME).ok()?;
     let claimed = claim(disk.as_ref()).ok()?;
@@ -135,7 +136,7 @@ impl Damage {
     }
 }
 
-/// Rule N14, step 4, over the real thing.
+/// Rule N14, step 4, with a real db.
 #[test]
 fn a_snapshot_is_cut_from_sled_and_installed_into_sled() {
     let (dir, files) = (TempDir::new().unwrap(), MemFiles::default());
@@ -195,7 +196,7 @@ fn the_first_db_that_could_not_be_filled_is_no_obstacle_to_starting_anew() {
     assert_eq!(names(dir.path()), [ASIDE]);
 }
 
-/// Opens nothing in time.
+/// A home in which no db opens in time.
 struct Stuck;
 
 impl KvHome for Stuck {
@@ -210,7 +211,7 @@ impl KvHome for Stuck {
     }
 }
 
-/// A thread that hangs in sled writes by path: into the db that would be built anew under the same name.
+/// A thread that hangs in sled writes by path, so it would write into a new db of the same name.
 #[test]
 fn a_db_that_does_not_open_in_time_is_set_aside_by_a_new_process() {
     let dir = TempDir::new().unwrap();
