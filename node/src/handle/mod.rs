@@ -1,4 +1,4 @@
-//! The handle by which everything outside the raft thread speaks to it: the HTTP API, the transport, signals.
+//! The handle through which everything outside the raft thread (the HTTP API, the transport, signals) speaks to it.
 //!
 //! Cheap to clone. Each call enters one bounded queue or reads published state; none touches raft or the disk.
 
@@ -27,21 +27,21 @@ use tokio::sync::oneshot;
 const READY_READ_MS: u64 = 5_000;
 /// livez fails when the raft thread has not turned for this long.
 const RAFT_STUCK_MS: u64 = 10_000;
-/// The same while it opens the directory, where it waits for sled, and between two looks at a clock reads what may be
-/// a GiB: a node that is killed for that begins again from the start.
+/// The same while it opens the directory. There it waits for sled, and may read a GiB before it next records a turn: a
+/// node that is killed for that begins again from the start.
 const OPENING_STUCK_MS: u64 = limits::SLED_OPEN_TIMEOUT_MS + 30_000;
-/// livez fails when the apply thread has work and has not got on for this long.
+/// livez fails when the apply thread has work and has made no progress for this long.
 const APPLY_STUCK_MS: u64 = 60_000;
 
 /// The handle.
 #[derive(Clone)]
 pub struct Node {
     shared: Arc<Shared>,
-    /// Of the client thread whose tasks use this handle.
+    /// The desk of the client thread whose tasks use this handle.
     desk: Option<Arc<Desk>>,
 }
 
-/// Gives a queue's place back when the client's task ends: also when it is cancelled.
+/// Returns the place in the queue when the client's task ends, also when the task is cancelled.
 struct Admission<'a> {
     queue: &'a Queue,
     bytes: usize,
@@ -53,7 +53,7 @@ impl Drop for Admission<'_> {
     }
 }
 
-/// Forgets a request that was not answered when its task ends: also when it is cancelled.
+/// Forgets an unanswered request when its task ends, also when the task is cancelled.
 struct Unanswered<'a> {
     waiters: &'a Waiters,
     seq: u64,
@@ -86,7 +86,7 @@ impl Node {
         if self.shared.view().is_none() {
             return Err(self.opening());
         }
-        // Whoever leads: a write is answered when it is applied here.
+        // This holds whoever leads, because a write is answered once it is applied here.
         if let Some(why) = self.shared.space.why_full() {
             self.shared.metrics.proposals_failed_total.inc();
             return Err(Refusal::NoSpace(format!("{}: {why}", self.config().name)));
@@ -121,7 +121,7 @@ impl Node {
         self.barrier().await
     }
 
-    /// The barrier without the question whether clients are served yet.
+    /// The barrier without the check whether clients are served yet.
     async fn barrier(&self) -> Result<Arc<View>, Refusal> {
         if self.shared.view().is_none() {
             return Err(self.opening());
@@ -147,25 +147,27 @@ impl Node {
         };
         match in_time(receiver, limits::READ_TIMEOUT_MS).await {
             Ok(read) => read.unwrap_or(Err(Refusal::Stopping))?,
-            // What takes so long is a leader that a majority confirms: the reason says more than the time.
+            // Only the wait for a leader that a majority confirms takes this long, and this reason says more than the
+            // time.
             Err(_) => return Err(Refusal::NoLeader),
         }
         self.shared.view().ok_or_else(|| self.opening())
     }
 
-    /// Why a read index is not asked for: all that a follower says waits for its log, and the log for space (rules N6, N11).
+    /// Why this node asks for no read index: a follower's messages wait for its log, and the log waits for space
+    /// (rules N6, N11).
     fn asks_nobody(&self) -> Option<Refusal> {
         let leads = || self.shared.published().driver.as_ref().is_some_and(|driver| driver.role == Role::Leader);
         self.shared.space.refusal(Part::Log).filter(|_| !leads())
     }
 
-    /// The view for a stale read; refused before the proof, and on Blank, Removed and Quarantined nodes.
+    /// The view for a stale read; refused before the kv db is proved, and on Blank, Removed and Quarantined nodes.
     pub fn stale_view(&self) -> Result<Arc<View>, Refusal> {
         self.serving()?;
         self.shared.view().ok_or_else(|| self.opening())
     }
 
-    /// Linearizable.
+    /// The members, read linearizably.
     pub async fn members(&self) -> Result<api::Members, Refusal> {
         self.running()?;
         self.barrier().await?;
@@ -183,7 +185,7 @@ impl Node {
         }
     }
 
-    /// Moves leadership; answers when the other voter leads. `None`: the most caught-up voter.
+    /// Moves leadership; answers when the other voter leads. `None` chooses the most caught-up voter.
     pub async fn transfer(&self, to: Option<MemberId>) -> Result<MemberId, Refusal> {
         let request = self.new_request(&*self.running()?);
         match self.ask(request, Event::Transfer { request, to }, limits::CHANGE_TIMEOUT_MS).await? {
@@ -259,12 +261,12 @@ impl Node {
         votes(&self.shared.published())
     }
 
-    /// What is wrong with the name and URL that the node was started with: the members know it by others.
+    /// What is wrong with the name or URL that this node was started with, if the members know it by another.
     pub fn misplaced(&self) -> Option<String> {
         status::misplaced(self.config(), self.shared.published().driver.as_ref()?)
     }
 
-    /// Ours, advertised and otherwise fixed.
+    /// This node's configuration.
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
@@ -274,12 +276,12 @@ impl Node {
         self.shared.view().map_or((0, 0), |view| (view.compacted(), view.revision()))
     }
 
-    /// What the raft thread publishes.
+    /// What this handle shares with the node's threads.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// The node runs raft, in whatever role.
+    /// What is published, if the node runs raft, in whatever role.
     fn running(&self) -> Result<Arc<Published>, Refusal> {
         let published = self.shared.published();
         match &published.phase {
@@ -292,7 +294,8 @@ impl Node {
         }
     }
 
-    /// The node serves clients: it runs, is no removed member, and the cluster has formed (rule N19).
+    /// What is published, if the node serves clients: it runs, is not a removed member, and the cluster has formed
+    /// (rule N19).
     fn serving(&self) -> Result<Arc<Published>, Refusal> {
         let published = self.running()?;
         let Some(driver) = &published.driver else { return Err(self.opening()) };
@@ -316,7 +319,7 @@ impl Node {
         RequestId { origin, nonce: self.shared.nonce, seq: self.shared.seq.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// To the raft thread, over the desk if there is one; false when it has ended.
+    /// Sends to the raft thread, over the desk if there is one; without a desk, false means that the thread has ended.
     fn send(&self, event: Event) -> bool {
         match &self.desk {
             Some(desk) => {

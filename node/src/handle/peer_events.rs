@@ -1,4 +1,7 @@
-//! What peers do, turned into inputs of the raft thread. Decides nothing; every method returns at once.
+//! Turns what peers do into inputs of the raft thread.
+//!
+//! Enters: calls of [`PeerEvents`]. Leaves: [`Input`]s, metrics, and log lines about a peer. Decides nothing; every
+//! method but `check_snapshot` returns at once.
 
 use crate::handle::Node;
 use crate::raft_node::Input;
@@ -44,8 +47,9 @@ impl PeerEvents for Node {
                 let bytes = forward.data.len();
                 match grows(&forward.data) {
                     Ok(grows) => self.peer_event(Event::Forwarded { from, forward, grows }, bytes),
-                    // Its origin hears nothing and calls the outcome unknown, which is right: it may have meant anything.
-                    Err(why) => tracing::error!(from, %why, "a forwarded command was not taken"),
+                    // Its origin gets no answer and calls the outcome unknown, which is right: the command may have
+                    // meant anything.
+                    Err(why) => tracing::error!(from, %why, "a forwarded command was not proposed"),
                 }
             }
             Frame::ForwardReply(reply) => self.event(Event::ForwardReply { from, reply }),
@@ -55,7 +59,7 @@ impl PeerEvents for Node {
     }
 
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
-        // The transport dials again and again: a person needs to read about it once.
+        // The transport dials again and again, but a person needs to read about it only once.
         let is_news = self.shared().dial_failed(to, &failure);
         match failure {
             DialFailure::Unreachable(why) => {
@@ -96,7 +100,7 @@ impl PeerEvents for Node {
                 from,
                 index = meta.index,
                 why,
-                "a snapshot could not be fetched; the leader offers it again"
+                "a snapshot could not be fetched; the leader will offer it again"
             );
         }
         self.event(Event::Fetched { meta: Box::new(meta), whole: result.is_ok() });
@@ -134,8 +138,8 @@ impl Credentials for TokenFile {
     }
 }
 
-/// Whether a forwarded command needs space. One that no member could apply must never be proposed: committed, it would
-/// stop the whole cluster, at every start again.
+/// Whether a forwarded command needs space. One that no member could apply must never be proposed: once committed, it
+/// would stop the whole cluster, again at every start.
 fn grows(data: &Bytes) -> Result<bool, BadForward> {
     const BYTES_MAX: usize = limits::KEY_BYTES_MAX + limits::BODY_BYTES_MAX + limits::CALL_BYTES;
     if data.len() > BYTES_MAX {

@@ -1,4 +1,6 @@
-//! Published state in the words of the API.
+//! Puts the published state into the types of the API.
+//!
+//! Enters: what the node's threads publish. Leaves: the status, the members, the leader. Changes nothing.
 
 use crate::config::Config;
 use crate::raft_node::shared::{Phase, Shared};
@@ -79,12 +81,13 @@ fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (Node
     }
 }
 
-/// What waits for space here, and what the driver refuses for lack of it.
+/// What waits for space here, or else why the driver refuses puts for lack of it.
 fn no_space(shared: &Shared, driver: Option<&DriverStatus>) -> Option<String> {
     shared.space.why_full().or_else(|| driver?.no_space.clone())
 }
 
-/// A member's name and peer URL are fixed for its life; started with others, it can't be found under the old ones.
+/// A member's name and peer URL are fixed for its life; if it is started with others, its peers can't find it under
+/// those that they know.
 pub fn misplaced(config: &Config, driver: &DriverStatus) -> Option<String> {
     let known = driver.membership.members.get(&driver.id)?;
     let what = [("--name", &config.name, &known.name), ("--peer-url", &config.peer_url, &known.peer_url)];
