@@ -1,9 +1,10 @@
-//! The transport's limits as values, so that tests need not wait for the real ones.
+//! The transport's limits as values, so that tests need not wait for the real ones. The real ones are the default, and
+//! their numbers come from [`raftkv_core::limits`].
 
 use raftkv_core::limits;
 use std::time::Duration;
 
-/// Limits of one [`super::Transport`]; the default is what stands in [`raftkv_core::limits`].
+/// Limits of one [`super::Transport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportLimits {
     /// Largest payload of a frame.
@@ -14,21 +15,21 @@ pub struct TransportLimits {
     pub out_bytes_max: usize,
     /// Connections on the peer port.
     pub connections_max: usize,
-    /// DNS and TCP connect.
+    /// Time for DNS and TCP connect.
     pub connect: Duration,
-    /// A request head, and an answer to ours.
+    /// Time for a request head, and for the answer to ours.
     pub handshake: Duration,
-    /// Distance of probes.
+    /// Time between two probes.
     pub probe: Duration,
-    /// A stream without a sign of life for so long is broken.
+    /// A stream without a sign of life for this long is broken.
     pub idle: Duration,
     /// First pause before dialling again.
     pub redial_min: Duration,
     /// Longest pause before dialling again.
     pub redial_max: Duration,
-    /// A transfer, or any write on the peer port, that does not move for so long is broken off.
+    /// A transfer, or any write on the peer port, that does not move for this long is broken off.
     pub stall: Duration,
-    /// A transfer that does not move for so long, over however many connections, is given up.
+    /// A transfer that does not move for this long, over however many connections, is given up.
     pub resume: Duration,
     /// Speed of all snapshot bodies together.
     pub snapshot_bytes_per_second: u64,

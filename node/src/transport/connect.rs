@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection to a peer: DNS, TCP, one request.
 //!
-//! DNS is looked up at every call: in Kubernetes a member keeps its name and changes its address. The lookup and all
-//! addresses together have one deadline.
+//! Enters: a peer's URL. Leaves: the answer to one GET. DNS is looked up for every connection: in Kubernetes a member
+//! keeps its name and changes its address. The lookup and all addresses together have one deadline.
 //!
 //! # Caveats
 //! A lookup that hangs keeps one thread of the runtime's blocking pool until the system's resolver gives up.
@@ -38,7 +38,7 @@ pub(super) enum ConnectError {
 
 /// A connection that carries one request; it ends when this is dropped, unless it was upgraded.
 pub(super) struct Connection {
-    /// For the stream that it may become.
+    /// A second handle to the socket, for the stream that this may become.
     pub socket: Option<std::net::TcpStream>,
     authority: String,
     requests: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
@@ -66,7 +66,7 @@ impl Connection {
         tcp.set_nodelay(true).map_err(|source| ConnectError::Tcp { authority: authority.clone(), source })?;
         let socket = stream::second_handle(&tcp);
         let (requests, driver) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
-        // What goes wrong on the connection is also the answer to its one request.
+        // An error of the connection is also the result of its one request.
         let driver = tokio::spawn(async move { drop(driver.with_upgrades().await) }).abort_handle();
         Ok(Connection { socket, authority, requests, driver })
     }

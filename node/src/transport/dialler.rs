@@ -1,7 +1,7 @@
 //! The client side of one peer: dials it, runs the stream, and dials it again, for as long as it is a peer.
 //!
 //! Enters: a [`PeerAddress`]. Leaves: `on_connected`, frames, and `on_dial_failed` once per failure. It goes on after
-//! every failure, also a final one such as 410: whether to stop is the node's decision, by `set_peers`.
+//! every failure, even a final one such as 410: the node decides when to stop, by `set_peers`.
 
 use super::connect::{ConnectError, Connection};
 use super::outbox::Outbox;
@@ -24,7 +24,7 @@ pub(super) async fn run(inner: Arc<Inner>, peer: PeerAddress, outbox: Arc<Outbox
     let mut failing = false;
     loop {
         let began = Instant::now();
-        // Without a hello we are no member, and have nothing to say to anybody.
+        // Without a hello this node is not a member, and has nothing to say to anybody.
         if let Some(ours) = inner.events.our_hello(peer.id, peer.incarnation) {
             let (stood, failure) = dial_once(&inner, &peer, &ours, &outbox).await;
             if stood || !failing {
@@ -43,7 +43,7 @@ pub(super) async fn run(inner: Arc<Inner>, peer: PeerAddress, outbox: Arc<Outbox
     }
 }
 
-/// One stream from its beginning to its end; whether it stood, and why it does not any more.
+/// Runs one stream from its beginning to its end. Returns whether it was ever up, and why it is down.
 async fn dial_once(inner: &Inner, peer: &PeerAddress, ours: &Hello, outbox: &Outbox) -> (bool, DialFailure) {
     let (theirs, connected) = match shake_hands(inner, peer, ours).await {
         Ok(stream) => stream,
@@ -81,7 +81,7 @@ async fn upgrade(inner: &Inner, connection: &mut Connection, ours: &Hello) -> Re
         .map_err(|e| DialFailure::Unreachable(e.to_string()))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
-        // A body that is too large or broken is one that says nothing.
+        // A body that is too large or broken counts as an empty one.
         let body = Limited::new(response.into_body(), PEER_PROBLEM_BYTES_MAX).collect().await;
         return Err(handshake::failure(status, &body.map(|body| body.to_bytes()).unwrap_or_default()));
     }
@@ -93,7 +93,7 @@ async fn upgrade(inner: &Inner, connection: &mut Connection, ours: &Hello) -> Re
     Ok((theirs, (TokioIo::new(upgraded), connection.socket.take())))
 }
 
-/// Half to all of `pause`, so that members that lost a peer together do not come back together.
+/// A random part of `pause`, from half to all of it, so that members that lost a peer together do not dial it together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..=1.0))
 }

@@ -1,4 +1,4 @@
-//! What the transport's tests stand it on: a node that records and answers as told, a disk in memory, a token.
+//! What surrounds the transport in its tests: a node that records and answers as told, a disk in memory, a token.
 
 use super::*;
 use raftkv_core::membership::Membership;
@@ -76,7 +76,7 @@ pub(super) enum Event {
     Rtt(MemberId),
 }
 
-/// A node that accepts every hello unless told otherwise, and keeps what it is told.
+/// A node that accepts every hello unless told otherwise, and records what it is told.
 pub(super) struct FakeNode {
     id: MemberId,
     pub verdict: Mutex<Option<HelloVerdict>>,
@@ -99,7 +99,7 @@ impl FakeNode {
         self.told.lock().unwrap().clear();
     }
 
-    /// Waits until one of the events is what is looked for.
+    /// Waits until one of the events is the wanted one.
     pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
         let search = async {
             loop {
@@ -326,7 +326,7 @@ pub(super) async fn read_to_close(tcp: &mut TcpStream) -> Vec<u8> {
     all
 }
 
-/// Reads until a frame has come, behind whatever else.
+/// Reads until a frame has come, whatever comes before it.
 pub(super) async fn read_until(tcp: &mut TcpStream, frame: &Frame) {
     let (mut wanted, mut read) = (Vec::new(), Vec::new());
     encode(frame, &mut wanted);

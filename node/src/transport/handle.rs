@@ -1,7 +1,7 @@
-//! The handle by which the node uses the transport: it decides which tasks there are.
+//! The handle through which the node uses the transport. It decides which peers are dialled and what is fetched.
 //!
-//! Enters: calls from any thread, none of which waits. Leaves: everything else through [`PeerEvents`]. Each peer has its
-//! own task and queue.
+//! Enters: calls from any thread; none of them blocks. Leaves: what becomes of them, through [`PeerEvents`]. Each peer
+//! has its own task and queue.
 
 use super::bounds::TransportLimits;
 use super::outbox::{Dropped, Outbox};
@@ -51,7 +51,7 @@ impl Transport {
         Transport::with_limits(rt, events, credentials, disk, TransportLimits::default())
     }
 
-    /// The same with other limits.
+    /// The same transport with other limits.
     pub fn with_limits(
         rt: Handle,
         events: Arc<dyn PeerEvents>,
@@ -69,7 +69,8 @@ impl Transport {
         self.inner.spawn(listener::serve(inner, listener));
     }
 
-    /// Dials exactly these from now on; a peer whose address is the same keeps its stream. The node leaves itself out.
+    /// Dials exactly these peers from now on; one whose address is the same keeps its stream. The caller leaves its own
+    /// node out.
     pub fn set_peers(&self, wanted: Vec<PeerAddress>) {
         let mut wanted: BTreeMap<MemberId, PeerAddress> = wanted.into_iter().map(|peer| (peer.id, peer)).collect();
         let mut peers = self.inner.peers();
@@ -94,14 +95,14 @@ impl Transport {
         }
     }
 
-    /// Sends a frame to `to`, see [`Transport::queue`].
+    /// Queues a frame for `to` and flushes it, see [`Transport::queue`].
     pub fn send(&self, to: MemberId, frame: Frame) -> Result<(), Dropped> {
         self.queue(to, frame).map(|queued| queued.flush())
     }
 
-    /// Queues a frame for `to` on the stream that we dialled, or, while there is none, on the newest one that it dialled.
-    /// It leaves when it is flushed, with all that were queued before it. A frame that is not taken is dropped, as is one
-    /// whose stream breaks; nothing is sent twice.
+    /// Queues a frame for `to` on the stream that we dialled, or, while there is none, on the newest one that `to`
+    /// dialled. The frame leaves when it is flushed, with all frames that were queued before it. A frame that is not
+    /// taken is dropped, and so is one whose stream breaks; nothing is sent twice.
     pub fn queue(&self, to: MemberId, frame: Frame) -> Result<Queued, Dropped> {
         let outbox = self.inner.peers().route(to);
         let result = outbox.ok_or(Dropped::NotConnected).and_then(|outbox| {
@@ -116,8 +117,8 @@ impl Transport {
         result
     }
 
-    /// Fetches the snapshot that `from` offered from its peer URL. Ends in one `on_snapshot_fetched`, but for an offer
-    /// of the file that is being fetched already, which is ignored.
+    /// Fetches the snapshot that `from` offered, from its peer URL. Ends in one `on_snapshot_fetched`, except for an
+    /// offer of the file that is being fetched already, which is ignored.
     pub fn fetch_snapshot(&self, from: MemberId, from_url: &str, meta: SnapshotMeta) {
         let at = |meta: &SnapshotMeta| (meta.index, meta.term);
         let mut fetching = self.inner.fetching();
@@ -129,8 +130,9 @@ impl Transport {
             (running.is_some_and(|r| at(&meta) < at(r)), running.is_some_and(|r| at(&meta) == at(r)));
         if is_older || is_twin {
             if let Some(fetch) = fetching.as_mut().filter(|_| is_twin) {
-                // Another member's snapshot of the same position is another file of the same name: what has arrived is
-                // of no use, and has to be gone before the other one, when it is offered again, is begun.
+                // Another member's snapshot of the same position is another file with the same name. What has arrived
+                // is of no use, and must be gone before the other file is begun, which happens when it is offered
+                // again.
                 fetch.cancel = None;
             }
             drop(fetching);
@@ -179,12 +181,12 @@ impl Transport {
 pub struct Queued(Arc<Outbox>);
 
 impl Queued {
-    /// Sends them. Never waits.
+    /// Sends them. Never blocks.
     pub fn flush(&self) {
         self.0.flush();
     }
 
-    /// Whether flushing one is flushing the other.
+    /// Whether flushing one also flushes the other.
     pub fn is_same(&self, other: &Queued) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -210,7 +212,7 @@ async fn run_fetch(
         }
         Err(error) => Err(error),
     };
-    // The place is free before the node hears of it, so that it may fetch again at once.
+    // The place is freed before the node is told, so that it may fetch again at once.
     inner.fetching().take_if(|fetch| fetch.serial == serial);
     inner.events.on_snapshot_fetched(from, meta, result.map_err(|e| e.to_string()));
 }

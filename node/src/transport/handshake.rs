@@ -1,6 +1,6 @@
-//! The handshake of a peer stream: what stands in its headers and in a refusal.
+//! The handshake of a peer stream: the content of its headers and of a refusal.
 //!
-//! Enters: hellos and verdicts. Leaves: header values, error answers and what a dialler makes of them. Nothing here
+//! Enters: hellos and verdicts. Leaves: header values, error answers, and what these mean to a dialler. Nothing here
 //! waits or decides who may join; that is the node's verdict.
 
 use super::DialFailure;
@@ -15,10 +15,10 @@ use std::fmt::Write as _;
 pub(super) const HEADER: &str = "x-raftkv-hello";
 /// The protocol that a stream is upgraded to.
 pub(super) const PROTOCOL: &str = "raftkv-peer/1";
-/// Where streams are opened.
+/// The path at which streams are opened.
 pub(super) const PATH: &str = "/raft/v1";
 
-/// The body of every answer that is not 101: a problem, with what a dialler must not have to guess.
+/// The body of every answer that is not 101: a problem, with facts that a dialler must not have to guess.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Refusal {
     #[serde(flatten)]
@@ -72,7 +72,7 @@ pub(super) fn answer(verdict: HelloVerdict) -> Result<Box<Hello>, Refusal> {
         HelloVerdict::Gone(record) => {
             let detail = format!("member {} was removed at index {}", record.member_id, record.removed.index);
             let mut refusal = Refusal { removed: Some(record), ..Refusal::new(Code::Removed, detail) };
-            // On the client port the code says that this node was removed (503); here it says so of the dialler.
+            // On the client port the code says that this node was removed (503); here it says that the dialler was.
             refusal.problem.status = StatusCode::GONE.as_u16();
             Err(refusal)
         }
@@ -80,7 +80,7 @@ pub(super) fn answer(verdict: HelloVerdict) -> Result<Box<Hello>, Refusal> {
     }
 }
 
-/// What an answer that is not 101 means for the dialler. Only what is said in so many words is final.
+/// What an answer that is not 101 means for the dialler. Only an explicit statement is final.
 pub fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
     let refusal: Option<Refusal> = serde_json::from_slice(body).ok();
     let detail = match &refusal {
@@ -96,7 +96,7 @@ pub fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
     }
 }
 
-/// Whether the answering hello is from whom we dialled, and to us.
+/// Checks that the answering hello is from the peer that we dialled, and addressed to us.
 pub(super) fn check_answer(ours: &Hello, theirs: &Hello) -> Result<(), String> {
     same_cluster(ours, theirs)?;
     if (theirs.from, theirs.from_incarnation) != (ours.to, ours.to_incarnation) {
@@ -109,7 +109,7 @@ pub(super) fn check_answer(ours: &Hello, theirs: &Hello) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether whoever asks for a snapshot body belongs to the same cluster and means us.
+/// Checks that the member that asks for a snapshot body belongs to the same cluster and means us.
 pub(super) fn check_requester(ours: &Hello, theirs: &Hello) -> Result<(), String> {
     same_cluster(ours, theirs)?;
     if (theirs.to, theirs.to_incarnation) != (ours.from, ours.from_incarnation) {

@@ -1,8 +1,8 @@
 //! The peer port: streams that peers open, and snapshot bodies that they fetch.
 //!
-//! Enters: connections. Leaves: accepted streams, bodies, and problem documents. A connection carries one request: the
-//! token is checked on it before anything else is looked at (rule O5). The head has a deadline, an answer that nobody
-//! takes has one, and there is a limit to connections, so half-open ones cost little and not for long.
+//! Enters: connections. Leaves: accepted streams, bodies, and problem documents. A connection carries one request, and
+//! its token is checked before anything else (rule O5). The head has a deadline, so has an answer that nobody reads,
+//! and the number of connections is limited: half-open ones cost little, and not for long.
 
 use super::handshake::{self, Refusal};
 use super::shared::{Counters, Inner};
@@ -32,13 +32,13 @@ use tokio::time::{sleep, timeout};
 
 type Answer = Response<Either<Full<Bytes>, FileBody>>;
 
-/// What a connection goes on with after its one answer.
+/// What a connection does after its one answer.
 enum Next {
     Stream { theirs: Box<Hello>, ours: Box<Hello>, upgrade: OnUpgrade },
     Body(BodyReport),
 }
 
-/// Accepts until the task ends.
+/// Accepts connections until the task ends.
 pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(inner.limits.connections_max));
     loop {
@@ -50,7 +50,7 @@ pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
                 continue;
             }
         };
-        // Closing it at once is better than letting it wait: the peer dials again, and learns that something is wrong.
+        // Closing it at once is better than letting it wait: the peer learns that something is wrong, and dials again.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             Counters::count(&inner.counters.connections);
             continue;
@@ -151,7 +151,7 @@ async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incomin
     Ok((answer, Next::Stream { theirs: Box::new(theirs), ours, upgrade }))
 }
 
-/// Where a body that broke goes on; 0 is a whole one.
+/// The offset from which a broken body is asked for again; 0 is the whole body.
 fn offset_asked(headers: &HeaderMap) -> Result<u64, Refusal> {
     let Some(range) = headers.get(RANGE) else { return Ok(0) };
     let offset = range.to_str().ok().and_then(snapshot_body::parse_range);

@@ -1,11 +1,11 @@
 //! Peers over HTTP: long-lived streams, one bounded queue and one task per peer.
 //!
 //! Enters: frames to send, streams that peers open. Leaves: frames received, through [`PeerEvents`]. The transport
-//! decides nothing about raft: it drops what does not fit and says so. It never sends a frame twice.
+//! decides nothing about raft: it drops what does not fit and reports it. It never sends a frame twice.
 //!
 //! ```text
-//!   Transport::send ─► outbox ─► stream (one task each) ─► peer          dialler: streams that we open, again and again
-//!                         └────► its socket, when it is little ─► peer
+//!   Transport::send ─► outbox ─► stream (one task each) ─► peer          dialler: streams that we open, and open again
+//!                         └────► its socket, when little waits ─► peer
 //!   PeerEvents::on_frame ◄────── stream (one task each) ◄─ peer          listener: streams that peers open, and bodies
 //!   PeerEvents::on_snapshot_fetched ◄── snapshot_fetch ◄── snapshot_body of the peer that offered it
 //! ```
@@ -44,7 +44,7 @@ use raftkv_core::types::{Index, MemberId};
 use raftkv_core::wire::{Frame, Hello, HelloVerdict, RemovedRecord};
 use tokio::sync::oneshot;
 
-/// Why a stream that we dialled does not stand.
+/// Why a stream that we dialled is not up.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DialFailure {
     /// DNS, connect, reset, timeout: dialled again after a pause.
@@ -55,42 +55,42 @@ pub enum DialFailure {
     Differs(String),
     /// 409: the peer has proof that our directory was rolled back.
     RolledBack(String),
-    /// 410.
+    /// 410: this member was removed.
     Gone(Box<RemovedRecord>),
 }
 
 /// A member that we dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
-    /// Who.
+    /// The member's id.
     pub id: MemberId,
     /// `http://host:port`; DNS is looked up again at every reconnect.
     pub peer_url: String,
-    /// Which data directory.
+    /// Which data directory it must have.
     pub incarnation: Hex128,
 }
 
 /// What the transport tells the node. Every method but `check_snapshot` returns at once.
 pub trait PeerEvents: Send + Sync + 'static {
-    /// The hello that we send to (`to`, `to_incarnation`); `None` while we are no member.
+    /// The hello that we send to (`to`, `to_incarnation`); `None` while this node is not a member.
     fn our_hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello>;
     /// A peer opened a stream; `verdict` is sent when the answer is durable (a join writes first).
     fn on_hello(&self, hello: Hello, verdict: oneshot::Sender<HelloVerdict>);
-    /// The peer that we dialled answered with its hello (its client and admin URLs are news).
+    /// The peer that we dialled answered with its hello (its client and admin URLs may be new).
     fn on_connected(&self, hello: Hello);
     /// A frame arrived; raft messages whose from/to are not the stream's, and MsgPropose, were dropped already.
     fn on_frame(&self, from: MemberId, frame: Frame);
     /// A dialled stream could not be opened or broke; once per failure.
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure);
-    /// `to` has begun to take the body of a snapshot that we offered; [`PeerEvents::on_snapshot_body`] follows for sure.
+    /// `to` has begun to take the body of a snapshot that we offered; [`PeerEvents::on_snapshot_body`] always follows.
     fn on_snapshot_begun(&self, to: MemberId, index: Index);
-    /// The body of a snapshot that we offered to `to` went out whole, or broke or stalled 30 s.
+    /// The body of a snapshot that we offered to `to` was sent whole, or it broke or stalled for 30 s.
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool);
-    /// Reads a snapshot file that arrived, under a temporary name; an error throws it away. Blocks, and is called where
-    /// that may be. Once the log restarts behind a snapshot there is no way back (rules N13, N14).
+    /// Checks a snapshot file that arrived, under its temporary name; after an error it is thrown away. Blocks, and is
+    /// called on a thread that may block. Once the log restarts after a snapshot there is no way back (rules N13, N14).
     fn check_snapshot(&self, disk: &dyn LogDisk, name: &str, meta: &SnapshotMeta) -> Result<(), String>;
-    /// A snapshot fetched for us is verified, fsynced and renamed, or why not. `done`/`total` progress goes to the log.
+    /// A snapshot that we fetched was verified, fsynced and renamed, or why not. Its progress goes to the log.
     fn on_snapshot_fetched(&self, from: MemberId, meta: SnapshotMeta, result: Result<(), String>);
-    /// Round trip on a stream that we dialled, queueing included: the answer to one of our probes; for the metric.
+    /// The round trip time of one of our probes on a stream that we dialled, queueing included; for the metric.
     fn on_rtt(&self, to: MemberId, micros: u64);
 }

@@ -1,12 +1,13 @@
 //! The bounded queue of one peer: frames that wait for its stream.
 //!
-//! Enters: frames from any thread, at once or not at all. Leaves: batches for the one task that writes the stream, or
-//! bytes for its socket. It is open only while a stream stands, and empty whenever one begins: a frame meant for a
-//! broken stream is never sent on a later one, since raft and the callers repair a loss but not a frame that arrives
-//! late (rule N5).
+//! Enters: frames from any thread, each taken at once or not at all. Leaves: batches for the one task that writes the
+//! stream, or bytes for its socket. It is open only while a stream is up, and empty whenever one begins: a frame meant
+//! for a broken stream is never sent on a later one, since raft and the callers can repair a loss but not a frame that
+//! arrives late (rule N5).
 //!
-//! Whoever queues frames flushes them: what is little is written there and then, if the task is not writing, because to
-//! wake the task costs more than the write. The socket is in nonblocking mode; what it does not take is the task's.
+//! The thread that queues frames also flushes them. If few bytes wait and the task is not writing, that thread writes
+//! them to the socket itself, because waking the task costs more than the write. The socket is in nonblocking mode; the
+//! task writes what it does not take.
 
 use super::bounds::TransportLimits;
 use crate::crash_point::{self, Place, Side};
@@ -21,7 +22,7 @@ use tokio::sync::Notify;
 /// Why a frame was not taken. It will not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Dropped {
-    /// No stream to that member stands.
+    /// No stream to that member is up.
     #[error("no stream to the peer stands")]
     NotConnected,
     /// Too many frames, or bytes of frames, wait already.
@@ -49,9 +50,9 @@ struct Waiting {
     frames: VecDeque<(usize, Frame)>,
     bytes: usize,
     probe: bool,
-    /// The stream's own, in nonblocking mode, if there is one.
+    /// The stream's own socket, in nonblocking mode, if there is one.
     socket: Option<TcpStream>,
-    /// What the socket did not take of frames that were written directly; it goes before everything else.
+    /// What the socket did not take of frames that were written directly; it is sent before everything else.
     rest: Vec<u8>,
     /// The task has something to write, or `rest` waits for it: nobody else may write.
     writing: bool,
@@ -72,7 +73,7 @@ impl Batch {
 }
 
 impl Outbox {
-    /// Closed.
+    /// A closed outbox.
     pub fn new(limits: &TransportLimits) -> Outbox {
         Outbox {
             waiting: Mutex::default(),
@@ -83,19 +84,19 @@ impl Outbox {
         }
     }
 
-    /// A stream begins; it ends with the guard. `socket` is a second handle to its connection.
+    /// Opens the outbox for a new stream, which ends with the guard. `socket` is a second handle to its connection.
     pub fn open(&self, socket: Option<TcpStream>) -> Open<'_> {
         *self.lock() = Waiting { open: true, socket, ..Waiting::default() };
         Open(self)
     }
 
-    /// Drops what waits, takes nothing more, and ends the stream.
+    /// Drops the frames that wait, takes no more, and ends the stream.
     pub fn close(&self) {
         *self.lock() = Waiting::default();
         self.wake.notify_one();
     }
 
-    /// Whether a stream stands.
+    /// Whether a stream is up.
     pub fn is_open(&self) -> bool {
         self.lock().open
     }
@@ -119,11 +120,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends what waits, or lets the task do it. Never waits itself.
+    /// Sends the frames that wait, or lets the task do it. Never blocks.
     pub fn flush(&self) {
         let mut waiting = self.lock();
         if waiting.frames.is_empty() || waiting.writing {
-            return; // the task takes what is there when it has written
+            return; // if the task is writing, it takes the frames afterwards
         }
         let little = waiting.bytes <= PEER_DIRECT_WRITE_BYTES_MAX && !waiting.probe;
         if !little || !waiting.write_directly() {
@@ -138,8 +139,8 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Waits for something to send and takes up to `bytes_max` of it (always one frame at least); `None` once closed.
-    /// Only the task that writes calls it.
+    /// Waits for something to send and takes up to `bytes_max` of frames, but at least one if any waits; `None` once
+    /// closed. Only the task that writes calls it.
     pub async fn take(&self, bytes_max: usize) -> Option<Batch> {
         loop {
             match self.take_now(bytes_max) {
@@ -176,8 +177,8 @@ impl Outbox {
 }
 
 impl Waiting {
-    /// Gives all frames to the socket; whether it took everything. If not, the task has the rest, and meets the error if
-    /// there was one.
+    /// Writes all frames to the socket and returns whether it took everything. If not, the task writes the rest, and
+    /// meets the error if there was one.
     fn write_directly(&mut self) -> bool {
         let Some(mut socket) = self.socket.as_ref() else { return false };
         let mut bytes = Vec::with_capacity(self.bytes);
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(outbox.take_now(1), Some(Batch { frames: vec![forward(3, 100)], ..Batch::default() }));
     }
 
-    /// An outbox with a socket, and the peer's end of it.
+    /// Opens the outbox with a socket; also returns the peer's end of it.
     fn connected(outbox: &Outbox) -> (Open<'_>, TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -288,7 +289,7 @@ mod tests {
         assert_eq!(outbox.take_now(1000), Some(Batch::default()), "nothing is left to the task");
         outbox.push(forward(3, 100)).unwrap();
         outbox.flush();
-        drop(open); // and with it the only handle
+        drop(open); // this drops the only handle, too
         let mut arrived = Vec::new();
         theirs.read_to_end(&mut arrived).unwrap();
         assert_eq!(frames_in(&arrived), [1, 2, 3].map(|seq| forward(seq, 100)));
@@ -304,7 +305,7 @@ mod tests {
             outbox.push(forward(sent, 400)).unwrap();
             outbox.flush();
             outbox.push(forward(sent + 1, 10)).unwrap();
-            outbox.flush(); // also when the frame before it is not gone yet
+            outbox.flush(); // even if the frame before it has not left yet
             sent += 1;
             let batch = outbox.take_now(1000).unwrap();
             if !batch.is_empty() {

@@ -1,5 +1,7 @@
-//! The speed at which snapshot bodies leave a node: all of them together no faster than a limit, so that heartbeats,
-//! appends and clients keep their part of the network and the disk (rule N13).
+//! Limits the speed at which snapshot bodies leave a node, all of them together, so that heartbeats, appends and
+//! clients keep their share of the network and the disk (rule N13).
+//!
+//! Enters: a number of bytes to send. Leaves: nothing, after a wait until it is their turn.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,24 +10,24 @@ use tokio::time::{Instant, sleep_until};
 /// Hands out bytes at a steady rate.
 pub(super) struct Pace {
     bytes_per_second: u64,
-    /// When the bytes that were handed out so far are through.
+    /// When the bytes that were handed out so far will have left.
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    /// At most so many bytes in a second.
+    /// A pace of at most this many bytes in a second.
     pub fn new(bytes_per_second: u64) -> Pace {
         Pace { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::new(None) }
     }
 
-    /// Waits until it is the turn of so many bytes. Whoever asks first has its turn first.
+    /// Waits until it is the turn of this many bytes. Whoever asks first has its turn first.
     pub async fn take(&self, bytes: u64) {
         sleep_until(self.turn(Instant::now(), bytes)).await;
     }
 
     fn turn(&self, now: Instant, bytes: u64) -> Instant {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // Time in which nothing was sent is not saved up.
+        // Unused time is not saved up.
         let turn = free_at.map_or(now, |at| at.max(now));
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
         *free_at = Some(turn + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));

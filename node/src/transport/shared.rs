@@ -1,7 +1,7 @@
 //! What all tasks of the transport share: who is dialled, who dialled us, what is fetched, and what was dropped.
 //!
-//! The locks here are held for look-ups only, never over IO or a call to the node. Nothing here starts a task of its own
-//! choice: [`super::handle`] decides which there are.
+//! The locks here are held for look-ups only, never during IO or a call to the node. Nothing here starts a task of its
+//! own accord: the callers decide which tasks there are.
 
 use super::bounds::TransportLimits;
 use super::outbox::Outbox;
@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
-/// [`super::Counts`] while they count.
+/// The counters behind [`super::Counts`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub full: AtomicU64,
@@ -45,11 +45,11 @@ pub trait Credentials: Send + Sync + 'static {
 
 /// The fetch that is under way.
 pub(super) struct Fetching {
-    /// Tells it from a later one of the same file.
+    /// Tells this fetch from a later one of the same file.
     pub serial: u64,
     /// The file that was offered.
     pub meta: SnapshotMeta,
-    /// Never sent: the fetch ends when this is dropped.
+    /// Nothing is sent on it: the fetch ends when this is dropped.
     pub cancel: Option<oneshot::Sender<()>>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Inner {
     pub disk: Arc<dyn LogDisk>,
     pub limits: TransportLimits,
     pub counters: Counters,
-    /// Of all snapshot bodies that leave.
+    /// The one pace of all snapshot bodies that leave.
     pub pace: Arc<Pace>,
     peers: Mutex<Peers>,
     fetching: Mutex<Option<Fetching>>,
@@ -81,7 +81,7 @@ pub(super) struct Dialled {
     pub address: PeerAddress,
     pub outbox: Arc<Outbox>,
     pub task: AbortHandle,
-    /// Which run of the peer's process answered the stream that stands, or stood last.
+    /// Which run of the peer's process answered the present stream, or the last one.
     pub boot: u64,
 }
 
@@ -92,15 +92,17 @@ pub(super) struct AcceptedStream {
 }
 
 impl Peers {
-    /// The stream that we dialled; while it does not stand, the newest one that `to` dialled. (A joiner's first answers
-    /// would be lost otherwise: it begins to dial when it learns of its membership, which is what it has to answer.)
+    /// The stream that we dialled, or, while that one is down, the newest one that `to` dialled. (Otherwise a joiner's
+    /// first answers would be lost: it begins to dial only when it learns of its membership, and the messages that
+    /// bring it need answers.)
     pub fn route(&self, to: MemberId) -> Option<Arc<Outbox>> {
         let dialled = self.dialled.get(&to).map(|peer| &peer.outbox);
         let accepted = || self.accepted.get(&to).map(|stream| &stream.outbox);
         dialled.filter(|outbox| outbox.is_open()).or_else(accepted).cloned()
     }
 
-    /// A joiner has no peers yet: it knows whoever offers it a snapshot from that one's stream.
+    /// The incarnation of a peer. A joiner has no peers yet: it knows the member that offers it a snapshot only from
+    /// that member's stream.
     pub fn incarnation(&self, of: MemberId) -> Option<Hex128> {
         let dialled = self.dialled.get(&of).map(|peer| peer.address.incarnation);
         dialled.or_else(|| self.accepted.get(&of).map(|stream| stream.incarnation))
@@ -108,7 +110,7 @@ impl Peers {
 }
 
 impl Inner {
-    /// Without peers.
+    /// A state without peers.
     pub fn new(
         rt: Handle,
         events: Arc<dyn PeerEvents>,
@@ -137,7 +139,7 @@ impl Inner {
         let task = async move {
             tokio::select! {
                 biased;
-                // An error says that the transport itself is gone.
+                // An error means that the transport itself is gone.
                 _ = stop.wait_for(|stopped| *stopped) => {}
                 () = task => {}
             }
@@ -150,31 +152,31 @@ impl Inner {
         Arc::new(Outbox::new(&self.limits))
     }
 
-    /// A stream that `theirs` opened, not yet in the list of those to send by.
+    /// A stream that the sender of `theirs` opened, not yet in the list of streams to send on.
     pub fn accepted<'a>(&'a self, theirs: &Hello, outbox: &Arc<Outbox>) -> Accepted<'a> {
         let (id, incarnation, boot) = (theirs.from, theirs.from_incarnation, theirs.boot);
         Accepted { inner: self, id, incarnation, boot, outbox: Arc::clone(outbox) }
     }
 
-    /// The stream that we dialled to `to` stands; this run of its process answered.
+    /// Records that the stream that we dialled to `to` is up, and which run of its process answered.
     pub fn dialled(&self, to: MemberId, boot: u64) {
         if let Some(peer) = self.peers().dialled.get_mut(&to) {
             peer.boot = boot;
         }
     }
 
-    /// Locked for a look-up.
+    /// The peers, locked for a look-up.
     pub fn peers(&self) -> MutexGuard<'_, Peers> {
         self.peers.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Locked for a look-up.
+    /// The fetch under way, locked for a look-up.
     pub fn fetching(&self) -> MutexGuard<'_, Option<Fetching>> {
         self.fetching.lock().expect("no thread panics while it holds this lock")
     }
 }
 
-/// Keeps an accepted stream in the list while it stands.
+/// Keeps an accepted stream in the list while it is up.
 pub(super) struct Accepted<'a> {
     inner: &'a Inner,
     id: MemberId,
@@ -184,9 +186,10 @@ pub(super) struct Accepted<'a> {
 }
 
 impl Accepted<'_> {
-    /// From now on the newest of its peer; the one before it ends: a peer dials anew only when its old stream is dead.
-    /// So does the stream that we dialled to an earlier run of its process: where its machine went without a word, and
-    /// the peer came back under another address, it would take what we send until its silence is noticed.
+    /// Makes this the newest stream of its peer and ends the one before it: a peer dials anew only when its old stream
+    /// is dead. Also ends a stream that we dialled to an earlier run of its process: if the peer's machine died
+    /// silently and the peer came back at another address, that stream would swallow what we send until its silence is
+    /// noticed.
     pub fn register(&self) {
         let stream = AcceptedStream { incarnation: self.incarnation, outbox: Arc::clone(&self.outbox) };
         let mut peers = self.inner.peers();

@@ -1,9 +1,9 @@
-//! Serves the body of a snapshot: the file's bytes, in chunks, at the speed of whoever fetches it and of [`Pace`]
+//! Serves the body of a snapshot: the file's bytes, in chunks, as fast as the peer reads them and [`Pace`] allows
 //! (rule N13).
 //!
-//! Enters: term and index from the path, and where a body that broke goes on, as a `Range`. Leaves: a response body, and
-//! exactly one report of how it ended. At most about four chunks are in memory. Reading blocks, so it happens on the
-//! runtime's blocking threads.
+//! Enters: term and index from the path, and as a `Range` the offset from which a broken body goes on. Leaves: a
+//! response body, and exactly one report of how it ended. At most about four chunks are in memory. Reading blocks, so
+//! it happens on the runtime's blocking threads.
 
 use super::PeerEvents;
 use super::pace::Pace;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
-/// Where bodies are served, before `{term}/{index}`.
+/// The path of bodies, up to `{term}/{index}`.
 pub(super) const PATH: &str = "/raft/v1/snapshot/";
 
 /// The path of a body.
@@ -45,7 +45,7 @@ pub(super) fn parse_range(range: &str) -> Option<u64> {
     offset.bytes().all(|b| b.is_ascii_digit()).then(|| offset.parse().ok())?
 }
 
-/// The `Content-Range` of the bytes from `offset` on of a file of `size` bytes, which are more.
+/// The `Content-Range` of the bytes from `offset` on of a file of `size` bytes; `size` is larger than `offset`.
 pub(super) fn content_range(offset: u64, size: u64) -> String {
     format!("bytes {offset}-{}/{size}", size - 1)
 }
@@ -54,17 +54,17 @@ pub(super) fn content_range(offset: u64, size: u64) -> String {
 pub(super) struct Part {
     pub disk: Arc<dyn LogDisk>,
     pub name: String,
-    /// Where it begins; a part goes to the end.
+    /// Where the part begins; it goes to the end of the file.
     pub offset: u64,
     pub pace: Arc<Pace>,
 }
 
-/// A file on its way; hyper takes `Content-Length` from its size.
+/// A file that is being sent; hyper takes `Content-Length` from its size.
 pub(super) struct FileBody {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     left: u64,
     taken: Arc<AtomicBool>,
-    /// Of the whole file.
+    /// Bytes of the whole file.
     pub size: u64,
 }
 
@@ -113,7 +113,7 @@ impl Body for FileBody {
     }
 }
 
-/// Reads ahead by one chunk; ends when the connection that takes them does.
+/// Reads ahead by one chunk; ends when the connection that takes the chunks ends.
 async fn read_chunks(part: Part, size: u64, chunk_tx: mpsc::Sender<io::Result<Bytes>>) {
     let Part { disk, name, mut offset, pace } = part;
     while offset < size {
@@ -138,7 +138,7 @@ async fn read_chunks(part: Part, size: u64, chunk_tx: mpsc::Sender<io::Result<By
     }
 }
 
-/// Runs disk calls where they may block.
+/// Runs a disk call on a thread that may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)))
 }
@@ -153,18 +153,18 @@ pub(super) struct BodyReport {
 }
 
 impl BodyReport {
-    /// For a body of the snapshot at `index` that `to` asked for.
+    /// The report of a body of the snapshot at `index`, which `to` asked for.
     pub fn new(events: Arc<dyn PeerEvents>, to: MemberId, index: Index) -> BodyReport {
         events.on_snapshot_begun(to, index);
         BodyReport { events, to, index, taken: Arc::new(AtomicBool::new(false)), flushed: false }
     }
 
-    /// To be set by the body when its last byte was taken.
+    /// The flag that the body sets when its last byte was taken.
     pub fn taken(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.taken)
     }
 
-    /// The connection ended by itself, so all that it took went out.
+    /// The connection ended without an error, so everything that it took was sent.
     pub fn flushed(mut self) {
         self.flushed = true;
     }

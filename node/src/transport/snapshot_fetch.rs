@@ -2,11 +2,11 @@
 //!
 //! Enters: the meta data that the MsgSnapshot carried. Leaves: a file under its name and one `on_snapshot_fetched`. The
 //! network side passes chunks to one blocking thread that owns the temporary file, hashes, and either renames it or
-//! removes it; so whatever breaks, nobody else writes to that file. A connection that breaks is made again, and the rest
-//! of the file asked for, as long as some of it arrives between two pauses; the sum over the whole file says whether it
-//! is the one that was offered, and if not it is fetched again from its beginning, when it is offered again.
+//! removes it; so whatever breaks, nobody else writes to that file. After a connection breaks, the rest of the file is
+//! asked for over a new one, unless nothing has arrived for too long. The sum over the whole file tells whether it is
+//! the one that was offered; if not, it is fetched from its beginning when it is offered again.
 //!
-//! One fetch at a time: a second offer of the same file is ignored, a newer one takes the place of an older one.
+//! There is one fetch at a time: a second offer of the same file is ignored, a newer one replaces an older one.
 //!
 //! # Caveats
 //! What has arrived is forgotten when the process ends.
@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Why a snapshot is not here.
+/// Why a snapshot was not fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("a newer snapshot was offered meanwhile")]
@@ -68,7 +68,7 @@ impl FetchError {
     fn may_resume(&self) -> bool {
         match self {
             FetchError::Connect(_) | FetchError::Broken(_) | FetchError::Stalled(_) => true,
-            // It starts, or stops.
+            // The peer is starting, or stopping.
             FetchError::Refused { status, .. } => status.is_server_error(),
             FetchError::Replaced
             | FetchError::Unknown(_)
@@ -83,7 +83,7 @@ impl FetchError {
     }
 }
 
-/// Who offers.
+/// An offered snapshot, and the member that offers it.
 pub(super) struct Offer {
     pub from: MemberId,
     pub url: String,
@@ -94,7 +94,7 @@ pub(super) struct Offer {
 /// Fetches one snapshot to its end, good or bad.
 pub(super) async fn fetch(inner: &Inner, offer: &Offer, cancelled: oneshot::Receiver<()>) -> Result<(), FetchError> {
     if let Err(source) = inner.disk.room_for(offer.meta.size) {
-        // Before anything is sent: it would be sent again and again.
+        // Checked before anything is asked for: otherwise the file would be sent again and again.
         return Err(FetchError::Disk { name: offer.meta.file_name(), source });
     }
     let (chunk_tx, chunk_rx) = mpsc::channel(2);
@@ -108,13 +108,13 @@ pub(super) async fn fetch(inner: &Inner, offer: &Offer, cancelled: oneshot::Rece
     };
     match stored.await? {
         Ok(()) => Ok(()),
-        // Too short is only the consequence of what befell the download, if something did.
+        // If the download failed, a file that is too short is only the consequence.
         Err(short @ FetchError::Size { .. }) => Err(downloaded.err().unwrap_or(short)),
         Err(error) => Err(error),
     }
 }
 
-/// The whole file, over as many connections as it takes.
+/// Downloads the whole file, over as many connections as it takes.
 async fn download(inner: &Inner, offer: &Offer, chunk_tx: mpsc::Sender<Bytes>) -> Result<(), FetchError> {
     let mut progress = Progress::new(offer);
     let (mut moved, mut pause) = (Instant::now(), inner.limits.redial_min);
@@ -124,7 +124,7 @@ async fn download(inner: &Inner, offer: &Offer, chunk_tx: mpsc::Sender<Bytes>) -
         if progress.done > before {
             (moved, pause) = (Instant::now(), inner.limits.redial_min);
         }
-        // With nothing to go on from, the leader had better offer what it has by then.
+        // If nothing has arrived yet, it is better to let the leader offer what it has by then.
         let too_long = moved.elapsed() + pause >= inner.limits.resume;
         if progress.done == 0 || !broke.may_resume() || too_long {
             return Err(broke);
@@ -135,7 +135,7 @@ async fn download(inner: &Inner, offer: &Offer, chunk_tx: mpsc::Sender<Bytes>) -
     }
 }
 
-/// What is missing of it, over one connection.
+/// Downloads what is missing of the file, over one connection.
 async fn download_rest(
     inner: &Inner,
     offer: &Offer,
@@ -157,7 +157,7 @@ async fn download_rest(
     if !response.status().is_success() {
         return Err(timeout(stall, refused(response)).await.unwrap_or_else(stalled));
     }
-    // A peer that knows no ranges sends the whole file: the beginning is here already.
+    // A peer that knows no ranges sends the whole file, whose beginning is here already.
     let mut skip =
         if response.status() == StatusCode::PARTIAL_CONTENT { check_range(&response, offer, offset)? } else { offset };
     let mut body = response.into_body();
@@ -178,7 +178,7 @@ async fn download_rest(
     Ok(())
 }
 
-/// The rest of a file of the offered size, and nothing to skip.
+/// Checks that the answer is the rest of a file of the offered size; nothing of it is to be skipped.
 fn check_range(response: &Response<Incoming>, offer: &Offer, offset: u64) -> Result<u64, FetchError> {
     let want = snapshot_body::content_range(offset, offer.meta.size);
     let got = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
@@ -187,7 +187,7 @@ fn check_range(response: &Response<Incoming>, offer: &Offer, offset: u64) -> Res
 
 async fn refused(response: Response<Incoming>) -> FetchError {
     let status = response.status();
-    // A body that is too large or broken is one that says nothing.
+    // A body that is too large or broken counts as an empty one.
     let body = Limited::new(response.into_body(), PEER_PROBLEM_BYTES_MAX).collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
     let why = match serde_json::from_slice::<handshake::Refusal>(&body) {
@@ -236,7 +236,7 @@ fn receive(
         sum.update(&chunk);
         got += chunk.len() as u64;
         if got - synced >= SNAPSHOT_SYNC_BYTES {
-            // A little at a time: all of it at the end would hold up the log's own syncs.
+            // A little at a time: one sync of everything at the end would delay the log's own syncs.
             disk.sync(temporary).map_err(failed)?;
             synced = got;
         }
@@ -259,7 +259,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Tells the log every few seconds how far a transfer is.
+/// Logs every few seconds how far a transfer is.
 struct Progress<'a> {
     offer: &'a Offer,
     done: u64,

@@ -1,4 +1,4 @@
-//! A connection whose writes may wait only so long.
+//! A connection whose writes fail when they wait too long.
 //!
 //! hyper bounds the time in which a request head arrives, but not the time in which a client takes the answer. A peer
 //! that stops reading would hold a connection and, with a snapshot body, a transfer for ever (rule N13: 30 s).
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct StallGuard<S> {
     io: S,
     limit: Duration,
-    /// Armed while a write waits.
+    /// Set while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,11 +1,11 @@
-//! One peer stream that stands, dialled by us or by the peer: its reader, its writer and its pulse, in one task.
+//! One peer stream that is up, dialled by us or by the peer: its reader, its writer and its pulse, in one task.
 //!
 //! Enters: an upgraded connection and an outbox. Leaves: frames to the node, in order, and at last why the stream
-//! ended. Whatever is wrong with this stream ends this stream only.
+//! ended. An error of this stream ends this stream only.
 //!
-//! The side that dialled probes the stream, the other side answers; so both hear something within each probe interval
-//! and a half-open stream is found by its silence. Bytes that the peer's TCP took after the socket was full are a sign
-//! of life too: a slow link that carries a large batch is not a dead one.
+//! The side that dialled probes the stream and the other side answers, so both hear something within each probe
+//! interval, and a half-open stream is found by its silence. Bytes that the peer's TCP took after the socket was full
+//! are a sign of life too: a slow link that carries a large batch is not a dead one.
 
 use super::bounds::TransportLimits;
 use super::outbox::Outbox;
@@ -27,7 +27,7 @@ use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// Who is at the two ends.
+/// The members at the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ends {
     pub ours: MemberId,
@@ -54,12 +54,12 @@ pub(super) enum StreamEnd {
 /// A connection that became a stream, and a second handle to its socket ([`second_handle`]).
 pub(super) type Connected = (TokioIo<Upgraded>, Option<TcpStream>);
 
-/// Another handle to a connection, for writing without its task; none when the process has no file left to open.
+/// Another handle to a connection, for writing without its task; `None` if the process may not open another file.
 pub(super) fn second_handle(tcp: &tokio::net::TcpStream) -> Option<TcpStream> {
     tcp.as_fd().try_clone_to_owned().map(TcpStream::from).ok()
 }
 
-/// Runs the stream to its end. The outbox is open meanwhile; `standing` is called once it is.
+/// Runs the stream to its end. The outbox is open meanwhile; `standing` is called once it is open.
 pub(super) async fn run(
     inner: &Inner,
     (io, socket): Connected,
@@ -72,7 +72,7 @@ pub(super) async fn run(
     let (reader, writer) = tokio::io::split(io);
     let pulse = Pulse::new();
     let end = tokio::select! {
-        // The reader goes first: bytes that are there are heard before silence is measured.
+        // The reader goes first: bytes that have arrived count before silence is measured.
         biased;
         end = read(inner, reader, ends, outbox, &pulse) => end,
         end = write(writer, outbox, &pulse) => end,
@@ -84,13 +84,13 @@ pub(super) async fn run(
     }
 }
 
-/// Gives a frame to the node unless the stream has no business to carry it.
+/// Whether a frame may go to the node; one that does not belong on this stream is counted and dropped.
 pub(super) fn admit(ends: Ends, frame: &Frame, counters: &Counters) -> bool {
     let Frame::Raft(message) = frame else {
         return true;
     };
     if message.get_msg_type() == MessageType::MsgPropose {
-        // It carries no term: one that comes late or twice is appended again (rule N5).
+        // It carries no term, so one that comes late or twice would be appended again (rule N5).
         Counters::count(&counters.proposals);
         return false;
     }
@@ -128,7 +128,7 @@ async fn read(
             }
         }
         if input.is_empty() && input.capacity() > PEER_WRITE_BYTES {
-            input = BytesMut::new(); // one large frame must not cost its size for the stream's life
+            input = BytesMut::new(); // one large frame must not occupy its size for the stream's life
         }
         input.reserve(PEER_READ_BYTES);
         if io.read_buf(&mut input).await? == 0 {
@@ -178,7 +178,7 @@ async fn write_all(io: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8], pulse: 
     Ok(())
 }
 
-/// Probes, if the stream is ours, and ends a stream that fell silent.
+/// Probes the stream if we dialled it, and ends it if it falls silent.
 async fn watch(limits: &TransportLimits, ends: Ends, outbox: &Outbox, pulse: &Pulse) -> Result<Never, StreamEnd> {
     let mut every = tokio::time::interval(limits.probe);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -193,7 +193,7 @@ async fn watch(limits: &TransportLimits, ends: Ends, outbox: &Outbox, pulse: &Pu
     }
 }
 
-/// When the peer was last heard of, and the probe that is under way.
+/// When the peer was last heard, and when the probe under way was sent.
 struct Pulse {
     beats: Mutex<Beats>,
 }
@@ -216,7 +216,7 @@ impl Pulse {
         self.lock().heard
     }
 
-    /// Whether a probe is due: one at a time.
+    /// Whether a probe is due; there is one at a time.
     fn begin_probe(&self) -> bool {
         let mut beats = self.lock();
         let due = beats.probed.is_none();

@@ -127,7 +127,7 @@ async fn a_peer_that_does_not_read_fills_its_own_queue_only() {
     let _unread = accept_by_hand(&listener).await;
     a.node.connected(2).await;
     a.node.connected(3).await;
-    // What the sockets and the queue hold is bounded; the writer's task needs its turns to fill the sockets.
+    // The sockets and the queue hold a bounded amount; the writer's task needs turns to fill the sockets.
     let filled = async {
         while a.transport.send(2, forward(1, 1 << 20)) == Ok(()) {
             tokio::task::yield_now().await;
@@ -211,7 +211,7 @@ async fn the_newest_stream_of_a_peer_replaces_the_one_before() {
     assert_eq!(got, expected);
 }
 
-/// The peer's machine went without a word: the stream to it stands, for all that anybody can tell.
+/// The peer's machine died silently: as far as anybody can tell, the stream to it is still up.
 #[tokio::test]
 async fn a_peer_that_comes_back_elsewhere_ends_the_stream_to_where_it_was() {
     let a = Peer::with(1, TOKEN, TransportLimits { idle: Duration::from_secs(3600), ..quick() }).await;
@@ -219,7 +219,7 @@ async fn a_peer_that_comes_back_elsewhere_ends_the_stream_to_where_it_was() {
     a.transport.set_peers(vec![address]);
     let mut gone = accept_by_hand(&listener).await;
     a.node.connected(2).await;
-    // Another stream of the same run changes nothing: what is sent takes the one that was dialled.
+    // Another stream of the same run changes nothing: frames still take the one that was dialled.
     let _same_run = open_by_hand(&a).await;
     a.transport.send(2, forward(1, 10)).unwrap();
     read_until(&mut gone, &forward(1, 10)).await;
@@ -306,7 +306,7 @@ async fn a_peer_that_is_none_any_more_is_left_alone() {
     a.node.connected(3).await;
     assert!(!a.node.told().iter().any(|event| matches!(event, Event::DialFailed(2, _))), "its address is the same");
     a.dial(&[&c]);
-    // Without an address, the stream that b dialled is the way to it.
+    // Without an address, frames to b take the stream that b dialled.
     a.transport.send(2, forward(1, 10)).unwrap();
     b.node.frame(1, &forward(1, 10)).await;
     a.transport.shutdown();

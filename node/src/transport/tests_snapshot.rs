@@ -1,4 +1,4 @@
-//! Snapshot bodies over loopback: whole ones, and every way in which one is not.
+//! Snapshot bodies over loopback: whole ones, and every way in which a body does not arrive whole.
 
 use super::fakes::*;
 use super::*;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Bytes of which no two pieces are alike.
+/// Bytes in which no two pieces are alike.
 fn content(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
 }
 
-/// Member 2 has a snapshot at `index`.
+/// Gives the peer a snapshot at `index`.
 fn keep(peer: &Peer, index: Index, content: &[u8]) {
     peer.disk.files.lock().unwrap().insert(snapshot::file_name(1, index), content.to_vec());
 }
@@ -26,11 +26,11 @@ async fn body_sent(peer: &Peer, to: MemberId, index: Index, whole: bool) {
     peer.node.wait_for("body sent", |event| *event == wanted).await;
 }
 
-/// Member 1 knows member 2, whose port is answered by hand.
+/// Member 1, which knows member 2, whose port is answered by hand.
 async fn fetcher(limits: TransportLimits) -> (Peer, TcpListener, PeerAddress) {
     let a = Peer::with(1, TOKEN, limits).await;
     let (listener, address) = by_hand(2).await;
-    // Nobody needs to answer there: the address is what the fetch needs.
+    // Nobody needs to answer there: the fetch only needs the incarnation in this address.
     let (_, elsewhere) = by_hand(2).await;
     a.transport.set_peers(vec![elsewhere]);
     (a, listener, address)
@@ -46,7 +46,8 @@ async fn accept_fetch(listener: &TcpListener) -> (TcpStream, String) {
     }
 }
 
-/// Answers with the part of `content` from `offset` on, of which `end` says where the connection breaks.
+/// Promises the part of `content` from `offset` on, but sends only what is before `end`, where the connection is to
+/// break.
 async fn answer_rest(tcp: &mut TcpStream, content: &[u8], offset: usize, end: usize) {
     let (len, range) = (content.len() - offset, snapshot_body::content_range(offset as u64, content.len() as u64));
     let head = format!("HTTP/1.1 206 Partial Content\r\ncontent-length: {len}\r\ncontent-range: {range}\r\n\r\n");
@@ -54,7 +55,7 @@ async fn answer_rest(tcp: &mut TcpStream, content: &[u8], offset: usize, end: us
     tcp.write_all(&content[offset..end]).await.unwrap();
 }
 
-/// From where on the rest of a body is asked for.
+/// The offset from which the rest of a body is asked for.
 fn offset_in(head: &str) -> usize {
     let range = head.lines().find_map(|line| line.strip_prefix("range: ")).expect("a range is asked for");
     snapshot_body::parse_range(range).expect("to the end") as usize
@@ -235,7 +236,7 @@ async fn bodies_leave_at_the_pace_that_is_set_for_all_of_them() {
     let begun = std::time::Instant::now();
     a.transport.fetch_snapshot(2, &b.url, meta(7, &content));
     assert_eq!(a.node.fetched(7).await, Ok(()));
-    // The last of the sixteen chunks leaves when the others are through.
+    // The last of the sixteen chunks leaves when the others have left.
     assert!(begun.elapsed() >= Duration::from_millis(460), "{:?}", begun.elapsed());
 }
 
