@@ -1,11 +1,12 @@
-//! The apply thread: owns the store, applies committed entries, answers who waited for them, cuts and installs.
+//! The apply thread: owns the store, applies committed entries, answers those who waited for them, cuts and installs
+//! snapshots.
 //!
 //! Enters: [`ApplyJob`]s in log order. Leaves: answers to waiters, `Applied` and `KvReady` events. Waiters are answered
-//! after the atomic batch and before the flush (rule N23): sled need not be durable, the log is.
+//! after the atomic batch and before the flush (rule N23): sled need not be durable, since the log is.
 //!
-//! A full disk stops the thread and not the node (rule N11): reads go on at what was published. When there is space, an
-//! opening or an installation begins again. A db that was written to is opened and proved by a new process: nobody
-//! knows how much of what it took it still has, so that raft has to begin again from what it claims.
+//! A full disk stops the thread but not the node (rule N11): reads go on with the state that was published. When there
+//! is space, an opening or an installation begins again. A db that was being written is opened and proved by a new
+//! process: nobody knows how much it has kept of what it took, so raft has to begin again from what it claims.
 
 use super::Input;
 use super::disk_space::Part;
@@ -26,16 +27,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// A job; done in order.
+/// A job; jobs are done in order.
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 pub enum ApplyJob {
     /// Open the store.
     Open(KvPlan),
-    /// Apply, then say how far.
+    /// Apply, then report how far.
     Apply { generation: u64, items: Vec<Committed> },
     /// Cut a snapshot at the present applied index.
     Cut,
-    /// The cut's file is written, or not.
+    /// The cut's file was written, or why not.
     CutWritten(Result<Box<SnapshotMeta>, StoreError>),
     /// Replace the store by this snapshot.
     Install(Box<SnapshotMeta>),
@@ -60,13 +61,13 @@ enum WaitsFor {
 pub struct ApplyThread {
     /// Jobs in order.
     jobs: mpsc::Receiver<ApplyJob>,
-    /// To itself: the cut's writer reports here.
+    /// A sender to itself: the thread that writes a cut reports here.
     to_self: mpsc::Sender<ApplyJob>,
     /// Published state and waiters.
     shared: Arc<Shared>,
     /// Snapshot files, CURRENT.
     disk: Arc<dyn LogDisk>,
-    /// The same, for snapshots.
+    /// The same disk, for writing snapshots.
     bulk: Arc<BulkDisk>,
     /// The databases.
     home: Arc<dyn KvHome>,
@@ -78,12 +79,12 @@ pub struct ApplyThread {
     /// Physical compaction has more to do.
     more_to_compact: bool,
     jobs_done: u64,
-    /// Bytes of the newest snapshot, as far as one was seen: a cut will need about as many.
+    /// Bytes of the newest snapshot that was seen, 0 if none was: a cut will need about as many.
     snapshot_bytes: u64,
 }
 
 impl ApplyThread {
-    /// With nothing done, and nothing open.
+    /// The thread before its first job; no store is open.
     pub fn new(
         (jobs, to_self): (mpsc::Receiver<ApplyJob>, mpsc::Sender<ApplyJob>),
         shared: Arc<Shared>,
@@ -110,7 +111,7 @@ impl ApplyThread {
         }
     }
 
-    /// Runs until told to stop by an error, or until the raft thread hangs up (`stop` is dropped).
+    /// Runs until an error ends it, or until the raft thread hangs up (drops the sender of `stop`).
     pub fn run(mut self, stop: &mpsc::Receiver<()>) {
         loop {
             if matches!(stop.try_recv(), Err(mpsc::TryRecvError::Disconnected)) {
@@ -130,7 +131,8 @@ impl ApplyThread {
                     self.waits_for = WaitsFor::SpaceToReopen(e.to_string());
                 }
                 Err(e) => {
-                    // Its own words name the record or the file; the log and the snapshots have everything.
+                    // The error names the record or the file. Nothing is lost: the log and the snapshots have
+                    // everything.
                     self.shared.send(Input::Restart(RestartWhy::DistrustKv(e.to_string())));
                     return;
                 }
@@ -138,7 +140,7 @@ impl ApplyThread {
         }
     }
 
-    /// Whoever waits for what would be applied is not kept waiting.
+    /// Records that the disk is full; reads that wait for something to be applied are refused at once.
     fn meets_full_disk(&self, error: &std::io::Error) {
         self.shared.space.met_full_disk(Part::Kv, &error.to_string());
         if let Some(why) = self.shared.space.refusal(Part::Kv) {
@@ -165,13 +167,13 @@ impl ApplyThread {
         }
     }
 
-    /// One pause, then what waits is done if there is space.
+    /// Pauses once, then does what waits if there is space.
     fn wait_for_space(&mut self, waits_for: WaitsFor, stop: &mpsc::Receiver<()>) -> Result<(), StoreError> {
         // A thread that waits for space is not stuck: a new process would wait, too.
         self.shared.apply_moved();
         let pause = Duration::from_millis(limits::FULL_DISK_RETRY_MS);
         if stop.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Disconnected) {
-            // The loop sees it, too.
+            // The loop in `run` sees it, too.
             return Ok(());
         }
         match waits_for {
@@ -179,7 +181,7 @@ impl ApplyThread {
             WaitsFor::SpaceToOpen(plan) => self.open(plan)?,
             WaitsFor::SpaceToReopen(why) if self.shared.space.reserve.has_working_space() => {
                 self.shared.send(Input::Restart(RestartWhy::Reopen(why.clone())));
-                // Until the raft thread hangs up.
+                // It waits on until the raft thread hangs up.
                 self.waits_for = WaitsFor::SpaceToReopen(why);
             }
             WaitsFor::SpaceToReopen(why) => self.waits_for = WaitsFor::SpaceToReopen(why),
@@ -202,7 +204,7 @@ impl ApplyThread {
         }
     }
 
-    /// Opens the store, or will, when there is space for it.
+    /// Opens the store now, or later when there is space for it.
     fn open(&mut self, plan: KvPlan) -> Result<(), StoreError> {
         if let KvPlan::Rebuild { meta } = &plan {
             self.snapshot_bytes = meta.size;
@@ -278,10 +280,10 @@ impl ApplyThread {
         self.shared.waiters.reply_all(ours);
     }
 
-    /// Freezes between two batches; the file is written by a thread of its own while writes go on (rule N16).
+    /// Freezes the store between two batches; a thread of its own writes the file while writes go on (rule N16).
     fn cut(&mut self) -> Result<(), StoreError> {
         if let Err(e) = self.bulk.room_for(self.snapshot_bytes) {
-            // Not even begun: what it wrote before it failed would be missing elsewhere.
+            // It is not even begun: what it wrote before it failed would take space from others.
             return self.cut_written(Err(e.into()));
         }
         let cut = self.store().freeze();
@@ -314,10 +316,10 @@ impl ApplyThread {
                 self.shared.metrics.snapshot_index.set(meta.index as i64);
                 Some(meta)
             }
-            // Every cut also proves the kv db while it runs: a mismatch means that it is not what was applied.
+            // Every cut also proves the kv db while it runs: a mismatch means that the db is not what was applied.
             Err(e @ StoreError::Unproved(_)) => return Err(e),
             Err(StoreError::Io(e)) => {
-                tracing::error!(error = %e, "the snapshot could not be written; it is tried again");
+                tracing::error!(error = %e, "the snapshot could not be written; it will be tried again");
                 None
             }
         };

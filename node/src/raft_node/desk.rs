@@ -1,13 +1,15 @@
-//! Where clients' tasks and the raft threads hand things over, many at a time: waking a thread costs more than a read.
+//! Where clients' tasks and the raft and apply threads hand things over, many at a time: waking a thread costs more
+//! than a read.
 //!
 //! ```text
 //!   tasks of one client thread ──push──► events ──► raft thread, one input for all of a turn
 //!   tasks of one client thread ◄─wake─── deliveries ◄── raft thread, apply thread: one wake for all of a batch
 //! ```
 //!
-//! Each client thread has one desk and one task that serves it, which runs behind the tasks that were woken with it: so
-//! all requests that arrived together go on together, and all that were answered together come back together. All reads
-//! of a turn are one to the raft thread. The queues are bounded by those of the node in front of them ([`super::Queue`]).
+//! Each client thread has one desk and one task that serves it, which runs after the tasks that were woken with it: so
+//! all requests that arrived together go on together, and all that were answered together come back together. To the
+//! raft thread, all reads of a turn are one read. The node's queues in front of the desks bound what lies on them
+//! ([`super::Queue`]).
 
 use super::waiters::{ReadReply, Reply};
 use raftkv_core::driver::Event;
@@ -18,14 +20,14 @@ use tokio::sync::{Notify, oneshot};
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Debug)]
 pub enum Delivery {
-    /// To a request.
+    /// The answer to a request.
     Request(oneshot::Sender<Reply>, Reply),
-    /// The same one to many reads.
+    /// The same answer to many reads.
     Reads(Vec<oneshot::Sender<ReadReply>>, ReadReply),
 }
 
 impl Delivery {
-    /// Wakes who waits; it may have gone.
+    /// Wakes the task that waits, unless it has gone.
     pub fn hand_over(self) {
         match self {
             Delivery::Request(to, reply) => drop(to.send(reply)),
@@ -50,19 +52,19 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// For the raft thread.
+    /// Lays down an event for the raft thread.
     pub fn push(&self, event: Event) {
         self.change(|lying| lying.events.push(event));
     }
 
-    /// A read for the raft thread.
+    /// Lays down a read for the raft thread.
     pub fn read(&self) -> oneshot::Receiver<ReadReply> {
         let (to, receiver) = oneshot::channel();
         self.change(|lying| lying.reads.push(to));
         receiver
     }
 
-    /// For tasks of this client thread.
+    /// Lays down answers for tasks of this client thread.
     pub fn deliver(&self, deliveries: Vec<Delivery>) {
         self.change(|lying| lying.deliveries.extend(deliveries));
     }

@@ -1,4 +1,8 @@
-//! What is known of the space on the disk: the last look at it, the reserve, and which part of the node waits for space.
+//! What is known about the space on the disk: the last look at it, the reserve, and which parts of the node wait for
+//! space.
+//!
+//! Enters: looks at the volume, and full disks that writers met. Leaves: refusals and reasons. It writes no file but
+//! the reserve.
 
 use crate::disk::reserve::{Reserve, Space};
 use raftkv_core::refusal::Refusal;
@@ -8,7 +12,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A disk with less free space than this is full, whatever words an error has: sled's own have lost their kind.
+/// A disk with less free space than this counts as full, whatever an error says: sled's errors have lost their kind.
 const FULL_BYTES: u64 = 1024 * 1024;
 
 /// A part of the node that writes.
@@ -22,7 +26,7 @@ pub enum Part {
     Kv,
 }
 
-/// Shared by the threads that write, the background task and whoever describes the node.
+/// Shared by the threads that write, the background task and the code that describes the node.
 pub struct DiskSpace {
     /// The reserve file.
     pub reserve: Arc<Reserve>,
@@ -32,25 +36,25 @@ pub struct DiskSpace {
 }
 
 impl DiskSpace {
-    /// Nothing was looked at, and nobody waits.
+    /// The state before the first look; nobody waits.
     pub fn new(reserve: Arc<Reserve>) -> DiskSpace {
         DiskSpace { reserve, seen: Mutex::default(), stuck: Mutex::default(), is_stuck: AtomicBool::new(false) }
     }
 
-    /// As it was seen last.
+    /// The space as it was seen last.
     pub fn seen(&self) -> Space {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the reserve file right and looks.
+    /// Corrects the size of the reserve file and looks at the space.
     pub fn look(&self, is_member: bool) -> io::Result<Space> {
         let space = self.reserve.look(is_member)?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = space;
         Ok(space)
     }
 
-    /// A write of this part met a full disk and waits. The reserve is given back at once: it is for this. True when the
-    /// part has not been waiting already.
+    /// A write of this part met a full disk and waits. The reserve is given back at once, since it exists for this.
+    /// True when the part was not waiting already.
     pub fn met_full_disk(&self, part: Part, what: &str) -> bool {
         self.reserve.release();
         self.wait_for_space(part, what)
@@ -66,7 +70,7 @@ impl DiskSpace {
         is_news
     }
 
-    /// This part can write, or does not want to any more.
+    /// This part can write again, or has given up waiting.
     pub fn has_space(&self, part: Part) {
         if !self.is_stuck.load(Ordering::Acquire) {
             return;
@@ -88,12 +92,12 @@ impl DiskSpace {
         (!words.is_empty()).then(|| words.join("; "))
     }
 
-    /// The same for whoever asks why something is not done.
+    /// The same as a reason, for callers who ask why something is not done.
     pub fn why_full(&self) -> Option<String> {
         self.who_waits().map(|what| format!("the disk is full, make room on it: {what}"))
     }
 
-    /// Why what needs this part is refused, while it waits.
+    /// Why a call that needs this part is refused, while the part waits.
     pub fn refusal(&self, part: Part) -> Option<Refusal> {
         if !self.waits(part) {
             return None;
@@ -106,7 +110,7 @@ impl DiskSpace {
         self.is_stuck.load(Ordering::Acquire) && self.stuck().contains_key(&part)
     }
 
-    /// Whether an error of the kv db is one of space.
+    /// Whether an error of the kv db means that the disk is full.
     pub fn is_full(&self, error: &io::Error) -> bool {
         space::is_full(error) || self.reserve.free_bytes().is_ok_and(|free| free < FULL_BYTES)
     }

@@ -1,4 +1,7 @@
-//! One match on `Effect`: carries out what the driver decided.
+//! Carries out what the driver decided, in one match on [`Effect`].
+//!
+//! Enters: effects, in order. Leaves: jobs, frames, answers and published state, or the end of the member phase.
+//! Decides nothing.
 
 use super::Input;
 use super::apply_thread::ApplyJob;
@@ -32,18 +35,18 @@ pub struct Outputs {
     pub log: mpsc::Sender<LogJob>,
     /// The apply thread.
     pub apply: mpsc::Sender<ApplyJob>,
-    /// For spare segments.
+    /// The disk for spare segments.
     pub bulk: BulkDisk,
-    /// Who we are.
+    /// This member's id.
     pub own: MemberId,
-    /// As last announced by the driver.
+    /// The membership that the driver announced last.
     pub membership: Arc<Membership>,
     /// When raft began to run.
     pub member_since: Instant,
-    /// Streams with frames of the effects that are being carried out.
+    /// Streams that hold frames of the effects being carried out.
     pub queued: Vec<Queued>,
-    /// Hung up when raft ends: a spare that is not begun by then is not made. Whatever becomes of the directory next, a
-    /// segment of its past must not appear in it.
+    /// Dropped when raft ends: a spare that is not begun by then is not made. Whatever becomes of the directory next, a
+    /// segment from its past must not appear in it.
     pub spare: Option<mpsc::Sender<()>>,
 }
 
@@ -117,7 +120,7 @@ impl Outputs {
         self.shared.send(Input::Event(event));
     }
 
-    /// The thread ends only after it reported why; then the report is on its way to us.
+    /// If the thread has ended, it has reported why before, and the report is on its way to us.
     fn log_job(&self, job: LogJob) {
         let _ended = self.log.send(job);
     }
@@ -148,7 +151,7 @@ impl Outputs {
     }
 
     fn fetch(&self, from: MemberId, meta: raftkv_core::snapshot::SnapshotMeta) {
-        // A joiner does not know the members yet, but heard where the leader is.
+        // A joiner does not know the members yet, but has heard where the leader is.
         let known = self.membership.members.get(&from).map(|member| member.peer_url.clone());
         match known.or_else(|| self.shared.advertised(from).map(|urls| urls.peer_url)) {
             Some(url) => self.transport.fetch_snapshot(from, &url, meta),

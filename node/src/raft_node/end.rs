@@ -1,4 +1,6 @@
-//! How things end: the member phase, and the process.
+//! How the member phase ends, and how the process ends.
+//!
+//! The member phase is ended by `turns`, which leaves an [`End`]; `phases` makes the next phase or an [`Exit`] of it.
 
 /// How the member phase ends.
 #[derive(Debug)]
@@ -14,7 +16,7 @@ pub enum End {
 /// How the process ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Cleanly.
+    /// It ended cleanly.
     Stopped,
     /// It must start anew.
     Restart(RestartWhy),
@@ -27,7 +29,7 @@ pub enum Exit {
 pub enum RestartWhy {
     /// The kv db is not what it claims: set it aside first (rule N8).
     DistrustKv(String),
-    /// The kv db met a full disk, and there is space again: open it, and prove it, once more (rule N11).
+    /// The kv db met a full disk, and there is space again: open it and prove it once more (rule N11).
     Reopen(String),
     /// The data were set aside: begin as Blank.
     Reset,

@@ -1,4 +1,7 @@
-//! What the raft thread takes in, and the fill of the queues in front of it.
+//! The inputs of the raft thread, and how full the queues in front of it are.
+//!
+//! A [`Queue`] holds nothing: it only counts. Whoever sends something that may pile up takes a place first, and is
+//! refused when there is none.
 
 use super::end::RestartWhy;
 use raftkv_api as api;
@@ -21,7 +24,7 @@ pub enum Input {
     Hello { hello: Box<Hello>, verdict: oneshot::Sender<HelloVerdict> },
     /// A peer that we dialled answered.
     Connected(Box<Hello>),
-    /// A peer has proof that our directory is not what it was (rule N20).
+    /// A peer has proof that our directory was rolled back (rule N20).
     Quarantine(String),
     /// `POST /v1/init`.
     Init { init: Box<api::Init>, reply: oneshot::Sender<Result<api::InitDone, Refusal>> },

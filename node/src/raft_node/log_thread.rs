@@ -1,4 +1,7 @@
-//! The log thread: executes the driver's disk steps in order and says when a batch is durable. Decides nothing.
+//! The log thread: executes the driver's disk steps in order and reports when a batch is durable. Decides nothing.
+//!
+//! Enters: [`LogJob`]s. Leaves: `Persisted` events, or the error that ends the process. Never skips a step or repeats a
+//! failed sync.
 
 use super::Input;
 use super::disk_space::Part;
@@ -14,12 +17,12 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// A job; executed in order.
+/// A job; jobs are executed in order.
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 pub enum LogJob {
-    /// Execute, then say that the batch is durable.
+    /// Execute the steps, then report that the batch is durable.
     Persist { batch: u64, ops: Vec<LogOp> },
-    /// Execute.
+    /// Execute the steps.
     Housekeep { ops: Vec<LogOp> },
     /// Remove snapshot files with a lower index.
     DropSnapshots { below: Index },
@@ -28,13 +31,14 @@ pub enum LogJob {
 /// How a run of steps ended.
 enum Done {
     Executed,
-    /// The disk is full, and nobody waits for the steps any more.
+    /// The disk is full, and the raft thread has hung up.
     HungUp,
 }
 
-/// Runs until the sender goes. An error is final: after a failed fsync nobody knows what is on the disk, and a second
-/// one may claim success for pages that were lost. So it is sent to the raft thread, which ends the process. Only a step
-/// that found the disk full is executed again, as often as it takes: nothing after it is, and the batch is not reported.
+/// Runs until the sender is dropped. An error is final: after a failed fsync nobody knows what is on the disk, and a
+/// second one may claim success for pages that were lost. So it is sent to the raft thread, which ends the process.
+/// Only a step that found the disk full is executed again, as often as it takes; meanwhile nothing after it is
+/// executed, and the batch is not reported.
 pub fn run(jobs: &mpsc::Receiver<LogJob>, disk: &Arc<dyn LogDisk>, shared: &Shared) {
     let mut thread = LogThread { jobs, behind: VecDeque::new(), disk: &**disk, shared };
     while let Some(job) = thread.next() {
@@ -52,7 +56,7 @@ pub fn run(jobs: &mpsc::Receiver<LogJob>, disk: &Arc<dyn LogDisk>, shared: &Shar
 
 struct LogThread<'a> {
     jobs: &'a mpsc::Receiver<LogJob>,
-    /// What came while a step waited for space.
+    /// Jobs that came while a step waited for space.
     behind: VecDeque<LogJob>,
     disk: &'a dyn LogDisk,
     shared: &'a Shared,
@@ -89,7 +93,7 @@ impl LogThread<'_> {
                     return Ok(Done::Executed);
                 }
                 Err(e) if log::may_try_again(&ops[done], &e) => {
-                    // The reserve is for this.
+                    // The reserve exists for this.
                     let is_news = self.shared.space.met_full_disk(Part::Log, &e.to_string());
                     if !is_news && !self.wait() {
                         return Ok(Done::HungUp);
@@ -100,7 +104,7 @@ impl LogThread<'_> {
         }
     }
 
-    /// Until it is time to try again; false when the raft thread has hung up.
+    /// Waits until it is time to try again; false when the raft thread has hung up.
     fn wait(&mut self) -> bool {
         let until = Instant::now() + Duration::from_millis(limits::FULL_DISK_RETRY_MS);
         loop {

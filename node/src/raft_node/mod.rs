@@ -6,8 +6,8 @@
 //!                                          └──► transport, waiters
 //! ```
 //!
-//! The raft thread drains a bounded batch of inputs, steps them into the driver and carries out the effects. Channels
-//! close from here: when the raft thread leaves the member phase it drops the senders of the log and apply threads and
+//! The raft thread drains a bounded batch of inputs, steps the driver with them and carries out the effects. It is also
+//! the one that closes channels: when it leaves the member phase, it drops the senders to the log and apply threads and
 //! waits for both.
 
 pub mod apply_thread;

@@ -1,5 +1,8 @@
-//! Opening a member's directory, again and again while its disk is full: an opening that ended the process would make it
-//! end again and again, on every node whose disk is full (rule N11).
+//! Opens a member's directory, and tries again while its disk is full (rule N11): if that ended the process, it would
+//! end at every start, on every node whose disk is full.
+//!
+//! Enters: an identity, and the inputs of the raft thread, which are refused meanwhile. Leaves: an open member, or why
+//! it can't be opened.
 
 use super::Input;
 use super::disk_space::Part;
@@ -43,7 +46,7 @@ impl RaftNode {
         open::open_member(&identity, disk, &*self.home, &self.open, &self.logger, &mut progress)
     }
 
-    /// False when the process is to stop.
+    /// Waits until it is time to try again; false when the process is to stop.
     fn wait_to_open(&mut self, identity: MemberIdentity, what: &str) -> bool {
         let words = format!("the disk is full, make room on it: {what}");
         self.publish(Phase::Opening(words.clone()), None, Some(identity));
@@ -60,7 +63,7 @@ impl RaftNode {
     }
 }
 
-/// The disk's own error in it. A log that is damaged has none, nor a db whose opening takes too long.
+/// The disk's own error in `error`, if any. A damaged log has none, and neither has a db whose opening takes too long.
 fn io_of(error: &OpenError) -> Option<&io::Error> {
     match error {
         OpenError::Io(e) | OpenError::Log(LogError::Io { source: e, .. }) | OpenError::Store(StoreError::Io(e)) => {

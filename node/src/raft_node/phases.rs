@@ -1,4 +1,7 @@
 //! The life of a node on its raft thread: blank, member, or idle for good.
+//!
+//! Enters: what the directory was found to be, then [`Input`]s. Leaves: how the process ends. Each phase is published,
+//! and refuses the inputs that make no sense in it.
 
 use super::apply_thread::{ApplyJob, ApplyThread};
 use super::effects::Outputs;
@@ -43,7 +46,7 @@ pub struct RaftNode {
     pub transport: Transport,
     /// Sizes and settings.
     pub open: OpenConfig,
-    /// raft's log lines.
+    /// The logger for raft's log lines.
     pub logger: slog::Logger,
 }
 
@@ -81,7 +84,7 @@ impl RaftNode {
         self.shared.publish(Published { phase, incarnation, identity, driver: None, durable: (0, 0) });
     }
 
-    /// Waits for `init`, or to be spoken to by a leader.
+    /// Waits for `init`, or for the hello of a leader.
     fn blank(&mut self, incarnation: Hex128) -> Next {
         self.publish(Phase::Blank, Some(incarnation), None);
         tracing::info!(%incarnation, "blank: waiting for init, or for a leader to add this node");
@@ -182,8 +185,8 @@ impl RaftNode {
             Ok(Some(opened)) => self.run_member(identity, opened),
             Ok(None) => Next::Exit(Exit::Stopped),
             Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(why), Some(identity)),
-            // Raft stops before it has begun. The process lives on, to say so and to be reset: a log that is damaged now
-            // is so at every start.
+            // Raft never begins. The process lives on, to report this and to be reset: a log that is damaged now is
+            // damaged at every start.
             Err(OpenError::Log(e @ LogError::Corrupt { .. })) => {
                 Next::Idle(Phase::Quarantined(e.to_string()), Some(identity))
             }
@@ -252,7 +255,7 @@ impl RaftNode {
         ]
     }
 
-    /// Idempotent on the node that it initialised.
+    /// Answers `init` on a member: it is idempotent on the node that it initialised.
     pub(super) fn init_again(&self, identity: MemberIdentity, init: &api::Init) -> Result<api::InitDone, Refusal> {
         let same = init.cluster_id == identity.cluster_id && init.incarnation == identity.incarnation;
         if same && identity.member_id == 1 {
@@ -285,7 +288,7 @@ impl RaftNode {
         }
     }
 
-    /// Removed or Quarantined: admin and health only, until `reset` or the end.
+    /// Removed or Quarantined: serves admin and health only, until `reset` or the end of the process.
     fn idle(&mut self, phase: Phase, identity: Option<MemberIdentity>) -> Next {
         match &phase {
             Phase::Removed(why) => tracing::warn!(why, "removed: serving nothing; reset it to join anew"),
@@ -333,7 +336,7 @@ impl RaftNode {
         }
     }
 
-    /// Inputs that make no sense in this phase; whoever waits is told.
+    /// Takes an input that makes no sense in this phase, and tells whoever waits for its answer.
     pub(super) fn not_now(&self, input: Input, refusal: &Refusal) {
         match input {
             Input::Hello { verdict, .. } => {
@@ -351,7 +354,7 @@ impl RaftNode {
         }
     }
 
-    /// Who asked for something else than to read gives up by itself.
+    /// Refuses a read; whoever waits for another event gives up by itself.
     fn no_read_now(&self, event: &Event, refusal: &Refusal) {
         if let Event::Read { read } = event {
             self.shared.waiters.reads_failed(&[*read], refusal);
@@ -363,7 +366,7 @@ fn removed_words(index: u64, term: u64) -> String {
     format!("this member was removed by the entry at index {index} of term {term}")
 }
 
-/// Whoever asked may have gone.
+/// Sends an answer; whoever asked may have gone.
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, result: T) {
     let _gone = reply.send(result);
 }

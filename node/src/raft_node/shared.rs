@@ -1,4 +1,7 @@
-//! What the raft thread publishes and everyone else reads: phase, status, view, and the queues' fill.
+//! What the node's own threads publish and everyone else reads: phase, status, view, and how full the queues are.
+//!
+//! Enters: publications. Leaves: copies of the newest ones, on any thread. No lock is held longer than it takes to
+//! copy.
 
 use super::desk::Desk;
 use super::disk_space::DiskSpace;
@@ -22,9 +25,9 @@ use tokio::sync::{Notify, oneshot};
 /// Where the node is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading its directory; says how far.
+    /// Reading its directory; the words say how far.
     Opening(String),
-    /// Proved empty.
+    /// Its directory is proved to be empty.
     Blank,
     /// Runs raft.
     Member,
@@ -39,11 +42,11 @@ pub enum Phase {
 pub struct Published {
     /// Where the node is in its life.
     pub phase: Phase,
-    /// The data directory; `None` before it was read.
+    /// The incarnation of the data directory; `None` before it was read.
     pub incarnation: Option<Hex128>,
-    /// Once the node is, or was, a member.
+    /// Who the node is, once it is or was a member.
     pub identity: Option<MemberIdentity>,
-    /// While raft runs.
+    /// The driver's status, while raft runs.
     pub driver: Option<DriverStatus>,
     /// Durable term and last index, for hellos.
     pub durable: (Term, Index),
@@ -61,7 +64,7 @@ pub struct Shared {
     pub seq: AtomicU64,
     /// Who waits for what.
     pub waiters: Waiters,
-    /// To the raft thread.
+    /// The channel to the raft thread.
     pub input: mpsc::Sender<Input>,
     /// Proposals taken from clients and not answered yet.
     pub proposals: Queue,
@@ -69,22 +72,22 @@ pub struct Shared {
     pub reads: Queue,
     /// Raft messages of peers that the raft thread has not taken yet.
     pub messages: Queue,
-    /// SIGTERM came.
+    /// The node was told to stop.
     pub stopping: AtomicBool,
     started: Instant,
-    /// Milliseconds since start at which the raft thread last turned.
+    /// When the raft thread last turned, in milliseconds since start.
     raft_turned_ms: AtomicU64,
-    /// Jobs given to and done by the apply thread.
+    /// Jobs given to the apply thread.
     pub apply_given: AtomicU64,
-    /// See `apply_given`.
+    /// Jobs that the apply thread has done.
     pub apply_done: AtomicU64,
-    /// Milliseconds since start at which the apply thread last got on; also by records while proving or rebuilding.
+    /// When the apply thread last made progress, in milliseconds since start; each record proved or rebuilt counts.
     apply_moved_ms: AtomicU64,
-    /// Milliseconds since start of the last background read that succeeded, plus one; 0 is never.
+    /// When a background read last succeeded, in milliseconds since start, plus one; 0 is never.
     read_succeeded_ms: AtomicU64,
     /// Space on the data volume, and who waits for some.
     pub space: DiskSpace,
-    /// Something happened that the background task should not leave for its next round.
+    /// Told when something happens that the background task should not leave for its next round.
     news: Notify,
     published: RwLock<Arc<Published>>,
     view: RwLock<Option<Arc<View>>>,
@@ -95,7 +98,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing is known yet.
+    /// The state before anything is known.
     pub fn new(
         config: Config,
         metrics: Arc<Metrics>,
@@ -132,24 +135,24 @@ impl Shared {
         }
     }
 
-    /// One read of the driver for all who read together; it has to be sent to the raft thread.
+    /// Makes one read of the driver for all who read together; the caller has to send it to the raft thread.
     pub fn new_read(&self, to: Vec<oneshot::Sender<ReadReply>>, desk: Option<Arc<Desk>>) -> Event {
         let read = self.seq.fetch_add(1, Ordering::Relaxed);
         self.waiters.reads(read, to, desk);
         Event::Read { read }
     }
 
-    /// To the raft thread; false when it has ended.
+    /// Sends to the raft thread; false when it has ended.
     pub fn send(&self, input: Input) -> bool {
         self.input.send(input).is_ok()
     }
 
-    /// Wakes the background task: peers should hear of it, and readiness may have changed.
+    /// Wakes the background task: peers should hear the news, and readiness may have changed.
     pub fn tell_news(&self) {
         self.news.notify_one();
     }
 
-    /// Waits for the next news; what was told since the last wait counts.
+    /// Waits for the next news; news told since the last wait counts.
     pub async fn news(&self) {
         self.news.notified().await;
     }
@@ -159,7 +162,7 @@ impl Shared {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces it.
+    /// Replaces the newest publication.
     pub fn publish(&self, published: Published) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
     }
@@ -169,7 +172,7 @@ impl Shared {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A store was proved, or went.
+    /// Publishes the view of a store that was proved, or that there is none.
     pub fn set_view(&self, view: Option<Arc<View>>) {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
@@ -179,29 +182,29 @@ impl Shared {
         self.kv.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The kv db does something else, or got on with it.
+    /// Publishes what the kv db is doing, which is progress of the apply thread.
     pub fn set_kv(&self, state: KvState, words: String) {
         *self.kv.write().unwrap_or_else(PoisonError::into_inner) = (state, words);
         self.apply_moved();
     }
 
-    /// What a member advertises, if it ever said.
+    /// What a member advertises, if it has ever told this node.
     pub fn advertised(&self, id: MemberId) -> Option<Advertised> {
         self.advertised.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// A member said what it advertises.
+    /// Keeps what a member advertises.
     pub fn set_advertised(&self, id: MemberId, urls: Advertised) {
         self.advertised.lock().unwrap_or_else(PoisonError::into_inner).insert(id, urls);
     }
 
-    /// A peer could not be dialled; true when the failure is another one than last time.
+    /// Records that a peer could not be dialled; true when the failure differs from the last one.
     pub fn dial_failed(&self, to: MemberId, failure: &DialFailure) -> bool {
         let mut failures = self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.insert(to, failure.clone()).as_ref() != Some(failure)
     }
 
-    /// A peer was dialled.
+    /// Records that a peer was dialled with success.
     pub fn dial_succeeded(&self, to: MemberId) {
         self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
     }
@@ -238,33 +241,33 @@ impl Shared {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// The raft thread turned.
+    /// Records that the raft thread turned.
     pub fn raft_turned(&self) {
         self.raft_turned_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Milliseconds since the raft thread turned.
+    /// Milliseconds since the raft thread last turned.
     pub fn raft_idle_ms(&self) -> u64 {
         self.now_ms().saturating_sub(self.raft_turned_ms.load(Ordering::Relaxed))
     }
 
-    /// The apply thread got on.
+    /// Records that the apply thread made progress.
     pub fn apply_moved(&self) {
         self.apply_moved_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Milliseconds since the apply thread got on, while it has something to do.
+    /// Milliseconds since the apply thread last made progress; 0 while it has nothing to do.
     pub fn apply_stuck_ms(&self) -> u64 {
         let idle = self.apply_given.load(Ordering::Relaxed) == self.apply_done.load(Ordering::Relaxed);
         if idle { 0 } else { self.now_ms().saturating_sub(self.apply_moved_ms.load(Ordering::Relaxed)) }
     }
 
-    /// The background read succeeded.
+    /// Records that a background read succeeded.
     pub fn read_succeeded(&self) {
         self.read_succeeded_ms.store(self.now_ms() + 1, Ordering::Relaxed);
     }
 
-    /// Milliseconds since the background read succeeded; `None` if never.
+    /// Milliseconds since a background read last succeeded; `None` if never.
     pub fn since_read_ms(&self) -> Option<u64> {
         let at = self.read_succeeded_ms.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.now_ms().saturating_sub(at))

@@ -1,4 +1,6 @@
-//! Makes one spare log segment, off the write path, and again while there is no space for it (rule N11).
+//! Makes one spare log segment off the write path, and tries again while there is no space for it (rule N11).
+//!
+//! Enters: the steps that make the segment. Leaves: the file, or nothing. A sync that failed is never tried again.
 
 use raftkv_core::log::{self, LogOp};
 use raftkv_core::ports::LogDisk;
@@ -8,15 +10,15 @@ use std::time::Duration;
 /// How long the first attempt waits, and each one after a full disk.
 #[derive(Clone, Copy, Debug)]
 pub struct SpareDelays {
-    /// Whoever has just started has other things to write.
+    /// A node that has just started has other things to write.
     pub first: Duration,
-    /// Space does not come at once.
+    /// Space does not become free at once.
     pub again: Duration,
 }
 
-/// Whether the spare was made. What is never said on `raft_runs` says by its end that raft has ended, which ends this
-/// too. Any other error than a full disk ends it as well: without a spare the next segment is made on the write path,
-/// which is slower, and safe.
+/// Returns whether the spare was made. Nothing is ever sent on `raft_runs`: its sender is dropped when raft ends, which
+/// ends this too. Any error other than a full disk also ends it: without a spare the next segment is made on the write
+/// path, which is slower but safe.
 pub fn make(disk: &dyn LogDisk, (name, ops): (&str, &[LogOp]), delays: SpareDelays, raft_runs: &Receiver<()>) -> bool {
     let (mut wait, mut told) = (delays.first, false);
     while raft_runs.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {

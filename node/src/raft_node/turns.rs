@@ -1,4 +1,7 @@
 //! The loop of the raft thread while the node is a member.
+//!
+//! Enters: [`Input`]s and ticks. Leaves: effects, carried out in order, published state, and at last why the member
+//! phase ended. The driver decides; nothing here does.
 
 use super::effects::Outputs;
 use super::end::{End, Exit};
@@ -14,7 +17,7 @@ use raftkv_core::wire::HelloVerdict;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Inputs stepped before the effects are carried out.
+/// Most inputs that are stepped before the effects are carried out.
 const INPUTS_PER_TURN: usize = 1024;
 
 impl RaftNode {
@@ -53,7 +56,7 @@ impl RaftNode {
                     log_lines::tell_leader(identity.member_id, show.leader, show.term);
                 }
                 shown = Some(show);
-                // Before the effects: a read that they let go must find the membership that it waited for.
+                // Published before the effects: a read that they release must find the membership that it waited for.
                 self.publish_driver(identity, driver);
                 if is_news {
                     self.shared.tell_news();
@@ -78,7 +81,7 @@ impl RaftNode {
         });
     }
 
-    /// One input; `Some` ends the member phase.
+    /// Takes one input; `Some` ends the member phase.
     fn take(&self, identity: MemberIdentity, driver: &mut Driver, input: Input) -> Option<End> {
         match input {
             Input::Event(event) => driver.step(event),
@@ -118,9 +121,9 @@ impl RaftNode {
 
 /// When the next tick is due, if the last one was due at `due` and came at `now`.
 ///
-/// Ticks keep their own beat: counted from each wake-up they would fall into step with the leader's messages, on all
-/// followers alike, and two of them that drew the same timeout would campaign in the same instant. Ticks lost to a stall
-/// are not made up: a stalled node must not rush into an election.
+/// Ticks keep their own beat: if they were counted from each wake-up, they would fall into step with the leader's
+/// messages on all followers, and two followers that drew the same timeout would campaign at the same instant. Ticks
+/// lost to a stall are not made up: a stalled node must not rush into an election.
 fn tick_after(due: Instant, now: Instant) -> Instant {
     let tick = Duration::from_millis(limits::TICK_MS);
     let next = due + tick;

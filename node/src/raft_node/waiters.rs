@@ -1,8 +1,8 @@
-//! Who waits for what, outside the pure driver: requests by number, reads by number, then by applied index.
+//! Who waits for what, outside the pure driver: requests by number; reads by number, then by applied index.
 //!
 //! Three threads meet here: a client's task waits, the raft thread answers what the driver decided, the apply thread
-//! answers what was applied. An answer for somebody who left (a timeout, a closed connection) is no news to anyone. Who
-//! waits at a [`Desk`] is told by its thread, together with all others that were answered in this turn.
+//! answers what was applied. An answer for a task that has left (a timeout, a closed connection) is dropped. A task
+//! that waits at a [`Desk`] is told by the desk's thread, together with all others that were answered in this turn.
 
 use super::desk::{Delivery, Desk};
 use raftkv_core::driver::Answer;
@@ -25,13 +25,13 @@ pub enum Reply {
 /// What became of a read: it may be served, or why not.
 pub type ReadReply = Result<(), Refusal>;
 
-/// Who waits for an answer to a request, and where.
+/// A task that waits for the answer to a request, and its desk.
 struct Asker {
     to: oneshot::Sender<Reply>,
     desk: Option<Arc<Desk>>,
 }
 
-/// All who read in one turn of one desk, or one who reads by itself.
+/// All tasks that read in one turn of one desk, or one that reads by itself.
 struct Readers {
     to: Vec<oneshot::Sender<ReadReply>>,
     desk: Option<Arc<Desk>>,
@@ -39,20 +39,20 @@ struct Readers {
 
 #[derive(Default)]
 struct Reads {
-    /// For their ReadIndex answer.
+    /// Reads that wait for their ReadIndex answer.
     waiting: BTreeMap<u64, Readers>,
-    /// For an applied index.
+    /// Reads that wait for an applied index.
     parked: BTreeMap<Index, Vec<Readers>>,
 }
 
 impl Reads {
-    /// Takes those whose ReadIndex is answered.
+    /// Takes out the reads whose ReadIndex is answered.
     fn answered(&mut self, numbers: &[u64]) -> Vec<Readers> {
         numbers.iter().filter_map(|number| self.waiting.remove(number)).collect()
     }
 }
 
-/// The table.
+/// The tables of all who wait.
 #[derive(Default)]
 pub struct Waiters {
     requests: Mutex<BTreeMap<u64, Asker>>,
@@ -65,14 +65,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waiters {
-    /// A request waits under `seq`, at a desk or by itself.
+    /// Registers a request under `seq`, at a desk or by itself.
     pub fn request(&self, seq: u64, desk: Option<Arc<Desk>>) -> oneshot::Receiver<Reply> {
         let (to, receiver) = oneshot::channel();
         lock(&self.requests).insert(seq, Asker { to, desk });
         receiver
     }
 
-    /// It does not wait any more.
+    /// Forgets a request that nobody waits for.
     pub fn forget_request(&self, seq: u64) {
         lock(&self.requests).remove(&seq);
     }
@@ -95,15 +95,15 @@ impl Waiters {
         outgoing.deliver();
     }
 
-    /// Reads wait under this number, at a desk or by themselves. Each number is answered once, by the driver or by the
-    /// end of raft.
+    /// Registers reads under this number, at a desk or by themselves. Each number is answered once, by the driver or by
+    /// the end of raft.
     pub fn reads(&self, number: u64, to: Vec<oneshot::Sender<ReadReply>>, desk: Option<Arc<Desk>>) {
         lock(&self.reads).waiting.insert(number, Readers { to, desk });
     }
 
-    /// These reads may be served once `index` is applied, unless nothing is applied now: then `stuck` says why not. Both
-    /// are looked at under the lock, so that no publication, and no call of [`Waiters::fail_parked`], falls between the
-    /// look and the parking.
+    /// These reads may be served once `index` is applied, unless nothing is being applied now: then `stuck` says why.
+    /// Both are checked under the lock, so that no publication, and no call of [`Waiters::fail_parked`], falls between
+    /// the check and the parking.
     pub fn reads_ready(
         &self,
         numbers: &[u64],
@@ -128,13 +128,13 @@ impl Waiters {
         tell(readers, &Err(why.clone()));
     }
 
-    /// Nothing more is applied for now: who waits for an applied index is told why.
+    /// Nothing more is applied for now: reads that wait for an applied index are told why.
     pub fn fail_parked(&self, why: &Refusal) {
         let parked = std::mem::take(&mut lock(&self.reads).parked);
         tell(parked.into_values().flatten(), &Err(why.clone()));
     }
 
-    /// `applied` was published: reads parked at or below it may go.
+    /// `applied` was published: reads parked at or below it may be served.
     pub fn applied(&self, applied: Index) {
         let mut reads = lock(&self.reads);
         let later = reads.parked.split_off(&(applied + 1));
@@ -143,7 +143,7 @@ impl Waiters {
         tell(readers.into_values().flatten(), &Ok(()));
     }
 
-    /// The node serves nobody any more: every request is unknown, every read refused.
+    /// From now on the node serves nobody: the outcome of every request is unknown, and every read is refused.
     pub fn fail_all(&self, why: &Refusal) {
         let unknown = Reply::Decided(Answer::Refused(Refusal::Unknown(why.to_string())));
         let mut outgoing = Outgoing::default();
@@ -164,7 +164,7 @@ fn tell(readers: impl IntoIterator<Item = Readers>, reply: &ReadReply) {
     outgoing.deliver();
 }
 
-/// Answers by the desk that they go to: the lock of a desk is taken once for all of them.
+/// Answers grouped by the desk that they go to, so that a desk's lock is taken once for all of them.
 #[derive(Default)]
 struct Outgoing(Vec<(Option<Arc<Desk>>, Vec<Delivery>)>);
 
