@@ -1,4 +1,8 @@
-//! Calls on the node and its cluster: whom they are meant for, one call of the node, one answer.
+//! Calls on the node and its cluster: each checks that it is meant for this node, makes one call of the node, and gives
+//! one answer.
+//!
+//! Enters: what `call` has checked. Leaves: a response, or a problem. A call that is meant for another node has no
+//! effect.
 
 use crate::handle::Refusal;
 use crate::httpapi::App;
@@ -13,7 +17,7 @@ use raftkv_api::{Code, DecimalId, NodeState, Problem};
 use raftkv_core::driver::MembershipCall;
 use raftkv_core::types::{Index, MemberId};
 
-/// How headers write an identity that a node does not have.
+/// What headers carry for an identity that a node does not have.
 const NONE: &str = "none";
 
 /// The node's state.
@@ -67,14 +71,15 @@ fn tagged(mut response: Response, conf_index: Index) -> Response {
 }
 
 /// Whether the call is `init`. It is idempotent, so its sender may repeat it word for word with the cluster `none`,
-/// also when the first answer was lost and the node has a cluster by then; whether it is the same one, the node checks.
+/// also when the first answer was lost and the node has a cluster by then; the node checks whether it is the same
+/// cluster.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Founding {
     Yes,
     No,
 }
 
-/// Whether the node is the one that the call is meant for (rule O5). A node that is still opening does not know.
+/// Checks that the call is meant for this node (rule O5). A node that is still opening does not know.
 fn check_target(target: &Target, status: &api::Status, founding: Founding) -> Result<(), Problem> {
     if status.state == NodeState::Opening {
         return Err(Problem::new(Code::Opening, status.reason.clone().unwrap_or_default()));

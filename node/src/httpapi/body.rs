@@ -1,4 +1,8 @@
-//! Request bodies and answers in memory: how large, how long, and how many bytes in all.
+//! Bounds on request bodies and answers in memory: how large each is, how long it takes, and how many bytes there are
+//! in all.
+//!
+//! Enters: bodies as they arrive. Leaves: whole bodies and answers, charged to a [`Budget`] until they are dropped, or
+//! a problem.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -11,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// A semaphore counts in u32: so many bytes are one permit.
+/// A semaphore counts in u32, so one permit stands for this many bytes.
 const BYTES_PER_PERMIT: usize = 64;
 
 /// Bounds the bytes that a port holds for its clients, in bodies that arrive and in answers that are being read.
@@ -22,7 +26,7 @@ pub struct Budget(Arc<Semaphore>);
 pub struct Charge(OwnedSemaphorePermit);
 
 impl Budget {
-    /// So many bytes.
+    /// A budget of this many bytes.
     pub fn new(bytes: usize) -> Self {
         Budget(Arc::new(Semaphore::new(bytes / BYTES_PER_PERMIT)))
     }
@@ -57,14 +61,14 @@ impl AsRef<[u8]> for Charged {
 /// How large and how slow a body may be.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// Bytes.
+    /// Most bytes.
     pub bytes_max: usize,
-    /// From the head to the last byte.
+    /// Time from the head to the last byte.
     pub time: Duration,
 }
 
 impl BodyLimits {
-    /// With the standard time.
+    /// A limit of this many bytes, with the standard time.
     pub fn bytes(bytes_max: usize) -> Self {
         BodyLimits { bytes_max, time: Duration::from_millis(limits::BODY_TIMEOUT_MS) }
     }
@@ -105,10 +109,10 @@ async fn collect(body: &mut Body, limits: BodyLimits, budget: &Budget) -> Result
 }
 
 /// Reads and forgets what is left of a refused request, within bounds: a connection that is closed with unread bytes is
-/// reset, and the client would not get to see the answer.
+/// reset, and the client would not see the answer.
 pub async fn discard(body: &mut Body, headers: &HeaderMap) {
     let hopeless = announced(headers).is_some_and(|bytes| bytes > limits::DISCARD_BYTES_MAX as u64);
-    // Who waits for "100 Continue" has sent nothing and must not be asked to.
+    // A client that waits for "100 Continue" has sent nothing and must not be asked to.
     if hopeless || headers.contains_key(header::EXPECT) {
         return;
     }
@@ -121,7 +125,7 @@ pub async fn discard(body: &mut Body, headers: &HeaderMap) {
             }
         }
     };
-    // Late is as good as done: the connection closes then.
+    // Being late does no harm: the connection is closed then.
     let _late = timeout(Duration::from_millis(limits::DISCARD_TIMEOUT_MS), rest).await;
 }
 

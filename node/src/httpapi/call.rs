@@ -1,7 +1,7 @@
-//! From a request to the one [`Call`] that it means, or to the problem with it. PURE.
+//! Turns a request into the one [`Call`] that it means, or into the problem with it. PURE.
 //!
-//! Enters: the row of the route table, the head, the body. Whatever a handler gets has been checked here; no part of a
-//! request is ignored that could change what it means.
+//! Enters: the row of the route table, the head, the body. Everything that a handler gets has been checked here, and no
+//! part of a request that could change its meaning is ignored.
 
 use crate::httpapi::condition;
 use crate::httpapi::query::{self, Query};
@@ -24,11 +24,11 @@ pub enum Consistency {
     /// Reflects every write acknowledged before it.
     #[default]
     Linearizable,
-    /// What this node has.
+    /// Reflects what this node has.
     Stale,
 }
 
-/// Whom an admin call is meant for, as its headers say (rule O5); compared with the node as text.
+/// The node that an admin call is meant for, as its headers say (rule O5); compared with the node as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Cluster id, or `none`.
@@ -75,7 +75,7 @@ pub enum Call {
     OpenApi,
 }
 
-/// Understands a request.
+/// Parses and checks a request.
 pub fn parse(route: &Route, head: &Parts, body: Bytes) -> Result<Call, Problem> {
     let (uri, headers) = (&head.uri, &head.headers);
     let query = Query::parse(uri.query(), route.parameters)?;
@@ -118,13 +118,14 @@ pub fn parse(route: &Route, head: &Parts, body: Bytes) -> Result<Call, Problem> 
     })
 }
 
-/// Whether `If-Match` means something to it.
+/// Whether `If-Match` has a meaning for this endpoint.
 pub fn takes_condition(endpoint: Endpoint) -> bool {
     use Endpoint::{AddMember, Delete, Promote, Put, RemoveMember};
     matches!(endpoint, Put | Delete | AddMember | Promote | RemoveMember)
 }
 
-/// The key: percent-decoded from the raw path, or `key_b64`. Dots, slashes and bytes that are not UTF-8 are its own.
+/// The key: percent-decoded from the raw path, or `key_b64`. Dots, slashes and bytes that are not UTF-8 belong to the
+/// key.
 fn key(uri: &Uri, query: &Query) -> Result<Bytes, Problem> {
     let raw = uri.path().strip_prefix(KEY_PREFIX).expect("the router sends only such paths here");
     let in_path = query::percent_decode(raw)
@@ -164,7 +165,7 @@ fn range(query: &Query, revision: Revision) -> Result<RangeQuery, Problem> {
         return Err(query::bad("end", "must not be below start"));
     }
     let after = query.base64("after")?;
-    // The store relies on it: a token of another range would turn the bounds around.
+    // The store relies on this check: a token of another range would reverse the bounds.
     if after.as_ref().is_some_and(|after| *after < start || end.as_ref().is_some_and(|end| after >= end)) {
         return Err(query::bad("after", "not a `next` token of this range"));
     }
@@ -181,7 +182,7 @@ fn range(query: &Query, revision: Revision) -> Result<RangeQuery, Problem> {
     })
 }
 
-/// The first key behind all that begin with `prefix`; `None` when there is no such bound.
+/// The first key after all that begin with `prefix`; `None` when there is no such bound.
 fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
     let mut end = prefix[..=last].to_vec();
@@ -225,7 +226,7 @@ fn target(headers: &HeaderMap) -> Result<Target, Problem> {
     })
 }
 
-/// The segment behind `/v1/members/`, as the API writes ids.
+/// The segment after `/v1/members/`, in the form in which the API writes ids.
 fn member_id(uri: &Uri) -> Result<MemberId, Problem> {
     let text = uri.path().split('/').nth(3).unwrap_or_default();
     let id = text.parse::<MemberId>().ok().filter(|id| *id > 0 && id.to_string() == text);
@@ -240,7 +241,7 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::new(Code::BadRequest, format!("the body: {error}")))
 }
 
-/// A name is replicated and shown everywhere, so it is something that can be shown.
+/// A name is replicated and shown everywhere, so it must be printable.
 fn check_name(name: &str) -> Result<(), Problem> {
     let good =
         !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -251,7 +252,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
     Err(Problem::new(Code::BadRequest, detail))
 }
 
-/// A peer URL is fixed for the member's life, so a bad one would have to be removed again.
+/// A peer URL is fixed for the member's life, so a member with a bad one would have to be removed again.
 fn check_peer_url(url: &str) -> Result<(), Problem> {
     let good = url.parse::<Uri>().is_ok_and(|uri| {
         uri.scheme_str() == Some("http")

@@ -1,4 +1,4 @@
-//! What requests mean.
+//! Tests of what requests mean: which call each becomes, and which are refused.
 
 use super::*;
 use crate::httpapi::routes;

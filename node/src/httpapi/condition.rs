@@ -1,4 +1,7 @@
-//! `If-Match` and `If-None-Match` (rule N24). What cannot be honoured is refused, never ignored.
+//! `If-Match` and `If-None-Match` (rule N24).
+//!
+//! Enters: request headers. Leaves: the condition that they mean, or a problem. A condition that cannot be honoured is
+//! refused, never ignored.
 
 use axum::http::{HeaderMap, HeaderName, header};
 use raftkv_api::{Code, Problem};
@@ -29,7 +32,7 @@ pub fn of_membership(headers: &HeaderMap) -> Result<Index, Problem> {
     }
 }
 
-/// For every other call.
+/// Refuses a condition on every other call.
 pub fn none(headers: &HeaderMap) -> Result<(), Problem> {
     match [header::IF_MATCH, header::IF_NONE_MATCH].iter().find(|name| headers.contains_key(*name)) {
         None => Ok(()),
@@ -42,7 +45,7 @@ pub fn tag(number: u64) -> String {
     format!("\"{number}\"")
 }
 
-/// The only value of a header; a list over several lines is a list.
+/// The only value of a header; several lines of one header are a list, and refused.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -60,7 +63,7 @@ fn number_in(tag: &str) -> Result<u64, Problem> {
         return Err(bad("a weak entity tag never matches"));
     }
     let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    // Only the form that we send: the tag "007" was never ours.
+    // Only the form that we send is taken: we never sent the tag "007".
     let number = digits.and_then(|digits| digits.parse::<u64>().ok().filter(|n| n.to_string() == digits));
     number.ok_or_else(|| bad(&format!("'{tag}' is not an entity tag like \"42\", with its quotes")))
 }

@@ -1,7 +1,7 @@
-//! From every reason why a call has no good answer to the one problem that says so.
+//! Turns each reason why a call has no good answer into the one problem that says so.
 //!
-//! Three kinds are never mixed: nothing happened (outcome none), it may happen (outcome unknown, writes only), and the
-//! state of the node.
+//! Three kinds are never mixed: nothing happened (outcome none), something may have happened or may yet (outcome
+//! unknown, writes only), and the state of the node.
 
 use crate::handle::Refusal;
 use axum::body::Body;
@@ -72,7 +72,7 @@ pub fn unreadable(error: &ReadError) -> Problem {
         ReadError::Compacted { oldest, .. } => {
             Problem { compacted_revision: Some(*oldest), ..Problem::new(Code::Compacted, error.to_string()) }
         }
-        // sled reads nothing that it may have to write for, until it is opened again.
+        // Until it is opened again, sled reads nothing for which it may have to write.
         ReadError::Io(io) if space::is_full(io) => Problem::new(
             Code::Opening,
             format!("the disk is full, make room on it; this key is read when there is: {error}"),
@@ -84,7 +84,7 @@ pub fn unreadable(error: &ReadError) -> Problem {
     }
 }
 
-/// A problem as an answer.
+/// The answer that carries a problem.
 pub fn response(problem: &Problem) -> Response {
     let json = serde_json::to_vec(problem).expect("a problem holds strings, numbers and enums only");
     let mut response = Response::new(Body::from(json));

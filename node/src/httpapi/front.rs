@@ -1,4 +1,4 @@
-//! What stands before every handler: the router made from the route table, and the checks in their order.
+//! What comes before every handler: the router made from the route table, and the checks in their order.
 //!
 //! Enters: a request, matched or not. Leaves: a [`Call`] for the backend, and the backend's answer or a problem as a
 //! response. Everything is refused by default: a route is open only if its row says so.
@@ -47,17 +47,17 @@ pub struct Front {
     pub budget: Budget,
     /// Carries calls out.
     pub backend: Box<dyn Fn(Call) -> Answer + Send + Sync>,
-    /// Found once, used by every request.
+    /// Metrics that are looked up once and used by every request.
     pub meters: Meters,
 }
 
-/// What is counted of a route's requests that were answered with 200, which nearly all are.
+/// The metrics of a route's requests that were answered with 200, which nearly all are.
 struct Meter {
     requests: IntCounter,
     seconds: Histogram,
 }
 
-/// The meters of all routes of a port; each appears with its first request.
+/// The meters of all routes of a port; each is made with its first request.
 pub struct Meters(BTreeMap<Endpoint, OnceLock<Meter>>);
 
 impl Default for Meters {
@@ -66,7 +66,7 @@ impl Default for Meters {
     }
 }
 
-/// A port's service: calls of keys go straight to their rows, the others by axum's router.
+/// A port's service: calls on keys go straight to their rows, the others through axum's router.
 #[derive(Clone)]
 pub struct Entrance {
     front: Arc<Front>,
@@ -102,7 +102,7 @@ where
     }
 }
 
-/// Who a request is for: a row, or the code for not being one.
+/// What a request has matched: a row, or nothing, and the code for that.
 #[derive(Clone, Copy)]
 enum Matched {
     Route(&'static Route),
@@ -141,8 +141,8 @@ impl Front {
         self.finish(matched, &method, started, result)
     }
 
-    /// The same for a request that is whole. It is understood here and not when the answer is waited for: hyper goes on
-    /// reading into the buffer in which the head lies, and takes a new one as long as somebody holds the head.
+    /// The same for a request without a body. It is parsed here and not in the future that is waited for: hyper goes on
+    /// reading into the buffer in which the head lies, and has to take a new one as long as somebody holds the head.
     fn serve_bodiless(self: Arc<Front>, route: &'static Route, head: Parts) -> impl Future<Output = Response> {
         let started = Instant::now();
         let matched = Matched::Route(route);
@@ -165,7 +165,7 @@ impl Front {
         result: Result<Response, Problem>,
     ) -> Response {
         let mut response = result.unwrap_or_else(|problem| errors::response(&problem));
-        // A cache in between would turn a linearizable read into an old one.
+        // A cache in between would turn a linearizable read into a stale one.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.count(matched, method, response.status().as_u16(), started);
         response
@@ -187,7 +187,7 @@ impl Front {
         result
     }
 
-    /// The checks, cheapest and most general first; nothing is read from an unknown caller's body.
+    /// The checks, cheapest and most general first; nothing of an unknown caller's body is read.
     fn check(&self, matched: Matched, head: &Parts) -> Result<&'static Route, Problem> {
         check_size(head)?;
         self.hosts.check(&head.uri, &head.headers)?;
@@ -201,10 +201,10 @@ impl Front {
         Ok(route)
     }
 
-    /// The answer to wait for, and what the call is charged beside its body.
+    /// The answer to wait for, and what the call is charged besides its body.
     fn begin(&self, route: &Route, head: &Parts, body: Bytes) -> Result<(Answer, Option<Charge>), Problem> {
         let call = call::parse(route, head, body)?;
-        // Health must be answered also when the budget is spent.
+        // Health must be answered even when the budget is spent.
         let charge = touches_keys(&call).then(|| self.budget.take(limits::CALL_BYTES)).transpose()?;
         Ok(((self.backend)(call), charge))
     }
@@ -251,7 +251,7 @@ impl Meter {
 }
 
 impl Matched {
-    /// Bounded, whatever clients ask for.
+    /// The metrics' label; there are few, whatever clients ask for.
     fn label(self) -> &'static str {
         match self {
             Matched::Route(route) => route.path,
@@ -260,7 +260,7 @@ impl Matched {
     }
 }
 
-/// As axum writes them. A key may be any rest of a path, and axum's wildcard is never empty.
+/// The path in axum's syntax. A key may be any rest of a path, even an empty one, which axum's wildcard never is.
 fn patterns(path: &str) -> Vec<String> {
     match path.strip_suffix("{key}") {
         Some(prefix) => vec![KEY_PREFIX.to_string(), format!("{prefix}{{*key}}")],
@@ -268,7 +268,8 @@ fn patterns(path: &str) -> Vec<String> {
     }
 }
 
-/// hyper answers oversized heads without a body, so its own limit is higher and this one is met first.
+/// Checks the size of the head. hyper answers oversized heads without a body, so its own limit is higher and this one
+/// is met first.
 fn check_size(head: &Parts) -> Result<(), Problem> {
     let target = head.uri.authority().map_or(0, |authority| authority.as_str().len())
         + head.uri.path_and_query().map_or(0, |path| path.as_str().len());
@@ -294,7 +295,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// `None` for calls without a body; one that is sent all the same says nothing and is not read.
+/// `None` for calls without a body; one that is sent all the same means nothing and is not read.
 fn body_bytes_max(route: &Route) -> Option<usize> {
     let key_value = route.ports == [Port::Client];
     match (route.method == Method::PUT || route.method == Method::POST, key_value) {

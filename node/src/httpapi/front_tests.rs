@@ -1,4 +1,4 @@
-//! Routing and checks, with a backend that only writes down what it is asked.
+//! Routing and checks, with a backend that only records what it is asked.
 
 use super::*;
 use axum::http::{Request as HttpRequest, StatusCode};
@@ -209,7 +209,7 @@ async fn a_refused_body_is_taken_so_that_its_sender_reads_the_answer() {
         format!("{kv}localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{:x}\r\n", limit + 1);
     let answer = talk(address, &[chunked.as_bytes(), &body(limit + 1), b"\r\n0\r\n\r\n"].concat()).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer}");
-    // Who asks first is told without having sent anything.
+    // A client that asks first is refused before it has sent anything.
     let asking = format!("{kv}localhost\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n", limit + 1);
     let answer = talk(address, asking.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");

@@ -1,4 +1,7 @@
-//! livez, readyz, metrics and version: what probes ask, of a node in any state.
+//! livez, readyz, metrics and version: what probes ask a node in any state.
+//!
+//! Enters: what the node publishes. Leaves: text, JSON, or a problem that says why the node is not ready. No other
+//! member is asked.
 
 use crate::httpapi::App;
 use crate::httpapi::json;
@@ -8,24 +11,24 @@ use axum::response::Response;
 use raftkv_api as api;
 use raftkv_api::{Code, NodeState, Problem};
 
-/// The loops turn; never a question of quorum, or a partition would restart every node.
+/// Whether the loops turn. It must not depend on a quorum, or a partition would restart every node.
 pub fn livez(app: &App) -> Result<Response, Problem> {
     app.node.alive().map_err(|stuck| Problem::new(Code::Internal, stuck))?;
     Ok(text("ok\n", "text/plain; charset=utf-8"))
 }
 
-/// A voter that reads linearizably (rule O11).
+/// Whether this is a voter that reads linearizably (rule O11).
 pub fn readyz(app: &App, verbose: bool) -> Result<Response, Problem> {
     let checks = Checks { loops: app.node.alive(), state: app.node.status(), read: app.node.ready() };
     checks.answer(verbose).map(|ok| text(&ok, "text/plain; charset=utf-8"))
 }
 
-/// Prometheus.
+/// Metrics for Prometheus.
 pub fn metrics(app: &App) -> Response {
     text(&app.metrics.encode(), "text/plain; version=0.0.4; charset=utf-8")
 }
 
-/// Where the admin port is.
+/// The version, and where the admin port is.
 pub fn version(app: &App) -> Response {
     let version = env!("CARGO_PKG_VERSION").to_string();
     json(&api::Version { version, admin_url: app.node.config().admin_url.clone() })
@@ -52,7 +55,7 @@ impl Checks {
             Ok(()) => format!("[+]{name} ok"),
             Err(why) => format!("[-]{name} failed: {why}"),
         };
-        // Says why a read may fail. Short of space itself is no reason to be taken out: reads and deletes go on.
+        // Says why a read may fail. Lack of space by itself does not make a node unready: reads and deletes go on.
         let space = self.state.no_space.as_ref().map(|why| format!("[!]space: {why}"));
         let failed = checks.iter().filter(|(_, result)| result.is_err()).map(line);
         let failed: Vec<String> = failed.chain(space.clone().filter(|_| self.is_not_ready(&state))).collect();

@@ -1,5 +1,7 @@
-//! Which `Host` and `Origin` a request may carry, so that no web page drives a node through a browser: not by a name
-//! that its owner points at our address (DNS rebinding), and not from a page of another origin.
+//! Which `Host` and `Origin` a request may carry, so that no web page can control a node through a browser: neither by
+//! a host name that its owner points at our address (DNS rebinding), nor from another origin.
+//!
+//! Enters: a request's target and headers. Leaves: nothing, or the problem with them.
 
 use crate::config::Config;
 use axum::http::uri::Authority;
@@ -13,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub struct Hosts {
     names: BTreeSet<String>,
-    /// The last one that was found good: nearly every request names the same.
+    /// The last name that was found good: nearly every request carries the same.
     last: Mutex<Option<String>>,
 }
 
@@ -31,7 +33,7 @@ impl Hosts {
         Hosts::from_iter(advertised.chain(config.allowed_hosts.iter().map(|host| normal(host))))
     }
 
-    /// Checks both headers; an absolute request target stands for `Host`.
+    /// Checks both headers; an absolute request target takes the place of `Host`.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let host = match uri.authority() {
             Some(authority) => authority.as_str(),
@@ -54,7 +56,7 @@ impl Hosts {
         }
     }
 
-    /// Any IP literal is allowed: pods are probed by theirs, and rebinding needs a name.
+    /// Any IP literal is allowed: pods are probed by their address, and rebinding needs a name.
     fn allows(&self, host: &str) -> bool {
         let host = normal(host);
         let ip6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -89,7 +91,7 @@ fn forbidden(detail: &str) -> Problem {
 
 #[cfg(test)]
 impl Hosts {
-    /// Exactly these.
+    /// Allows exactly these names.
     pub fn these(hosts: &[&str]) -> Self {
         Hosts::from_iter(hosts.iter().map(|host| normal(host)))
     }

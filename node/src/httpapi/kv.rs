@@ -1,4 +1,6 @@
-//! Calls on keys: one call of the node, one answer.
+//! Calls on keys: each makes one call of the node and gives one answer.
+//!
+//! Enters: parameters that `call` has checked. Leaves: a response, or a problem. Data is read only through a [`View`].
 
 use crate::httpapi::App;
 use crate::httpapi::call::Consistency;
@@ -30,8 +32,8 @@ pub async fn delete(app: &App, key: Bytes, condition: Condition) -> Result<Respo
 /// Reads a key.
 pub async fn get(app: &App, key: Bytes, revision: Revision, consistency: Consistency) -> Result<Response, Problem> {
     let reading = Reading::begin(app, consistency).await?;
-    // One record, nearly always in memory: a reader thread would cost more than it. Only clients' tasks wait with it for
-    // a disk that is slow; peers are served by other threads.
+    // One record, nearly always in memory: a reader thread would cost more than the read. If the disk is slow, only
+    // clients' tasks wait for it; peers are served by other threads.
     let (revision, record) = reading.view.get(&key, revision).map_err(|error| errors::unreadable(&error))?;
     let mut response = match record {
         Some(record) => {
@@ -52,7 +54,7 @@ pub async fn range(app: &App, query: RangeQuery, consistency: Consistency) -> Re
     let reading = Reading::begin(app, consistency).await?;
     let view = reading.view.clone();
     let turn = app.scans.clone().acquire_owned().await.expect("the semaphore is never closed");
-    // Refused before the work, where a page would hardly find room after it.
+    // Refused before the work if a page would hardly find room after it.
     drop(app.ranges.take(limits::PAGE_BYTES_MAX)?);
     let (revision, json) = on_reader_thread(move || {
         let answer = view.range(&query)?;
@@ -139,7 +141,7 @@ impl Reading {
     }
 }
 
-/// A read may wait for the disk, and the runtime's own threads must not.
+/// Runs a read on a thread that may block: it may wait for the disk, and the runtime's own threads must not.
 async fn on_reader_thread<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Problem> {

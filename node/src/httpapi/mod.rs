@@ -93,7 +93,7 @@ fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Opt
     let backend = Box::new(move |call| -> front::Answer {
         let app = app.clone();
         match call {
-            // By itself, since the future of every call together is many times as large.
+            // A future of its own, since the one for all calls together is many times as large.
             Call::Get { key, revision, consistency } => {
                 Box::pin(async move { kv::get(&app, key, revision, consistency).await })
             }
@@ -123,7 +123,7 @@ async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {
     }
 }
 
-/// A good answer.
+/// A value as a JSON answer.
 fn json(value: &impl Serialize) -> Response {
     let json = serde_json::to_vec(value).expect("the API's types have string keys and no failing serializers");
     let mut response = Response::new(Body::from(json));

@@ -1,4 +1,5 @@
-//! The OpenAPI document, made from the route table; `docs/openapi.json` is its committed copy, and a test compares them.
+//! The OpenAPI document, made from the route table; `docs/openapi.json` is its committed copy, and a test compares the
+//! two.
 //!
 //! Regenerate with `UPDATE_GOLDENFILES=1 cargo test -p raftkv-node openapi`.
 
@@ -110,7 +111,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     all
 }
 
-/// What a value may be, as far as a schema can say it.
+/// What a parameter's value may be, as far as a schema can say it.
 fn parameter_schema(name: &str) -> Value {
     match name {
         "consistency" => json!({"type": "string", "enum": ["linearizable", "stale"]}),

@@ -1,4 +1,4 @@
-//! Bytes and numbers out of a request target: percent-decoding of keys, and query parameters.
+//! Reads bytes and numbers from a request target: percent-decoding of keys, and query parameters.
 //!
 //! Nothing is guessed: a parameter that is unknown, repeated or malformed is refused by name. Keys are bytes; no step
 //! here normalises them.
@@ -33,7 +33,7 @@ pub fn percent_decode(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// A key as a token of the `next` kind.
+/// A key as a `next` token.
 pub fn to_token(key: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(key)
 }

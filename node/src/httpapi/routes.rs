@@ -1,5 +1,7 @@
-//! The one table of routes. The routers, the OpenAPI document and the tests are made from it, so a route without a row,
-//! or a row without a token check, cannot exist.
+//! The one table of routes: path, method, ports, access, parameters and error codes of each.
+//!
+//! The routers, the OpenAPI document and the tests are made from it, so a route without a row, or a row without a token
+//! check, cannot exist.
 
 use axum::http::Method;
 use raftkv_api::Code;
@@ -15,7 +17,7 @@ pub enum Port {
 }
 
 impl Port {
-    /// As in metrics and in the OpenAPI document.
+    /// The port's name in metrics and in the OpenAPI document.
     pub fn as_str(self) -> &'static str {
         match self {
             Port::Client => "client",
@@ -68,7 +70,7 @@ pub enum Endpoint {
 pub enum Access {
     /// Anyone who reaches the port.
     Open,
-    /// Who has the cluster's token.
+    /// Callers with the cluster's token.
     Token,
 }
 
@@ -77,7 +79,7 @@ pub enum Access {
 pub struct Route {
     /// The ports that have it.
     pub ports: &'static [Port],
-    /// GET stands for HEAD too.
+    /// A GET row serves HEAD too.
     pub method: Method,
     /// `{key}` stands for the rest of the path, whatever it holds; `{id}` for one segment.
     pub path: &'static str,
@@ -105,8 +107,8 @@ impl Route {
     }
 }
 
-/// One route on one port, for programs that walk the API. Method and path are `*` where any will do: the rows for
-/// methods that a path does not know, and for paths that do not exist.
+/// One route on one port, for programs that walk the API. The method, or method and path, are `*` in the rows for
+/// methods that a path does not know and for paths that do not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteDoc {
     /// The port.
@@ -138,15 +140,15 @@ pub fn routes() -> Vec<RouteDoc> {
     docs
 }
 
-/// Where a key stands in a path; what follows is the key.
+/// What comes before a key in a path; the rest is the key.
 pub const KEY_PREFIX: &str = "/v1/kv/";
 
-/// Of every route.
+/// Codes of every route.
 const ANY: &[Code] =
     &[Code::UnknownParameter, Code::BadCondition, Code::ForbiddenHost, Code::UriTooLong, Code::HeadersTooLarge];
 const BODY: &[Code] = &[Code::BadRequest, Code::RequestTimeout, Code::BodyTooLarge];
 const KEY: &[Code] = &[Code::BadRequest, Code::BadParameter, Code::EmptyKey, Code::KeyTooLarge];
-/// Of every call that the cluster answers.
+/// Codes of every call that the cluster answers.
 const CLUSTER: &[Code] = &[
     Code::NotAMember,
     Code::Opening,
@@ -193,7 +195,7 @@ pub fn table() -> &'static [Route] {
     &TABLE
 }
 
-/// The row of a call of one key by this method.
+/// The row of calls on one key with this method.
 pub fn of_key(method: &Method) -> Option<&'static Route> {
     let is_key = |route: &&Route| matches!(route.endpoint, Endpoint::Get | Endpoint::Put | Endpoint::Delete);
     TABLE.iter().filter(is_key).find(|route| route.method == *method)

@@ -1,4 +1,6 @@
-//! JSON schemas of the API's types, for the OpenAPI document. A test holds them against what serde writes.
+//! JSON schemas of the API's types, for the OpenAPI document.
+//!
+//! They are written by hand, one row for each type. A test compares them with what serde writes.
 
 use raftkv_api::Code;
 use serde_json::{Map, Value, json};
@@ -202,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Types only, one level deep: what a wrong row would get wrong.
+    /// Checks types only, one level deep, which is what a wrong row would get wrong.
     fn fits(schema: &Value, value: &Value) -> bool {
         if let Some(choices) = schema["anyOf"].as_array() {
             return choices.iter().any(|choice| fits(choice, value));

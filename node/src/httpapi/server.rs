@@ -1,11 +1,10 @@
 //! The accept loop of every HTTP port: hyper's HTTP/1 connections under limits of our own.
 //!
-//! Enters: a bound listener, a service, and the word to stop. Each connection is a task of its own and always has a
+//! Enters: a bound listener, a service, and the signal to stop. Each connection is a task of its own and always has a
 //! deadline, which depends on what it does: its first or next head must come in time, the answer must be ready in time,
-//! and between requests (which includes the time the client takes to read an answer) it may be silent only so long; a
-//! client that takes nothing of an answer has less.
-//! So a client that is slow, half open or gone is dropped whatever it does, and with it its place under
-//! `connections_max`. Bodies have their own deadline, where they are read.
+//! and between requests (which includes the time the client takes to read an answer) its silence is limited; a client
+//! that takes nothing of an answer has less time. So a client that is slow, half open or gone is dropped whatever it
+//! does, and its place under `connections_max` becomes free. Bodies have their own deadline, where they are read.
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -36,20 +35,20 @@ pub struct ServerLimits {
     pub connections_max: usize,
     /// hyper's buffer for a head. A service that wants to answer 431 with a body checks a lower limit itself.
     pub head_bytes_max: usize,
-    /// For a whole head.
+    /// Time for a whole head.
     pub head: Duration,
-    /// Between two requests.
+    /// Time between two requests.
     pub idle: Duration,
-    /// For a client that takes nothing of an answer.
+    /// Time for a client that takes nothing of an answer.
     pub stall: Duration,
-    /// From a head to its answer; `None` for requests that are long-lived streams.
+    /// Time from a head to its answer; `None` for requests that are long-lived streams.
     pub request: Option<Duration>,
-    /// For answers in flight when the server stops.
+    /// Time for answers in flight when the server stops.
     pub stop: Duration,
 }
 
 impl ServerLimits {
-    /// Of the client port.
+    /// The limits of the client port.
     pub fn client() -> Self {
         ServerLimits {
             connections_max: limits::CLIENT_CONNECTIONS_MAX,
@@ -62,12 +61,12 @@ impl ServerLimits {
         }
     }
 
-    /// Of each of several threads that share a port.
+    /// The limits of each of several threads that share a port.
     pub fn divided_by(self, threads: usize) -> Self {
         ServerLimits { connections_max: self.connections_max.div_ceil(threads), ..self }
     }
 
-    /// Of the admin port.
+    /// The limits of the admin port.
     pub fn admin() -> Self {
         ServerLimits { connections_max: limits::ADMIN_CONNECTIONS_MAX, ..ServerLimits::client() }
     }
@@ -93,7 +92,7 @@ pub async fn serve<S, B>(
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            Some(_ended) = tasks.join_next() => {} // a panic in a service ended its own connection only
+            Some(_ended) = tasks.join_next() => {} // a panic in a service ended only its own connection
             (stream, place) = accept(&listener, &places) => {
                 let connection = connection(stream, limits, service.clone(), stop.clone());
                 let open = Open::new(connections.clone(), place);
@@ -111,17 +110,17 @@ pub async fn serve<S, B>(
     tasks.shutdown().await;
 }
 
-/// A place first, then a connection: what finds no place waits in the kernel's backlog and costs us nothing.
+/// Takes a place first, then a connection: one that finds no place waits in the kernel's backlog and costs us nothing.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _from)) => return (stream, place),
-            // The peer gave up while it waited: not our trouble.
+            // The client gave up while it waited, which is no error of ours.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }
             Err(error) => {
-                tracing::error!(%error, "accept");
+                tracing::error!(%error, "cannot accept a connection");
                 sleep(Duration::from_millis(limits::ACCEPT_RETRY_MS)).await;
             }
         }
@@ -159,7 +158,7 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    // Small answers must not wait for the client's delayed ACK. Without it the connection still works.
+    // Small answers must not wait for the client's delayed ACK. If this fails, the connection still works.
     let _slower = stream.set_nodelay(true);
     let deadline = Deadline::new(limits);
     let watched = deadline.clone();
@@ -168,8 +167,8 @@ where
         let (answer, deadline) = (service.clone().oneshot(request), watched.clone());
         async move { answer.await.map(|response| response.map(|body| WatchedBody { body, deadline })) }
     });
-    // Without a timer hyper has no timeouts of its own: ours look at every phase, and hyper's would cost each request
-    // one that never fires.
+    // Without a timer hyper has no timeouts of its own: ours cover every phase, and hyper's would cost each request a
+    // timer that never fires.
     let connection = http1::Builder::new()
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.head_bytes_max.max(8 * 1024)) // hyper's own lower bound
@@ -180,7 +179,7 @@ where
         tokio::select! {
             result = &mut connection => {
                 if let Err(error) = result {
-                    tracing::debug!(%error, "connection");
+                    tracing::debug!(%error, "a connection broke");
                 }
                 return;
             }
@@ -209,7 +208,7 @@ enum Phase {
 struct Deadline {
     limits: ServerLimits,
     now: Arc<Mutex<(Phase, Option<Instant>)>>,
-    /// When the client must have taken a byte, while it takes none.
+    /// While the client takes nothing: when it must have taken a byte.
     stalled: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -245,14 +244,15 @@ impl Deadline {
         *self.lock() = (phase, allowed.map(|allowed| Instant::now() + allowed));
     }
 
-    /// The first bytes after silence begin a head; further ones do not prolong it.
+    /// The first bytes after silence begin a head; further ones do not extend its time.
     fn bytes_arrived(&self) {
         if self.lock().0 == Phase::Idle {
             self.enter(Phase::Head);
         }
     }
 
-    /// Looks at the clock ten times in the shortest limit instead of being woken by each request.
+    /// Waits until a deadline has passed. Looks at the clock ten times within the limit of a head instead of being
+    /// woken by each request.
     async fn passed(&self) {
         let pace = self.limits.head / 10;
         loop {
@@ -298,7 +298,7 @@ impl AsyncWrite for WatchedStream {
     ) -> Poll<io::Result<usize>> {
         let bytes = bufs.iter().map(|buf| buf.len()).sum();
         let taken = if bytes <= limits::SMALL_ANSWER_BYTES {
-            // To write one buffer costs the kernel less than to gather two.
+            // Writing one buffer costs the kernel less than gathering two.
             let mut whole = [0; limits::SMALL_ANSWER_BYTES];
             let mut rest = &mut whole[..];
             for buf in bufs {

@@ -88,10 +88,10 @@ async fn who_takes_nothing_of_an_answer_is_hung_up_on_before_who_takes_it_slowly
     slow.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("sent");
     let begun = Instant::now();
     let mut part = vec![0; 2 << 20];
-    // Less than the kernel holds at a time, and still something within each stall.
+    // Reads less than the kernel holds at a time, but something within each stall.
     while begun.elapsed() < 4 * limits.stall {
         slow.read_exact(&mut part).await.expect("it goes on");
-        sleep(limits.stall / 4).await; // a slow reader is one to whom time passes
+        sleep(limits.stall / 4).await; // a slow reader lets time pass
     }
     server.wait_for_connections(1).await;
     let mut rest = Vec::new();
@@ -107,7 +107,7 @@ async fn a_stream_may_last_when_requests_have_no_deadline() {
     let server = Server::start(ServerLimits { request: None, ..short() }, router);
     let mut client = server.connect().await;
     client.write_all(GET).await.expect("sent");
-    sleep(short().idle * 2).await; // time must pass for the deadline not to strike
+    sleep(short().idle * 2).await; // time must pass to show that no deadline strikes
     release.notify_one();
     assert!(read_head(&mut client).await.starts_with("HTTP/1.1 200"));
 }
