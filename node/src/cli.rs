@@ -1,4 +1,7 @@
 //! The commands of the binary `raftkv`.
+//!
+//! Enters: the command line. Leaves: a [`Cli`] whose flags are not validated yet. The comments on commands and flags
+//! are the help texts.
 
 use crate::config::ServeArgs;
 use clap::{Args, Parser, Subcommand};

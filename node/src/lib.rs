@@ -1,4 +1,4 @@
-//! One raftkv member: what acts. What decides is `raftkv_core`.
+//! The parts of a raftkv member that act: threads, sockets, files. The code that decides is `raftkv_core`.
 //!
 //! ```text
 //!   clients ──► httpapi ──► handle ──Input──► raft_node ──Effect──► log thread ──► disk

@@ -1,26 +1,26 @@
-//! The lines about raft, for a person who reads this node's log.
+//! Log lines about raft, for a person who reads this node's log.
 //!
-//! Records of `slog` enter, events of `tracing` under the target `raft` leave: the message, its own key-values behind
-//! it, and nothing of the source file. raft says at info what it does with every message; here info is a change of
-//! state, and the rest is debug (`RAFTKV_LOG=info,raft=debug` shows it).
+//! Enters: records of `slog`. Leaves: events of `tracing` under the target `raft`: the message, followed by its own
+//! key-values, and nothing about the source file. raft logs at info what it does with every message; here only a change
+//! of state is info, and the rest is debug (`RAFTKV_LOG=info,raft=debug` shows it).
 
 use raftkv_core::types::{MemberId, Term};
 use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer};
 use std::fmt::Arguments;
 
-/// How the lines begin that tell of a change of state. A node that cannot win stands for election again and again, so
-/// its attempts are not among them; that it has no leader is said elsewhere, once.
+/// How the lines about a change of state begin. A node that cannot win stands for election again and again, so its
+/// attempts are not among them; [`tell_leader`] says once that there is no leader.
 const CHANGES: &[&str] = &["became follower", "became leader", "switched to configuration", "restored snapshot"];
 
-/// What raft is given to log with.
+/// The logger that raft is given.
 pub fn logger() -> Logger {
     Logger::root(ToTracing, slog::o!())
 }
 
-/// A change of leader is what a person on call looks for first.
+/// Logs a change of leader, which a person on call looks for first.
 pub fn tell_leader(own: MemberId, leader: MemberId, term: Term) {
     match leader {
-        0 => tracing::warn!(term, "no leader: nothing can be written, nor read but stale"),
+        0 => tracing::warn!(term, "no leader: nothing can be written, and only stale reads are served"),
         leader if leader == own => tracing::info!(term, "this node leads"),
         leader => tracing::info!(leader, term, "another member leads"),
     }
@@ -51,11 +51,11 @@ fn is_change(record: &Record<'_>) -> bool {
 
 fn line(record: &Record<'_>) -> String {
     let mut pairs = Pairs(Vec::new());
-    // Writing to a string cannot fail; a value that refuses to be written is left out.
+    // Writing to a string cannot fail; a value that cannot be written is left out.
     record.kv().serialize(record, &mut pairs).ok();
     let message = record.msg().to_string();
     let mut line = message.clone();
-    // slog hands the pairs out last one first, and some of them again that are named in the message.
+    // slog hands out the pairs in reverse order, including some that the message already names.
     for (key, value) in pairs.0.iter().rev().filter(|(key, value)| !message.contains(&format!("{key} {value}"))) {
         line.push_str(&format!(" {}={value}", key.replace(' ', "_")));
     }

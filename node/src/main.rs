@@ -1,4 +1,6 @@
-//! The binary `raftkv`: reads the command line and runs what it says.
+//! The binary `raftkv`: reads the command line and runs its command.
+//!
+//! Enters: arguments and `RAFTKV_LOG`. Leaves: the exit code, and for a failure one line on standard error.
 
 use clap::Parser;
 use raftkv_node::cli::{Cli, Command};
@@ -6,7 +8,8 @@ use raftkv_node::config::LogFormat;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// What one thread allocates another frees, thirty times a request: glibc's takes a sixth of the time for that.
+/// About thirty times a request, one thread frees what another allocated: glibc's allocator spends a sixth of the time
+/// on that.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error and its causes; one that its effect has told already is not told again.
+/// The error and its causes, without those that the text names already.
 fn whole(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -38,7 +41,8 @@ fn whole(error: &anyhow::Error) -> String {
     text
 }
 
-/// `RAFTKV_LOG` takes the directives of `tracing_subscriber::EnvFilter`, as in `debug` or `raftkv_node::log=trace`.
+/// `RAFTKV_LOG` takes the directives of `tracing_subscriber::EnvFilter`, as in `debug` or
+/// `raftkv_node::transport=debug`.
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RAFTKV_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -1,6 +1,6 @@
-//! What a node counts, with etcd's meanings where etcd has the metric, in a registry of its own.
+//! A node's metrics, in a registry of its own; a metric that etcd has too means the same as there.
 //!
-//! Updated from any thread: each is an atomic or a few of them. Label values are bounded: members of the cluster,
+//! Any thread may update them: each is an atomic or a few of them. Label values are bounded: members of the cluster,
 //! routes of the table, known methods; never keys, URLs as sent, or tokens.
 
 use prometheus::{
@@ -9,17 +9,17 @@ use prometheus::{
 };
 use raftkv_api::NodeState;
 
-/// The table: field and exposed name (behind `raftkv_`), type, constructor, help text, labels.
+/// The table: field, which is the exposed name after `raftkv_`, type, constructor, help text, labels.
 macro_rules! metrics {
     ($($name:ident: $type:ident = $make:ident, $help:literal $(by $labels:expr)?;)*) => {
-        /// Every metric of one node. Names in the exposition are the field names behind `raftkv_`.
+        /// Every metric of one node. Names in the exposition are `raftkv_` and the field name.
         pub struct Metrics {
             registry: Registry,
             $(#[doc = $help] pub $name: $type,)*
         }
 
         impl Metrics {
-            /// All at zero.
+            /// All metrics at zero.
             pub fn new() -> Self {
                 let registry = Registry::new_custom(Some("raftkv".to_string()), None).expect("the prefix is not empty");
                 $(let $name = $make(&registry, stringify!($name), $help $(, $labels)?);)*
@@ -135,7 +135,7 @@ fn seconds_by(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> H
     register(registry, HistogramVec::new(opts, labels))
 }
 
-/// 100 µs to 52 s, doubling: a fast fdatasync as well as a snapshot falls inside.
+/// 100 µs to 52 s, doubling, so that a fast fdatasync and a snapshot both fall inside.
 fn seconds_buckets() -> Vec<f64> {
     exponential_buckets(0.0001, 2.0, 20).expect("constants are in range")
 }

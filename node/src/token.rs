@@ -1,8 +1,8 @@
 //! The cluster's bearer tokens (rule O5), read from a file and read again when it changes.
 //!
 //! The file holds 64 lower-case hex digits a line. Every line is accepted and the first is sent, so a token is rotated
-//! by adding the new one below, then swapping them, then dropping the old one. A file that turns bad leaves the last
-//! good tokens in force. Tokens appear in no log, error or Debug output.
+//! by adding the new one below, then swapping them, then dropping the old one. If the file becomes bad, the last good
+//! tokens stay in force. Tokens appear in no log, error or Debug output.
 
 use raftkv_core::limits;
 use std::fmt;
@@ -29,7 +29,7 @@ pub enum TokenError {
     /// There is no token in it.
     #[error("token file {path} holds no token")]
     Empty { path: PathBuf },
-    /// Nothing like a token file.
+    /// The file is too large for a token file.
     #[error("token file {path} is larger than {} bytes", limits::TOKEN_FILE_BYTES_MAX)]
     TooLarge { path: PathBuf },
 }
@@ -53,7 +53,7 @@ struct Stamp {
 
 struct State {
     tokens: Vec<String>,
-    /// Of the file last read, well or not; `None` when it could not be opened.
+    /// The stamp of the file that was last read, good or bad; `None` if it could not be opened.
     stamp: Option<Stamp>,
     looked_at: Instant,
 }
@@ -76,7 +76,7 @@ impl TokenFile {
         })
     }
 
-    /// Whether `presented` is one of the tokens; takes the same time whichever it is, and if it is none.
+    /// Whether `presented` is one of the tokens; takes the same time whichever it is, and if it is none of them.
     pub fn accepts(&self, presented: &str) -> bool {
         let state = self.current();
         let equal = |token: &String| token.as_bytes().ct_eq(presented.as_bytes());
@@ -103,7 +103,7 @@ impl TokenFile {
         if stamp == state.stamp {
             return;
         }
-        // Remembered also when the file is bad: one error in the log per change, not one per look.
+        // Remembered even if the file is bad: the log gets one error per change, not one per look.
         state.stamp = stamp;
         match read(&self.path) {
             Ok((stamp, tokens)) => {
@@ -122,7 +122,8 @@ impl fmt::Debug for TokenFile {
     }
 }
 
-/// The stamp is taken from the file that was opened, so it belongs to these tokens whatever is renamed meanwhile.
+/// Reads the file. The stamp is taken from the file that was opened, so it belongs to these tokens whatever is renamed
+/// meanwhile.
 fn read(path: &Path) -> Result<(Stamp, Vec<String>), TokenError> {
     let io = |source| TokenError::Io { path: path.to_path_buf(), source };
     let mut file = File::open(path).map_err(io)?;
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!((tokens.accepts(&token('b')), tokens.to_send()), (false, token('c')));
     }
 
-    /// As the kubelet does it: the file is a link into `..data`, which is a link that a rename replaces.
+    /// The kubelet does it this way: the file is a link into `..data`, which is a link that a rename replaces.
     #[test]
     fn a_secret_volume_that_is_swapped_as_a_whole_is_read_again() {
         let dir = tempfile::tempdir().expect("temporary directory");
