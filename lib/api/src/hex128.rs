@@ -1,4 +1,7 @@
 //! 128-bit random identities, written as 32 lower-case hex digits.
+//!
+//! In JSON such an identity is a string. Upper case, signs and any other length are refused, so that one identity has
+//! one text.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;

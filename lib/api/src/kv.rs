@@ -1,4 +1,6 @@
-//! Answers of the key-value calls.
+//! The JSON answers of the key-value calls.
+//!
+//! Plain data without logic: the node decides what a call does. Keys and values that are not UTF-8 travel as base64.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +52,7 @@ pub struct Range {
     pub revision: u64,
     /// The keys in ascending byte order; empty with `count_only`.
     pub kvs: Vec<KeyValue>,
-    /// Keys in the whole range at this revision, whatever `limit` and `after` are.
+    /// Number of keys in the whole range at this revision, whatever `limit` and `after` are.
     pub count: u64,
     /// Present when there is another page: pass it as `after=` together with `revision`. Base64url of the last key.
     #[serde(default, skip_serializing_if = "Option::is_none")]

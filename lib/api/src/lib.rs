@@ -1,11 +1,11 @@
 //! The wire types that raftkv's nodes, its command line and its operator agree on.
 //!
-//! Everything here is JSON on the HTTP API v1 (design: client port 2379, admin port 2381). There is no
-//! logic beyond encoding, and neither raft nor storage types appear.
+//! Everything here is JSON on the HTTP API v1 (design: client port 2379, admin port 2381). There is no logic beyond
+//! encoding, and no raft or storage type appears.
 //!
-//! Conventions: 64-bit ids are decimal strings in JSON (a u64 does not fit a JavaScript number);
-//! revisions, indexes and terms are JSON numbers; `cluster_id`, `genesis` and `incarnation` are 128 random
-//! bits as 32 lower-case hex digits; bytes that are not UTF-8 travel as base64.
+//! Conventions: 64-bit ids are decimal strings in JSON, since a u64 does not fit a JavaScript number; revisions,
+//! indexes and terms are JSON numbers; `cluster_id`, `genesis` and `incarnation` are 128 random bits as 32 lower-case
+//! hex digits; bytes that are not UTF-8 travel as base64.
 
 mod hex128;
 mod kv;
@@ -22,7 +22,8 @@ pub use members::{
 pub use problem::{Code, Outcome, Problem};
 pub use status::{KvState, NodeState, Peer, StateHash, Status, Version};
 
-/// Header of a mutating admin call: the cluster id of the node it is sent to (32 hex digits, or `none` for a Blank node).
+/// Header of a mutating admin call: the cluster id of the node it is sent to (32 hex digits, or `none` for a Blank
+/// node).
 pub const HEADER_CLUSTER: &str = "x-raftkv-cluster";
 /// Header of a mutating admin call: the name of the node it is sent to.
 pub const HEADER_NAME: &str = "x-raftkv-name";

@@ -1,4 +1,6 @@
-//! Membership and administration.
+//! The JSON of membership and administration: members, and the bodies and answers of the calls that change them.
+//!
+//! Plain data without logic. A body with an unknown field is refused, so that a misspelt guard is never ignored.
 
 use crate::Hex128;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -34,22 +36,22 @@ pub enum MemberRole {
     Outgoing,
 }
 
-/// One member, as the membership state has it.
+/// One member, as the membership state describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Never reused.
+    /// The member's id, never reused.
     pub id: DecimalId,
     /// The node's name, fixed for its life.
     pub name: String,
-    /// Where peers dial it, fixed for its life.
+    /// The URL at which peers dial it, fixed for its life.
     pub peer_url: String,
     /// The data directory that this id is bound to.
     pub incarnation: Hex128,
     /// What the member may do.
     pub role: MemberRole,
-    /// As the member advertises it; null while unknown.
+    /// The client URL that the member advertises; null while unknown.
     pub client_url: Option<String>,
-    /// As the member advertises it; null while unknown.
+    /// The admin URL that the member advertises; null while unknown.
     pub admin_url: Option<String>,
 }
 
@@ -83,7 +85,7 @@ pub struct Members {
     pub removed: Vec<RemovedMember>,
 }
 
-/// Where the leader is, in errors.
+/// Names the leader and its URLs, in errors and in the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRef {
     /// The leader's name.
@@ -104,7 +106,7 @@ pub struct Init {
     pub name: String,
     /// The only data directory on which this call may take effect.
     pub incarnation: Hex128,
-    /// Voters that the cluster must have had once before it serves clients.
+    /// Number of voters that the cluster must once have had before it serves clients.
     #[serde(default = "one")]
     pub min_voters: u32,
 }
@@ -116,9 +118,9 @@ fn one() -> u32 {
 /// Answer of `POST /v1/init`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitDone {
-    /// As asked for.
+    /// The cluster id that was asked for.
     pub cluster_id: Hex128,
-    /// Drawn at init.
+    /// The random id drawn at init.
     pub genesis: Hex128,
     /// The first member's id: 1.
     pub member_id: DecimalId,
@@ -154,7 +156,8 @@ pub struct Promote {
     pub replaces: Option<DecimalId>,
 }
 
-/// Body of `POST /v1/leader/transfer`; may be empty: then the most caught-up voter is taken.
+/// Body of `POST /v1/leader/transfer`; may be empty: the leader then chooses a voter by its room and by how caught up
+/// it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transfer {
@@ -166,7 +169,7 @@ pub struct Transfer {
 /// Answer of `POST /v1/leader/transfer`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transferred {
-    /// Who leads now.
+    /// The member that leads now.
     pub leader: DecimalId,
 }
 

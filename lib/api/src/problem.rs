@@ -1,4 +1,7 @@
-//! Errors as `application/problem+json` (RFC 9457) with raftkv's own members.
+//! Errors as `application/problem+json` (RFC 9457) with raftkv's own fields.
+//!
+//! [`Code`] is the one table of errors: each has its text, its HTTP status, whether a retry may succeed, and a title.
+//! Programs match on the texts, so they never change.
 
 use crate::LeaderRef;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -22,7 +25,7 @@ macro_rules! codes {
         impl Code {
             /// Every code, in the order of this table.
             pub const ALL: &[Code] = &[$(Code::$variant,)*];
-            /// The code as it stands in JSON.
+            /// The code's text in JSON.
             pub fn as_str(self) -> &'static str { match self { $(Code::$variant => $text,)* } }
             /// The HTTP status that carries it.
             pub fn status(self) -> u16 { match self { $(Code::$variant => $status,)* } }
@@ -110,7 +113,7 @@ pub struct Problem {
     pub compacted_revision: Option<u64>,
 }
 
-/// What is there, null included; absence is the field's default.
+/// Reads a field that is present, null included; an absent field keeps its default.
 fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(field).map(Some)
 }

@@ -1,15 +1,17 @@
-//! Answer of `GET /v1/status`, which every node gives in every state.
+//! The answer of `GET /v1/status`, which every node gives in every state.
+//!
+//! Plain data without logic. Some fields have a default, so that the answer of an older node can still be read.
 
 use crate::{DecimalId, Hex128, LeaderRef, Member};
 use serde::{Deserialize, Serialize};
 
-/// The life of a data directory.
+/// The stages in the life of a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// The directory has not been read to its end.
     Opening,
-    /// Proved empty: waits for `init`, or to be spoken to by a leader.
+    /// Proved empty; waits for `init`, or for a leader to contact it.
     Blank,
     /// Receives the log, does not vote.
     Learner,
@@ -37,7 +39,7 @@ pub enum KvState {
     Ready,
 }
 
-/// The hash that compares members at an equal applied index.
+/// A hash by which members are compared at an equal applied index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateHash {
     /// The applied index of the hash.
@@ -46,16 +48,16 @@ pub struct StateHash {
     pub log_hash: Hex128,
 }
 
-/// What the leader knows of one member.
+/// What the leader knows about one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// The member.
     pub id: DecimalId,
     /// Its name.
     pub name: String,
-    /// Answered this leader within the last election timeout.
+    /// Whether it answered this leader within the last election timeout.
     pub active: bool,
-    /// Active, replicating, and at most 1000 entries behind.
+    /// Whether it is active, replicating, and at most 1000 entries behind.
     pub caught_up: bool,
     /// Highest index known to be on its disk.
     pub matched: u64,
@@ -65,7 +67,7 @@ pub struct Peer {
     pub durable_conf_index: u64,
     /// Free bytes on its data volume, as last reported; 0 when unknown.
     pub free_bytes: u64,
-    /// The same and its reserve file.
+    /// Free bytes and those of its reserve file together.
     #[serde(default)]
     pub headroom_bytes: u64,
     /// Puts are refused when a quorum has less headroom than this.
@@ -82,8 +84,8 @@ pub struct Status {
     pub version: String,
     /// Where the node is in its life.
     pub state: NodeState,
-    /// Why, in Opening, Removed and Quarantined; what is being done, with progress; on a member, what is wrong with the
-    /// name or URL that it was started with.
+    /// In Opening, Removed and Quarantined, why; also what is being done, with progress. On a member, what is wrong
+    /// with the name or URL that it was started with.
     pub reason: Option<String>,
     /// Id of the data directory; null while Opening.
     pub incarnation: Option<Hex128>,
@@ -123,16 +125,17 @@ pub struct Status {
     pub kv: KvState,
     /// Revision of the store.
     pub revision: u64,
-    /// Revisions below it cannot be read, it itself can; 0: all can.
+    /// The oldest revision that can be read, those below it cannot; 0 when all can.
     pub compacted_revision: u64,
     /// Bytes of the kv db on disk, in-memory key index included.
     pub db_bytes: u64,
     /// Free bytes on the data volume.
     pub free_bytes: u64,
-    /// The same and the reserve file.
+    /// Free bytes and those of the reserve file together.
     #[serde(default)]
     pub headroom_bytes: u64,
-    /// Under it the node is short of space: as a leader it refuses puts, under half of it deletes and changes, too.
+    /// Below this the node is short of space: as a leader it refuses puts, and below half of it also deletes and
+    /// membership changes.
     #[serde(default)]
     pub reserve_bytes: u64,
     /// What is refused or waits for lack of space, how much is there, how much is needed, and what to do.
@@ -142,11 +145,11 @@ pub struct Status {
     pub state_hash: Option<StateHash>,
     /// State hashes at the last applied indexes that are multiples of 1024, ascending; at most 64.
     pub state_hashes: Vec<StateHash>,
-    /// What the leader knows of every other member; empty elsewhere.
+    /// What the leader knows about every other member; empty elsewhere.
     pub peers: Vec<Peer>,
-    /// The members in the configuration that this node applied last, by ascending id: its own view, maybe an old one
-    /// (`conf_index` says how old). It is what explains a lost quorum, when `GET /v1/members` cannot answer. Empty
-    /// while the node runs no raft.
+    /// The members in the configuration that this node applied last, by ascending id. This is its own view, which may
+    /// be old (`conf_index` says how old); it explains a lost quorum, when `GET /v1/members` cannot answer. Empty while
+    /// the node runs no raft.
     #[serde(default)]
     pub members: Vec<Member>,
     /// Whether a joint change is in flight in that configuration.
@@ -154,16 +157,16 @@ pub struct Status {
     pub joint: bool,
     /// Milliseconds since this node last heard of a leader; 0 on the leader.
     pub leader_contact_ms: Option<u64>,
-    /// As advertised.
+    /// The peer URL that the node advertises.
     pub peer_url: String,
-    /// As advertised.
+    /// The client URL that the node advertises.
     pub client_url: String,
-    /// As advertised.
+    /// The admin URL that the node advertises.
     pub admin_url: String,
 }
 
 impl Status {
-    /// What a node of this name says that has read nothing yet: no identity, no raft, no kv db.
+    /// The status of a node of this name that has read nothing yet: no identity, no raft, no kv db.
     pub fn opening(name: String, version: &str) -> Status {
         Status {
             name,
@@ -213,6 +216,6 @@ impl Status {
 pub struct Version {
     /// Program version.
     pub version: String,
-    /// Where this node's admin API is.
+    /// URL of this node's admin API.
     pub admin_url: String,
 }

@@ -15,13 +15,13 @@ use std::sync::Arc;
 /// The queue.
 #[derive(Debug)]
 pub struct ApplyQueue {
-    /// Counts installs: an `Applied` of an earlier generation is void.
+    /// Counts installs; an `Applied` of an earlier generation is ignored.
     pub generation: u64,
     /// Everything up to here was handed out by raft.
     pub handed_out: Index,
     /// Everything up to here was sent to the apply thread.
     sent: Index,
-    /// Last index and bytes of each batch on its way.
+    /// Last index and bytes of each batch that is on its way.
     on_the_way: VecDeque<(Index, usize)>,
     bytes: usize,
     /// Memberships that result from handed-out conf changes not sent yet.
@@ -29,7 +29,7 @@ pub struct ApplyQueue {
 }
 
 impl ApplyQueue {
-    /// Nothing is on its way behind `applied`.
+    /// An empty queue: everything up to `applied` is applied.
     pub fn new(applied: Index) -> ApplyQueue {
         ApplyQueue {
             generation: 0,
@@ -41,12 +41,12 @@ impl ApplyQueue {
         }
     }
 
-    /// The conf change at `index` results in this membership.
+    /// Notes the membership that results from the conf change at `index`.
     pub fn membership(&mut self, index: Index, membership: Arc<Membership>) {
         self.memberships.insert(index, membership);
     }
 
-    /// raft handed out these entries; whatever may be sent now is returned.
+    /// Notes the entries that raft handed out, and returns what may be sent now.
     pub fn hand_out(&mut self, entries: Vec<Entry>) -> Option<Vec<Committed>> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return None };
         assert_eq!(first.index, self.handed_out + 1, "raft hands out without gaps");
@@ -59,7 +59,7 @@ impl ApplyQueue {
         (self.sent < self.handed_out && self.has_room()).then_some((self.sent + 1, self.handed_out + 1))
     }
 
-    /// Turns entries into items on their way.
+    /// Turns entries into items, which are on their way from here on.
     pub fn send(&mut self, entries: Vec<Entry>) -> Vec<Committed> {
         let last = entries.last().expect("only non-empty ranges are sent").index;
         let bytes = entries.iter().map(|e| e.data.len() + 64).sum();
@@ -69,14 +69,14 @@ impl ApplyQueue {
         entries.into_iter().map(|entry| self.item(entry)).collect()
     }
 
-    /// The apply thread got to `index`.
+    /// Notes that the apply thread has applied everything up to `index`.
     pub fn applied(&mut self, index: Index) {
         while let Some((_, bytes)) = self.on_the_way.pop_front_if(|(last, _)| *last <= index) {
             self.bytes -= bytes;
         }
     }
 
-    /// A snapshot at `index` replaces everything on its way.
+    /// A snapshot at `index` replaces everything that is on its way.
     pub fn install(&mut self, index: Index) {
         *self = ApplyQueue { generation: self.generation + 1, ..ApplyQueue::new(index) };
     }

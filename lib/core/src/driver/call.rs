@@ -1,4 +1,6 @@
-//! The words of those who call the driver: what they ask of the membership, and what they hear. PURE.
+//! Membership calls: what a caller asks the driver to change, and what it is told when that is done. PURE.
+//!
+//! Plain data without logic; `change.rs` decides.
 
 use crate::types::{Index, MemberId};
 use raftkv_api as api;
@@ -15,7 +17,7 @@ pub enum MembershipCall {
     Remove { id: MemberId },
 }
 
-/// A membership change that is applied here (a joint one: left).
+/// A membership change that is applied here; if it was joint, the joint state has been left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeDone {
     /// The member added, promoted or removed.

@@ -1,5 +1,7 @@
-//! Membership changes: one at a time, in log order, never without a quorum
-//! (rules N3, N4, N10, O6). PURE.
+//! Membership changes: one at a time, in log order, never without a quorum (rules N3, N4, N10, O6). PURE.
+//!
+//! Enters: calls, committed conf-change entries, proofs of removal. Leaves: conf-change entries, the membership that
+//! results, answers. What an entry does must never depend on anything but the membership state.
 
 use super::leadership::Purpose;
 use super::proposals::Waiting;
@@ -14,17 +16,17 @@ use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType};
 use std::sync::Arc;
 
-/// A change of ours that is appended and not handed out, or joint and not left.
+/// A change that was appended by a call here, until it is refused, or applied (a joint one: left) and durable.
 #[derive(Debug)]
 pub struct PendingChange {
-    /// Whose call it is.
+    /// The request that asked for it.
     pub request: RequestId,
-    /// Where its entry stands.
+    /// Index of its entry.
     pub index: Index,
     term: Term,
     id: MemberId,
     joint: bool,
-    /// Applied (a joint one: left), and not durable yet.
+    /// Set once it is applied (a joint one: left); it may not be durable yet.
     done: Option<ChangeDone>,
 }
 
@@ -43,7 +45,7 @@ impl Driver {
         }
     }
 
-    /// `Ok(None)`: it is appended, or leadership is being moved first; the answer comes later.
+    /// `Ok(None)`: the change is appended, or leadership is moved first; the answer comes later.
     fn try_change(
         &mut self,
         request: RequestId,
@@ -151,7 +153,7 @@ impl Driver {
         self.step_proposal(vec![entry]).map_err(Refusal::Dropped)?;
         let raft = &self.node.raft;
         let index = raft.raft_log.last_index();
-        // raft turns a change that it won't take into an empty entry, without an error (rule N3).
+        // raft turns a change that it does not accept into an empty entry, without an error (rule N3).
         if raft.pending_conf_index != index {
             return Err(Refusal::ChangePending);
         }
@@ -162,7 +164,8 @@ impl Driver {
         Ok(())
     }
 
-    /// A committed entry is handed out: a conf change is decided from the membership state alone and applied to raft.
+    /// Takes a committed entry that is handed out: a conf change is decided from the membership state alone and applied
+    /// to raft.
     pub(super) fn change_handed_out(&mut self, entry: &Entry) {
         let result = match entry.get_entry_type() {
             EntryType::EntryNormal => Ok(()),
@@ -191,7 +194,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What the entry asks for, if the membership state allows it; every member decides alike.
+    /// What the entry asks for, if the membership state allows it; every member decides the same.
     fn decode_change(&self, entry: &Entry) -> Result<(Option<Change>, ConfChangeV2), Refused> {
         let to_raft = ConfChangeV2::parse_from_bytes(&entry.data).map_err(|_| Refused::NoChange)?;
         if entry.context.is_empty() {
@@ -218,8 +221,8 @@ impl Driver {
         }
     }
 
-    /// Rule N10: a removed member stops when it is told so, hence it is told only when a restart here would find the
-    /// removal committed: otherwise a lone survivor would need the vote of one who is gone.
+    /// Rule N10: a removed member stops when it is told so. It is told only once a restart here would find the removal
+    /// committed; otherwise a lone survivor would need the vote of a member that is gone.
     pub(super) fn tell_removed_since(&mut self, durable_before: Index) {
         let own = self.identity.member_id;
         let news: Vec<MemberId> = self
@@ -236,8 +239,8 @@ impl Driver {
         }
     }
 
-    /// Rule N10: a leader that applied its own removal steps down before anything else is stepped, and lives on in
-    /// voice: it answers votes and appends until its removal is known to be safe.
+    /// Rule N10: a leader that applied its own removal steps down before anything else is stepped. It still answers
+    /// votes and appends, until its removal is known to be safe.
     fn own_removal_applied(&mut self) {
         let removed = &self.membership.removed[&self.identity.member_id];
         self.removed = Some((removed.index, removed.term));
@@ -277,8 +280,8 @@ impl Driver {
         self.answer(request, answer);
     }
 
-    /// A change is answered when its application is durable here, so that nobody deletes a disk on the word of a member
-    /// that may forget it (rule N10).
+    /// A change is answered when its application is durable here, so that nobody deletes a disk because of an answer
+    /// that this member may forget (rule N10).
     pub(super) fn answer_durable_change(&mut self) {
         let durable = self.durable.conf_index;
         let is_durable = |pending: &mut PendingChange| pending.done.is_some_and(|done| done.conf_index <= durable);
@@ -287,8 +290,8 @@ impl Driver {
         }
     }
 
-    /// Leadership went while a change was in flight: whether it happens is for the next leader to say, and its caller
-    /// should not have to wait for a timeout to read the members again.
+    /// Leadership was lost while a change was in flight: the next leader decides whether it happens, and its caller
+    /// should not have to wait for a timeout before it reads the members again.
     pub(super) fn change_noticed(&mut self) {
         if !self.is_leader()
             && let Some(pending) = self.change.take_if(|pending| pending.done.is_none())
@@ -305,12 +308,12 @@ impl Driver {
         if stuck && self.is_leader() && self.syncing.is_none() && raft.lead_transferee.is_none() {
             let mut entry = Entry::default();
             entry.set_entry_type(EntryType::EntryConfChangeV2);
-            // Refused only when a change is pending after all: the next tick looks again.
+            // Refused only when a change is pending after all; the next tick tries again.
             let _refused = self.step_proposal(vec![entry]);
         }
     }
 
-    /// The proof of a removal that we applied, durably (rules N4, N10).
+    /// The proof of a removal that is applied here durably (rules N4, N10).
     pub(super) fn removed_record(&self, id: MemberId) -> Option<RemovedRecord> {
         let removed = self.membership.removed.get(&id)?.clone();
         if removed.index > self.durable.conf_index {
@@ -326,7 +329,8 @@ impl Driver {
         })
     }
 
-    /// A peer has applied our removal: it is safe to stop (rules N4, N10), if it is really we who are meant.
+    /// A peer has applied our removal, so it is safe to stop (rules N4, N10), provided that the record means exactly
+    /// this member.
     pub(super) fn told_removed(&mut self, record: &RemovedRecord) {
         let own = &self.identity;
         let meant = record.cluster_id == own.cluster_id

@@ -1,25 +1,25 @@
-//! The membership in the words of the API. PURE.
+//! Translates the membership into the types of the API. PURE.
 //!
-//! Enters: what the driver publishes. Leaves: what `GET /v1/members` and the status say, for whoever answers them: a
-//! node's handle or a simulation.
+//! Enters: what the driver publishes. Leaves: what `GET /v1/members` and the status say; a node's handle or a
+//! simulation sends it.
 
 use super::{DriverStatus, PeerStatus, Role};
 use crate::membership::{Member, Membership, Removed};
 use crate::types::MemberId;
 use raftkv_api::{self as api, DecimalId, Hex128};
 
-/// URLs that a member advertises.
+/// The URLs that a member advertises.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advertised {
-    /// Its peer port.
+    /// URL of its peer port.
     pub peer_url: String,
-    /// Its client port.
+    /// URL of its client port.
     pub client_url: String,
-    /// Its admin port.
+    /// URL of its admin port.
     pub admin_url: String,
 }
 
-/// What a leader knows of a member.
+/// What a leader knows about a member.
 pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
     api::Peer {
         id: DecimalId(peer.id),
@@ -35,7 +35,7 @@ pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
     }
 }
 
-/// The answer of `GET /v1/members` of the node with this driver; `urls` are those that members advertise.
+/// The answer of `GET /v1/members` on the node with this driver; `urls` looks up what a member advertises.
 pub fn members_answer(
     cluster_id: Hex128,
     driver: &DriverStatus,
@@ -58,7 +58,7 @@ pub fn members_answer(
     }
 }
 
-/// The members of a membership by ascending id; `urls` are those that they advertise.
+/// The members of a membership by ascending id; `urls` looks up what a member advertises.
 pub fn describe_members(membership: &Membership, urls: impl Fn(MemberId) -> Option<Advertised>) -> Vec<api::Member> {
     let member = |(id, member): (&MemberId, &Member)| {
         let urls = urls(*id);

@@ -1,10 +1,13 @@
-//! Whether a peer's hello and ours belong together (rules N4, N19, N20). PURE.
+//! Decides whether a peer's hello may open a stream to this member (rules N4, N19, N20). PURE.
+//!
+//! Enters: a [`Hello`]. Leaves: acceptance, or the [`HelloVerdict`] that says why not. It must never refuse an id
+//! merely because it is unknown here.
 
 use super::Driver;
 use crate::wire::{HELLO_FORMAT, Hello, HelloVerdict};
 
 impl Driver {
-    /// Answers a peer's hello, and remembers which run of its process it came from.
+    /// Checks a peer's hello, and remembers which run of its process sent it.
     pub fn check_hello(&mut self, hello: &Hello) -> Result<(), HelloVerdict> {
         let own = &self.identity;
         let differs = |what: &str, theirs: String, ours: String| {
@@ -36,7 +39,7 @@ impl Driver {
         {
             return Err(HelloVerdict::Gone(Box::new(record)));
         }
-        // An id in neither set is unknown: we may lag, and its vote requests must be answered (rule N4).
+        // An id in neither set is unknown: this member may lag, and must answer its vote requests (rule N4).
         if let Some(member) = self.membership.members.get(&hello.from)
             && member.incarnation != hello.from_incarnation
         {

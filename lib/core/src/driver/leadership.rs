@@ -1,5 +1,5 @@
-//! Who leads: when this member may campaign, that a leader came or went, and moving leadership to another voter
-//! (rules N6, N10, N23). PURE.
+//! Leadership: when this member may campaign, what ends when the leader changes, and how leadership moves to another
+//! voter (rules N6, N10, N23). PURE.
 
 use super::ready::Syncing;
 use super::{Answer, Driver, Effect, Role};
@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 /// Why leadership is being moved.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It was asked for.
+    /// A call asked for it.
     Transfer,
     /// The leader was asked to remove itself (rule N10).
     BeforeRemoval,
@@ -28,21 +28,22 @@ pub struct PendingTransfer {
 }
 
 impl Driver {
-    /// Whether a campaign of ours would be won at once, so that nothing may make us campaign while a batch is not
-    /// durable (rule N6).
+    /// Whether this member would win a campaign at once. Then nothing may make it campaign while a batch is not durable
+    /// (rule N6).
     pub(super) fn is_only_voter(&self) -> bool {
         self.node.raft.prs().is_singleton() && self.node.raft.promotable()
     }
 
-    /// Rule N23: who has no proved kv db does not campaign. Nor does who restarts its log behind a snapshot, until that
-    /// is durable: raft, which looks through the entries between the applied index and the commit index before it
-    /// campaigns, takes them for applied only then, and they are gone from the log already.
+    /// Rule N23: a member without a proved kv db does not campaign. Nor does one whose log is being restarted after a
+    /// snapshot, until that is durable: before raft campaigns, it looks through the entries between the applied index
+    /// and the commit index. Those are gone from the log already, and raft counts them as applied only then.
     pub(super) fn may_campaign(&self) -> bool {
         self.can_lead && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
     }
 
-    /// No tick may start an election that may not be; rule N6: nor may one do so for an only voter while a batch is not
-    /// durable. The vote lease has ended by then, since the shortest timeout is above it.
+    /// Whether raft must not see this tick, because it would start an election of a member that may not campaign, or of
+    /// an only voter while a batch is not durable (rule N6). The vote lease has ended by then, since the shortest
+    /// timeout is longer.
     pub(super) fn holds_tick(&self) -> bool {
         let raft = &self.node.raft;
         let held = !self.may_campaign() || (self.is_only_voter() && !self.is_all_durable());
@@ -52,27 +53,27 @@ impl Driver {
     pub(super) fn kv_ready(&mut self) {
         self.stores_opening = self.stores_opening.saturating_sub(1);
         if self.stores_opening > 0 {
-            // An install replaces the store that is ready: its own word counts.
+            // An install replaces the store that is ready; the install's own event counts.
             return;
         }
         self.can_lead = true;
         let idle = self.is_all_durable() && !self.is_leader();
         if idle && self.is_only_voter() && self.removed.is_none() {
-            // Nobody else can lead: waiting for a timeout would help no one. An error leaves it to the next tick.
+            // Nobody else can lead, so waiting for a timeout would help no one.
             if let Err(e) = self.node.campaign() {
                 self.emit(Effect::Quarantine { why: format!("the only voter cannot campaign: {e}") });
             }
         }
     }
 
-    /// Looks whether raft's leader or term moved, and ends what they void.
+    /// Checks whether raft's leader or term changed, and ends what the change voids.
     pub(super) fn notice_leader(&mut self) {
         let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
         let old = std::mem::replace(&mut self.seen_leader, (term, leader));
         if old == (term, leader) {
             return;
         }
-        // Whoever led until this moment has not heard of another leader, and is not stale for that.
+        // A member that led until now has not heard of another leader, but is not stale because of that.
         let led = old.1 == self.identity.member_id;
         if led || (leader != 0 && self.node.raft.state != StateRole::Leader) {
             self.leader_heard_at = Some(self.now_tick);
@@ -132,7 +133,7 @@ impl Driver {
         self.membership.voters.contains(&id) && peer.caught_up && peer.report.can_lead
     }
 
-    /// The one with the most room, as far as that matters, and then the most caught-up one.
+    /// The voter with the best level of room, and among equals the most caught-up one.
     pub(super) fn best_successor(&self) -> Option<MemberId> {
         let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
         others

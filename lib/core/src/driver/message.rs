@@ -1,4 +1,7 @@
-//! Messages of peers on their way into raft, and the guards in front of it (rules N9, N12, N20, N23). PURE.
+//! Messages from peers on their way into raft, and the guards in front of raft (rules N9, N12, N20, N23). PURE.
+//!
+//! Enters: raft messages. Leaves: steps of raft, and effects. It must never step an append or a snapshot while a batch
+//! is being synced.
 
 use super::reads::Asked;
 use super::{Driver, Effect};
@@ -14,14 +17,14 @@ impl Driver {
             return;
         }
         if let Some(record) = self.removed_record(message.from) {
-            // It campaigns, so it does not know: the word of its removal was lost (rule N4).
+            // It still sends messages, so it does not know of its removal: the notice was lost (rule N4).
             self.emit(Effect::TellRemoved { to: message.from, record: Box::new(record) });
         }
         match message.get_msg_type() {
-            // Carries no term: a late or doubled one would append twice (rule N5).
+            // It carries no term, so a late or duplicated one would append twice (rule N5).
             MessageType::MsgPropose => {}
             MessageType::MsgReadIndex => self.asked_to_read(message),
-            // raft-rs lets a follower pass on a transfer that no leader asked for.
+            // raft-rs would let a follower pass on a transfer that no leader asked for.
             MessageType::MsgTransferLeader => {}
             MessageType::MsgTimeoutNow => {
                 let wins_at_once = self.is_only_voter();
@@ -36,7 +39,7 @@ impl Driver {
         }
     }
 
-    /// A follower asks for a read index. Whoever does not lead has none: the follower asks the next leader.
+    /// A follower asks for a read index. A member that does not lead has none, and the follower asks the next leader.
     fn asked_to_read(&mut self, mut message: Message) {
         let by = message.from;
         let is_member = self.node.raft.prs().get(by).is_some();
@@ -45,7 +48,8 @@ impl Driver {
         }
     }
 
-    /// A leader that counts on entries which we do not have was told of them by us: we lost them (rule N20).
+    /// A leader counts on entries only if this member acknowledged them; if they are not in the log, it has lost them
+    /// (rule N20).
     fn heartbeat(&mut self, message: Message) {
         let (last_index, term) = (self.node.raft.raft_log.last_index(), self.node.raft.term);
         if message.term >= term && message.commit > last_index {
@@ -59,8 +63,8 @@ impl Driver {
         self.step_raft(message);
     }
 
-    /// Steps an append or snapshot when no batch is being synced, keeps it otherwise; beyond the bound it is dropped,
-    /// which raft repairs.
+    /// Steps an append or snapshot when no batch is being synced, and keeps it otherwise. Beyond the bound it is
+    /// dropped, which raft repairs.
     pub(super) fn defer(&mut self, message: Message) {
         if self.deferred.is_empty() && self.syncing.is_none() && self.may_step_entries() {
             return self.step_entries(message);
@@ -91,7 +95,7 @@ impl Driver {
     pub(super) fn step_raft(&mut self, message: Message) {
         let kind = message.get_msg_type();
         let own_term = self.node.raft.term;
-        // A vote is counted before we lead: it is an acknowledgement like any other (rule N20).
+        // Votes are noted too, before this member leads: a vote is an acknowledgement like any other (rule N20).
         self.peers.received(&message, own_term, self.now_tick);
         let from_leader = matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
         if from_leader && message.term >= own_term {
@@ -100,7 +104,7 @@ impl Driver {
         let from = message.from;
         let accepted = (!message.reject && message.term == own_term).then_some(message.index);
         let vote_refused = kind == MessageType::MsgRequestVoteResponse && message.reject && message.term == own_term;
-        // Refusals (an unknown peer's answer, a dropped transfer) need no action: raft has said all there is to say.
+        // Errors (an unknown peer's answer, a dropped transfer) need no action: raft has done what there is to do.
         let _refused = self.node.step(message);
         if kind == MessageType::MsgAppendResponse && self.is_leader() {
             self.mend_progress(from, accepted);
@@ -113,10 +117,10 @@ impl Driver {
         }
     }
 
-    /// A vote was refused to us although the pre-vote was won: another candidate had it, who campaigned in the same
-    /// instant. With a dead leader neither may get a majority any more, and a whole timeout would make this the longest
-    /// part of the outage. Each tries again after a time of its own. Timeouts are for progress only: nobody holds a
-    /// lease while no leader is known.
+    /// A vote was refused to this member although it won the pre-vote: another candidate, which campaigned at the same
+    /// moment, got that vote. With the old leader dead, neither may reach a majority, and waiting a whole timeout would
+    /// be the longest part of the outage. So each tries again after a delay of its own. Timeouts are for progress only:
+    /// nobody holds a lease while no leader is known.
     fn hasten_next_campaign(&mut self) {
         let own = self.identity.member_id;
         let before = self.membership.members.keys().filter(|id| **id < own && self.membership.votes(**id)).count();
@@ -135,15 +139,15 @@ impl Driver {
         if progress.state != ProgressState::Snapshot && progress.next_idx <= progress.matched {
             progress.next_idx = progress.matched + 1;
         }
-        // An answer that brings nothing new leaves a member in Probe: after a snapshot, without another write, for ever
-        // (etcd's raft takes it out since v3.6).
+        // An answer that brings nothing new leaves a member in Probe: forever, if no write follows a snapshot (etcd's
+        // raft takes it out of Probe since v3.6).
         if progress.state == ProgressState::Probe && accepted == Some(progress.matched) {
             progress.become_replicate();
         }
     }
 
-    /// A member that was away and has everything is sent nothing that it could answer, and stays in Probe until the next
-    /// write, so that nobody calls it caught up (etcd's raft sends it an empty append since v3.6).
+    /// A member that was away but has everything is sent nothing that it could answer. It would stay in Probe until the
+    /// next write, and not count as caught up (etcd's raft sends it an empty append since v3.6).
     fn mend_idle_probe(&mut self, id: u64) {
         let last_index = self.node.raft.raft_log.last_index();
         let Some(progress) = self.node.raft.mut_prs().get_mut(id) else { return };

@@ -1,8 +1,8 @@
 //! The brain of a member: raft plus everything that must be decided around it. PURE.
 //!
 //! Enters: [`Event`]s, one at a time. Leaves: [`Effect`]s, in the order in which they must be started. It reads no
-//! clock (time is [`Event::Tick`]), draws no randomness, does no IO but reads of old log entries, spawns nothing.
-//! One seed and one list of events give one list of effects, bit by bit.
+//! clock (time is [`Event::Tick`]), draws no randomness, does no IO except reads of old log entries, and spawns
+//! nothing. One seed and one list of events give one list of effects, bit for bit.
 //!
 //! ```text
 //!   step(Event) ──► queues ──► raft ──► Ready ──► Effects      (ready.rs: the numbered order of rule N9)
@@ -64,7 +64,7 @@ pub struct DriverConfig {
     pub nonce: u64,
     /// Election timeouts in ticks, drawn by raft in min..max; the simulator pins max = min + 1.
     pub election_ticks_min: usize,
-    /// Exclusive.
+    /// The exclusive upper bound of election timeouts.
     pub election_ticks_max: usize,
     /// A snapshot is cut when the log since the last one exceeds this and the snapshot's size.
     pub snapshot_log_bytes_min: u64,
@@ -72,11 +72,11 @@ pub struct DriverConfig {
 
 /// What opening found (rule N8).
 pub struct Start {
-    /// Who we are.
+    /// This member's identity.
     pub identity: MemberIdentity,
     /// The replayed log.
     pub log: Log,
-    /// The newest HardState, commit raised to `applied`.
+    /// The newest HardState, with its commit index raised to `applied`.
     pub hard_state: HardState,
     /// Applied index that the kv db claims, or the snapshot's.
     pub applied: Index,
@@ -110,11 +110,11 @@ pub struct Driver {
     peers: Peers,
     /// The kv db is proved: we may campaign, cut and lead.
     can_lead: bool,
-    /// Stores that are being proved, rebuilt or installed; each ends with a [`Event::KvReady`].
+    /// Number of stores that are being proved, rebuilt or installed; each ends with an [`Event::KvReady`].
     stores_opening: usize,
-    /// Index and term of our own removal, once applied or proved by a peer.
+    /// Index and term of this member's own removal, once applied.
     removed: Option<(Index, Term)>,
-    /// Stopped for good: quarantined, gone or closed.
+    /// Stopped for good: quarantined, gone, closed, or with a kv db that cannot be trusted.
     halted: bool,
     closing: bool,
     own_space: OwnSpace,
@@ -136,7 +136,8 @@ impl Driver {
                 "first index {first}, applied {applied}, commit {commit}, last index {last}: not in order"
             ));
         }
-        // What the kv db has applied may have survived the process only: the log's own commit index counts (rule N10).
+        // What the kv db has applied may have survived the process but not a power loss: the log's own commit index
+        // counts (rule N10).
         let conf_index = membership.conf_index.min(log.hard_state().commit);
         let durable = Durable { index: last, term: hard_state.term, vote: hard_state.vote, conf_index };
         let batch_bytes_max = log.batch_bytes_max();
@@ -182,7 +183,7 @@ impl Driver {
         })
     }
 
-    /// Takes one event in. Cheap; call [`Driver::effects`] after a batch of them.
+    /// Takes in one event. This is cheap; call [`Driver::effects`] after a batch of them.
     pub fn step(&mut self, event: Event) {
         if self.halted {
             return self.refuse_halted(event);
@@ -227,7 +228,7 @@ impl Driver {
         std::mem::take(&mut self.effects)
     }
 
-    /// Our log, for invariants and the reads of a simulator.
+    /// This member's log, for invariants and for a simulator's reads.
     pub fn log(&self) -> &Log {
         &self.node.store().log
     }
@@ -273,7 +274,7 @@ impl Driver {
         self.leave_joint_if_stuck();
     }
 
-    /// Nothing is being made durable, and raft holds nothing that waits for it.
+    /// Whether nothing is being made durable and raft holds nothing that still has to be.
     fn is_all_durable(&self) -> bool {
         self.syncing.is_none() && self.node.raft.raft_log.unstable_entries().is_empty()
     }
@@ -308,7 +309,7 @@ fn raft_config(id: MemberId, applied: Index, batch_bytes_max: usize, config: &Dr
         heartbeat_tick: limits::HEARTBEAT_TICKS,
         min_election_tick: config.election_ticks_min,
         max_election_tick: config.election_ticks_max,
-        // A batch of the log takes a message behind half a batch of others (rule N2), whatever the log's sizes are.
+        // A message must fit into a log batch that is already half full (rule N2), whatever the log's sizes are.
         max_size_per_msg: limits::MESSAGE_BYTES_MAX.min(batch_bytes_max as u64 / 16),
         max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
         max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,

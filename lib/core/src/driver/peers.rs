@@ -1,4 +1,8 @@
-//! What a leader knows of the others: who is active, who is caught up (rule O6), what they acknowledged (rule N20). PURE.
+//! What a leader knows about the others: who is active, who is caught up (rule O6), what they acknowledged (rule N20).
+//! PURE.
+//!
+//! Enters: messages before they are stepped, reports, hellos. Leaves: answers to these questions; nothing is sent or
+//! decided here.
 
 use crate::limits::{CAUGHT_UP_ENTRIES, ELECTION_TICKS};
 use crate::types::{Index, MemberId, Term};
@@ -7,18 +11,19 @@ use raft::ProgressState;
 use raft::prelude::{Message, MessageType};
 use std::collections::{BTreeMap, VecDeque};
 
-/// What is kept of one peer.
+/// What is remembered about one peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peer {
-    /// Tick of its last response in the leader's own term; kept by us, since raft clears its own mark at each check.
+    /// Tick of its last response in the leader's own term; kept here, since raft clears its own mark at each check of
+    /// the quorum.
     responded_at: Option<u64>,
     /// Highest term of an acknowledgement.
     acked_term: Term,
-    /// What it last said of itself.
+    /// Its last report about itself.
     report: Report,
 }
 
-/// Runs of one member's process that said hello; the oldest is forgotten.
+/// Number of runs of one member's process whose hello is remembered; beyond that the oldest is forgotten.
 const BOOTS_KEPT: usize = 16;
 
 /// All peers.
@@ -29,7 +34,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// A message is about to be stepped in term `own_term`.
+    /// Notes a message that is about to be stepped in term `own_term`.
     pub fn received(&mut self, message: &Message, own_term: Term, now_tick: u64) {
         let is_response = match message.get_msg_type() {
             MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => true,
@@ -45,14 +50,14 @@ impl Peers {
         }
     }
 
-    /// Leadership was won or lost: nobody has answered this leader yet.
+    /// Leadership changed: nobody has answered the new leader yet.
     pub fn leader_changed(&mut self) {
         for peer in self.peers.values_mut() {
             peer.responded_at = None;
         }
     }
 
-    /// What the member said of itself.
+    /// Takes the member's report about itself.
     pub fn reported(&mut self, from: MemberId, report: Report) {
         self.peers.entry(from).or_default().report = report;
     }
@@ -72,7 +77,7 @@ impl Peers {
         self.boots.get(&id).is_some_and(|boots| boots.contains(&boot))
     }
 
-    /// This run of the member's process said hello, and was accepted.
+    /// Remembers that this run of the member's process said hello and was accepted.
     pub fn remember_boot(&mut self, id: MemberId, boot: u64) {
         let boots = self.boots.entry(id).or_default();
         boots.push_back(boot);
@@ -81,20 +86,20 @@ impl Peers {
         }
     }
 
-    /// Rule O6: answered within the last election timeout.
+    /// Rule O6: whether the member answered within the last election timeout.
     pub fn is_active(&self, id: MemberId, now_tick: u64) -> bool {
         let responded_at = self.peers.get(&id).and_then(|peer| peer.responded_at);
         responded_at.is_some_and(|tick| now_tick - tick <= ELECTION_TICKS as u64)
     }
 
-    /// Forgets whoever is not a member.
+    /// Forgets every peer that is not to be kept.
     pub fn retain(&mut self, keep: impl Fn(MemberId) -> bool) {
         self.peers.retain(|id, _| keep(*id));
         self.boots.retain(|id, _| keep(*id));
     }
 }
 
-/// Rule O6: replicating, and at most 1000 entries behind.
+/// Rule O6: active, replicating, and at most 1000 entries behind.
 pub fn is_caught_up(active: bool, state: ProgressState, matched: Index, last_index: Index) -> bool {
     active && state == ProgressState::Replicate && matched + CAUGHT_UP_ENTRIES >= last_index
 }

@@ -1,8 +1,8 @@
-//! What became of the commands that wait: at-most-once, and never a wrong word about it (rule N5). PURE.
+//! What becomes of commands that wait: each is taken at most once, and no outcome is reported wrongly (rule N5). PURE.
 //!
 //! A command waits here until a batch may be stepped. Once appended (here or at the leader) it is known by (index,
-//! term): if an entry of another term is handed out at its index it has no effect, for certain. If its own entry is
-//! handed out, apply answers it by its request id.
+//! term). If an entry of another term is handed out at its index, the command certainly has no effect. If its own entry
+//! is handed out, apply answers it by its request id.
 
 use crate::driver::MembershipCall;
 use crate::limits::{FORWARD_WINDOW, PROPOSE_QUEUE_BYTES_MAX};
@@ -13,15 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What an entry of ours needs in the log besides its command: header, context, padding.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
-/// A membership change in the log: its context is a small JSON object.
+/// Bytes of a membership change in the log: its context is a small JSON object.
 const CHANGE_BYTES: usize = 1024;
 
-/// A command or membership call that was not stepped yet.
+/// A command or membership call that has not been stepped yet.
 #[derive(Debug)]
 pub enum Waiting {
-    /// Taken from a client of ours.
+    /// Taken from a client of this node.
     Command { request: RequestId, data: Bytes, grows: bool },
-    /// Forwarded to us in this term.
+    /// Forwarded to this member in this term.
     Forwarded { from: MemberId, term: Term, request: RequestId, data: Bytes, grows: bool },
     /// A membership call.
     Change { request: RequestId, call: MembershipCall, if_match: Index },
@@ -68,21 +68,20 @@ pub struct Proposals {
     /// In order of arrival.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
-    /// Requests of ours that are appended at (index, term), handed out not yet. An index may be given twice: again by
-    /// the leader of a later term, before anyone knows what stands there.
+    /// Our requests that are appended at (index, term) and not handed out yet. One index may occur twice: the leader of
+    /// a later term may give it again before anyone knows which entry stands there.
     appended: BTreeMap<(Index, Term), RequestId>,
-    /// Requests of ours that a leader was sent and did not answer yet.
-    /// With the tick at which it went.
+    /// Our requests that were sent to a leader and not answered yet, each with the tick at which it was sent.
     forwarded: BTreeMap<RequestId, u64>,
     /// The newest term in which a forward was taken here.
     windows_term: Term,
-    /// What was forwarded to us in that term, by (origin, nonce).
+    /// What was forwarded to this member in that term, by (origin, nonce).
     windows: BTreeMap<(MemberId, u64), Window>,
 }
 
 impl Proposals {
-    /// A call waits; false when the queue is full of others and it was not taken. Clients give up before a slow disk
-    /// does, so that their own limit is none here.
+    /// Lets a call wait; false when the queue is full of others and it was not taken. The limit on waiting clients does
+    /// not bound this queue: on a slow disk, clients give up while their commands still wait here.
     pub fn wait(&mut self, call: Waiting) -> bool {
         let bytes = call.bytes();
         let fits = self.waiting.is_empty() || self.waiting_bytes + bytes <= PROPOSE_QUEUE_BYTES_MAX;
@@ -93,19 +92,19 @@ impl Proposals {
         fits
     }
 
-    /// The call that waits longest.
+    /// Takes the call that has waited longest.
     pub fn next_waiting(&mut self) -> Option<Waiting> {
         let call = self.waiting.pop_front()?;
         self.waiting_bytes -= call.bytes();
         Some(call)
     }
 
-    /// How many wait.
+    /// Number of calls that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether a forward of this term was taken before, or that is forgotten: then nobody may call it refused.
+    /// Whether a forward of this term was taken before, or that is forgotten; then nobody may call it refused.
     pub fn may_have_taken(&self, term: Term, request: &RequestId) -> bool {
         let seen = |window: &Window| window.has(request.seq);
         let key = (request.origin, request.nonce);
@@ -122,19 +121,19 @@ impl Proposals {
         self.windows.entry((request.origin, request.nonce)).or_default().is_new(request.seq)
     }
 
-    /// A request of ours stands at (index, term).
+    /// Notes that a request of ours stands at (index, term).
     pub fn appended(&mut self, request: RequestId, index: Index, term: Term) {
         self.forwarded.remove(&request);
         self.appended.insert((index, term), request);
     }
 
-    /// A request of ours went to the leader.
+    /// Notes that a request of ours was sent to the leader.
     pub fn forwarded(&mut self, request: RequestId, now_tick: u64) {
         self.forwarded.insert(request, now_tick);
     }
 
-    /// Requests that went at or before `tick` and were not answered: the answer was lost, and their clients have given
-    /// up. Requests are numbered in the order in which they go.
+    /// Takes out the requests that were sent at or before `tick` and not answered: the answer was lost, and their
+    /// clients have given up. Requests are numbered in the order in which they are sent.
     pub fn expire_forwards(&mut self, tick: u64) -> Vec<RequestId> {
         let mut expired = Vec::new();
         while let Some(first) = self.forwarded.first_entry()
@@ -145,19 +144,19 @@ impl Proposals {
         expired
     }
 
-    /// The leader answered, or was never asked; false when the request does not wait for that.
+    /// The leader answered, or was never asked; false when the request does not wait for its answer.
     pub fn forward_ended(&mut self, request: &RequestId) -> bool {
         self.forwarded.remove(request).is_some()
     }
 
-    /// An entry is handed out: the requests of ours that lost their place.
+    /// An entry is handed out; returns the requests of ours that lost their place to it.
     pub fn handed_out(&mut self, index: Index, term: Term) -> Vec<RequestId> {
         let mut here = self.take_up_to(index);
         here.retain(|(_, expected), _| *expected != term);
         here.into_values().collect()
     }
 
-    /// A snapshot covers everything up to `index`: those requests may or may not be in it.
+    /// A snapshot covers everything up to `index`; returns our requests there, which may or may not be in it.
     pub fn installed(&mut self, index: Index) -> Vec<RequestId> {
         self.take_up_to(index).into_values().collect()
     }
@@ -167,12 +166,13 @@ impl Proposals {
         std::mem::replace(&mut self.appended, rest)
     }
 
-    /// Leader or term changed: whatever was forwarded and not known to be appended is unknown for ever.
+    /// Leader or term changed; returns the requests that were forwarded and are not known to be appended: their outcome
+    /// stays unknown.
     pub fn leader_changed(&mut self) -> Vec<RequestId> {
         std::mem::take(&mut self.forwarded).into_keys().collect()
     }
 
-    /// Everything of ours that is appended or forwarded, taken out: the node serves no client any more.
+    /// Takes out all our requests that are appended or forwarded: from here on the node serves no client.
     pub fn fail_all(&mut self) -> Vec<RequestId> {
         let appended = std::mem::take(&mut self.appended).into_values();
         appended.chain(std::mem::take(&mut self.forwarded).into_keys()).collect()

@@ -1,4 +1,7 @@
 //! Commands of clients: proposed by the leader alone, forwarded by everyone else, each at most once (rule N5). PURE.
+//!
+//! Enters: commands of clients and of other members, and the leader's replies. Leaves: proposals, forwards, refusals.
+//! It must never propose on a member that does not lead, nor send a command a second time.
 
 use super::proposals::Waiting;
 use super::{Driver, Effect};
@@ -9,7 +12,7 @@ use crate::wire::{Forward, ForwardReply};
 use bytes::Bytes;
 use raft::prelude::{Entry, Message, MessageType};
 
-/// What is full when a command does not fit.
+/// What is reported as full when a command does not fit.
 const QUEUE: &str = "the propose queue";
 
 /// Where a command came from, for the answer.
@@ -29,10 +32,10 @@ impl Driver {
         }
     }
 
-    /// Another member believes that we lead.
+    /// Takes a command from another member, which believes that this one leads.
     pub(super) fn forwarded(&mut self, from: MemberId, forward: Forward, grows: bool) {
         let Forward { term, request, data } = forward;
-        // A doubled frame: the first one has its answer, which another word could contradict.
+        // A duplicated frame: the first one has been answered, and a second answer could contradict that one.
         if request.origin != from || self.proposals.may_have_taken(term, &request) {
             return;
         }
@@ -68,7 +71,7 @@ impl Driver {
         self.forward_refused(request, Refusal::NoLeader);
     }
 
-    /// Steps what waits, as one MsgPropose for as many commands as a batch may hold.
+    /// Steps the commands that wait, as one MsgPropose for as many as a batch may hold.
     pub(super) fn step_waiting(&mut self) {
         let mut batch = Vec::new();
         while self.may_step_entries()
@@ -97,7 +100,7 @@ impl Driver {
                     batch.push((From::Member(from), request, data));
                 }
                 Waiting::Change { request, call, if_match } => {
-                    // A batch already holds entries with indexes before the change's.
+                    // Commands that came before the change stand before it in the log.
                     self.step_batch(std::mem::take(&mut batch));
                     self.step_change(request, &call, if_match);
                 }
@@ -130,7 +133,7 @@ impl Driver {
         }
     }
 
-    /// The one place where entries are proposed; the caller has made sure that we lead.
+    /// The one place where entries are proposed; the caller has made sure that this member leads.
     pub(super) fn step_proposal(&mut self, entries: Vec<Entry>) -> Result<(), String> {
         assert!(self.is_leader(), "only a leader proposes");
         let mut message = Message { from: self.identity.member_id, ..Message::default() };

@@ -1,4 +1,4 @@
-//! The ReadIndex rounds of [`super::reads`], as raft takes and answers them (rule N18). PURE.
+//! Starts the ReadIndex rounds of [`super::reads`] in raft, and takes raft's answers (rule N18). PURE.
 
 use super::reads::{Asked, Confirmed};
 use super::{Driver, Effect};
@@ -8,7 +8,7 @@ use raft::prelude::{Entry, Message, MessageType};
 
 impl Driver {
     pub(super) fn start_read_round(&mut self) {
-        // What was asked of a leader is not asked of whoever follows another one by now.
+        // What followers asked of this member as leader is void if it follows another leader by now.
         self.notice_leader();
         if !self.reads.wants_round() {
             return;
@@ -18,14 +18,14 @@ impl Driver {
             if !reads.is_empty() {
                 self.emit(Effect::ReadFailed { reads, why });
             }
-            // What followers ask of a leader without a vote remains.
+            // What followers asked remains, even if this leader has no vote.
             if !self.reads.wants_round() {
                 return;
             }
         }
         let raft = &self.node.raft;
         let (term, leader) = (raft.term, raft.leader_id);
-        // raft drops a ReadIndex without a word when there is no leader, or when a leader has not committed in its term.
+        // raft silently drops a ReadIndex when there is no leader, or when a leader has not committed in its term.
         let answerable = leader != 0 && (!self.is_leader() || raft.commit_to_current_term());
         if answerable {
             let context = self.reads.start(term, leader);

@@ -1,10 +1,11 @@
 //! Linearizable reads: many of them share one ReadIndex round (rule N18; Raft thesis, section 6.4). PURE.
 //!
-//! A read joins only a batch that was not stepped yet: one round is in flight, the next one collects. A context is
-//! never used twice, so a late answer to an abandoned round matches nothing.
+//! A read joins only a round that was not stepped yet: while one round is in flight, the next one collects reads. A
+//! context is never used twice, so a late answer to an abandoned round matches nothing.
 //!
 //! A leader counts the round that a follower asks for as one more read of its own next round. So one heartbeat to each
-//! member confirms the reads of all of them, where raft-rs would send one to each for every follower that asks.
+//! member confirms the reads of all members, where raft-rs would send every member one heartbeat for each follower that
+//! asks.
 
 use crate::mutant::{self, Mutant};
 use crate::types::{MemberId, RequestId, Term};
@@ -17,10 +18,10 @@ struct Waiting {
     since_tick: u64,
 }
 
-/// A follower's round.
+/// A round that a follower asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// Who asks.
+    /// The follower.
     pub by: MemberId,
     /// Its context, which goes back with the answer.
     pub context: Bytes,
@@ -38,7 +39,7 @@ struct Gathered {
 pub struct Confirmed {
     /// Reads of clients of this member.
     pub reads: Vec<u64>,
-    /// Rounds of followers.
+    /// Rounds that followers asked for.
     pub asked: Vec<Asked>,
 }
 
@@ -64,19 +65,19 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// `nonce` is random per process start: contexts differ across restarts.
+    /// `nonce` is random per process start, so that contexts differ across restarts.
     pub fn new(origin: MemberId, nonce: u64) -> Reads {
         Reads { origin, nonce, rounds: 0, now_tick: 0, collecting: Gathered::default(), in_flight: None }
     }
 
-    /// A read waits.
+    /// Adds a read to the next round.
     pub fn add(&mut self, read: u64) {
         let waiting = Waiting { read, since_tick: self.now_tick };
         self.gathering().reads.push(waiting);
     }
 
-    /// A follower asks this leader. It has one round in flight as well: an earlier one of it that still waits here was
-    /// given up there.
+    /// Adds a follower's round. A follower too has one round in flight at a time, so it has given up an earlier one
+    /// that still waits here.
     pub fn ask(&mut self, asked: Asked) {
         let gathering = self.gathering();
         gathering.asked.retain(|earlier| earlier.by != asked.by);
@@ -96,7 +97,7 @@ impl Reads {
         self.in_flight.is_none() && !(reads.is_empty() && asked.is_empty())
     }
 
-    /// Starts a round under `leader` in `term`; the context is to be stepped at once.
+    /// Starts a round under `leader` in `term`; its context must be stepped at once.
     pub fn start(&mut self, term: Term, leader: MemberId) -> Vec<u8> {
         assert!(self.wants_round(), "one round is in flight at a time");
         self.rounds += 1;
@@ -106,7 +107,7 @@ impl Reads {
         context
     }
 
-    /// raft answered `context`: what may be served, if the leader and term are still those of the step.
+    /// raft answered `context`; returns what may be served, if leader and term are still those of the round's start.
     pub fn answered(&mut self, context: &[u8], term: Term, leader: MemberId) -> Confirmed {
         let Some(round) = self.in_flight.take_if(|round| round.context == context) else { return Confirmed::default() };
         if round.term == term && round.leader == leader {
@@ -117,19 +118,19 @@ impl Reads {
         Confirmed::default()
     }
 
-    /// The round can't be answered any more: its reads move to the next one.
+    /// Gives up the round in flight, which cannot be answered any more; its reads move to the next one.
     pub fn abandon(&mut self) {
         if let Some(round) = self.in_flight.take() {
             self.move_on(round);
         }
     }
 
-    /// Followers give up a round when a leader does, or sooner.
+    /// Moves reads only: followers give up their rounds when a leader does, or sooner.
     fn move_on(&mut self, round: Round) {
         self.collecting.reads.splice(0..0, round.gathered.reads);
     }
 
-    /// Leader or term changed: a round stepped under another is void, and so is what followers asked of that leader.
+    /// Leader or term changed: a round that was stepped under the old ones is void, and so is what followers asked.
     pub fn leader_changed(&mut self, term: Term, leader: MemberId) {
         self.collecting.asked.clear();
         if self.in_flight.as_ref().is_some_and(|round| round.term != term || round.leader != leader) {
@@ -137,8 +138,8 @@ impl Reads {
         }
     }
 
-    /// Counts a tick; a round without an answer for `round_ticks_max` is abandoned (raft drops some without a word).
-    /// Returns the reads that no round took for `read_ticks_max`: their clients have given up.
+    /// Counts a tick; a round without an answer for `round_ticks_max` is abandoned (raft drops some silently). Returns
+    /// the reads that no round took for `read_ticks_max`: their clients have given up.
     pub fn tick(&mut self, round_ticks_max: usize, read_ticks_max: u64) -> Vec<u64> {
         self.now_tick += 1;
         if let Some(round) = &mut self.in_flight {
@@ -152,7 +153,7 @@ impl Reads {
         numbers(self.collecting.reads.extract_if(.., late).collect())
     }
 
-    /// All reads of clients that wait, taken out: the node can't serve them.
+    /// Takes out all reads of clients that wait, since the node cannot serve them.
     pub fn fail_all(&mut self) -> Vec<u64> {
         self.abandon();
         numbers(std::mem::take(&mut self.collecting.reads))

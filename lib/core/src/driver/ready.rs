@@ -19,9 +19,9 @@ use raft::prelude::{Entry, HardState, Message};
 pub struct Durable {
     /// Last index of the log.
     pub index: Index,
-    /// HardState.
+    /// Term of the HardState.
     pub term: Term,
-    /// HardState.
+    /// Vote of the HardState.
     pub vote: MemberId,
     /// Newest conf change that a restart would find applied or committed.
     pub conf_index: Index,
@@ -31,41 +31,43 @@ pub struct Durable {
 #[derive(Debug)]
 pub struct Syncing {
     batch: u64,
-    /// raft's number of the newest Ready that this batch, or nothing, makes durable.
+    /// raft's number of the newest Ready that is durable with this batch: the batch's own, or a later one without a
+    /// write.
     ready: u64,
-    /// What will be durable.
+    /// What is durable once this batch is.
     durable: Durable,
-    /// Its Ready changes term or vote: no later Ready may send anything (rule N6).
+    /// Its Ready changes the term or the vote, so no later Ready may send anything (rule N6).
     changes_term: bool,
-    /// Snapshot that the log restarts behind.
+    /// The snapshot after which the log restarts.
     installs: Option<Box<SnapshotMeta>>,
-    /// To be sent when it is durable.
+    /// Messages to be sent when it is durable.
     messages: Vec<Message>,
     closing: bool,
 }
 
 impl Syncing {
-    /// Whether the log begins behind a snapshot when this is durable.
+    /// Whether the log begins after a snapshot once this batch is durable.
     pub fn restarts_log(&self) -> bool {
         self.installs.is_some()
     }
 }
 
 impl Driver {
-    /// Feeds raft what waited, takes Readies, and starts what they ask for, until nothing more may be done.
+    /// Steps what waited into raft, takes Readies, and starts what they ask for, until nothing more may be done.
     pub(super) fn pump(&mut self) {
         loop {
             if self.syncing.is_none() {
                 self.step_deferred();
                 self.step_waiting();
             } else if self.own_space.stuck.is_some() {
-                // The batch waits for space, who knows how long. Nothing is stepped: all that waits is refused (rule N11).
+                // The batch waits for space, and nobody knows how long. Nothing is stepped: everything that waits is
+                // refused (rule N11).
                 self.step_waiting();
             }
             self.start_read_round();
             if !self.may_take_ready() {
                 if self.syncing.is_none() && self.unstable_bytes > 0 {
-                    // What was stepped held nothing new (doubles, rejections): no batch will take it.
+                    // What was stepped held nothing new (duplicates, rejections), so no batch will take it.
                     self.unstable_bytes = 0;
                     continue;
                 }
@@ -110,7 +112,7 @@ impl Driver {
         let installs = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
         let must_sync = ready.must_sync();
 
-        // 1. What a leader says leaves while its entries are being made durable, unless term or vote are news.
+        // 1. A leader's messages leave while its entries are being made durable, unless the term or the vote is new.
         let mut held = late;
         if mutant::is(Mutant::EarlyMessages) {
             self.send(early);
@@ -120,7 +122,7 @@ impl Driver {
         } else {
             self.send(early);
         }
-        // 2. Entries and HardState in one batch, readable at once. 3. raft may go on.
+        // 2. Entries and HardState go into one batch and are readable at once. 3. raft may go on.
         if must_sync {
             let installs = installs.map(|snapshot| {
                 Box::new(SnapshotMeta::from_raft(&snapshot).expect("checked before it was stepped into raft"))
@@ -131,7 +133,7 @@ impl Driver {
             self.node.advance_append_async(ready);
             self.settle_writeless(number, held);
         }
-        // 4. Committed entries, in log order, conf changes by rule N3.
+        // 4. Committed entries are handed out in log order, conf changes by rule N3.
         self.hand_out(committed);
         for state in read_states {
             self.read_answered(&state.request_ctx, state.index);
@@ -187,7 +189,7 @@ impl Driver {
         }
     }
 
-    /// 5. A batch is durable: raft learns it, then its messages leave.
+    /// 5. A batch is durable: raft is told, then its messages leave.
     pub(super) fn persisted(&mut self, batch: u64) {
         let Some(syncing) = self.syncing.take_if(|syncing| syncing.batch == batch) else { return };
         let durable_conf_index = self.durable.conf_index;
@@ -207,7 +209,7 @@ impl Driver {
         self.send(syncing.messages);
     }
 
-    /// 6. The apply thread got to `index`.
+    /// 6. The apply thread has applied everything up to `index`.
     pub(super) fn applied(&mut self, index: Index, generation: u64) {
         if generation != self.apply.generation {
             return;
@@ -293,7 +295,8 @@ impl Driver {
         }
     }
 
-    /// Bytes that raft holds and no batch has taken: bounds the next batch (rule N2).
+    /// Whether more entries may be stepped; bounds what raft holds and no batch has taken, hence the next batch (rule
+    /// N2).
     pub(super) fn may_step_entries(&self) -> bool {
         self.unstable_bytes < limits::UNSTABLE_BYTES_MAX.min(self.log().batch_bytes_max() / 2)
     }

@@ -1,4 +1,7 @@
-//! Snapshots between members: offered, fetched, installed, cut, and how far the log may forget (rules N12-N14). PURE.
+//! Snapshots: cut, offered to members, fetched, installed; and how far the log may be compacted (rules N12-N14). PURE.
+//!
+//! Enters: offers, and what became of cuts, fetches and bodies. Leaves: effects, and for each offer exactly one report
+//! to raft. An offer must never reach raft before its file is durable.
 
 use super::{Driver, Effect};
 use crate::limits;
@@ -12,7 +15,7 @@ use raft::{ProgressState, SnapshotStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// An offer that was not settled yet; raft feeds the member nothing else until it is.
+/// An offer that is not settled yet; until it is, raft sends the member nothing else.
 #[derive(Clone, Copy, Debug)]
 struct Offer {
     index: Index,
@@ -24,16 +27,16 @@ struct Offer {
 enum Stage {
     /// The member has not asked for the body.
     Offered,
-    /// The body is on its way; the transport breaks off a stalled one and says so.
+    /// The body is on its way; the transport breaks off a stalled one and reports it.
     Begun,
-    /// The body broke; the member may ask for the rest of it.
+    /// The body broke off; the member may ask for the rest of it.
     Broken,
     /// The whole body went out; the member is verifying and installing it.
     Delivered,
 }
 
 impl Offer {
-    /// A body went out whole, or broke, or the offer itself was lost; what raft is told at once.
+    /// A body went out whole or broke off, or the offer itself was lost; returns what raft is told at once.
     fn body_ended(&mut self, whole: bool, now_tick: u64) -> Option<SnapshotStatus> {
         let stage = match (whole, self.stage) {
             (true, _) => Stage::Delivered,
@@ -57,13 +60,13 @@ impl Offer {
     }
 }
 
-/// What the driver knows of snapshots.
+/// What the driver knows about snapshots.
 #[derive(Debug)]
 pub struct Snapshots {
     /// Valid files, newest first; at most [`limits::SNAPSHOTS_KEPT`].
     files: Vec<SnapshotMeta>,
     cutting: bool,
-    /// No cut begins before this tick: the last one failed.
+    /// No cut begins before this tick, because the last one failed.
     cut_again_tick: u64,
     sending: BTreeMap<MemberId, Offer>,
     /// The MsgSnapshot whose file is being fetched.
@@ -81,7 +84,7 @@ impl Snapshots {
         self.files.first()
     }
 
-    /// Leadership went: the offers are void.
+    /// Leadership was lost, so the offers are void.
     pub fn stop_sending(&mut self) {
         self.sending.clear();
     }
@@ -90,7 +93,7 @@ impl Snapshots {
         self.files.iter().any(|file| (file.index, file.term) == (meta.index, meta.term))
     }
 
-    /// True when the file is the newest one.
+    /// Adds a file if it is newer than all others; true if so.
     fn add(&mut self, meta: SnapshotMeta) -> bool {
         if self.newest().is_some_and(|newest| newest.index >= meta.index) {
             return false;
@@ -100,15 +103,16 @@ impl Snapshots {
         true
     }
 
-    /// A file that is on its way to a member stays until its offer has ended; the next cut asks again.
+    /// Drops files older than the kept ones. A file that is on its way to a member stays until its offer has ended; the
+    /// next cut tries again.
     fn drop_older(&self) -> Effect {
         let offered = self.sending.values().map(|offer| offer.index);
         let kept = self.files.last().map_or(0, |oldest| oldest.index);
         Effect::DropSnapshots { below: offered.fold(kept, Index::min) }
     }
 
-    /// A cut ended without a file. Most likely there was no space for it: tried again at once, it would fill what is
-    /// left over and over, and keep compaction, which makes space, paused.
+    /// A cut ended without a file, most likely because there was no space for it. Tried again at once, it would fill
+    /// the rest of the space over and over, and keep compaction, which makes space, paused.
     fn cut_failed(&mut self, now_tick: u64) {
         self.cut_again_tick = now_tick + limits::SNAPSHOT_RETRY_MS / limits::TICK_MS;
     }
@@ -119,7 +123,8 @@ impl Snapshots {
 }
 
 impl Driver {
-    /// A leader offers a snapshot: its file is fetched first, the message is stepped when it is durable (rule N13).
+    /// A leader offers a snapshot: its file is fetched first, and the message is stepped when the file is durable (rule
+    /// N13).
     pub(super) fn snapshot_offered(&mut self, message: Message) {
         let Ok(meta) = SnapshotMeta::from_raft(message.get_snapshot()) else { return };
         let old = meta.index <= self.node.raft.raft_log.committed || message.term < self.node.raft.term;
@@ -131,9 +136,9 @@ impl Driver {
         }
         let from = message.from;
         let offered = message.get_snapshot().clone();
-        // Two members' snapshots of one position are two files.
+        // Two members' snapshots at the same position are different files.
         let is_same = |old: &Message| *old.get_snapshot() == offered;
-        // The newest offer is the one to answer; a file that is on its way already is not fetched twice.
+        // The newest offer is the one to answer; a file that is already being fetched is not fetched twice.
         if !self.snapshots.fetching.replace(message).is_some_and(|old| is_same(&old)) {
             self.emit(Effect::Fetch { from, meta: Box::new(meta) });
         }
@@ -151,7 +156,8 @@ impl Driver {
         }
     }
 
-    /// The log restarts behind a snapshot, durably: for raft it is applied at once, served when the kv db has it.
+    /// The log has durably restarted after a snapshot. For raft the snapshot is applied at once; it is served when the
+    /// kv db has it.
     pub(super) fn install(&mut self, meta: SnapshotMeta) {
         self.node.advance_apply_to(meta.index);
         self.apply.install(meta.index);
@@ -190,8 +196,8 @@ impl Driver {
         }
     }
 
-    /// The body went out whole: the member's own answer, when it has installed it, tells raft. Told earlier, raft would
-    /// probe, be refused by a log that is still empty, and offer the snapshot again.
+    /// When the body went out whole, raft is told by the member's own answer, after it has installed the snapshot. Told
+    /// earlier, raft would probe, be refused by a log that is still empty, and offer the snapshot again.
     pub(super) fn snapshot_sent(&mut self, to: MemberId, index: Index, whole: bool) {
         let now_tick = self.now_tick;
         let Some(offer) = self.snapshots.sending.get_mut(&to).filter(|offer| offer.index == index) else { return };
@@ -206,15 +212,16 @@ impl Driver {
         self.offer_lost(to);
     }
 
-    /// What was on its way to this member is lost with its stream, or with the run of its process that would have read it: an
-    /// offer that it has not asked the body of may be too. If it has come through after all, the next one finds its file there.
+    /// What was on its way to this member is lost with its stream, or with the run of its process that would have read
+    /// it. An offer whose body the member has not asked for may be lost too. If it arrived after all, the next offer
+    /// finds its file there.
     pub(super) fn offer_lost(&mut self, to: MemberId) {
         if let Some(Offer { stage: Stage::Offered, .. }) = self.snapshots.sending.get(&to) {
             self.end_offer(to, SnapshotStatus::Failure);
         }
     }
 
-    /// raft is told exactly once what became of an offer, since it feeds the member nothing until then.
+    /// Tells raft exactly once what became of an offer, since raft sends the member nothing until then.
     fn end_offer(&mut self, to: MemberId, status: SnapshotStatus) {
         self.snapshots.sending.remove(&to);
         self.node.report_snapshot(to, status);
@@ -231,7 +238,8 @@ impl Driver {
         }
     }
 
-    /// raft wished for one, or the log since the newest exceeds max(minimum, its size): writes are at most doubled.
+    /// Starts a cut if raft wished for one, or the log since the newest snapshot exceeds max(minimum, its size). So
+    /// cuts at most double what is written.
     pub(super) fn start_cut_if_due(&mut self) {
         if !self.snapshots.may_cut(self.now_tick) || !self.can_lead {
             return;
@@ -256,7 +264,7 @@ impl Driver {
         self.compact_log();
     }
 
-    /// The log is kept back to the older kept snapshot, and behind every snapshot that is on its way to a member.
+    /// Compacts the log up to the older kept snapshot, but never past a snapshot that is on its way to a member.
     fn compact_log(&mut self) {
         let [_, older] = self.snapshots.files.as_slice() else { return };
         let pinned = self.snapshots.sending.values().any(|offer| offer.index < older.index);

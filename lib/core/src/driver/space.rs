@@ -1,8 +1,8 @@
-//! What the leader takes for lack of space, by its own room and by that of a quorum (rule N11). PURE.
+//! What the leader refuses for lack of space, judged by its own room and by that of a quorum (rule N11). PURE.
 //!
-//! An entry lands on every member, and a follower cannot refuse it: so the leader asks beforehand, by what each member
-//! reports of itself every second. Looked at with each tick and each report, not with each command. A leader that is short
-//! where a quorum is not need not refuse for long: it makes room for one that has it.
+//! Every member stores every entry, and a follower cannot refuse one. So the leader decides beforehand, by what each
+//! member reports about itself every second. It does so at each tick and each report, not at each command. A leader
+//! that is short while a quorum is not does not refuse for long: it hands over to a voter that has room.
 
 use super::Driver;
 use crate::space::{Level, OwnSpace, Room};
@@ -14,18 +14,18 @@ use std::collections::BTreeSet;
 pub struct NoSpace {
     /// How much is refused; never [`Level::Plenty`].
     pub level: Level,
-    /// For whoever asked, and for the person on call.
+    /// The reason, for whoever asked and for the person on call.
     pub why: String,
 }
 
 impl Driver {
-    /// Our own space, as it was seen last.
+    /// Takes this node's own space, as it was last seen.
     pub(super) fn own_space(&mut self, own: OwnSpace) {
         self.own_space = own;
         self.judge_space();
     }
 
-    /// Why this is refused: a command that grows the database, or anything else.
+    /// Why a command is refused, if it is: one that grows the database, or any other.
     pub(super) fn refused_for_space(&self, grows: bool) -> Option<&str> {
         let refused = self.no_space.as_ref().filter(|no_space| grows || no_space.level == Level::Nothing)?;
         Some(&refused.why)
@@ -35,9 +35,10 @@ impl Driver {
         self.no_space = self.short_myself().into_iter().chain(self.short_quorum()).max_by_key(|short| short.level);
     }
 
-    /// Whether another voter should lead, for lack of space here: nothing can be written and one that can lead takes deletes
-    /// at least, or puts are refused although a quorum has room for them and one of it can lead. So members that are all
-    /// short don't hand over in circles. A quota is no reason: it holds for all.
+    /// Whether another voter should lead because space is short here: either nothing can be written here, and a voter
+    /// that can lead would take deletes at least; or puts are refused here although a quorum has room for them, and a
+    /// voter with room can lead. So members that are all short do not hand over in circles. A quota is no reason: it
+    /// holds for all members.
     pub(super) fn should_hand_over(&self) -> bool {
         let OwnSpace { room, stuck, .. } = &self.own_space;
         let is_short_alone = || room.level() > Level::Plenty && self.short_quorum().is_none();
@@ -64,8 +65,8 @@ impl Driver {
         over_quota.clone().map(|why| NoSpace { level: Level::NoPuts, why })
     }
 
-    /// A majority of each half of the configuration must have room, of the members that would have to agree: those that
-    /// answer. Without a majority of these there is nothing to refuse, for nothing is committed.
+    /// A majority of each half of the configuration must have room. Only members that answer count, since they would
+    /// have to agree. Without a majority that answers there is nothing to refuse, because nothing is committed.
     fn short_quorum(&self) -> Option<NoSpace> {
         let halves = [&self.membership.voters, &self.membership.outgoing];
         let short = |half: &&BTreeSet<MemberId>| self.short_half(half);
@@ -79,7 +80,7 @@ impl Driver {
         let quorum = voters.len() / 2 + 1;
         let mut levels: Vec<Level> = answers.iter().map(|id| self.room_of(*id).level()).collect();
         levels.sort_unstable();
-        // The best that a quorum of them has.
+        // The best level that a quorum of them has.
         let level = *levels.get(quorum - 1).filter(|level| **level > Level::Plenty)?;
         let short = answers.into_iter().filter(|id| self.room_of(*id).level() > Level::Plenty);
         let each: Vec<String> = short.map(|id| format!("{}: {}", self.name(id), self.room_of(id).words())).collect();

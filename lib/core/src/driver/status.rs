@@ -1,4 +1,6 @@
-//! What the driver shows of itself, as plain data. PURE.
+//! What the driver shows about itself, as plain data. PURE.
+//!
+//! Leaves: a status for answers, metrics and invariants, and the headline of it that is published at once.
 
 use super::Driver;
 use super::peers::is_caught_up;
@@ -13,26 +15,26 @@ use std::sync::Arc;
 pub enum Role {
     /// Follows, or waits for a leader.
     Follower,
-    /// Asks for votes (also pre-votes).
+    /// Asks for votes or pre-votes.
     Candidate,
     /// Leads.
     Leader,
 }
 
-/// What the driver shows of itself.
+/// What the driver shows about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DriverStatus {
-    /// Ours.
+    /// This member's id.
     pub id: MemberId,
     /// Role in raft.
     pub role: Role,
     /// Raft term (maybe not durable yet).
     pub term: Term,
-    /// 0 when unknown.
+    /// The leader; 0 when unknown.
     pub leader: MemberId,
     /// Commit index.
     pub commit: Index,
-    /// Applied, as reported by the apply thread.
+    /// Applied index, as reported by the apply thread.
     pub applied: Index,
     /// Last index in the log, maybe not durable yet.
     pub last_index: Index,
@@ -40,31 +42,31 @@ pub struct DriverStatus {
     pub first_index: Index,
     /// Last index that is durable here.
     pub durable_index: Index,
-    /// Term and vote that are durable here.
+    /// Term that is durable here.
     pub durable_term: Term,
-    /// Newest snapshot.
+    /// Index of the newest snapshot.
     pub snapshot_index: Index,
-    /// Newest conf change whose application is durable.
+    /// Index of the newest conf change whose application is durable.
     pub durable_conf_index: Index,
-    /// Whether we may lead (kv db proved).
+    /// Whether this member may lead (its kv db is proved).
     pub can_lead: bool,
-    /// We applied our own removal.
+    /// Whether this member has applied its own removal.
     pub removed: bool,
     /// Why puts, or more, are refused for lack of space.
     pub no_space: Option<String>,
-    /// We lead, and another voter should, for lack of space here.
+    /// Whether this member leads but another voter should, because space is short here.
     pub should_hand_over: bool,
-    /// Proposals that wait.
+    /// Number of proposals that wait.
     pub proposals_waiting: usize,
     /// Ticks since a leader was heard of; `None` if never.
     pub leader_contact_ticks: Option<u64>,
     /// Membership.
     pub membership: Arc<Membership>,
-    /// On the leader: every other member.
+    /// Every other member, on the leader; empty elsewhere.
     pub peers: Vec<PeerStatus>,
 }
 
-/// What the others, and whoever waits for this node, want to know without delay.
+/// What other members, and whoever waits for this node, need to know without delay.
 #[allow(missing_docs, reason = "the names are those of DriverStatus and Membership")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headline {
@@ -75,23 +77,23 @@ pub struct Headline {
     pub can_lead: bool,
 }
 
-/// What the leader knows of a member.
+/// What the leader knows about a member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerStatus {
-    /// Who.
+    /// The member.
     pub id: MemberId,
-    /// Rule O6's word.
+    /// Whether it is active, as rule O6 means it.
     pub active: bool,
-    /// Rule O6's word.
+    /// Whether it is caught up, as rule O6 means it.
     pub caught_up: bool,
-    /// Highest index known durable there.
+    /// Highest index known to be durable there.
     pub matched: Index,
     /// Its last report.
     pub report: Report,
 }
 
 impl Driver {
-    /// What we are and know.
+    /// The whole status.
     pub fn status(&self) -> DriverStatus {
         let raft = &self.node.raft;
         DriverStatus {
@@ -118,7 +120,7 @@ impl Driver {
         }
     }
 
-    /// What, when it changes, is worth publishing at once.
+    /// The part of the status that is published as soon as it changes.
     pub fn headline(&self) -> Headline {
         Headline {
             term: self.node.raft.term,
@@ -145,7 +147,7 @@ impl Driver {
         }
     }
 
-    /// On the leader: every other member. Empty elsewhere.
+    /// Every other member, on the leader; empty elsewhere.
     fn peer_statuses(&self) -> Vec<PeerStatus> {
         if self.role() != Role::Leader {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! A driver on files in memory, for the edges that a story would take long to reach.
+//! Tests a driver on files in memory, for edge cases that a golden script would take long to reach.
 
 use super::*;
 use crate::driver::MembershipCall;
@@ -27,7 +27,7 @@ impl Bench {
         Bench::opened(voters, members, 1)
     }
 
-    /// The kv db says that it applied the membership at `applied`; the log's own commit index is 1.
+    /// The kv db claims to have applied the membership at `applied`; the log's own commit index is 1.
     fn opened(voters: u64, members: u64, applied: Index) -> Bench {
         let mut membership = membership(members);
         membership.voters = (1..=voters).collect();
@@ -89,7 +89,7 @@ impl Bench {
         self.driver.step(Event::Message(Box::new(message)));
     }
 
-    /// Carries out disk and apply until nothing moves; everything that left.
+    /// Carries out disk and apply until nothing moves; returns all effects.
     fn settle(&mut self) -> Vec<Effect> {
         let mut all = Vec::new();
         loop {
@@ -126,7 +126,7 @@ impl Bench {
         request
     }
 
-    /// Another leader replaces everything behind `index` by one entry of its own and commits it.
+    /// Another leader replaces everything after `index` by one entry of its own and commits it.
     fn overruled(&mut self, index: Index, term: Term) -> Vec<Effect> {
         let log_term = self.driver.log().term(index).expect("within the log");
         self.message(2, MessageType::MsgAppend, term, |m| {
@@ -241,7 +241,7 @@ fn a_granted_vote_is_remembered_against_a_rolled_back_disk() {
     assert!(matches!(bench.driver.check_hello(&hello_of_2(1, 1)), Err(HelloVerdict::RolledBack(_))));
 }
 
-/// Member 2 says hello in a run of its process that is new to us.
+/// The hello of member 2, from a run of its process that is new to member 1.
 fn hello_of_2(term: Term, last_index: Index) -> Hello {
     let own = identity();
     Hello {
@@ -263,7 +263,7 @@ fn hello_of_2(term: Term, last_index: Index) -> Hello {
     }
 }
 
-/// Else the member would be fed nothing before the offer is overdue.
+/// Otherwise the member would be sent nothing until the offer is overdue.
 #[test]
 fn an_offer_that_was_lost_with_its_stream_or_its_receiver_is_made_again_at_once() {
     type Loss = fn(&mut Bench);
@@ -291,7 +291,7 @@ fn an_offer_that_was_lost_with_its_stream_or_its_receiver_is_made_again_at_once(
     }
 }
 
-/// Two candidates of one instant vote for themselves, and the third voter is dead.
+/// Two candidates that start at the same moment vote for themselves, and the third voter is dead.
 #[test]
 fn a_candidate_that_was_refused_a_vote_does_not_wait_for_a_whole_timeout() {
     let mut bench = Bench::new(3, 3);
@@ -371,7 +371,7 @@ fn a_change_that_only_the_kv_db_knows_is_made_durable_before_it_is_reported() {
     assert_eq!((bench.driver.status().durable_conf_index, bench.driver.log().hard_state().commit), (2, 2));
 }
 
-/// What raft-rs 0.7 would do by default: one entry a message, no bound, no pre-vote, no check of the quorum.
+/// By default raft-rs 0.7 would send one entry a message, without bounds, pre-vote or a check of the quorum.
 #[test]
 fn raft_runs_with_none_of_its_unsafe_defaults() {
     let ours = DriverConfig { nonce: 1, election_ticks_min: 15, election_ticks_max: 28, snapshot_log_bytes_min: 1 };

@@ -1,4 +1,4 @@
-//! Rule N11 at the leader: what is taken by how much room it and a quorum have.
+//! Tests rule N11 at the leader: what it takes depends on its own room and on that of a quorum.
 
 use super::*;
 use crate::space::{OwnSpace, Room};
@@ -10,7 +10,7 @@ fn room(mib: u64) -> Room {
     Room { headroom_bytes: mib * MIB, reserve_bytes: 256 * MIB }
 }
 
-/// What became of one of each: "taken", or the words of the refusal.
+/// What became of a put, a delete and a change: "taken", or the text of the refusal.
 #[derive(Debug, PartialEq)]
 struct Taken {
     put: String,
@@ -29,7 +29,7 @@ impl Bench {
         self.driver.step(Event::Report { from, report });
     }
 
-    /// No member has answered for longer than an election timeout.
+    /// Lets more than an election timeout pass, in which only these members answer.
     fn time_passes(&mut self, who_answers: &[MemberId]) {
         for _ in 0..=limits::ELECTION_TICKS {
             self.driver.step(Event::Tick);
@@ -59,7 +59,7 @@ impl Bench {
         match answers(&self.settle()).as_slice() {
             [] => "taken".to_string(),
             [(_, Answer::Refused(Refusal::NoSpace(why)))] => why.clone(),
-            // There is no member 99: the call got that far.
+            // The call got past the check of space: only then is it refused, since there is no member 99.
             [(_, Answer::Refused(Refusal::MemberNotFound(99)))] => "taken".to_string(),
             other => panic!("{other:?}"),
         }
@@ -191,7 +191,7 @@ fn a_leader_whose_log_waits_for_space_answers_instead_of_letting_everybody_wait(
         }
         other => panic!("{other:?}"),
     }
-    // What is in the batch may have effect: it is not called refused.
+    // What is in the batch may have an effect, so it is not called refused.
     bench.driver.step(Event::Space { own: OwnSpace { room: room(1000), ..OwnSpace::default() } });
     bench.carry_out(&held);
     bench.all_follow();
