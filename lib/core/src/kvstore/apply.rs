@@ -1,9 +1,9 @@
 //! Apply: what committed entries do, decided from the store's state alone. PURE apart from the one batch it writes.
 //!
-//! [`Batch`] decides: entries go in one by one, each sees what the ones before it did, and what comes out are the
-//! records to write and the numbers that result. [`Store::apply`] writes that as one atomic batch and then publishes it
-//! under one lock, so a reader sees all of a batch or nothing. The result depends on the entries only, never on how
-//! they were cut into batches.
+//! [`Batch`] decides: entries go in one by one, and each sees what the ones before it did; out come the records to
+//! write and the numbers that result. [`Store::apply`] writes these as one atomic batch and then publishes them under
+//! one lock, so a reader sees all of a batch or nothing. The result depends on the entries only, never on how they were
+//! cut into batches.
 
 use super::hash::{self, RevisionRecord};
 use super::index::{KeyIndex, KeyVersion};
@@ -20,14 +20,14 @@ use raftkv_api::StateHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Keys and what becomes of them, as [`crate::ports::KvDisk::apply_batch`] takes them.
+/// Keys and their new values (`None` removes), as [`crate::ports::KvDisk::apply_batch`] takes them.
 pub(super) type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Store {
-    /// Applies committed entries with one atomic disk batch (split where a conf change ends one), publishes, and returns
-    /// what became of each. The caller answers waiters, then calls [`Store::flush`].
+    /// Applies committed entries with one atomic disk batch (split where a conf change ends one), publishes it, and
+    /// returns what became of each. The caller answers waiters, then calls [`Store::flush`].
     ///
-    /// An entry that is no command stops with [`StoreError::Unproved`]: this program cannot have proposed it.
+    /// An entry that is no command stops apply with [`StoreError::Unproved`]: this program cannot have proposed it.
     pub fn apply(&mut self, committed: &[Committed]) -> Result<Vec<Applied>, StoreError> {
         let mut applied = Vec::with_capacity(committed.len());
         for (i, part) in committed.split_inclusive(|entry| matches!(entry, Committed::Conf { .. })).enumerate() {
@@ -67,10 +67,10 @@ impl Store {
     }
 }
 
-/// Entries decided but not written.
+/// Entries that are decided but not written.
 struct Batch<'a> {
     published: &'a Published,
-    /// The newest version of each key that this batch wrote: hides the index.
+    /// The newest version of each key that this batch wrote; it takes precedence over the index.
     newest: BTreeMap<Bytes, KeyVersion>,
     numbers: Numbers,
     hashes: Vec<StateHash>,
@@ -80,7 +80,7 @@ struct Batch<'a> {
     membership: Option<Arc<Membership>>,
 }
 
-/// What a batch comes to.
+/// The result of a batch.
 struct Decided {
     numbers: Numbers,
     hashes: Vec<StateHash>,
@@ -174,7 +174,7 @@ impl<'a> Batch<'a> {
         Outcome::Deleted { revision, deleted: true }
     }
 
-    /// Only moves the border: the removal of what lies below it follows in steps (rule N15).
+    /// Only moves the compacted revision: what lies below it is removed later, in steps (rule N15).
     fn compact(&mut self, revision: Revision) -> Outcome {
         if revision > self.numbers.compacted && revision <= self.numbers.revision {
             self.numbers.compacted = revision;
@@ -195,7 +195,7 @@ impl<'a> Batch<'a> {
         (!condition.holds(current)).then_some(failed)
     }
 
-    /// Takes the next revision for one write of one key.
+    /// Records one write of one key, which takes the next revision.
     fn record(&mut self, key: &Bytes, value: &Bytes, version: KeyVersion) {
         let KeyVersion { mod_revision, create_revision, version: writes, tombstone } = version;
         let kind = if tombstone { RecordKind::Tombstone } else { RecordKind::Value };

@@ -1,4 +1,4 @@
-//! Commands that clients replicate, and what they do. The encoding is part of the log format. PURE.
+//! The commands that are replicated for clients, and their outcomes. The encoding is part of the log format. PURE.
 //!
 //! ```text
 //! put      1 | condition | key length u32 | key | value
@@ -7,8 +7,8 @@
 //! condition: 0 none | 1 mod_revision u64 | 2 exists | 3 absent
 //! ```
 //!
-//! Integers are big-endian. A number, once used, keeps its meaning for ever: old logs hold it. Decoding is strict: a
-//! command is accepted only if encoding it again gives the same bytes.
+//! Integers are big-endian. A number that was used keeps its meaning forever, since old logs hold it. Decoding is
+//! strict: a command is accepted only if encoding it again gives the same bytes.
 
 use crate::types::Revision;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -62,7 +62,7 @@ pub enum Outcome {
         /// Writes of this key since it was created.
         version: u64,
     },
-    /// `deleted` is false when there was no such key; the revision did not change then.
+    /// `deleted` is false when there was no such key; then the revision did not change.
     Deleted {
         /// The store's revision after the command.
         revision: Revision,
@@ -78,7 +78,7 @@ pub enum Outcome {
     },
     /// The compacted revision after the command.
     Compacted {
-        /// It.
+        /// That revision.
         revision: Revision,
     },
 }

@@ -1,7 +1,7 @@
 //! Physical compaction: removes records that no read at or above the compacted revision sees, a bounded step at a time.
 //!
-//! The compacted revision is replicated (rule N15); when a member gets rid of the records is its own affair. A sweep walks
-//! the key index once for the compacted revision it started with, then notes that revision as `swept` in the meta record.
+//! The compacted revision is replicated (rule N15); each member removes the records in its own time. A sweep walks the
+//! key index once for the compacted revision it started with, then notes that revision as `swept` in the meta record.
 //! After a restart an unfinished sweep walks again from the first key, and finds only what it had not removed. A step
 //! removes the oldest records of a key first (see [`index::Versions::dead`]).
 
@@ -17,7 +17,7 @@ use crate::types::Revision;
 use bytes::Bytes;
 use std::ops::Bound;
 
-/// Keys that a step looks at: it must end soon, also where nothing is to be removed.
+/// Most keys that a step looks at: it must end soon, even where there is nothing to remove.
 const STEP_KEYS_MAX: usize = 4 * COMPACTION_STEP_RECORDS;
 
 /// A sweep that has begun.
@@ -28,14 +28,14 @@ pub(super) struct Sweep {
 
 /// What one step found in the index.
 struct Found {
-    /// At most [`COMPACTION_STEP_RECORDS`], by key, then by revision.
+    /// At most [`COMPACTION_STEP_RECORDS`], ordered by key, then by revision.
     dead: Vec<(Bytes, Revision)>,
-    /// Where the next step goes on when all of `dead` has been removed; `None` at the end of the index.
+    /// Where the next step continues when all of `dead` has been removed; `None` at the end of the index.
     next: Option<Bound<Bytes>>,
 }
 
 impl Store {
-    /// One step of physical compaction if any is due; true when there is more to do. Does nothing during a cut.
+    /// Does one step of physical compaction if one is due; true when there is more to do. Does nothing during a cut.
     pub fn compact_step(&mut self) -> Result<bool, StoreError> {
         let view = self.view();
         let before = view.published().numbers;
@@ -86,8 +86,8 @@ fn find(index: &index::KeyIndex, sweep: &Sweep) -> Found {
     found
 }
 
-/// Takes the records of the first of `dead` out of the sums and the tree, as many as one step may, but at least one
-/// revision's. Returns how many revisions that is.
+/// Removes the records of the first revisions of `dead` from the sums and the tree: as many as one step may, but at
+/// least those of one revision. Returns the number of revisions.
 fn remove_records(
     disk: &dyn KvDisk,
     dead: &[(Bytes, Revision)],

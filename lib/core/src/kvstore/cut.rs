@@ -1,7 +1,8 @@
 //! A frozen cut (rule N16): the whole state at one applied index, independent of later writes.
 //!
-//! Records up to the frozen revision never change, so the scan of a cut may run beside the apply thread; everything that
-//! is overwritten in place was copied when the cut was frozen. Physical compaction pauses until the cut is done.
+//! Records up to the frozen revision never change, so the scan of a cut may run in parallel with the apply thread;
+//! everything that is overwritten in place was copied when the cut was frozen. Physical compaction pauses until the cut
+//! is done.
 
 use super::hash::{self, Sum};
 use super::keys::{self, HASHES_KEY, RecordKey};
@@ -28,7 +29,8 @@ pub(crate) struct Frozen {
     pub(crate) term: Term,
     pub(crate) revision: Revision,
     pub(crate) compacted: Revision,
-    /// Compaction whose physical removal was complete: the records below still hold what later ones have to remove.
+    /// The compaction whose physical removal was complete; the records still hold what later compactions have to
+    /// remove.
     pub(crate) swept: Revision,
     pub(crate) membership: Membership,
     pub(crate) log_hash: Hex128,
@@ -62,7 +64,7 @@ impl Store {
         Cut { frozen, disk: self.disk().clone() }
     }
 
-    /// The cut ended, well or not.
+    /// The cut ended, successfully or not; compaction may go on.
     pub fn cut_done(&mut self) {
         self.resume_compaction();
     }
@@ -107,7 +109,7 @@ impl Frozen {
         }
     }
 
-    /// Makes a tree that holds exactly the frozen records into a store's: writes all that is not a record.
+    /// Turns a tree that holds exactly the frozen records into a store's tree: writes everything that is not a record.
     pub(crate) fn seal(&self, disk: &dyn KvDisk) -> Result<(), StoreError> {
         let mut disk_hash = Sum::from_hex(self.records_sum);
         let mut batch = Vec::new();

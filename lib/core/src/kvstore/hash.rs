@@ -1,8 +1,8 @@
-//! The two sums of rule N15, and the hash below them. PURE.
+//! The two sums of rule N15, and the hash that they add up. PURE.
 //!
-//! A sum is the total mod 2^128 of one 128-bit hash per record, so it does not depend on order and a record can be taken
-//! out again. Not XOR: two equal records would cancel. The hash is XXH3-128 without a key. The sums find damage and
-//! divergence by accident; they are no defence against somebody who chooses records to collide.
+//! A sum is the total mod 2^128 of one 128-bit hash per record, so it does not depend on order and a record can be
+//! taken out again. XOR would not do: two equal records would cancel out. The hash is XXH3-128 without a key. The sums
+//! find damage and divergence by accident; they are no defence against somebody who chooses records that collide.
 
 use raftkv_api::Hex128;
 use twox_hash::xxhash3_128::Hasher;
@@ -15,12 +15,12 @@ impl Sum {
     /// Bytes of the encoding.
     pub const BYTES: usize = 16;
 
-    /// With one more record in it.
+    /// Adds one record.
     pub fn add(&mut self, hash: u128) {
         self.0 = self.0.wrapping_add(hash);
     }
 
-    /// With one record taken out, which must be in it.
+    /// Takes out one record, which must be in the sum.
     pub fn subtract(&mut self, hash: u128) {
         self.0 = self.0.wrapping_sub(hash);
     }
@@ -81,7 +81,7 @@ pub fn of_revision(record: &RevisionRecord<'_>) -> u128 {
     ])
 }
 
-/// Each part goes in behind its length, so that moving a byte from one part to the next changes the hash.
+/// Each part follows its length, so that moving a byte from one part to the next changes the hash.
 fn of_parts(parts: &[&[u8]]) -> u128 {
     let mut hasher = Hasher::new();
     for part in parts {

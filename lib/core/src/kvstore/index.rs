@@ -1,16 +1,16 @@
 //! The key index: for each key its versions since the compacted revision, in memory as in etcd. PURE.
 //!
 //! Records in the tree are sorted by revision, so this is the only way from a key to its records. It is rebuilt from a
-//! scan when the kv db is opened. A key whose newest version is a tombstone stays until compaction has removed it. Of the
-//! newest version all is here, since the next write builds on it; of older ones only where they are, since who reads them
-//! reads their records: history costs 8 bytes a write.
+//! scan when the kv db is opened. A key whose newest version is a tombstone stays until compaction has removed it. The
+//! newest version is here in full, since the next write builds on it. Older ones have only their revision here, since a
+//! read of one reads its record anyway: history costs 8 bytes a write.
 
 use crate::types::Revision;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// What one write made of a key; its value is in the tree under `mod_revision`.
+/// What one write did to a key; its value is in the tree under `mod_revision`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyVersion {
     /// Revision of this write.
@@ -54,9 +54,9 @@ pub struct Versions {
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visible {
-    /// The newest one, with all that is known of it.
+    /// The newest one, with all that is known about it.
     Newest(KeyVersion),
-    /// An older one; its record knows the rest.
+    /// An older one; its record holds the rest.
     Older(Revision),
 }
 
@@ -71,7 +71,7 @@ impl Visible {
 }
 
 impl Versions {
-    /// The one that a read at `revision` sees.
+    /// The version that a read at `revision` sees.
     pub fn visible(&self, revision: Revision) -> Option<Visible> {
         if self.newest.mod_revision <= revision {
             return (!self.newest.tombstone).then_some(Visible::Newest(self.newest));
@@ -81,8 +81,8 @@ impl Versions {
         (!older.tombstone()).then_some(Visible::Older(older.mod_revision()))
     }
 
-    /// Those that no read at `compacted` or above sees: all up to there but the last, and the last too if it is a
-    /// tombstone. Ascending, and they must be removed in this order: a tombstone that went before what it hides would
+    /// The versions that no read at `compacted` or above sees: all up to there except the last, and the last too if it
+    /// is a tombstone. They ascend, and must be removed in this order: removing a tombstone before what it hides would
     /// bring that back.
     pub fn dead(&self, compacted: Revision) -> Vec<Revision> {
         let upto = self.older.partition_point(|older| older.mod_revision() <= compacted);
@@ -148,7 +148,7 @@ impl KeyIndex {
                 was_live
             }
             None => {
-                // Copied, so that the index does not keep the entry alive that the key came in, value included.
+                // Copied, so that the index does not keep alive the whole entry in which the key came, value included.
                 self.keys.insert(Bytes::copy_from_slice(key), Versions { newest: version, older: Vec::new() });
                 self.bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
                 false

@@ -3,14 +3,14 @@
 //! ```text
 //! m/state                                    applied index, membership, sums ... (see meta.rs)
 //! m/hashes                                   state hashes at multiples of HASH_EVERY
-//! r | revision u64 | sub u16 | chunk u16     a revision record: what one write made of one key
+//! r | revision u64 | sub u16 | chunk u16     a revision record: what one write did to one key
 //! ```
 //!
 //! Chunk 0 of a revision record is `kind u8 | create_revision u64 | version u64 | key length u32 | value length u32 |
-//! key | first part of the value`; later chunks are the rest of the value in parts of [`VALUE_CHUNK_BYTES`]. Key and value
-//! bytes of chunk 0 together stay within that size where the key allows it, since sled moves pages of large values to
-//! side files. `sub` numbers the writes of one revision; a command writes one key, so it is 0. Integers are big-endian,
-//! so that records sort by revision and an append is always at the end of the tree.
+//! key | first part of the value`; later chunks are the rest of the value in parts of [`VALUE_CHUNK_BYTES`]. Key and
+//! value bytes of chunk 0 together stay within that size where the key allows it, since sled moves pages of large
+//! values to side files. `sub` numbers the writes of one revision; a command writes one key, so it is 0. Integers are
+//! big-endian, so that records sort by revision and an append is always at the end of the tree.
 
 use crate::limits::{NUMBER_MAX, VALUE_CHUNK_BYTES};
 use crate::types::Revision;
@@ -62,7 +62,7 @@ impl RecordKey {
         RecordKey { revision, sub: 0, chunk: 0 }
     }
 
-    /// As in the tree.
+    /// The key in the tree.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut out = [0; Self::BYTES];
         out[0] = Space::Revisions as u8;
@@ -83,7 +83,7 @@ impl RecordKey {
     }
 }
 
-/// The first key behind every record of `revision` and of all earlier ones.
+/// The first key after every record of `revision` and of all earlier ones.
 pub fn end_of_revision(revision: Revision) -> Vec<u8> {
     match revision.checked_add(1) {
         Some(next) => RecordKey::first(next).encode().to_vec(),
@@ -91,7 +91,7 @@ pub fn end_of_revision(revision: Revision) -> Vec<u8> {
     }
 }
 
-/// What one write made of one key.
+/// What one write did to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Value or tombstone; a tombstone has create_revision 0, version 0 and no value.
@@ -106,7 +106,7 @@ pub struct Record<'a> {
     pub value: &'a [u8],
 }
 
-/// Chunk 0, taken apart.
+/// Chunk 0, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// Value or tombstone.
@@ -125,7 +125,7 @@ pub struct Head<'a> {
 
 const HEAD_FIXED_BYTES: usize = 25;
 
-/// Bytes of a value that stand in chunk 0, behind the key.
+/// Bytes of a value that stand in chunk 0, after the key.
 fn first_part_len(key_len: usize, value_len: usize) -> usize {
     value_len.min(VALUE_CHUNK_BYTES.saturating_sub(key_len))
 }
@@ -159,7 +159,7 @@ impl Record<'_> {
 }
 
 impl<'a> Head<'a> {
-    /// Takes chunk 0 apart; `None` when it is malformed.
+    /// Decodes chunk 0; `None` when it is malformed.
     pub fn decode(bytes: &'a [u8]) -> Option<Head<'a>> {
         let (fixed, rest) = bytes.split_at_checked(HEAD_FIXED_BYTES)?;
         let kind = [RecordKind::Value, RecordKind::Tombstone].into_iter().find(|kind| *kind as u8 == fixed[0])?;

@@ -5,8 +5,9 @@
 //! records_sum u128 | disk_hash u128 | log_hash u128 | membership, JSON
 //! ```
 //!
-//! The crc covers all that follows it. The record has its own because its claim is believed before the proof (rule N8);
-//! all other records are proved by `disk_hash`, which this record holds and therefore does not cover.
+//! The crc covers all that follows it. The record has a crc of its own because its claim is believed before the proof
+//! (rule N8). All other records are proved by `disk_hash`, which this record holds and which therefore does not cover
+//! it.
 
 use super::hash::Sum;
 use crate::limits::{HASHES_KEPT, NUMBER_MAX};
@@ -28,13 +29,13 @@ pub struct Numbers {
     pub revision: Revision,
     /// Revisions below it cannot be read.
     pub compacted: Revision,
-    /// The compaction whose physical removal has been completed; one is due while this is below `compacted`.
+    /// The compaction whose physical removal has been completed; another one is due while this is below `compacted`.
     pub swept: Revision,
     /// Chunks of revision records in the tree.
     pub records: u64,
     /// Sum over these chunks only.
     pub records_sum: Sum,
-    /// Sum over every record of the tree but the meta record (rule N15).
+    /// Sum over every record of the tree except the meta record (rule N15).
     pub disk_hash: Sum,
     /// Sum over every revision record ever applied (rule N15).
     pub log_hash: Sum,
@@ -58,7 +59,7 @@ pub fn encode(numbers: &Numbers, membership: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Reverses [`encode`]; `None` when the crc or anything behind it is wrong.
+/// Reverses [`encode`]; `None` when the crc or anything after it is wrong.
 pub fn decode(bytes: &[u8]) -> Option<(Numbers, Membership)> {
     let (fixed, membership) = bytes.split_at_checked(FIXED_BYTES)?;
     let crc = u32::from_be_bytes(fixed[..4].try_into().expect("4 bytes"));

@@ -5,10 +5,11 @@
 //!                └────► published: key index, numbers ◄── View: any thread, at any readable revision
 //! ```
 //!
-//! The rules are etcd's: the revision starts at 1 and grows by one with each write that changes something; a key has the
-//! revision that created it, that of its last write, and a count of writes; history is readable down to the compacted
-//! revision. Nothing here needs to be durable: what a kv db says of itself is proved when it is opened, and a db that
-//! fails is rebuilt from the newest snapshot and the log (design section 5). Apply is PURE but for the batch it writes.
+//! The rules are etcd's: the revision starts at 1 and grows by one with each write that changes something; a key has
+//! the revision that created it, that of its last write, and a count of writes; history is readable down to the
+//! compacted revision. Nothing here needs to be durable: what a kv db claims is proved when it is opened, and a db that
+//! fails the proof is rebuilt from the newest snapshot and the log (design section 5). Apply is PURE except for the
+//! batch it writes.
 
 mod apply;
 pub mod command;
@@ -50,7 +51,7 @@ pub enum Committed {
         index: Index,
         /// Its term.
         term: Term,
-        /// Whose request it is.
+        /// The id of its request.
         request: Option<RequestId>,
         /// The encoded [`Command`].
         data: Bytes,
@@ -72,7 +73,7 @@ pub enum Committed {
 pub struct Applied {
     /// Its index.
     pub index: Index,
-    /// Whose it was.
+    /// The id of its request.
     pub request: Option<RequestId>,
     /// What it did; `None` for empty entries and membership changes.
     pub outcome: Option<Outcome>,
@@ -95,7 +96,7 @@ pub enum StoreError {
     /// The database or a snapshot file failed to read or write.
     #[error("kv db: {0}")]
     Io(#[from] io::Error),
-    /// The scan does not give the stored hash, or a record is malformed: set aside and rebuild.
+    /// The scan does not give the stored hash, or a record is malformed: set the db aside and rebuild it.
     #[error("kv db is not what its hash says: {0}")]
     Unproved(String),
 }

@@ -1,7 +1,7 @@
 //! The proof of a kv db: one scan of every record rebuilds the key index and recomputes `disk_hash` (rules N8, N15).
 //!
-//! Nothing of what was read is believed before the sum is right; what the checks on the way find is reported first only
-//! because it says more about the damage than two unequal numbers.
+//! Nothing that was read is believed before the sum is right. What the checks on the way find is reported first only
+//! because it says more about the damage than two unequal sums do.
 
 use super::StoreError;
 use super::hash::{self, Sum};
@@ -18,7 +18,7 @@ use raftkv_api::StateHash;
 /// Records between two calls of `progress`.
 const PROGRESS_EVERY: u64 = 1000;
 
-/// Scans everything; the result is what the sums prove it to be.
+/// Scans everything; the sums prove the result.
 pub(super) fn prove(
     disk: &dyn KvDisk,
     progress: &mut dyn FnMut(u64, u64),

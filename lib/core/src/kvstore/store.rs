@@ -1,7 +1,7 @@
-//! The writer's side of the store: one owner, the apply thread. What it does is in `apply`, `compact`, `cut`.
+//! The writer's side of the store, which the apply thread owns. What it does is in `apply`, `compact` and `cut`.
 //!
-//! After a failed write nobody knows what the disk holds, so the store takes no further one: reads go on at what was
-//! published, and the kv db has to be opened, that is proved, again.
+//! After a failed write nobody knows what the disk holds, so the store takes no further write. Reads go on at what was
+//! published, and the kv db has to be opened again, which proves it.
 
 use super::apply::Writes;
 use super::compact::Sweep;
@@ -38,7 +38,7 @@ enum Cuts {
 }
 
 impl Store {
-    /// An empty store (a new cluster: index 1, revision 1): writes its meta record.
+    /// Creates an empty store (for a new cluster: index 1, revision 1) by writing its meta record.
     pub fn create(
         disk: Arc<dyn KvDisk>,
         index: Index,
@@ -50,7 +50,8 @@ impl Store {
         Store::open(disk, &mut |_, _| ())
     }
 
-    /// Scans every record, builds the key index and proves `disk_hash`. `progress` gets records scanned so far and in all.
+    /// Scans every record, builds the key index and proves `disk_hash`. `progress` gets records scanned so far and in
+    /// all.
     pub fn open(disk: Arc<dyn KvDisk>, progress: &mut dyn FnMut(u64, u64)) -> Result<Store, StoreError> {
         let (published, membership) = prove::prove(disk.as_ref(), progress)?;
         let view = Arc::new(View::new(disk.clone(), published));
@@ -59,7 +60,7 @@ impl Store {
         Ok(Store { disk, view, membership, membership_json, health: Health::Good, cuts: Cuts::None, sweep: None })
     }
 
-    /// For reader threads.
+    /// The readers' side.
     pub fn view(&self) -> Arc<View> {
         self.view.clone()
     }
@@ -69,10 +70,10 @@ impl Store {
         &self.membership
     }
 
-    /// After the waiters are answered, before the next batch (rule N23).
+    /// Called after the waiters are answered and before the next batch (rule N23).
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        // An only voter has no peer that would notice if its log lost what was acknowledged (rule N20). Its kv db is the one
-        // witness (rule N2), so it gets every batch at once.
+        // An only voter has no peer that would notice if its log lost what was acknowledged (rule N20). Its kv db is
+        // the only witness (rule N2), so it gets every batch at once.
         let flushed = match self.membership.voters.len() {
             1 => self.disk.idle(),
             _ => self.disk.flush(),
@@ -80,7 +81,7 @@ impl Store {
         self.note(flushed)
     }
 
-    /// While there is nothing to apply.
+    /// Called while there is nothing to apply.
     pub fn idle(&mut self) -> Result<(), StoreError> {
         let written = self.disk.idle();
         self.note(written)
@@ -128,7 +129,7 @@ impl Store {
     }
 }
 
-/// A tree that is to be filled must hold nothing.
+/// Fails unless the tree is empty: only an empty one may be filled.
 pub(crate) fn require_empty(disk: &dyn KvDisk) -> Result<(), StoreError> {
     let mut empty = true;
     disk.scan(&[], None, &mut |_, _| {

@@ -1,4 +1,6 @@
-//! What tests of the store and of snapshots share: disks in memory, a membership, and entries to apply.
+//! Shared by the tests of the store and of snapshots: disks in memory, a membership, and entries to apply.
+//!
+//! The disks keep every write, and fail only when a test tells them to be full.
 
 use super::{Command, Committed, Condition, Store};
 use crate::membership::{Member, Membership};
@@ -17,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub struct MemKv {
     /// Its records.
     pub map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
-    /// Every write finds the disk full.
+    /// While set, every write finds the disk full.
     pub fail_writes: AtomicBool,
 }
 
@@ -27,7 +29,7 @@ impl MemKv {
         self.map.lock().expect("no test panics under this lock")
     }
 
-    /// What a restart would find.
+    /// A copy of what a restart would find.
     pub fn copy(&self) -> Arc<MemKv> {
         Arc::new(MemKv { map: Mutex::new(self.map().clone()), ..MemKv::default() })
     }
@@ -38,7 +40,7 @@ impl KvDisk for MemKv {
         Ok(self.map().get(key).cloned())
     }
 
-    /// Without the lock while `visit` runs, a key at a time, as in sled.
+    /// One key at a time and without the lock while `visit` runs, as in sled.
     fn scan(&self, start: &[u8], end: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
         let mut from = start.to_vec();
         loop {
@@ -82,9 +84,9 @@ impl KvDisk for MemKv {
 pub struct MemFiles {
     /// Contents by name.
     pub files: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// So many creations find the disk full.
+    /// This many further creations find the disk full.
     pub creates_fail: AtomicUsize,
-    /// So many syncs do.
+    /// This many further syncs find the disk full.
     pub syncs_fail: AtomicUsize,
 }
 
@@ -158,7 +160,7 @@ impl LogDisk for MemFiles {
     }
 }
 
-/// `members` members, of which the first votes.
+/// A membership of `members` members, of which the first votes.
 pub fn membership(members: u64) -> Membership {
     let member = |id: u64| Member {
         name: format!("n{id}"),
@@ -186,7 +188,7 @@ pub fn new_store(disk: &Arc<MemKv>) -> Store {
     Store::create(disk.clone(), 1, 1, &membership(1)).expect("the disk is empty")
 }
 
-/// What a restart would make of `disk`.
+/// The store that a restart would open from `disk`.
 pub fn reopen(disk: &MemKv) -> Store {
     Store::open(disk.copy(), &mut |_, _| ()).expect("nothing damaged it")
 }

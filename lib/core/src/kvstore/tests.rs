@@ -1,4 +1,6 @@
-//! The store against a model that keeps every revision as a whole map, and the rules that a model cannot show.
+//! Tests the store against a model that keeps every revision as a whole map, and the rules that a model cannot show.
+//!
+//! The rules: what members compare, what damage is found, and what compaction, cuts and failed writes leave readable.
 #![allow(clippy::unwrap_used)]
 
 use super::testing::{MemKv, delete, delete_if, entry, membership, new_store, put, put_if, reopen};
@@ -9,7 +11,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-/// Every revision as a whole map: nothing to get wrong.
+/// The model: every revision as a whole map, too simple to be wrong.
 #[derive(Clone)]
 struct Model {
     revisions: Vec<BTreeMap<String, KeyRecord>>,
@@ -70,7 +72,7 @@ impl Model {
         outcome
     }
 
-    /// Compares all that a reader can ask.
+    /// Compares everything that a reader can ask for.
     fn check(&self, view: &View) {
         assert_eq!((view.revision(), view.compacted()), (self.revision(), self.compacted));
         assert_eq!(view.keys(), self.now().len() as u64);
@@ -290,7 +292,7 @@ fn apply(store: &mut Store, commands: &[Command]) -> Vec<Option<Outcome>> {
     store.apply(&entries).unwrap().into_iter().map(|applied| applied.outcome).collect()
 }
 
-/// Rule N24, etcd's numbers: one story in one batch.
+/// Rule N24: the numbers are etcd's, in one story within one batch.
 #[test]
 fn revisions_and_versions_follow_etcd() {
     let disk = Arc::new(MemKv::default());
@@ -359,7 +361,7 @@ fn the_compacted_revision_itself_stays_readable() {
     assert_eq!(reopen(&disk).view().revision(), 7);
 }
 
-/// Rule N15: kept at the exact entry, whatever the batches are.
+/// Rule N15: hashes are kept at the exact entry, whatever the batches are.
 #[test]
 fn state_hashes_are_kept_at_multiples_of_1024() {
     let last = (HASHES_KEPT as u64 + 2) * HASH_EVERY + 5;
@@ -404,7 +406,7 @@ fn a_conf_change_ends_its_batch_exactly_at_its_index() {
     let conf = |index, members| committed(index, &Step::Conf(members));
     let applied = store.apply(&[entry(2, &put("a", b"")), conf(3, 2), conf(4, 3), entry(5, &put("b", b""))]).unwrap();
     assert_eq!(applied.iter().map(|applied| applied.index).collect::<Vec<_>>(), [2, 3, 4, 5]);
-    // Reads of the claim after each batch are covered by the model test; here nothing follows the second change.
+    // The model test covers the claim after each batch; this is the claim after the last one.
     assert_eq!(claim(disk.as_ref()).unwrap().map(|claim| (claim.applied, claim.membership)), Some((5, membership(3))));
     assert!(store.apply(&[]).unwrap().is_empty());
 }
@@ -425,7 +427,7 @@ fn a_gap_is_not_applied() {
     let _ = new_store(&Arc::new(MemKv::default())).apply(&[entry(3, &put("a", b""))]);
 }
 
-/// Rule N11, last sentence: reads go on at the last published revision; no write is tried again.
+/// Rule N11: reads go on at the last published revision; no write is tried again.
 #[test]
 fn a_failed_write_ends_writing_and_reading_goes_on() {
     let disk = Arc::new(MemKv::default());
@@ -546,7 +548,7 @@ fn opening_reports_its_progress_to_the_end() {
     assert_eq!(seen, [(0, 2500), (1000, 2500), (2000, 2500), (2500, 2500)]);
 }
 
-/// Refuses a batch while the one before it is not flushed.
+/// A kv db that refuses a batch while the one before it is not flushed.
 #[derive(Default)]
 struct Strict {
     kv: MemKv,

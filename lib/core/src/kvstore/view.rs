@@ -1,9 +1,9 @@
 //! The readers' side of the store: the published state behind a lock that readers share.
 //!
-//! A read finds the version in the index under the lock, then fetches its value from the disk without it. Records never
-//! change, so what it fetches is right whatever was written meanwhile; but a record at or below the compacted revision
-//! may be gone by then. Such a read starts over: at a given revision that ends in [`ReadError::Compacted`], at the
-//! newest one it finds a newer version.
+//! A read finds the version in the index under the lock, then fetches its value from the disk without the lock. Records
+//! never change, so what it fetches is right whatever was written meanwhile. But a record at or below the compacted
+//! revision may be gone by then, and such a read starts over: at a given revision it ends in [`ReadError::Compacted`],
+//! at the newest one it finds a newer version.
 
 use super::index::{KeyIndex, KeyVersion, Visible};
 use super::keys::{Head, RecordKey};
@@ -38,7 +38,7 @@ pub struct RangeQuery {
     pub start: Bytes,
     /// End, exclusive; `None` is no end.
     pub end: Option<Bytes>,
-    /// Start behind this key instead.
+    /// Start after this key instead.
     pub after: Option<Bytes>,
     /// Most keys to return; 0 is none.
     pub limit: usize,
@@ -48,7 +48,7 @@ pub struct RangeQuery {
     pub keys_only: bool,
     /// Return no keys, and `more` as false.
     pub count_only: bool,
-    /// 0 is the newest.
+    /// The revision to read; 0 is the newest.
     pub revision: Revision,
 }
 
@@ -59,9 +59,9 @@ pub struct RangeAnswer {
     pub revision: Revision,
     /// Ascending by key.
     pub records: Vec<KeyRecord>,
-    /// Keys in start..end at this revision, whatever `after` and the limits say.
+    /// Number of keys in start..end at this revision, whatever `after` and the limits say.
     pub count: u64,
-    /// Whether keys remain behind the last one returned.
+    /// Whether keys remain after the last one returned.
     pub more: bool,
 }
 
@@ -73,7 +73,7 @@ pub enum ReadError {
     Future {
         /// The revision that was asked for.
         asked: Revision,
-        /// The store's.
+        /// The store's revision.
         current: Revision,
     },
     /// Below the compacted revision.
@@ -89,7 +89,7 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// What readers see; replaced as a whole batch at a time.
+/// What readers see; each change publishes a whole batch.
 pub(super) struct Published {
     pub(super) index: KeyIndex,
     pub(super) numbers: Numbers,
@@ -102,7 +102,7 @@ pub struct View {
     published: RwLock<Published>,
 }
 
-/// Keys that a range visits in one hold of the lock: a long range must not keep the apply thread from publishing.
+/// Most keys that a range visits while it holds the lock: a long range must not keep the apply thread from publishing.
 const WALK_KEYS_MAX: usize = 4096;
 
 impl View {
@@ -161,7 +161,7 @@ impl View {
         self.published().numbers.compacted
     }
 
-    /// The state hash and its applied index, of one instant.
+    /// The state hash and its applied index, taken at one moment.
     pub fn state_hash(&self) -> StateHash {
         let Numbers { applied, log_hash, .. } = self.published().numbers;
         StateHash { applied, log_hash: log_hash.to_hex() }
@@ -259,7 +259,7 @@ impl View {
         Ok(whole.then_some(record))
     }
 
-    /// A record that is missing though no compaction has passed the revision read is damage.
+    /// A missing record is damage, unless a compaction has passed the revision that is read.
     fn expect_compacted(&self, at: Revision, version: Visible) -> io::Result<()> {
         if self.compacted() > at { Ok(()) } else { Err(damaged(version.mod_revision())) }
     }
@@ -278,7 +278,7 @@ impl Published {
     }
 }
 
-/// The keys of an answer, before their values.
+/// The keys of an answer, before their values are fetched.
 #[derive(Default)]
 struct Selected {
     keys: Vec<(Bytes, Visible)>,

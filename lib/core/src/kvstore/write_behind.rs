@@ -1,9 +1,9 @@
-//! A kv db's batches, gathered in memory and written a few at a time: sled pays for each batch, not for its bytes.
+//! Gathers a kv db's batches in memory and writes many as one: sled's cost is per batch, not per byte.
 //!
-//! Enters: the batches of apply. Leaves: one batch in their place, atomic as each of them was, when they are enough, or
-//! when nothing more comes. Readers see every batch at once. A crash loses the last batches, whole ones only, which is
-//! what [`KvDisk`] allows and what the log makes good (design section 5). It must never write a part of what it holds:
-//! the store's record of its state belongs to all of it.
+//! Enters: the batches of apply. Leaves: one batch in their place, as atomic as each of them was, when there are enough
+//! of them or nothing more comes. Readers see every batch at once. A crash loses the last batches, but only whole ones,
+//! which [`KvDisk`] allows and the log makes good (design section 5). It must never write only a part of what it holds:
+//! the store's meta record describes all of it.
 
 use crate::limits;
 use crate::ports::KvDisk;
@@ -12,17 +12,17 @@ use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A key and what became of it; `None` is removed.
+/// Keys and their new values; `None` is removed.
 type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// How much is gathered.
+/// How much is gathered before it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Gathers {
-    /// Bytes of keys and values.
+    /// Bytes of keys and values at which a flush writes.
     pub bytes: usize,
-    /// Batches.
+    /// Batches at which a flush writes.
     pub batches: usize,
-    /// Bytes at which the batch at hand waits for the db.
+    /// Bytes at which the batch that reaches them waits for the db.
     pub bytes_max: usize,
 }
 
@@ -38,7 +38,7 @@ pub struct WriteBehind<D: KvDisk> {
     disk: D,
     gathers: Gathers,
     behind: RwLock<Behind>,
-    /// One writes at a time.
+    /// Held while writing to the db: one writer at a time.
     writing: Mutex<()>,
 }
 
@@ -46,21 +46,21 @@ pub struct WriteBehind<D: KvDisk> {
 struct Behind {
     /// Not given to the db yet.
     gathered: Writes,
-    /// Bytes of keys and values that came.
+    /// Bytes of keys and values in it.
     bytes: usize,
-    /// Batches that came.
+    /// Batches in it.
     batches: usize,
     /// Given to the db, which may not have all of it yet.
     leaving: Arc<Writes>,
 }
 
 impl Behind {
-    /// The newest word about a key; `None` when the db has it.
+    /// The newest gathered write of a key; `None` when there is none, so that the db has the newest.
     fn get(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {
         self.gathered.get(key).or_else(|| self.leaving.get(key))
     }
 
-    /// Due at the next flush, which has nobody waiting behind it.
+    /// Whether the next flush writes; nobody waits for a flush.
     fn is_due(&self, gathers: &Gathers) -> bool {
         self.bytes >= gathers.bytes || self.batches >= gathers.batches
     }
@@ -84,7 +84,8 @@ impl<D: KvDisk> WriteBehind<D> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After an error readers see it still, but the store takes no further write until the db was opened anew.
+    /// Writes what is gathered. After an error readers still see it, but the store takes no further write until the db
+    /// is opened again.
     fn write_gathered(&self) -> io::Result<()> {
         let _one = self.one_writer();
         let leaving = {
@@ -98,7 +99,7 @@ impl<D: KvDisk> WriteBehind<D> {
         };
         let batch = leaving.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         self.disk.apply_batch(batch)?;
-        // Readers may look past it from here on: the db shows all of it.
+        // From here on readers may go to the db, which shows all of it.
         self.behind_mut().leaving = Arc::default();
         self.disk.flush()
     }
@@ -169,7 +170,7 @@ impl<D: KvDisk> KvDisk for WriteBehind<D> {
 }
 
 impl Behind {
-    /// What is here of a range, the newest word about each key.
+    /// The gathered part of a range, with the newest write of each key.
     fn range(&self, start: &[u8], end: Option<&[u8]>) -> Writes {
         let bounds = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
         let mut found = Writes::new();
@@ -182,7 +183,7 @@ impl Behind {
 
 impl<D: KvDisk> Drop for WriteBehind<D> {
     fn drop(&mut self) {
-        // Spares the next opening some replay; what cannot be written is in the log.
+        // This spares the next opening some replay; what cannot be written is still in the log.
         if let Err(error) = self.write_gathered() {
             tracing::debug!(%error, "the last batches stay in the log only");
         }
