@@ -1,4 +1,4 @@
-//! Bytes of a segment: how records look, and when they are believed.
+//! The bytes of a segment: how records are laid out, and when they are believed.
 //!
 //! ```text
 //!   segment   preamble | header record | batch | batch | ... | zeros, or bytes of an earlier use of the file
@@ -38,7 +38,7 @@ const ENTRY_FIXED_BYTES: usize = 32;
 const HARD_STATE_PAYLOAD_BYTES: usize = 24;
 const END_PAYLOAD_BYTES: usize = 8;
 const BATCH_NO_BITS: u32 = 56;
-/// Half of what there is: a log that begins there still has numbers for all its batches.
+/// Half of the batch numbers there are: a log that begins here still has numbers for all its batches.
 const FIRST_BATCH_NO_MAX: u64 = 1 << (BATCH_NO_BITS - 1);
 
 /// What a record is. The numbers are on disk: never change or reuse one.
@@ -67,7 +67,8 @@ impl Kind {
     }
 }
 
-/// What every segment says about itself and about the log at its beginning, so that all earlier segments may go.
+/// What every segment says about itself and about the log at its beginning, so that all earlier segments may be
+/// removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SegmentHeader {
     /// Whose log it is.
@@ -93,7 +94,8 @@ pub struct EntryView<'a> {
     pub index: Index,
     /// Its term.
     pub term: Term,
-    /// The term of the entry before it: makes a chain, and is the base's term when all earlier segments are gone.
+    /// The term of the entry before it: it chains the entries, and gives the base's term when all earlier segments are
+    /// gone.
     pub previous_term: Term,
     /// Its type.
     pub entry_type: EntryType,
@@ -150,12 +152,12 @@ pub const fn record_bytes(payload_bytes: usize) -> usize {
     (RECORD_HEADER_BYTES + payload_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Bytes of an entry's record: what an entry costs of [`super::LogConfig::batch_bytes_max`].
+/// Bytes of an entry's record: what the entry takes of [`super::LogConfig::batch_bytes_max`].
 pub fn entry_bytes(entry: &Entry) -> usize {
     record_bytes(ENTRY_FIXED_BYTES + entry.context.len() + entry.data.len())
 }
 
-/// The same of an entry that was read.
+/// The same for an entry that was read.
 pub fn entry_view_bytes(view: &EntryView<'_>) -> usize {
     record_bytes(ENTRY_FIXED_BYTES + view.context.len() + view.data.len())
 }
@@ -180,7 +182,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder of exactly `capacity` bytes, that will be written at `offset` of segment `segment_seq`.
+    /// An encoder of `capacity` bytes, which will be written at `offset` of segment `segment_seq`.
     pub fn new(segment_seq: u64, offset: u64, batch_no: u64, capacity: usize) -> Encoder {
         assert!(batch_no >> BATCH_NO_BITS == 0, "batch numbers have 56 bits");
         Encoder { bytes: BytesMut::with_capacity(capacity), segment_seq, offset, batch_no, records: 0 }
@@ -191,7 +193,7 @@ impl Encoder {
         self.offset + self.bytes.len() as u64
     }
 
-    /// A record of `kind` whose payload `write` appends.
+    /// Adds a record of `kind` whose payload `write` appends.
     fn record(&mut self, kind: Kind, write: impl FnOnce(&mut BytesMut)) {
         let offset = self.position();
         let start = self.bytes.len();
@@ -209,12 +211,12 @@ impl Encoder {
         self.records += 1;
     }
 
-    /// A [`Kind::Mark`].
+    /// Adds a [`Kind::Mark`] record.
     pub fn mark(&mut self, mark: Mark) {
         self.record(Kind::Mark, |out| put_mark(out, mark));
     }
 
-    /// A [`Kind::Entry`].
+    /// Adds a [`Kind::Entry`] record.
     pub fn entry(&mut self, entry: &Entry, previous_term: Term) {
         let context_bytes = u32::try_from(entry.context.len()).expect("a context is smaller than a batch");
         self.record(Kind::Entry, |out| {
@@ -228,17 +230,17 @@ impl Encoder {
         });
     }
 
-    /// A [`Kind::HardState`].
+    /// Adds a [`Kind::HardState`] record.
     pub fn hard_state(&mut self, hard_state: &HardState) {
         self.record(Kind::HardState, |out| put_hard_state(out, hard_state));
     }
 
-    /// A [`Kind::Closing`].
+    /// Adds a [`Kind::Closing`] record.
     pub fn closing(&mut self) {
         self.record(Kind::Closing, |_| ());
     }
 
-    /// The end record of a batch, and all its bytes.
+    /// Adds the end record of a batch, and returns all its bytes.
     pub fn end(mut self) -> Bytes {
         let records = self.records;
         self.record(Kind::End, |out| out.put_u64_le(records));
@@ -308,7 +310,7 @@ impl<'a> Record<'a> {
         record_bytes(self.payload.len())
     }
 
-    /// The payload's meaning; `None` when it has another shape than this format says.
+    /// The decoded payload; `None` when its shape is not the one that this format says.
     pub fn body(&self) -> Option<Body<'a>> {
         let mut input = Input(self.payload);
         let body = match self.kind {
@@ -324,7 +326,7 @@ impl<'a> Record<'a> {
 }
 
 impl EntryView<'_> {
-    /// The entry; its context and data are slices of `whole`, of which this view was made.
+    /// The entry; its context and data are slices of `whole`, from which this view was made.
     pub fn to_entry(self, whole: &Bytes) -> Entry {
         Entry {
             index: self.index,

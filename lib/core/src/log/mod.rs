@@ -1,14 +1,14 @@
-//! The replicated log on disk and in memory (the words "WAL" and "storage" of raftexample).
+//! The replicated log on disk and in memory ("WAL" and "storage" in raftexample).
 //!
-//! PURE but for reads below the in-memory window: [`Log::append`] decides where every byte goes and returns
+//! PURE except for reads below the in-memory window: [`Log::append`] decides where every byte goes and returns
 //! [`LogOp`]s; whoever owns the disk executes them in order ([`execute`]) and reports when they are durable. A disk
-//! error ends the process, and nothing here is tried twice, but a step that found the disk full ([`may_try_again`]).
+//! error ends the process, and nothing here is tried twice, except a step that found the disk full ([`may_try_again`]).
 //!
-//! `codec` is the bytes, `segment` the files, `state` the rules that every record keeps, `table` what is in memory,
-//! `replay` the way back from the disk, `read` the entries below the window.
+//! `codec` has the bytes, `segment` the files, `state` the rules that every record obeys, `table` what is in memory,
+//! `replay` the way back from the disk, `read` the entries below the window, `storage` what raft sees.
 //!
 //! # Caveats
-//! A compaction is not written anywhere: after a replay the base may be lower than it was, never higher, and the node
+//! A compaction is not written down: after a replay the base may be lower than it was, never higher, and the node
 //! compacts again once it knows its snapshots. A start zeroes the rest of the last segment if it is not zero yet, which
 //! writes up to one segment.
 
@@ -47,13 +47,13 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Largest batch.
     pub batch_bytes_max: usize,
-    /// Newest bytes of entries kept in memory.
+    /// Bytes of the newest entries kept in memory.
     pub cache_bytes_max: usize,
     /// Spare segments kept ready.
     pub spare_segments: usize,
 }
 
-/// The log restarts behind a snapshot: its index and term. Written by init and by the installation of a snapshot.
+/// Index and term of a snapshot after which the log restarts. Written by init and by the installation of a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// Index of the snapshot.
@@ -89,7 +89,7 @@ pub enum LogOp {
     Write {
         /// The file.
         file: String,
-        /// Where.
+        /// Where in the file.
         offset: u64,
         /// The new bytes.
         bytes: Bytes,
@@ -120,7 +120,7 @@ pub fn execute(disk: &dyn LogDisk, ops: &[LogOp]) -> io::Result<()> {
     execute_from(disk, ops, &mut 0)
 }
 
-/// The same behind the `done` steps that were executed before; counts on.
+/// The same, after the `done` steps that were executed before; counts each further step in `done`.
 pub fn execute_from(disk: &dyn LogDisk, ops: &[LogOp], done: &mut usize) -> io::Result<()> {
     for op in &ops[*done..] {
         let (file, result) = match op {
@@ -138,12 +138,12 @@ pub fn execute_from(disk: &dyn LogDisk, ops: &[LogOp], done: &mut usize) -> io::
     Ok(())
 }
 
-/// Whether the step that failed so may be executed once more when there is space (rule N11). Never a sync, whatever it
-/// says: what it should have made durable may be gone.
+/// Whether a step that failed with this error may be executed once more when there is space (rule N11). A sync never
+/// may, whatever its error: what it should have made durable may be gone.
 ///
-/// What a full disk left of the step needs no cleaning: the same step puts the same bytes to the same place, a file that
-/// is made is emptied first, and no later step of the log is executed before. Nothing of it was reported, so that a
-/// crash in between leaves the ordinary torn end, which replay cuts and zeroes (rule N1).
+/// What a full disk left of the step needs no cleaning: the same step writes the same bytes to the same place, a file
+/// that is created is emptied first, and no later step of the log is executed before it. Nothing of it was reported, so
+/// a crash in between leaves the ordinary torn end, which replay cuts and zeroes (rule N1).
 pub fn may_try_again(op: &LogOp, error: &io::Error) -> bool {
     let is_sync = match op {
         LogOp::Sync { .. } | LogOp::SyncDir => true,
@@ -160,7 +160,7 @@ pub enum LogError {
     Io {
         /// The file; `.` is the directory.
         file: String,
-        /// The disk's words.
+        /// The disk's error.
         source: io::Error,
     },
     /// Bytes that were acknowledged do not validate, or contradict each other.
@@ -202,7 +202,7 @@ impl LogError {
     }
 }
 
-/// A replayed log and what it said.
+/// A replayed log and what it says.
 pub struct Replayed {
     /// Ready for appends, once `repairs` are executed.
     pub log: Log,
@@ -264,8 +264,8 @@ impl Log {
         Ok(Some(Replayed { log, hard_state, identity, clean_stop, batches, repairs }))
     }
 
-    /// Plans one batch; its entries are readable at once. Its steps must be executed before those of the next batch are
-    /// planned: until then its entries are kept in memory whatever the window's bound, and only its.
+    /// Plans one batch; its entries are readable at once. Its steps must be executed before the next batch is planned:
+    /// until then its entries, and only those, are kept in memory whatever the window's bound is.
     ///
     /// # Panics
     /// When the batch would leave a gap, replace what is committed, let the term fall, or exceed the batch limit.
@@ -327,12 +327,12 @@ impl Log {
         self.state.table.base()
     }
 
-    /// base().index + 1.
+    /// First index of the log: base().index + 1.
     pub fn first_index(&self) -> Index {
         self.base().index + 1
     }
 
-    /// base().index when empty.
+    /// Last index of the log; base().index when it is empty.
     pub fn last_index(&self) -> Index {
         self.state.table.last_index()
     }
@@ -342,7 +342,7 @@ impl Log {
         self.state.table.term(index)
     }
 
-    /// Entries in low..high, at least one, at most about `bytes_max`; reads below the window from disk.
+    /// Entries in low..high: at least one, at most about `bytes_max` bytes. Reads those below the window from the disk.
     ///
     /// # Panics
     /// When low..high is empty or not within first_index..=last_index.
@@ -363,7 +363,7 @@ impl Log {
         Ok(entries)
     }
 
-    /// Bytes appended since the log position of `index`: drives cuts.
+    /// Bytes appended since the log position of `index`; they decide when a snapshot is cut.
     pub fn bytes_since(&self, index: Index) -> u64 {
         let next = index.max(self.base().index) + 1;
         self.state.table.slot(next).map_or(0, |slot| {
@@ -372,7 +372,7 @@ impl Log {
     }
 
     /// Forgets entries <= `mark.index` (an older kept snapshot) and recycles segments by rule N21. A mark at or below
-    /// the base forgets nothing, but lets segments go that a batch with a mark left behind.
+    /// the base forgets nothing, but releases segments that a batch with a mark left unused.
     ///
     /// # Panics
     /// When the log does not hold the mark's index with the mark's term.
@@ -385,7 +385,7 @@ impl Log {
     }
 
     /// The next missing spare segment, if any is missing and none is being made: its name and the steps that make it.
-    /// Slow (it writes zeros), to be executed off the write path; then call [`Log::spare_made`].
+    /// The steps are slow (they write zeros): execute them off the write path, then call [`Log::spare_made`].
     pub fn make_spare(&mut self) -> Option<(String, Vec<LogOp>)> {
         self.segments.make_spare()
     }

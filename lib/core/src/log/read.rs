@@ -1,4 +1,4 @@
-//! Reads entries from segments, for what lies below the window (rule N17): slow followers and the refilled apply queue.
+//! Reads entries that lie below the window from segments (rule N17): for slow followers, and to refill the apply queue.
 //!
 //! Enters: the table's slots. Leaves: entries that validated, their data sharing one buffer per read.
 
@@ -12,12 +12,12 @@ use crate::types::Index;
 use bytes::Bytes;
 use raft::prelude::Entry;
 
-/// Slots are read in one go while what lies between them (ends of batches, hard states) is not above this.
+/// Slots are read together while the bytes between two of them (ends of batches, hard states) are not above this.
 const GAP_BYTES_MAX: u64 = 4096;
-/// Bytes of one read, unless one record is larger.
+/// Most bytes of one read, unless one record is larger.
 const READ_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Entries low..high, whose slots the table has.
+/// Appends the entries low..high, whose slots the table has, to `entries`.
 pub fn read_entries(
     disk: &dyn LogDisk,
     table: &Table,

@@ -1,8 +1,9 @@
 //! Reads a log from the disk: what is believed, what is cut, and what stops the node (rules N1, N2).
 //!
-//! Enters: the segments of a data directory. Leaves: the state they come to and the repairs, or a [`LogError`] naming
-//! file, offset and what to do. Batch n+1 is not written before the fdatasync of batch n returned, so only the last
-//! batch can have been torn by a crash; whatever else does not validate was acknowledged, and nothing is guessed then.
+//! Enters: the segments of a data directory. Leaves: the state that they amount to and the repairs, or a [`LogError`]
+//! that names the file, the offset and what to do. Batch n+1 is not written before the fdatasync of batch n returned,
+//! so only the last batch can have been torn by a crash. Anything else that does not validate was acknowledged, and
+//! then nothing is guessed.
 
 use super::codec::{self, BATCH_BYTES_MIN, Body, PREAMBLE_BYTES, Preamble, RECORD_HEADER_BYTES};
 use super::codec::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -16,7 +17,7 @@ use crate::ports::LogDisk;
 use crate::types::MemberIdentity;
 use bytes::Bytes;
 
-/// A log as found.
+/// A log as found on the disk.
 pub struct Recovered {
     /// What the records say; the window is empty.
     pub state: State,
@@ -24,7 +25,7 @@ pub struct Recovered {
     pub segments: Segments,
     /// Whose log it is.
     pub identity: MemberIdentity,
-    /// The last batch is that of a clean stop.
+    /// Whether the last batch is that of a clean stop.
     pub clean_stop: bool,
     /// Batches seen.
     pub batches: u64,
@@ -34,7 +35,7 @@ pub struct Recovered {
     pub repairs: Vec<LogOp>,
 }
 
-/// Reads all of it. `None`: there is no segment.
+/// Reads the whole log; `None` when there is no segment.
 pub fn recover(
     config: LogConfig,
     disk: &dyn LogDisk,
@@ -125,11 +126,11 @@ struct Replay {
     batches: u64,
     entries: u64,
     repairs: Vec<LogOp>,
-    /// Begin of the last whole batch in the segment being read.
+    /// Where the last whole batch begins in the segment being read.
     last_batch: Option<usize>,
-    /// Behind the last whole batch.
+    /// Where the last whole batch ends.
     end: usize,
-    /// What does not validate there: the end itself, or a record of the batch that begins there.
+    /// Where something does not validate: at `end`, or at a record of the batch that begins there.
     bad: usize,
 }
 
@@ -154,7 +155,7 @@ impl Replay {
             return Err(segment.corrupt(0, "the header names another member than that of the segment before"));
         }
         if header.first_batch_no != self.state.next_batch_no {
-            // This segment was begun after the batches before it were durable: one of them is damaged.
+            // This segment was begun after the batches before it were durable, so one of them is damaged.
             let what = format!(
                 "batch {} is damaged, but batch {} begins {}: it was acknowledged",
                 self.state.next_batch_no, header.first_batch_no, segment.name
@@ -245,13 +246,14 @@ impl Replay {
     fn tail(&mut self, segment: &mut SegmentFile<'_>) -> Result<(), LogError> {
         self.check_nothing_behind(segment)?;
         // The last batch is written again before it is synced: if the process ended because its fdatasync failed, the
-        // pages are in the cache, but the kernel holds them for clean and would sync nothing.
+        // pages are in the cache, but the kernel takes them for clean and would sync nothing.
         if let Some(start) = self.last_batch {
             let bytes = Bytes::copy_from_slice(segment.bytes(start, self.end - start)?);
             self.repairs.push(LogOp::Write { file: segment.name.clone(), offset: start as u64, bytes });
         }
-        // Zeroed always, not only when a torn batch is seen: sectors of one may have reached the disk without any that
-        // validates, and later records must never meet them. Zeros stay as they are, so a second start costs nothing.
+        // The tail is always zeroed, not only when a torn batch is seen: sectors of a torn batch may have reached the
+        // disk although none of its records validates, and later records must never meet them. Zeros are not written
+        // again, so a second start costs nothing.
         if !mutant::is(Mutant::TailNotZeroed) {
             self.repairs.append(&mut segment.zero_from(self.end)?);
         }
@@ -259,14 +261,14 @@ impl Replay {
         Ok(())
     }
 
-    /// A record of a later batch behind the bad one proves that the bad one was acknowledged.
+    /// A record of a later batch after the bad one proves that the bad one was acknowledged.
     fn check_nothing_behind(&self, segment: &mut SegmentFile<'_>) -> Result<(), LogError> {
         let torn = self.state.next_batch_no;
         let mut at = self.bad + codec::ALIGNMENT;
         while at < segment.length {
             at = segment.skip_zeros(at)?;
-            // So many batches fit in between. The bound spares the crc of nearly everything that merely looks like a
-            // record, most of all of records of an earlier use, whose numbers are lower.
+            // This many batches fit in between. The bound avoids computing the crc of nearly everything that merely
+            // looks like a record, above all of records of an earlier use, whose numbers are lower.
             let possible = torn + 1..=torn + ((at - self.end) / BATCH_BYTES_MIN) as u64;
             let head = segment.bytes(at, RECORD_HEADER_BYTES)?;
             let later = codec::peek(head).filter(|(_, batch_no, _)| possible.contains(batch_no));
@@ -283,7 +285,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Takes the spares, removes what was being made, and makes the names durable.
+    /// Takes the spares, removes unfinished files, and makes the names durable.
     fn finish(mut self, disk: &dyn LogDisk) -> Result<Recovered, LogError> {
         let mut names = disk.list().map_err(LogError::io("."))?;
         names.sort_unstable();
@@ -306,12 +308,12 @@ impl Replay {
     }
 }
 
-/// What a log holds, for those who must tell a join or init cut short from a member's log (rule N7).
+/// What a log holds, to tell a join or init that was cut short from a member's log (rule N7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Headers only.
     Nothing,
-    /// One batch with nothing in it but a mark and a HardState.
+    /// One batch that holds only a mark and a HardState.
     OnlyMark(Mark),
     /// More than that.
     More,
@@ -319,7 +321,7 @@ pub enum Content {
 
 /// Reads a whole log to see what it holds; `None` when there is no segment.
 pub fn content(disk: &dyn LogDisk) -> Result<Option<Content>, LogError> {
-    // The sizes play no part in reading.
+    // Reading does not depend on the sizes.
     let config = LogConfig {
         segment_bytes: SEGMENT_HEADER_BYTES as u64,
         batch_bytes_max: 0,

@@ -1,8 +1,9 @@
-//! The files of the log: names, the order in which they come and go, and the spares they are made of.
+//! The files of the log: their names, the order in which they are made and removed, and the spares they are made of.
 //!
-//! A file gets the name of a segment only after its header is durable, so whatever bears such a name begins with a valid
-//! header, whenever the power fails. Segments go one by one, oldest first, each durably before the next (rule N21), so
-//! those that are left have no gap. Enters: sizes and headers. Leaves: [`LogOp`]s, in the order that matters. PURE.
+//! A file gets the name of a segment only after its header is durable, so every file with such a name begins with a
+//! valid header, whenever the power fails. Segments are removed one by one, oldest first, each durably before the next
+//! (rule N21), so those that are left have no gap. Enters: sizes and headers. Leaves: [`LogOp`]s, in the order that
+//! matters. PURE.
 
 use super::codec::{SEGMENT_HEADER_BYTES, SegmentHeader, encode_header};
 use super::{LogConfig, LogOp};
@@ -11,24 +12,24 @@ use std::collections::VecDeque;
 
 const SEGMENT_PREFIX: &str = "wal-";
 const SPARE_PREFIX: &str = "spare-";
-/// Ends the names of files that are being made; what bears it after a start is removed.
+/// Ends the names of files that are being made; a start removes files with such names.
 const UNFINISHED_SUFFIX: &str = ".tmp";
 
 /// What a name in the data directory means to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// Segment of that number.
+    /// The segment with that number.
     Segment(u64),
-    /// Spare of that number.
+    /// The spare with that number.
     Spare(u64),
     /// A segment or spare that was being made.
     Unfinished,
-    /// Not the log's.
+    /// Not a file of the log.
     Other,
 }
 
 impl FileKind {
-    /// Reads a name.
+    /// Classifies a name.
     pub fn of(name: &str) -> FileKind {
         let ours = name.starts_with(SEGMENT_PREFIX) || name.starts_with(SPARE_PREFIX);
         let number = |prefix: &str| name.strip_prefix(prefix).and_then(parse_number);
@@ -41,7 +42,7 @@ impl FileKind {
     }
 }
 
-/// Exactly 20 digits, so that one number has one name; and a number that has a next one.
+/// Exactly 20 digits, so that one number has one name, and a number that has a next one.
 fn parse_number(digits: &str) -> Option<u64> {
     let digits = Some(digits).filter(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()));
     digits?.parse().ok().filter(|number| *number <= NUMBER_MAX)
@@ -63,7 +64,7 @@ pub struct Segment {
     pub seq: u64,
     /// Bytes of the file.
     pub bytes: u64,
-    /// Bytes that the log wrote before it: makes distances across segments.
+    /// Bytes that the log wrote before it; used for distances across segments.
     pub position: u64,
 }
 
@@ -79,7 +80,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// None yet.
+    /// No segments yet.
     pub fn new(config: LogConfig) -> Segments {
         let least = (SEGMENT_HEADER_BYTES + config.batch_bytes_max) as u64;
         assert!(config.segment_bytes >= least, "a segment of {} bytes holds no largest batch", config.segment_bytes);
@@ -88,14 +89,14 @@ impl Segments {
         Segments { config, used, end: 0, spares, next_spare_no: 1, spare_in_making: None }
     }
 
-    /// A segment found on the disk, written up to `end`; in ascending order.
+    /// Takes a segment found on the disk, written up to `end`; called in ascending order.
     pub fn found_segment(&mut self, seq: u64, bytes: u64, end: u64) {
         let position = self.position();
         self.used.push_back(Segment { seq, bytes, position });
         self.end = end;
     }
 
-    /// A spare found on the disk. False: it does not fit, and should go.
+    /// Takes a spare found on the disk; false when it has another size and should be removed.
     pub fn found_spare(&mut self, no: u64, bytes: u64) -> bool {
         self.next_spare_no = self.next_spare_no.max(no + 1);
         let fits = bytes == self.config.segment_bytes;
@@ -110,28 +111,28 @@ impl Segments {
         self.used.back().map_or(0, |segment| segment.seq)
     }
 
-    /// Where the next batch goes in it.
+    /// Where the next batch goes in that segment.
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether it takes a batch of that size.
+    /// Whether that segment has room for a batch of this size.
     pub fn fits(&self, batch_bytes: usize) -> bool {
         self.used.back().is_some_and(|segment| self.end + batch_bytes as u64 <= segment.bytes)
     }
 
-    /// A batch of that size was planned.
+    /// Notes that a batch of this size was planned.
     pub fn advance(&mut self, batch_bytes: usize) {
         assert!(self.fits(batch_bytes), "a batch does not span segments");
         self.end += batch_bytes as u64;
     }
 
-    /// Bytes that the log wrote so far, segments that are gone included as far as they are known.
+    /// Bytes that the log wrote so far, including segments that are gone, as far as they are known.
     pub fn position(&self) -> u64 {
         self.used.back().map_or(0, |segment| segment.position + self.end)
     }
 
-    /// The same at an offset of a segment in use.
+    /// The same, up to an offset of a segment in use.
     pub fn position_of(&self, seq: u64, offset: u64) -> u64 {
         let first = self.used.front().map_or(0, |segment| segment.seq);
         let segment = seq.checked_sub(first).and_then(|at| self.used.get(at as usize));
@@ -146,7 +147,7 @@ impl Segments {
         header.segment_seq = seq;
         header.segment_bytes = bytes;
         let made_of = self.spares.pop_front().unwrap_or_else(|| {
-            // No spare is ready: the zeros are written here, on the write path. Slow, but right.
+            // No spare is ready: the zeros are written here, on the write path, which is slow but right.
             let unfinished = format!("{name}{UNFINISHED_SUFFIX}");
             ops.push(LogOp::Create { file: unfinished.clone(), len: bytes });
             unfinished
@@ -161,8 +162,8 @@ impl Segments {
         self.end = SEGMENT_HEADER_BYTES as u64;
     }
 
-    /// Lets segments before `keep` go, each becoming a spare while one is missing. The last always stays, since its
-    /// durable header is what makes the others superfluous.
+    /// Releases segments before `keep`; each becomes a spare while one is missing. The last segment always stays, since
+    /// its durable header is what makes the others superfluous.
     pub fn recycle(&mut self, keep: u64) -> Vec<LogOp> {
         let mut ops = Vec::new();
         while self.used.len() > 1 && self.used[0].seq < keep {
@@ -181,7 +182,7 @@ impl Segments {
         ops
     }
 
-    /// Plans a missing spare.
+    /// Plans a spare, if one is missing and none is being made.
     pub fn make_spare(&mut self) -> Option<(String, Vec<LogOp>)> {
         if self.spare_in_making.is_some() || self.spares.len() >= self.config.spare_segments {
             return None;
@@ -198,7 +199,7 @@ impl Segments {
         Some((name, ops))
     }
 
-    /// The planned spare is durable.
+    /// Notes that the planned spare is durable.
     pub fn spare_made(&mut self, name: &str) {
         assert_eq!(self.spare_in_making.as_deref(), Some(name), "the spare that was planned");
         self.spares.extend(self.spare_in_making.take());

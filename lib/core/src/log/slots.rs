@@ -1,6 +1,6 @@
 //! Where the entries of the log stand: for each its offset and size, and for runs of them their segment and term. PURE.
 //!
-//! Entries of one segment and one term follow one another by the ten thousand, so that an entry costs 8 bytes here.
+//! Tens of thousands of entries in a row share one segment and one term, so an entry costs 8 bytes here.
 
 use crate::types::{Index, Term};
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Offset behind the record.
+    /// Offset after the record.
     pub fn end(&self) -> u64 {
         u64::from(self.offset) + u64::from(self.bytes)
     }
@@ -30,7 +30,7 @@ struct Place {
     bytes: u32,
 }
 
-/// Entries from `first` up to the next run's.
+/// Segment and term of the entries from `first` up to the `first` of the next run.
 struct Run {
     first: Index,
     segment_seq: u64,
@@ -45,17 +45,17 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// None; the next one is that of `first`.
+    /// No slots; the first one to be pushed is that of `first`.
     pub fn new(first: Index) -> Slots {
         Slots { first, places: VecDeque::new(), runs: VecDeque::new() }
     }
 
-    /// How many.
+    /// Number of slots.
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Of one index.
+    /// The slot of one index.
     pub fn get(&self, index: Index) -> Option<Slot> {
         let place = self.places.get(usize::try_from(index.checked_sub(self.first)?).ok()?)?;
         let run = self.runs.partition_point(|run| run.first <= index).checked_sub(1)?;
@@ -63,12 +63,12 @@ impl Slots {
         Some(Slot { segment_seq, offset: place.offset, bytes: place.bytes, term })
     }
 
-    /// Of the first index.
+    /// The slot of the first index.
     pub fn front(&self) -> Option<Slot> {
         self.get(self.first)
     }
 
-    /// Of the last index.
+    /// The slot of the last index.
     pub fn back(&self) -> Option<Slot> {
         self.get(self.behind() - 1)
     }
@@ -103,7 +103,7 @@ impl Slots {
         if self.places.is_empty() {
             self.runs.clear();
         }
-        // It grows to what a burst needed; this is rare enough to give that back.
+        // The capacity grows to what a burst needed; this call is rare enough to give that back.
         self.places.shrink_to(2 * self.places.len());
     }
 

@@ -1,8 +1,8 @@
-//! What a record does to the log, and which records cannot be: the same for an append and for a replay.
+//! What a record does to the log, and which records cannot be right: the same for an append and for a replay.
 //!
-//! Enters: marks, entries, hard states in the order of the log. Leaves: the table, the HardState in force, or a sentence
-//! saying which rule (N1) a record breaks. An append that breaks one is our bug and panics; a replay that meets one
-//! stops the node. PURE.
+//! Enters: marks, entries, hard states in the order of the log. Leaves: the table, the HardState in force, or a
+//! sentence saying which rule (N1) a record breaks. An append that breaks one is our bug and panics; a replay that
+//! meets one stops the node. PURE.
 
 use super::Mark;
 use super::codec::{EntryView, SegmentHeader};
@@ -15,18 +15,18 @@ use raft::prelude::{Entry, HardState};
 pub struct State {
     /// Places, terms and the newest entries.
     pub table: Table,
-    /// In force.
+    /// The HardState in force.
     pub hard_state: HardState,
     /// Number of the next batch.
     pub next_batch_no: u64,
     /// No entry up to here is ever replaced: the highest commit index or snapshot index seen.
     floor: Index,
-    /// The base is merely where the oldest segment that is left begins. An older, lower base was in force when its
+    /// Whether the base is only where the oldest segment that is left begins. A lower base was in force when its
     /// entries were written, so an entry may still replace what stood below.
     base_floats: bool,
 }
 
-/// What is checked of an entry before it is taken.
+/// What is checked about an entry before it is taken.
 #[derive(Clone, Copy)]
 struct Link {
     index: Index,
@@ -51,7 +51,7 @@ impl State {
         })
     }
 
-    /// A later segment begins: what its header says must be what the log came to.
+    /// A later segment begins: its header must agree with the log up to here.
     pub fn follow_header(&mut self, header: &SegmentHeader) -> Result<(), String> {
         let SegmentHeader { last, base, hard_state, first_batch_no, identity: _, segment_seq: _, segment_bytes: _ } =
             header;
@@ -77,7 +77,7 @@ impl State {
         Ok(())
     }
 
-    /// The log restarts behind a snapshot.
+    /// The log restarts after a snapshot.
     pub fn mark(&mut self, mark: Mark) -> Result<(), String> {
         if mark.index < self.floor {
             return Err(format!("a snapshot at {} behind the commit index {}", mark.index, self.floor));
@@ -88,21 +88,21 @@ impl State {
         Ok(())
     }
 
-    /// An entry that is being written.
+    /// Takes an entry that is being written.
     pub fn entry(&mut self, entry: Entry, previous_term: Term, slot: Slot) -> Result<(), String> {
         self.link(Link { index: entry.index, term: entry.term, previous_term })?;
         self.table.push(slot, entry);
         Ok(())
     }
 
-    /// An entry that is being replayed; the window is filled afterwards.
+    /// Takes an entry that is being replayed; the window is filled afterwards.
     pub fn replayed_entry(&mut self, view: &EntryView<'_>, slot: Slot) -> Result<(), String> {
         self.link(Link { index: view.index, term: view.term, previous_term: view.previous_term })?;
         self.table.push_slot(slot);
         Ok(())
     }
 
-    /// Makes `index` the next one, replacing it and all after it if it exists.
+    /// Makes `index` the next one; if it exists, it and everything after it is dropped.
     fn link(&mut self, Link { index, term, previous_term }: Link) -> Result<(), String> {
         let last_index = self.table.last_index();
         if index == 0 || index > last_index + 1 {
@@ -130,7 +130,7 @@ impl State {
         Ok(())
     }
 
-    /// A new HardState.
+    /// Takes a new HardState.
     pub fn hard_state(&mut self, hard_state: HardState) -> Result<(), String> {
         if hard_state.term < self.hard_state.term {
             return Err(format!("the term falls from {} to {}", self.hard_state.term, hard_state.term));

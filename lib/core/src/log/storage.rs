@@ -1,7 +1,8 @@
 //! `raft::Storage` over the log: the entries that raft reads, and the newest snapshot that it may offer.
 //!
-//! `snapshot` does no work: when the newest file does not do it records a wish, which the driver turns into
-//! an effect after the step (rule N12). Reads below the log's in-memory window reach the disk; hot followers never do.
+//! `snapshot` does no work: when the newest file is too old, it records a wish, which the driver turns into an effect
+//! after the step (rule N12). Reads below the log's in-memory window go to the disk; followers that keep up never need
+//! them.
 
 use crate::log::Log;
 use crate::snapshot::SnapshotMeta;
@@ -21,7 +22,7 @@ pub struct Storage {
     pub newest: Option<SnapshotMeta>,
     /// Index at which each present member was added; a snapshot below it does not know that member.
     pub added_at: BTreeMap<MemberId, Index>,
-    /// raft wanted a snapshot that does not exist yet.
+    /// Whether raft wanted a snapshot that does not exist yet.
     wish: Cell<bool>,
 }
 
@@ -37,7 +38,7 @@ impl Storage {
         }
     }
 
-    /// Takes the wish for a snapshot.
+    /// Whether there is a wish for a snapshot, which this takes away.
     pub fn take_wish(&self) -> bool {
         self.wish.replace(false)
     }

@@ -20,7 +20,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty log behind `base`.
+    /// An empty log that begins after `base`.
     pub fn new(base: Mark, window_bytes_max: usize) -> Table {
         let slots = Slots::new(base.index + 1);
         Table { base, slots, window: VecDeque::new(), window_bytes: 0, window_bytes_max }
@@ -54,8 +54,8 @@ impl Table {
         self.slots.get(index)
     }
 
-    /// The oldest segment that holds an entry of the log. Slots ascend by segment, since an entry that is replaced
-    /// takes all after it along.
+    /// The oldest segment that holds an entry of the log. Slots ascend by segment, since replacing an entry drops all
+    /// after it.
     pub fn oldest_segment(&self) -> Option<u64> {
         self.slots.front().map(|slot| slot.segment_seq)
     }
@@ -71,12 +71,12 @@ impl Table {
         self.window.get(usize::try_from(position).ok()?)
     }
 
-    /// Forgets everything; the log goes on behind `base`.
+    /// Forgets everything; the log goes on after `base`.
     pub fn restart(&mut self, base: Mark) {
         *self = Table::new(base, self.window_bytes_max);
     }
 
-    /// Forgets `index` and everything behind it.
+    /// Forgets `index` and everything after it.
     pub fn truncate(&mut self, index: Index) {
         assert!(index > self.base.index, "cannot cut at {index}, the base is {}", self.base.index);
         while self.last_index() >= index {
@@ -87,7 +87,7 @@ impl Table {
         }
     }
 
-    /// Appends an entry's place; behind a window that is not empty this would leave a gap, so it has to be empty.
+    /// Appends an entry's place without the entry. The window has to be empty, since it would get a gap.
     pub fn push_slot(&mut self, slot: Slot) {
         debug_assert!(self.window.is_empty(), "a slot without its entry behind the window");
         self.slots.push(slot);
@@ -101,8 +101,8 @@ impl Table {
         self.window.push_back(entry);
     }
 
-    /// Lets the oldest entries of the window go until it is within its bound. Entries from `pinned` on stay: they may
-    /// not have reached the disk yet.
+    /// Drops the oldest entries of the window until it is within its bound. Entries from `pinned` on stay: they may not
+    /// have reached the disk yet.
     pub fn shrink_window(&mut self, pinned: Index) {
         while self.window_bytes > self.window_bytes_max && self.window_first() < pinned {
             let Some(entry) = self.window.pop_front() else { return };

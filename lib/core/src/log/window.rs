@@ -1,4 +1,4 @@
-//! A segment that is read from its begin to its end through a window: a start must not take a segment's size in memory.
+//! Reads a segment from beginning to end through a window, so that a start does not take a segment's size in memory.
 //!
 //! Enters: offsets, nearly always ascending. Leaves: the bytes there, whole records, or an error that names the file.
 
@@ -8,11 +8,11 @@ use super::{LogError, LogOp};
 use crate::ports::LogDisk;
 use bytes::Bytes;
 
-/// Read at once; a record that is larger makes the window as large as it is.
+/// Bytes that are read at once; a larger record makes the window as large as the record.
 const WINDOW_BYTES: usize = 1024 * 1024;
 const ZEROS: &[u8] = &[0; 64 * 1024];
 
-/// The segment and what is in memory of it.
+/// The segment and the part of it that is in memory.
 pub struct SegmentFile<'a> {
     /// Its number.
     pub seq: u64,
@@ -21,7 +21,7 @@ pub struct SegmentFile<'a> {
     /// Bytes of the file.
     pub length: usize,
     disk: &'a dyn LogDisk,
-    /// Told how many bytes more were read.
+    /// Is told how many more bytes were read.
     tell: &'a mut dyn FnMut(u64),
     told: usize,
     held: Vec<u8>,
@@ -30,19 +30,19 @@ pub struct SegmentFile<'a> {
 }
 
 impl<'a> SegmentFile<'a> {
-    /// Nothing is read yet.
+    /// Opens a segment; nothing but its length is read yet.
     pub fn open(disk: &'a dyn LogDisk, seq: u64, tell: &'a mut dyn FnMut(u64)) -> Result<SegmentFile<'a>, LogError> {
         let name = segment_name(seq);
         let length = disk.len(&name).map_err(LogError::io(&name))? as usize;
         Ok(SegmentFile { seq, name, length, disk, tell, told: 0, held: Vec::new(), start: 0 })
     }
 
-    /// An error at this offset.
+    /// An error at this offset of the file.
     pub fn corrupt(&self, offset: usize, what: impl std::fmt::Display) -> LogError {
         LogError::corrupt(&self.name, offset as u64, what)
     }
 
-    /// So many bytes from `at` on, fewer at the end of the file.
+    /// `count` bytes from `at` on, or fewer at the end of the file.
     pub fn bytes(&mut self, at: usize, count: usize) -> Result<&[u8], LogError> {
         let end = self.length.min(at + count);
         if at < self.start || end > self.start + self.held.len() {
@@ -77,7 +77,7 @@ impl<'a> SegmentFile<'a> {
         Ok(())
     }
 
-    /// The record at `at`; `None` when what is there is none, or not a whole one.
+    /// The record at `at`; `None` when there is none, or not a whole one.
     pub fn record(&mut self, at: usize) -> Result<Option<Record<'_>>, LogError> {
         let Some((_, _, payload_bytes)) = codec::peek(self.bytes(at, RECORD_HEADER_BYTES)?) else { return Ok(None) };
         let (seq, bytes) = (self.seq, codec::record_bytes(payload_bytes));
@@ -87,17 +87,17 @@ impl<'a> SegmentFile<'a> {
         Ok(codec::parse(self.bytes(at, bytes)?, seq, at as u64))
     }
 
-    /// The first place at or behind `at` where a record could begin: skips what is zero, which nearly all is behind the
+    /// The first place at or after `at` where a record could begin: skips zeros, which is nearly everything after the
     /// end of the log.
     pub fn skip_zeros(&mut self, mut at: usize) -> Result<usize, LogError> {
         while at + ZEROS.len() <= self.length && self.bytes(at, ZEROS.len())? == ZEROS {
-            // A header may begin with zeros and go on behind them.
+            // A record's header may begin with zeros and go on after them.
             at += ZEROS.len() - RECORD_HEADER_BYTES;
         }
         Ok(at)
     }
 
-    /// What makes everything behind `at` zero; what is zero already is not written.
+    /// The writes that make everything from `at` on zero; what is zero already is not written.
     pub fn zero_from(&mut self, mut at: usize) -> Result<Vec<LogOp>, LogError> {
         let mut writes = Vec::new();
         while at < self.length {
