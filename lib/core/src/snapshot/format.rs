@@ -1,4 +1,7 @@
-//! The parts of a snapshot file as bytes. PURE. The layout stands in the module's header.
+//! The parts of a snapshot file as bytes: its limits, frames, records and end. PURE.
+//!
+//! The header of `snapshot` shows the layout. What does not decode gives `None`, never a panic, since files come from
+//! peers.
 
 use crate::kvstore::Frozen;
 use crate::limits::FRAME_BYTES_MAX;
@@ -14,11 +17,11 @@ pub(super) const FRAME_HEAD_BYTES: usize = 9;
 pub(super) const BLOCK_BYTES: usize = 1024 * 1024;
 /// No payload is larger: a block ends with the record that filled it, and a header is a membership.
 pub(super) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX;
-/// Magic, an empty header's frame, the end frame.
+/// The smallest file: magic, an empty header's frame, the end frame.
 pub(super) const FILE_BYTES_MIN: u64 = (MAGIC.len() + 2 * FRAME_HEAD_BYTES + END_BYTES) as u64;
-/// 16 TiB: above it a size is garbage.
+/// The largest file, 16 TiB: a size above it is garbage.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 44;
-/// Payload of the end frame.
+/// Bytes of the end frame's payload.
 pub(super) const END_BYTES: usize = 24;
 
 /// What a frame holds.
@@ -29,7 +32,7 @@ pub(super) enum FrameKind {
     Header = 1,
     /// Records, ascending by key.
     Records = 2,
-    /// Count and sum of all records, the last frame; the file ends behind it.
+    /// Count and sum of all records, the last frame; the file ends after it.
     End = 3,
 }
 
@@ -57,7 +60,7 @@ pub(super) struct FrameHead {
     crc: u32,
 }
 
-/// The frame's bytes at `offset` of the file.
+/// The bytes of a frame that stands at `offset` of the file.
 pub(super) fn frame(offset: u64, kind: FrameKind, payload: &[u8]) -> Vec<u8> {
     assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a payload is a block or a membership");
     let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len());
@@ -75,7 +78,7 @@ fn crc(offset: u64, kind: FrameKind, payload: &[u8]) -> u32 {
 }
 
 impl FrameHead {
-    /// `None`: not the head of any frame.
+    /// Decodes a head; `None` when it is not the head of any frame.
     pub(super) fn decode(bytes: &[u8; FRAME_HEAD_BYTES]) -> Option<FrameHead> {
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 of 9 bytes"));
         let kinds = [FrameKind::Header, FrameKind::Records, FrameKind::End];
@@ -84,7 +87,7 @@ impl FrameHead {
         (payload_len <= PAYLOAD_BYTES_MAX).then(|| FrameHead { kind, payload_len, crc: word(4) })
     }
 
-    /// Whether `payload` is this frame's, at this place.
+    /// Whether `payload` belongs to this frame at this place.
     pub(super) fn fits(&self, offset: u64, payload: &[u8]) -> bool {
         payload.len() == self.payload_len && self.crc == crc(offset, self.kind, payload)
     }

@@ -1,4 +1,5 @@
-//! Snapshot files: the whole store at a log index. The very file that a cut writes is streamed to members and kept.
+//! Snapshot files: the whole store at a log index. The file that a cut writes is the one that is kept and streamed to
+//! members.
 //!
 //! ```text
 //! magic, 8 bytes | frame: header, JSON | frame: records ... | frame: end {records u64, sum u128}
@@ -7,8 +8,8 @@
 //! ```
 //!
 //! A frame's crc covers its offset in the file too, so frames cannot change places; integers are big-endian. A file is
-//! written to a temporary name, fsynced, renamed, and the directory fsynced: under its final name it is whole. It is
-//! written and read in blocks, never held in memory.
+//! written under a temporary name, fsynced and renamed, and the directory is fsynced: under its final name it is whole.
+//! It is written and read in blocks, never held in memory.
 
 mod format;
 mod read;
@@ -27,7 +28,7 @@ use crate::types::{Index, MemberIdentity, Revision, Term};
 use raft::prelude::Snapshot;
 use serde::{Deserialize, Serialize};
 
-/// The header of a snapshot file, and what a MsgSnapshot carries in its `data` (as JSON).
+/// What describes a snapshot file: a MsgSnapshot carries it in its `data`, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotMeta {
     /// Log index.
@@ -52,7 +53,7 @@ impl SnapshotMeta {
         file_name(self.term, self.index)
     }
 
-    /// As raft wants it: metadata, and this struct as JSON in `data`; the body has its own connection (rule N13).
+    /// The snapshot for raft: metadata, and this struct as JSON in `data`; the body has its own connection (rule N13).
     pub fn to_raft(&self) -> Snapshot {
         let data = serde_json::to_vec(self).expect("it has string keys and no failing serializer").into();
         let mut snapshot = Snapshot { data, ..Snapshot::default() };
@@ -63,7 +64,7 @@ impl SnapshotMeta {
         snapshot
     }
 
-    /// From a MsgSnapshot, whose sender is not trusted to have written it well.
+    /// Reads it from a MsgSnapshot, whose sender is not trusted to have written it correctly.
     pub fn from_raft(snapshot: &Snapshot) -> Result<SnapshotMeta, String> {
         if snapshot.data.len() > FRAME_BYTES_MAX {
             return Err(format!("a snapshot header of {} bytes", snapshot.data.len()));
@@ -108,8 +109,7 @@ impl SnapshotMeta {
     }
 }
 
-/// All files of that name pattern that verify and are of this member's cluster, newest first, and the names of those that
-/// do or are not.
+/// All snapshot files that verify and belong to this member's cluster, newest first; and the names of the other ones.
 pub fn list(disk: &dyn LogDisk, identity: &MemberIdentity) -> Result<(Vec<SnapshotMeta>, Vec<String>), StoreError> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for name in disk.list()?.into_iter().filter(|name| parse_name(name).is_some()) {
@@ -124,7 +124,7 @@ pub fn list(disk: &dyn LogDisk, identity: &MemberIdentity) -> Result<(Vec<Snapsh
     Ok((good, bad))
 }
 
-/// Removes files with an index below `below`, and waits until they are gone durably.
+/// Removes snapshot files with an index below `below`, durably.
 pub fn drop_below(disk: &dyn LogDisk, below: Index) -> std::io::Result<()> {
     let old: Vec<String> =
         disk.list()?.into_iter().filter(|name| parse_name(name).is_some_and(|(_, index)| index < below)).collect();
@@ -134,7 +134,8 @@ pub fn drop_below(disk: &dyn LogDisk, below: Index) -> std::io::Result<()> {
     if old.is_empty() { Ok(()) } else { disk.sync_dir() }
 }
 
-/// Removes what writers that were cut short left behind; for the opening of a data directory, before anything writes.
+/// Removes what writers that were cut short left behind; called when a data directory is opened, before anything
+/// writes.
 pub fn remove_temporary(disk: &dyn LogDisk) -> Result<(), StoreError> {
     let temporary = |name: &String| name.strip_suffix(TEMPORARY).is_some_and(|name| parse_name(name).is_some());
     for name in disk.list()?.into_iter().filter(temporary) {

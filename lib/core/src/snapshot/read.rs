@@ -1,6 +1,6 @@
 //! Reads a snapshot file a frame at a time and checks each: to verify the file, or to fill an empty kv db from it.
 //!
-//! What a [`Reader`] hands out is verified only when the end was reached.
+//! What a [`Reader`] hands out is verified only once it has reached the end.
 
 use super::SnapshotMeta;
 use super::format::{self, FRAME_HEAD_BYTES, FrameHead, FrameKind, Header, MAGIC};
@@ -12,14 +12,14 @@ use crate::types::MemberIdentity;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// Opens and verifies every block of the file called `name`, without loading it.
+/// Opens the file called `name` and verifies every block, without loading the whole file.
 pub fn verify(disk: &dyn LogDisk, name: &str) -> Result<SnapshotMeta, StoreError> {
     let mut reader = Reader::open(disk, name)?;
     while reader.next_block()?.is_some() {}
     reader.finish()
 }
 
-/// The same, and that the file is of this member's cluster: a foreign one is whole too.
+/// The same, and checks that the file is of this member's cluster, since a foreign one may be whole too.
 pub fn verify_ours(disk: &dyn LogDisk, name: &str, identity: &MemberIdentity) -> Result<SnapshotMeta, StoreError> {
     let reader = Reader::open(disk, name)?;
     let Header { cluster_id, genesis, generation, state: _ } = &reader.header;
@@ -30,10 +30,11 @@ pub fn verify_ours(disk: &dyn LogDisk, name: &str, identity: &MemberIdentity) ->
     verify(disk, name)
 }
 
-/// Fills an empty kv db from a file in bounded batches and returns the opened store, proved (rule N14, step 4). `progress`
-/// gets records done and in all; each record counts twice, when it is written and when it is proved.
+/// Fills an empty kv db from a file in bounded batches and returns the opened store, proved (rule N14, step 4).
+/// `progress` gets the records done and in all; each record counts twice, once when it is written and once when it is
+/// proved.
 ///
-/// The meta record comes last, after the whole file was found right: a db whose installation was cut short claims nothing
+/// The meta record comes last, after the whole file was verified: a db whose installation was cut short claims nothing
 /// and cannot be opened, so it is removed and filled again.
 pub fn install(
     disk: &dyn LogDisk,
@@ -59,7 +60,7 @@ pub fn install(
     Ok(store)
 }
 
-/// One batch, flushed at once as rule N23 wants it.
+/// Writes one batch and flushes it at once, as rule N23 requires.
 fn fill(into: &dyn KvDisk, block: &Block) -> Result<(), StoreError> {
     into.apply_batch(block.records().map(|(key, value)| (key.to_vec(), Some(value.to_vec()))).collect())?;
     Ok(into.flush()?)
@@ -124,7 +125,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What the file is, once [`Reader::next_block`] has answered `None`.
+    /// Describes the file, once [`Reader::next_block`] has answered `None`.
     fn finish(self) -> Result<SnapshotMeta, StoreError> {
         let name = self.file.name;
         let state = self.header.state;
@@ -171,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The bytes below a [`Reader`]; every error names the file and the place.
+/// The bytes that a [`Reader`] reads; every error names the file and the place.
 struct File<'a> {
     disk: &'a dyn LogDisk,
     name: &'a str,
@@ -190,7 +191,7 @@ impl File<'_> {
     }
 
     fn take(&mut self, len: usize) -> Result<Vec<u8>, StoreError> {
-        // Before the allocation: a damaged length must not ask for more than the file has.
+        // Checked before the allocation: a damaged length must not ask for more than the file has.
         if len as u64 > self.len - self.offset {
             return Err(self.bad("ends too early"));
         }

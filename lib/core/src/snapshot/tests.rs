@@ -1,4 +1,6 @@
-//! A snapshot is the store: whole, at one index, and damage to its file is always found.
+//! Tests that a snapshot is the whole store at one index, and that damage to its file is always found.
+//!
+//! Files and kv dbs are in memory; damage is a flipped bit, a cut end or a foreign file.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -59,7 +61,7 @@ fn what_is_installed_is_what_was_frozen_and_goes_on_alike() {
     let mut store = rich_store(&disk);
     let frozen = reopen(&disk);
     let cut = store.freeze();
-    // Rule N16: writes after the freeze are not in it.
+    // Rule N16: writes after the freeze are not in the cut.
     let next = store.view().applied() + 1;
     store.apply(&[later(next)]).unwrap();
     let meta = write(&files, &identity(), &cut, &mut quiet()).unwrap();

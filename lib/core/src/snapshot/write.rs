@@ -1,4 +1,7 @@
 //! Writes a snapshot file from a frozen cut, a block at a time, and accepts it only if it holds what was frozen.
+//!
+//! Enters: a cut, or the membership of a new cluster. Leaves: a durable file under its final name and its description.
+//! A file that is not whole must never get that name.
 
 use super::format::{self, BLOCK_BYTES, FrameKind, Header, MAGIC};
 use super::{SnapshotMeta, TEMPORARY, file_name};
@@ -20,8 +23,8 @@ pub fn write_initial(
     write_state(disk, identity, &state, |_| Ok(()))
 }
 
-/// Scans the frozen cut and writes its file, durably. `progress` gets records written and in all.
-/// Fails with `Unproved` when the sum of what was written is not the frozen one.
+/// Scans the frozen cut and writes its file, durably. `progress` gets the records written and in all. Fails with
+/// `Unproved` when the sum of what was written is not the frozen one.
 pub fn write(
     disk: &dyn LogDisk,
     identity: &MemberIdentity,
@@ -52,7 +55,7 @@ fn write_state(
     let temporary = format!("{name}{TEMPORARY}");
     let written = fill(disk, &temporary, &Header::new(identity, state), records);
     if written.is_err() {
-        // The error that is returned says more than a second one of the same disk; opening removes what stays.
+        // The error that is returned says more than a second one from the same disk would; opening removes what stays.
         let _ = disk.remove(&temporary);
         return written;
     }
@@ -61,7 +64,7 @@ fn write_state(
     written
 }
 
-/// The whole file under its temporary name, its bytes durable.
+/// Writes the whole file under its temporary name, and makes its bytes durable.
 fn fill(
     disk: &dyn LogDisk,
     temporary: &str,
