@@ -31,7 +31,7 @@ const APPENDED: u8 = 3;
 /// What arrives on a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
-    /// For the node.
+    /// A frame for the node.
     Frame(Frame),
     /// A probe, or the answer to one.
     Probe,
@@ -43,7 +43,7 @@ pub enum FrameError {
     /// The length is refused before anything is read or allocated for it.
     #[error("a frame of {bytes} bytes is larger than {max}")]
     TooLarge {
-        /// What the head says.
+        /// The length in the head.
         bytes: usize,
         /// The limit.
         max: usize,
@@ -51,7 +51,7 @@ pub enum FrameError {
     /// Length, kind or payload changed on the way.
     #[error("the crc of a frame of kind {kind} does not match")]
     Crc {
-        /// As it stands in the head; it may be what changed.
+        /// The kind in the head, which may be what changed.
         kind: u8,
     },
     /// No such kind in this version of the protocol.
@@ -60,9 +60,9 @@ pub enum FrameError {
     /// The payload is not what its kind says.
     #[error("a frame of kind {kind} cannot be decoded: {why}")]
     Payload {
-        /// As it stands in the head.
+        /// The kind in the head.
         kind: u8,
-        /// What the decoder says.
+        /// The decoder's reason.
         why: String,
     },
 }
@@ -171,7 +171,7 @@ fn seal(kind: u8, start: usize, out: &mut [u8]) {
     frame[4..8].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// Over everything in the frame but the checksum itself.
+/// The crc over everything in the frame except the crc itself.
 fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&frame[..4]), &frame[8..])
 }

@@ -1,4 +1,4 @@
-//! The words that members say to each other, and their bytes. PURE.
+//! The messages that members send to each other, and their bytes. PURE.
 //!
 //! Enters: bytes of a peer's stream. Leaves: a [`Frame`], or why the stream cannot go on. `frame` is the codec;
 //! `protobuf_guard` and `raft_shape` refuse what would harm protobuf or raft before either sees it. Sockets are the
@@ -24,13 +24,13 @@ pub const HELLO_FORMAT: u32 = 1;
 /// The header `X-Raftkv-Hello`, as JSON on one line, of a peer stream (peer protocol v1) and of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// 1.
+    /// [`HELLO_FORMAT`].
     pub format: u32,
     /// The sender's cluster.
     pub cluster_id: Hex128,
-    /// Drawn at init.
+    /// The cluster's genesis, drawn at init.
     pub genesis: Hex128,
-    /// 0.
+    /// The cluster's generation: 0.
     pub generation: u64,
     /// The sender.
     pub from: MemberId,
@@ -38,36 +38,36 @@ pub struct Hello {
     pub from_name: String,
     /// Its data directory.
     pub from_incarnation: Hex128,
-    /// Who is meant.
+    /// The receiver that is meant.
     pub to: MemberId,
-    /// Which data directory is meant.
+    /// The data directory that is meant.
     pub to_incarnation: Hex128,
-    /// Random per start of the sender's process: tells the first hello of a run from later ones (rule N20).
+    /// Random per start of the sender's process: distinguishes the first hello of a run from later ones (rule N20).
     pub boot: u64,
     /// The sender's durable term.
     pub term: Term,
     /// The sender's durable last index.
     pub last_index: Index,
-    /// As advertised.
+    /// The peer URL that the sender advertises.
     pub peer_url: String,
-    /// As advertised.
+    /// The client URL that the sender advertises.
     pub client_url: String,
-    /// As advertised.
+    /// The admin URL that the sender advertises.
     pub admin_url: String,
 }
 
 /// Proof that the receiver was removed (rule N4); kind 4, and the body of a 410.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedRecord {
-    /// All six are checked by the receiver.
+    /// The cluster. The receiver checks this and each of the ids below.
     pub cluster_id: Hex128,
-    /// Drawn at init.
+    /// The cluster's genesis, drawn at init.
     pub genesis: Hex128,
-    /// 0.
+    /// The cluster's generation: 0.
     pub generation: u64,
     /// The member that was removed.
     pub member_id: MemberId,
-    /// Its data directory; index and term of the removal.
+    /// Its data directory, and index and term of the removal.
     pub removed: Removed,
 }
 
@@ -107,10 +107,11 @@ pub struct Report {
     pub free_bytes: u64,
     /// Whether the member may take over leadership.
     pub can_lead: bool,
-    /// The same and the reserve file (rule N11). A member of an earlier version does not say; it is not called short.
+    /// Free bytes and those of the reserve file together (rule N11). A member of an earlier version does not report
+    /// them, and is not called short.
     #[serde(default)]
     pub headroom_bytes: u64,
-    /// Under it no put should come.
+    /// Below this no put should come.
     #[serde(default)]
     pub reserve_bytes: u64,
 }
@@ -140,7 +141,7 @@ pub enum Frame {
 /// What a node answers to a hello.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HelloVerdict {
-    /// The stream stands (a Blank node has joined by then, durably); the answering hello.
+    /// The stream is accepted, with the answering hello; a Blank node has durably joined by then.
     Accept(Box<Hello>),
     /// 409 with the reason: another cluster, genesis, generation, incarnation, member, or format.
     Differs(String),

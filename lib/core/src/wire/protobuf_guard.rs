@@ -1,8 +1,9 @@
-//! Looks through an encoded raft message before protobuf does. PURE.
+//! Checks an encoded raft message before protobuf parses it. PURE.
 //!
 //! protobuf 2.28 skips a group of an unknown field by recursion without a bound (RUSTSEC-2024-0437), so a few hundred
-//! KiB of "start group" overflow the stack and end the process. raft's messages have no groups: any is refused here,
-//! on every level that protobuf would parse. The levels are known, so this code's own depth is bounded by [`Shape`].
+//! KiB of "start group" overflow the stack and end the process. raft's messages have no groups, so any group is refused
+//! here, on every level that protobuf would parse. The levels are known, so this code's own depth is bounded by
+//! [`Shape`].
 
 /// Why a payload is not given to protobuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,8 @@
-//! Refuses raft messages that no raft of ours sends, before raft sees them. PURE.
+//! Refuses raft messages that our raft never sends, before raft sees them. PURE.
 //!
 //! raft-rs trusts its peers: an entry after a gap, a position without a term, a read request without its context or a
 //! message without a term make it panic, and with it the process. A peer that holds the token may be buggy, or newer
-//! than we are; it must cost its stream, never this node.
+//! than we are; that may cost its stream, but never this node.
 
 use crate::kvstore::{BadCommand, Command};
 use crate::limits::{MESSAGE_ENTRY_BYTES_MAX, NUMBER_MAX};
@@ -12,7 +12,8 @@ use raft::prelude::{EntryType, Message, MessageType};
 /// Why a message is not given to raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Misshapen {
-    /// Only requests that a follower passes on carry none; any other would count as this node's own.
+    /// Only requests that a follower passes on carry no term; any other message without one would count as this node's
+    /// own.
     #[error("the message has no term")]
     NoTerm,
     /// An index or term above [`NUMBER_MAX`].
@@ -32,12 +33,12 @@ pub(super) enum Misshapen {
     /// Indexes ascend by one, terms do not fall and are not above the leader's.
     #[error("the append's entry {index} of term {term} cannot follow the one before it")]
     Entry {
-        /// Of the first such entry.
+        /// Index of the first such entry.
         index: u64,
         /// Its term.
         term: u64,
     },
-    /// Whoever appends and applies it could never do so: the store takes nothing but commands.
+    /// Once appended it could never be applied: the store takes nothing but commands.
     #[error("the append's entry {0} is no command: {1}")]
     Command(u64, BadCommand),
     /// More than a batch of the log takes.
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(check(&append(3, 2, &[(4, 3), (5, 2)])), entry(5, 2), "the term falls");
         assert_eq!(check(&append(3, 2, &[(4, 6)])), entry(4, 6), "a term above the leader's");
         assert_eq!(check(&append(0, 0, &[(1, 0)])), entry(1, 0));
-        // For raft, an index behind its last one has term 0: this would match, and set a gap.
+        // For raft, an index after its last one has term 0, so this would match and leave a gap.
         assert_eq!(check(&append(9, 0, &[])), Err(Misshapen::Position { index: 9, term: 0 }));
         assert_eq!(check(&append(0, 1, &[])), Err(Misshapen::Position { index: 0, term: 1 }));
     }
