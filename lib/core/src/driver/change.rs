@@ -16,7 +16,7 @@ use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType};
 use std::sync::Arc;
 
-/// A change that was appended by a call here, until it is refused, or applied (a joint one: left) and durable.
+/// A change that a call appended here, until it is refused, or applied (a joint one: left) and durable.
 #[derive(Debug)]
 pub struct PendingChange {
     /// The request that asked for it.

@@ -101,8 +101,8 @@ pub enum Answer {
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Hand the message to the transport. A dropped MsgSnapshot is reported as [`Event::SnapshotSent`] with `whole:
-    /// false`; a dropped MsgAppend as [`Event::Unreachable`].
+    /// Hand the message to the transport. A dropped MsgSnapshot is reported as an [`Event::SnapshotSent`] that is not
+    /// `whole`, a dropped MsgAppend as [`Event::Unreachable`].
     Send(Box<Message>),
     /// Send a client's command to the leader; if the transport does not take it, report [`Event::ForwardDropped`].
     Forward { to: MemberId, forward: Forward },

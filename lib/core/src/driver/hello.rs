@@ -1,7 +1,7 @@
 //! Decides whether a peer's hello may open a stream to this member (rules N4, N19, N20). PURE.
 //!
-//! Enters: a [`Hello`]. Leaves: acceptance, or the [`HelloVerdict`] that says why not. It must never refuse an id
-//! merely because it is unknown here.
+//! Enters: a [`Hello`]. Leaves: acceptance, or the [`HelloVerdict`] that says why not. It must never refuse an id only
+//! because it is unknown here.
 
 use super::Driver;
 use crate::wire::{HELLO_FORMAT, Hello, HelloVerdict};

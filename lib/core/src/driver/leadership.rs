@@ -36,7 +36,8 @@ impl Driver {
 
     /// Rule N23: a member without a proved kv db does not campaign. Nor does one whose log is being restarted after a
     /// snapshot, until that is durable: before raft campaigns, it looks through the entries between the applied index
-    /// and the commit index. Those are gone from the log already, and raft counts them as applied only then.
+    /// and the commit index. Those are gone from the log already, but raft counts them as applied only once the restart
+    /// is durable.
     pub(super) fn may_campaign(&self) -> bool {
         self.can_lead && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
     }

@@ -48,8 +48,8 @@ impl Driver {
         }
     }
 
-    /// A leader counts on entries only if this member acknowledged them; if they are not in the log, it has lost them
-    /// (rule N20).
+    /// A leader counts on entries only if this member acknowledged them; if its log does not hold them, it has lost
+    /// them (rule N20).
     fn heartbeat(&mut self, message: Message) {
         let (last_index, term) = (self.node.raft.raft_log.last_index(), self.node.raft.term);
         if message.term >= term && message.commit > last_index {

@@ -11,7 +11,7 @@ use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What an entry of ours needs in the log besides its command: header, context, padding.
+/// Bytes that an entry needs in the log besides its command: header, context, padding.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 /// Bytes of a membership change in the log: its context is a small JSON object.
 const CHANGE_BYTES: usize = 1024;
@@ -104,7 +104,8 @@ impl Proposals {
         self.waiting.len()
     }
 
-    /// Whether a forward of this term was taken before, or that is forgotten; then nobody may call it refused.
+    /// Whether a forward of this term was taken before, or may have been and is forgotten; then nobody may call it
+    /// refused.
     pub fn may_have_taken(&self, term: Term, request: &RequestId) -> bool {
         let seen = |window: &Window| window.has(request.seq);
         let key = (request.origin, request.nonce);
@@ -121,13 +122,13 @@ impl Proposals {
         self.windows.entry((request.origin, request.nonce)).or_default().is_new(request.seq)
     }
 
-    /// Notes that a request of ours stands at (index, term).
+    /// Notes that our request stands at (index, term).
     pub fn appended(&mut self, request: RequestId, index: Index, term: Term) {
         self.forwarded.remove(&request);
         self.appended.insert((index, term), request);
     }
 
-    /// Notes that a request of ours was sent to the leader.
+    /// Notes that our request was sent to the leader.
     pub fn forwarded(&mut self, request: RequestId, now_tick: u64) {
         self.forwarded.insert(request, now_tick);
     }
@@ -149,7 +150,7 @@ impl Proposals {
         self.forwarded.remove(request).is_some()
     }
 
-    /// An entry is handed out; returns the requests of ours that lost their place to it.
+    /// An entry is handed out; returns our requests that lost their place to it.
     pub fn handed_out(&mut self, index: Index, term: Term) -> Vec<RequestId> {
         let mut here = self.take_up_to(index);
         here.retain(|(_, expected), _| *expected != term);

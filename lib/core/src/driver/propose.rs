@@ -1,7 +1,7 @@
 //! Commands of clients: proposed by the leader alone, forwarded by everyone else, each at most once (rule N5). PURE.
 //!
 //! Enters: commands of clients and of other members, and the leader's replies. Leaves: proposals, forwards, refusals.
-//! It must never propose on a member that does not lead, nor send a command a second time.
+//! It must never propose on a member that does not lead, and never send a command twice.
 
 use super::proposals::Waiting;
 use super::{Driver, Effect};

@@ -1,4 +1,7 @@
 //! Starts the ReadIndex rounds of [`super::reads`] in raft, and takes raft's answers (rule N18). PURE.
+//!
+//! Enters: raft's answers. Leaves: reads that may be served or that failed, and answers to followers. It must never
+//! start a round that raft would drop.
 
 use super::reads::{Asked, Confirmed};
 use super::{Driver, Effect};

@@ -118,7 +118,7 @@ impl Reads {
         Confirmed::default()
     }
 
-    /// Gives up the round in flight, which cannot be answered any more; its reads move to the next one.
+    /// Gives up the round in flight, which can get no answer; its reads move to the next one.
     pub fn abandon(&mut self) {
         if let Some(round) = self.in_flight.take() {
             self.move_on(round);

@@ -1,6 +1,6 @@
 //! What the driver shows about itself, as plain data. PURE.
 //!
-//! Leaves: a status for answers, metrics and invariants, and the headline of it that is published at once.
+//! Leaves: a status for answers and invariants, and the headline of it that is published at once.
 
 use super::Driver;
 use super::peers::is_caught_up;

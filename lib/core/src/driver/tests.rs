@@ -1,4 +1,6 @@
 //! Tests a driver on files in memory, for edge cases that a golden script would take long to reach.
+//!
+//! A [`Bench`] is member 1 of a cluster; the tests play the other members, the disk and the apply thread.
 
 use super::*;
 use crate::driver::MembershipCall;

@@ -1,4 +1,6 @@
 //! Tests rule N11 at the leader: what it takes depends on its own room and on that of a quorum.
+//!
+//! The bench of the driver's tests reports room for each member and asks for a put, a delete and a change.
 
 use super::*;
 use crate::space::{OwnSpace, Room};
