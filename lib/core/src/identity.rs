@@ -1,11 +1,12 @@
-//! Who a data directory is: the identity file, and what a directory as found amounts to (rule N7).
+//! Whose a data directory is: the identity file, and what a directory that was found turns out to be (rule N7).
 //!
-//! Enters: the names in a directory and the files read through [`LogDisk`]. Leaves: [`Found`], which either is proved
-//! or quarantines the node, naming the file. Nothing is decided from a missing file: a directory that lost one must
+//! Enters: the names in a directory and the files read through [`LogDisk`]. Leaves: [`Found`], which is either proved
+//! or quarantines the node and names the file. Nothing is concluded from a missing file: a directory that lost one must
 //! never start as a member with an empty log and an empty vote.
 //!
 //! The writing order is fixed. Join: segment 1, then identity Member. Init: segment 1, snapshot 1-1, mark batch, then
-//! identity Member. So with an identity in state Blank, those files are a join or init cut short, never answered.
+//! identity Member. So if the identity is Blank, those files are from a join or init that was cut short and never
+//! answered.
 
 use crate::log::{self, Content, FileKind, LogError, LogOp};
 use crate::ports::LogDisk;
@@ -16,15 +17,15 @@ use std::io;
 
 /// The identity file.
 pub const IDENTITY_FILE: &str = "identity";
-/// Bears the flock of the process that uses the directory.
+/// Carries the flock of the process that uses the directory.
 pub const LOCK_FILE: &str = "lock";
 /// The identity file being written.
 const UNFINISHED_FILE: &str = "identity.tmp";
 /// The format that this build writes, and the newest it reads.
 const FORMAT: u32 = 1;
-/// The mark of the snapshot that init writes.
+/// Index and term of the snapshot that init writes.
 const INIT_INDEX: Index = 1;
-/// Larger ones are not ours.
+/// A larger identity file is not ours.
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
 /// What the identity file says.
@@ -40,7 +41,7 @@ pub enum Identity {
     Member(MemberIdentity),
     /// Belonged to a member that its cluster removed.
     Removed {
-        /// Who it was.
+        /// The identity that it had.
         identity: MemberIdentity,
         /// Index of the removal.
         index: Index,
@@ -56,16 +57,16 @@ pub enum Found {
     Empty,
     /// Belongs to no cluster.
     Blank {
-        /// Of this directory.
+        /// The directory's id.
         incarnation: Hex128,
-        /// Removes a join or init that was cut short; to be executed before any port is opened.
+        /// Steps that remove a join or init that was cut short; to be executed before any port is opened.
         cut_short: Vec<LogOp>,
     },
-    /// A member's, and the log's headers agree.
+    /// Belongs to a member, and the log's headers agree.
     Member(MemberIdentity),
-    /// A removed member's; its log is here and is still needed (rule N10).
+    /// Belongs to a removed member; its log is here and is still needed (rule N10).
     Removed {
-        /// Who it was.
+        /// The identity that it had.
         identity: MemberIdentity,
         /// Index of the removal.
         index: Index,
@@ -74,7 +75,7 @@ pub enum Found {
     },
     /// Not to be trusted: no vote, no ack, no read.
     Quarantined {
-        /// Names the file.
+        /// The reason, which names the file.
         why: String,
     },
 }
@@ -87,7 +88,7 @@ pub enum IdentityError {
     Io {
         /// The file; `.` is the directory.
         file: String,
-        /// The disk's words.
+        /// The disk's error.
         source: io::Error,
     },
     /// A newer raftkv wrote it. Nothing is wrong with the data.
@@ -102,7 +103,7 @@ pub enum IdentityError {
     },
 }
 
-/// The file: the crc is over the JSON of `identity` as this build writes it.
+/// The content of the file; the crc covers the JSON of `identity` as this build writes it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IdentityFile {
@@ -111,13 +112,13 @@ struct IdentityFile {
     identity: Identity,
 }
 
-/// Read first, so that a newer file is told from a damaged one.
+/// Read first, to distinguish a newer file from a damaged one.
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
 }
 
-/// The steps that make `identity` durable, replacing whatever was there at once.
+/// The steps that make `identity` durable; they replace whatever was there atomically.
 pub fn write_ops(identity: &Identity) -> Vec<LogOp> {
     let file = IdentityFile { format: FORMAT, crc32c: crc_of(identity), identity: *identity };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("plain data has a JSON form");
@@ -136,12 +137,12 @@ pub fn write(disk: &dyn LogDisk, identity: &Identity) -> io::Result<()> {
     log::execute(disk, &write_ops(identity))
 }
 
-/// Looks at a directory and decides. Reads only; the caller holds the lock.
+/// Looks at a directory and decides what it is. It only reads; the caller holds the lock.
 pub fn find(disk: &dyn LogDisk) -> Result<Found, IdentityError> {
     let mut names = disk.list().map_err(io_error("."))?;
     names.sort_unstable();
     if !names.iter().any(|name| name == IDENTITY_FILE) {
-        // identity.tmp alone is the very first identity, not yet there.
+        // identity.tmp alone is the very first identity, which was being written.
         let data = names.iter().find(|name| !is_nothing(name) && *name != UNFINISHED_FILE);
         return Ok(data.map_or(Found::Empty, |name| quarantined(format!("{name} is here, but no identity file"))));
     }
@@ -197,8 +198,8 @@ fn find_blank(disk: &dyn LogDisk, names: &[String], incarnation: Hex128) -> Resu
     {
         return Ok(quarantined(why));
     }
-    // The log goes durably before the snapshot: a snapshot 1-1 alone is still a beginning that was cut short, while a
-    // log with a mark and no snapshot would not be.
+    // The log is removed durably before the snapshot: a snapshot 1-1 alone still counts as an init that was cut short,
+    // while a log with a mark and no snapshot would not.
     let mut cut_short = Vec::new();
     for group in [logs, snapshots, unfinished] {
         let removed = !group.is_empty();
@@ -208,7 +209,7 @@ fn find_blank(disk: &dyn LogDisk, names: &[String], incarnation: Hex128) -> Resu
     Ok(Found::Blank { incarnation, cut_short })
 }
 
-/// Why the log in a blank directory is not that of a join or init cut short; `None` if it is one.
+/// Why the log in a blank directory is not from a join or init that was cut short; `None` if it is.
 fn not_cut_short(
     disk: &dyn LogDisk,
     log: &str,
@@ -256,7 +257,7 @@ fn find_member(disk: &dyn LogDisk, identity: &MemberIdentity, found: Found) -> R
     Ok(found)
 }
 
-/// Splits what the log says into an answer, a reason to quarantine, and an error that says nothing about the data.
+/// Splits a result of the log into an answer, a reason to quarantine, and an error that says nothing about the data.
 fn trusted<T>(answer: Result<T, LogError>) -> Result<Result<T, String>, IdentityError> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),

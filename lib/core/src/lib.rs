@@ -1,17 +1,17 @@
-//! What decides in a raftkv member. PURE.
+//! The part of a raftkv member that decides. PURE.
 //!
-//! Everything here is a plain function over plain data: time is a `Tick` event, disks stand behind three small traits
+//! Everything here is a plain function over plain data: time is a `Tick` event, disks are behind three small traits
 //! (`ports`), ids are passed in. So the simulator runs the very code that runs in production, bit for bit from a seed.
-//! Words for people leave through `tracing`, which does nothing unless a program listens.
+//! Log messages leave through `tracing`, which does nothing unless a program listens.
 //!
 //! ```text
-//!     wire ──► driver ◄── kvstore      the words of members · step(Event) -> Vec<Effect> · the state machine
+//!     wire ──► driver ◄── kvstore      messages of members · step(Event) -> Vec<Effect> · the state machine
 //!                │  │        │
 //!            raft │  └── log  │        crate raft, untouched · the log's bytes, and how raft reads them
 //!                │       │   │
 //!         membership   snapshot        who is in the cluster · the store at one index, as a file
 //!                        │
-//!              open, identity, space   from a directory to a running member · who a directory is · room on a volume
+//!              open, identity, space   from a directory to a running member · whose a directory is · room on a volume
 //!                        │
 //!                      ports           the only ways to persistent state
 //! ```

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Member {
     /// The node's name.
     pub name: String,
-    /// Where peers dial it; fixed for its life.
+    /// The URL at which peers dial it; fixed for its life.
     pub peer_url: String,
     /// Its data directory.
     pub incarnation: Hex128,
@@ -28,13 +28,13 @@ pub struct Removed {
     pub name: String,
     /// Its data directory.
     pub incarnation: Hex128,
-    /// Index of the removal; of the *leave* for a joint change (rule N4).
+    /// Index of the removal; for a joint change, of the entry that leaves the joint state (rule N4).
     pub index: Index,
     /// Term of that entry.
     pub term: Term,
 }
 
-/// A membership change; travels as the context of its conf-change entry, behind the request id.
+/// A membership change; it is the context of its conf-change entry, after the request id.
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,10 +47,10 @@ pub enum Change {
     Remove { id: MemberId },
 }
 
-/// Why a change is refused; the entry is then empty for everyone.
+/// Why a change is refused; then the entry changes nothing on any member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A joint configuration is being left.
+    /// A joint configuration is in force.
     #[error("a joint change is in flight")]
     Joint,
     /// Another change took this id, or the leader's view was old.
@@ -74,7 +74,7 @@ pub enum Refused {
     /// The cluster would have no voter.
     #[error("{0} is the last voter")]
     LastVoter(MemberId),
-    /// A conf-change entry without a change of ours, outside a joint configuration.
+    /// A conf-change entry that holds no [`Change`], outside a joint configuration.
     #[error("the entry carries no change")]
     NoChange,
 }
@@ -94,7 +94,7 @@ pub struct Membership {
     pub auto_leave: bool,
     /// Everyone in any of the sets above.
     pub members: BTreeMap<MemberId, Member>,
-    /// Everyone who ever left.
+    /// Everyone who has ever left.
     pub removed: BTreeMap<MemberId, Removed>,
     /// The id of the next member.
     pub next_member_id: MemberId,
@@ -102,9 +102,9 @@ pub struct Membership {
     pub conf_index: Index,
     /// Index at which each present member was added: a snapshot below it does not know that member (rule N12).
     pub added_at: BTreeMap<MemberId, Index>,
-    /// Voters that the cluster must have had once before it serves clients.
+    /// Number of voters that the cluster must once have had before it serves clients.
     pub min_voters: u32,
-    /// Whether it has.
+    /// Whether it has had them.
     pub formed: bool,
 }
 
@@ -119,7 +119,7 @@ impl Membership {
         first
     }
 
-    /// As raft wants it.
+    /// The same as a ConfState, for raft.
     pub fn conf_state(&self) -> ConfState {
         let list = |set: &BTreeSet<MemberId>| set.iter().copied().collect::<Vec<_>>();
         ConfState {
@@ -132,7 +132,8 @@ impl Membership {
         }
     }
 
-    /// What raft and [`Membership::applied`] take for granted, and panic without; for a state that came from elsewhere.
+    /// Checks a state that came from elsewhere for what raft and [`Membership::applied`] take for granted, and panic
+    /// without.
     pub fn check(&self) -> Result<(), String> {
         let Membership { voters, outgoing, learners, learners_next, auto_leave, .. } = self;
         let all = || [voters, outgoing, learners, learners_next].into_iter().flatten();
@@ -175,8 +176,8 @@ impl Membership {
         majority(&self.voters) && majority(&self.outgoing)
     }
 
-    /// Decides a change from this state alone: the change for raft, or why not. The caller applies it to raft and then
-    /// calls [`Membership::applied`].
+    /// Decides a change from this state alone: the change for raft, or why it is refused. The caller applies it to raft
+    /// and then calls [`Membership::applied`].
     pub fn decide(&self, change: &Change) -> Result<ConfChangeV2, Refused> {
         if self.is_joint() {
             return Err(Refused::Joint);
@@ -241,7 +242,7 @@ impl Membership {
             next.added_at.insert(*id, index);
             next.next_member_id = id + 1;
         }
-        // Whoever is in no half of the configuration has left, and only then (rule N4).
+        // A member has left when it is in no half of the configuration, and only then (rule N4).
         let gone: Vec<MemberId> = next.members.keys().copied().filter(|id| !next.holds(*id)).collect();
         for id in gone {
             let member = next.members.remove(&id).expect("taken from the keys of this map");

@@ -1,8 +1,8 @@
-//! Deliberate bugs: a test that does not notice one of them proves nothing. They exist only in a build with `--cfg mutant`
-//! (`make mutants`), which runs one at a time; in every other build [`is`] is false when it is compiled. The same build of the
-//! node has crash points.
+//! Deliberate bugs: if the tests do not notice one of them, they prove nothing. Only a build with `--cfg mutant` has
+//! them (see `make mutants`), and it runs one at a time; in every other build [`is`] is false at compile time. The same
+//! build of the node has crash points.
 
-/// A bug, at the place that asks for it.
+/// A bug; the place in the code that would have it asks for it by [`is`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// The log's fdatasync is skipped (rule N2).
@@ -19,9 +19,10 @@ pub enum Mutant {
     VoteNotPersisted,
     /// A last batch without its end is replayed (rule N2).
     TornTailAccepted,
-    /// A record's crc does not cover the use of the segment that it belongs to, nor is its batch number looked at (rule N1).
+    /// A record's crc does not cover the use of the segment that it belongs to, and its batch number is not checked
+    /// (rule N1).
     OldRecordsAccepted,
-    /// What follows the last batch is left as it is after a start (rule N1).
+    /// A start leaves what follows the last batch as it is (rule N1).
     TailNotZeroed,
     /// A membership change is proposed while another one is in flight (rule N3).
     TwoChanges,
@@ -29,7 +30,7 @@ pub enum Mutant {
     NewestMembershipStored,
     /// Messages leave before the term or vote that they speak of is durable (rule N6).
     EarlyMessages,
-    /// A doubled forward is appended twice (rule N5).
+    /// A duplicated forward is appended twice (rule N5).
     ForwardTwice,
     /// A removed voter is silent from the moment at which it applies its removal (rule N10).
     RemovedIsSilent,
@@ -40,7 +41,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Mutant; 16] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
@@ -61,7 +62,7 @@ impl Mutant {
     ];
 }
 
-/// Whether this bug is to be there.
+/// Whether this bug is switched on.
 #[cfg(not(mutant))]
 #[inline(always)]
 pub const fn is(_bug: Mutant) -> bool {
@@ -76,7 +77,7 @@ mod chosen {
     use super::Mutant;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// 0: none.
+    /// The number of the bug; 0 is none.
     static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
     fn number(bug: Mutant) -> usize {
@@ -88,7 +89,7 @@ mod chosen {
         CHOSEN.store(bug.map_or(0, number), Ordering::SeqCst);
     }
 
-    /// Whether this bug is to be there.
+    /// Whether this bug is switched on.
     pub fn is(bug: Mutant) -> bool {
         CHOSEN.load(Ordering::Relaxed) == number(bug)
     }

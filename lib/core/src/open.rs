@@ -1,5 +1,8 @@
 //! From a directory to a running member: the opening order of rule N8, and the steps of init and join (rule N7).
 //!
+//! Enters: an identity and a data directory. Leaves: a driver and what the apply thread has to do first, or an
+//! [`OpenError`]. It must never set aside a kv db that is ahead of the log, since this proves that the log lost data.
+//!
 //! Shared by the process and the simulator: everything is reached through [`LogDisk`] and [`KvHome`].
 
 use crate::driver::{Driver, DriverConfig, Start};
@@ -16,17 +19,17 @@ use raft::prelude::HardState;
 use std::io;
 use std::sync::Arc;
 
-/// Names the kv db in use; replaced by rename.
+/// The file that names the kv db in use; replaced by rename.
 pub const CURRENT: &str = "CURRENT";
 const CURRENT_TMP: &str = "CURRENT.tmp";
 
 /// Why a member cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The node lives on as Quarantined (rules N2, N8): admin and health only.
+    /// The node lives on as Quarantined (rules N2, N8): it serves admin and health calls only.
     #[error("quarantined: {0}")]
     Quarantined(String),
-    /// The kv db must be set aside by a new process: a thread of this one is still busy with it, by its path.
+    /// The kv db must be set aside by a new process, since a thread of this one still uses its path.
     #[error("{0}")]
     KvStuck(String),
     /// The process must stop; the message says what to do.
@@ -47,8 +50,8 @@ pub enum OpenError {
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum KvPlan {
-    /// Open the database of this name, and prove it and that it still claims this applied index, from which the driver
-    /// starts; failing that, set it aside and restart the process.
+    /// Open the database of this name, prove it, and check that it still claims this applied index, from which the
+    /// driver starts. If that fails, set it aside and restart the process.
     Prove { name: String, applied: Index },
     /// Build a new database from this snapshot, then switch CURRENT to it.
     Rebuild { meta: Box<SnapshotMeta> },
@@ -58,7 +61,7 @@ pub enum KvPlan {
 
 /// A member, ready to run.
 pub struct Opened {
-    /// The brain, with its log.
+    /// The driver, with its log.
     pub driver: Driver,
     /// What the apply thread starts with.
     pub kv: KvPlan,
@@ -75,8 +78,8 @@ pub struct OpenConfig {
     pub driver: DriverConfig,
 }
 
-/// Rule N8: newest valid snapshot -> WAL replay -> the kv db's claim -> N2's checks -> the driver.
-/// `progress` gets words for people: "reading the log", done, total.
+/// Rule N8: newest valid snapshot -> WAL replay -> the kv db's claim -> N2's checks -> the driver. `progress` gets a
+/// text for people, and how much is done and in all: "reading the log", done, total.
 pub fn open_member(
     identity: &MemberIdentity,
     disk: Arc<dyn LogDisk>,
@@ -103,7 +106,7 @@ pub fn open_member(
     if in_log != *identity {
         return Err(OpenError::Quarantined(format!("identity says {identity:?}, the log says {in_log:?}")));
     }
-    // What replay accepted may be in the page cache only; raft counts all of it as persisted (rule N2).
+    // What replay accepted may be in the page cache only, but raft counts all of it as persisted (rule N2).
     log::execute(&*disk, &repairs)?;
     let files = keep_files_of_this_log(&*disk, &log, files)?;
     check_log(&log, &hard_state, &files, &corrupt)?;
@@ -120,7 +123,7 @@ pub fn open_member(
     Ok(Opened { driver, kv, applied })
 }
 
-/// Rule N14: a file that the log knows nothing of was never installed; one below the log's base can't be continued.
+/// Rule N14: a file that the log does not know was never installed; one below the log's base cannot be continued.
 fn keep_files_of_this_log(
     disk: &dyn LogDisk,
     log: &Log,
@@ -137,7 +140,7 @@ fn keep_files_of_this_log(
     Ok(keep)
 }
 
-/// Rule N2: the log holds everything that was ever acknowledged from it, or it is not to be trusted.
+/// Rule N2: the log holds everything that was ever acknowledged from it, or it cannot be trusted.
 fn check_log(log: &Log, hard_state: &HardState, files: &[SnapshotMeta], corrupt: &[String]) -> Result<(), OpenError> {
     let (base, last) = (log.base().index, log.last_index());
     if hard_state.commit > last {
@@ -168,11 +171,11 @@ fn forget_below_older(log: &mut Log, files: &[SnapshotMeta], disk: &dyn LogDisk)
 fn read_claim(home: &dyn KvHome, name: &str) -> Result<Option<Claim>, OpenError> {
     match home.open(name).and_then(|disk| kvstore::claim(&*disk)) {
         Ok(claim) => Ok(claim),
-        // Opening it takes space. A new one would take more: it is not what is wrong (rule N11).
+        // Opening a kv db takes space, and a new one would take more: this one is not at fault (rule N11).
         Err(e) if space::is_full(&e) => Err(e.into()),
         Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(OpenError::KvStuck(e.to_string())),
         Err(e) => {
-            // It is a survivor, not a witness: what it can't tell is in the snapshot and the log.
+            // The kv db is a survivor, not a witness: what it cannot tell is in the snapshot and the log.
             tracing::warn!(kv = name, error = %e, "the kv db does not open; setting it aside");
             home.set_aside(name)?;
             Ok(None)
@@ -214,8 +217,8 @@ fn choose_kv(
     })
 }
 
-/// Carries out a [`KvPlan`], or the installation of a snapshot: a proved store; `None` for [`KvPlan::Absent`]. An error
-/// of `Prove` means: set that database aside and start again.
+/// Carries out a [`KvPlan`], or the installation of a snapshot. Returns a proved store, or `None` for
+/// [`KvPlan::Absent`]. After an error of `Prove`, set that database aside and start again.
 pub fn open_kv(
     plan: &KvPlan,
     disk: &dyn LogDisk,
@@ -242,7 +245,8 @@ pub fn open_kv(
             let installed =
                 snapshot::install(disk, meta, kv, &mut |done, total| progress("rebuilding the kv db", done, total));
             let store = installed.inspect_err(|_| {
-                // Of no use to anybody, and it may hold the last space of the disk (rule N11). The error says more.
+                // What was filled is of no use, and may hold the last space of the disk (rule N11). The first error
+                // says more.
                 let _stays = home.remove(&name);
             })?;
             write_current(disk, &name)?;
@@ -256,8 +260,8 @@ pub fn open_kv(
     }
 }
 
-/// Removes what an installation left that was cut short, before or behind the switch of CURRENT: nothing names it any
-/// more. What can't be removed costs space only, and is tried again at the next opening.
+/// Removes what an installation that was cut short before or after the switch of CURRENT left: nothing names it. What
+/// cannot be removed costs only space, and is tried again at the next opening.
 fn remove_others(disk: &dyn LogDisk, home: &dyn KvHome, in_use: &str) {
     let removed = disk.list().and_then(|names| {
         names.iter().filter(|name| *name != in_use && is_kv_name(name)).try_for_each(|name| home.remove(name))
@@ -267,8 +271,8 @@ fn remove_others(disk: &dyn LogDisk, home: &dyn KvHome, in_use: &str) {
     }
 }
 
-/// Rule N8: the kv db that is not what it claims goes out of the way, so that the next start rebuilds it. A member that
-/// has none yet was filling its first one, which the next start begins anew.
+/// Rule N8: moves a kv db that is not what it claims out of the way, so that the next start rebuilds it. A member that
+/// has none yet was filling its first one, which the next start fills again.
 pub fn set_kv_aside(disk: &dyn LogDisk, home: &dyn KvHome) -> io::Result<()> {
     match read_current(disk)? {
         Some(name) => home.set_aside(&name),
@@ -289,7 +293,7 @@ fn read_current(disk: &dyn LogDisk) -> io::Result<Option<String>> {
     let read = disk.read(CURRENT, 0, &mut bytes)?;
     bytes.truncate(read);
     let name = String::from_utf8(bytes).ok();
-    // Anything else was torn; then there is no claim, and the snapshot is the start.
+    // Anything else was torn: then there is no claim, and the member starts from the snapshot.
     Ok(name.filter(|name| is_kv_name(name)))
 }
 
@@ -301,7 +305,8 @@ fn write_current(disk: &dyn LogDisk, name: &str) -> io::Result<()> {
     disk.sync_dir()
 }
 
-/// Init, up to the identity: segment 1 with its header, snapshot 1-1, the mark batch, then identity Member; all durable.
+/// Init, up to the identity: segment 1 with its header, snapshot 1-1, the mark batch, then identity Member; all
+/// durable.
 pub fn init(
     identity: &MemberIdentity,
     first: Member,

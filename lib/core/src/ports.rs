@@ -1,10 +1,11 @@
-//! The ports to persistent state: the only ways to it. What is durable, and when, is said for each call. PURE.
+//! The ports: the only ways to persistent state. Each call says what is durable, and when. PURE.
 //!
 //! [`LogDisk`]: the files of one data directory (the log, the snapshots, the identity). Enters: names, offsets, bytes.
-//! Leaves: bytes and IO errors. The simulator's disk loses everything that these words do not promise.
+//! Leaves: bytes and IO errors. The simulator's disk loses everything that is not promised here.
 //!
-//! [`KvDisk`] and [`KvHome`]: the kv db, an ordered map with atomic batches. An implementation may lose any number of its
-//! last batches in a crash, flushed or not, but never half of one; what it loses or damages is found when it is opened.
+//! [`KvDisk`] and [`KvHome`]: the kv db, an ordered map with atomic batches. An implementation may lose any number of
+//! its last batches in a crash, flushed or not, but never half of one; what it loses or damages is found when it is
+//! opened.
 
 use std::io;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub trait LogDisk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// fsync of the directory: creations, renames and removals before it are durable.
     fn sync_dir(&self) -> io::Result<()>;
-    /// An error of kind `StorageFull` if so many bytes more would be too many, as far as anybody can say beforehand.
+    /// An error of kind `StorageFull` if this many more bytes would not fit, as far as that can be known beforehand.
     fn room_for(&self, _bytes: u64) -> io::Result<()> {
         Ok(())
     }
@@ -48,13 +49,14 @@ pub trait KvDisk: Send + Sync {
     /// Writes (`Some`) and removes (`None`), all or nothing, also across a crash.
     fn apply_batch(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> io::Result<()>;
     /// Hands buffered writes to the operating system; called after each batch, before the next one. An implementation
-    /// may put that off while batches come.
+    /// may put that off while more batches come.
     fn flush(&self) -> io::Result<()>;
-    /// Called when no batch comes: nothing is put off any more.
+    /// Called when no batch comes: what was put off is done now.
     fn idle(&self) -> io::Result<()> {
         self.flush()
     }
-    /// Makes all of it durable, as far as the implementation can: once, at the end of an installation (rule N14, step 4).
+    /// Makes all of it durable, as far as the implementation can: once, at the end of an installation (rule N14, step
+    /// 4).
     fn sync(&self) -> io::Result<()> {
         self.flush()
     }
@@ -64,7 +66,7 @@ pub trait KvDisk: Send + Sync {
 
 /// The databases of one data directory, by name (`kv-<index>`).
 pub trait KvHome: Send + Sync {
-    /// Opens or creates.
+    /// Opens a database, or creates it.
     fn open(&self, name: &str) -> io::Result<Arc<dyn KvDisk>>;
     /// Renames a database that cannot be trusted out of the way, keeping at most one such.
     fn set_aside(&self, name: &str) -> io::Result<()>;

@@ -1,4 +1,7 @@
 //! Why a call was not carried out: one enum from the driver to the HTTP answer. PURE.
+//!
+//! Plain data. The texts are for people; the HTTP API adds the stable code, and says whether the call can have had an
+//! effect.
 
 use crate::types::{Index, MemberId};
 
@@ -13,16 +16,16 @@ pub enum Refusal {
     /// The node's data are being opened, proved, rebuilt or installed.
     #[error("the node is opening its data: {0}")]
     Opening(String),
-    /// The cluster never had `min_voters` voters.
+    /// The cluster has never had `min_voters` voters.
     #[error("the cluster has {have} of the {want} voters that init asked for")]
     Forming { have: usize, want: u32 },
     /// A learner serves no linearizable read and no write.
     #[error("this node is a learner")]
     NotAVoter,
-    /// Removed from the cluster.
+    /// The node was removed from its cluster.
     #[error("this node was removed from its cluster")]
     Removed,
-    /// Not to be trusted.
+    /// The node's data cannot be trusted.
     #[error("this node is quarantined: {0}")]
     Quarantined(String),
     /// A queue is full; nothing was proposed.
@@ -43,7 +46,7 @@ pub enum Refusal {
     /// Space is short.
     #[error("{0}")]
     NoSpace(String),
-    /// The node stops.
+    /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
     /// A membership or transfer call on a node that does not lead.
@@ -61,7 +64,7 @@ pub enum Refusal {
     /// There is no such member.
     #[error("there is no member {0}")]
     MemberNotFound(MemberId),
-    /// Rule O6.
+    /// The change would lose a quorum of active, caught-up voters (rule O6).
     #[error("{0}")]
     WouldLoseQuorum(String),
     /// The leader was asked to remove itself and nobody took over.

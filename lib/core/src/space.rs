@@ -1,7 +1,7 @@
 //! How much room a member has on its data volume, and what may still be written there (rule N11). PURE.
 //!
-//! Enters: free bytes and bytes of the reserve file. Leaves: a [`Level`], the size that the reserve file should have, and
-//! words for the person on call.
+//! Enters: free bytes and bytes of the reserve file. Leaves: a [`Level`], the size that the reserve file should have,
+//! and a text for the person on call.
 //!
 //! ```text
 //!   headroom = free bytes + reserve file
@@ -10,23 +10,23 @@
 //!                                 membership changes
 //! ```
 //!
-//! The reserve file is given back a piece at a time as the rest runs out, so that what may still be written finds room
-//! whoever filled the volume, and so that what was promised already (appends, votes, apply) does.
+//! The reserve file is given back a piece at a time as the rest runs out. So what may still be written finds room
+//! whoever filled the volume, and so does what was promised already (appends, votes, apply).
 
 use std::io;
 
-/// The part of the least reserve that the reserve file takes.
+/// The least reserve divided by this is the size of the reserve file.
 const FILE_PART: u64 = 2;
-/// The part of the least reserve that is kept free besides the reserve file, as long as that lasts. Between this, the
-/// file and the least reserve there is a gap, so that a file which was cut is not made again at once.
+/// The least reserve divided by this is kept free besides the reserve file, as long as that file lasts. The two
+/// together stay below the least reserve, so that a file that was cut is not made again at once.
 const WORKING_PART: u64 = 4;
 
-/// Room on one member's data volume. The default is that of a member which never said: nobody calls it short.
+/// Room on one member's data volume. The default is for a member that never reported any: it is not called short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Free bytes, and those of the reserve file.
+    /// Free bytes and those of the reserve file together.
     pub headroom_bytes: u64,
-    /// Under it puts are refused; under half of it everything is.
+    /// Below this puts are refused; below half of it everything is.
     pub reserve_bytes: u64,
 }
 
@@ -35,7 +35,7 @@ pub struct Room {
 pub enum Level {
     /// Everything.
     Plenty,
-    /// No puts; deletes, compaction and membership changes.
+    /// No puts, but deletes, compaction and membership changes.
     NoPuts,
     /// Nothing that a client or an administrator asks for.
     Nothing,
@@ -51,7 +51,7 @@ impl Room {
         }
     }
 
-    /// How much is there and how much is needed, behind the name of whoever is short.
+    /// How much is there and how much is needed; the text follows the name of the member that is short.
     pub fn words(&self) -> String {
         let Room { headroom_bytes, reserve_bytes } = self;
         let below = match self.level() {
@@ -64,14 +64,14 @@ impl Room {
     }
 }
 
-/// What a member knows of its own space.
+/// What a member knows about its own space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnSpace {
-    /// On the data volume.
+    /// Room on the data volume.
     pub room: Room,
     /// Why the database may not grow.
     pub over_quota: Option<String>,
-    /// A write met a full disk: what waits for space.
+    /// What waits for space, when a write met a full disk.
     pub stuck: Option<String>,
 }
 
@@ -93,13 +93,13 @@ impl Sizes {
         self.least_bytes / FILE_PART
     }
 
-    /// What should be free besides the file; what can wait, as a snapshot can, leaves so much. A database that met a full
-    /// disk is opened again when there is as much.
+    /// Bytes that should be free besides the file. Writes that can wait, such as snapshots, leave this much; a database
+    /// that met a full disk is opened again when there is this much.
     pub fn working(&self) -> u64 {
         self.least_bytes / WORKING_PART
     }
 
-    /// The bytes that the reserve file should have, with `free` bytes beside the `file` bytes that it has.
+    /// The bytes that the reserve file should have, when `free` bytes are free besides the `file` bytes that it has.
     pub fn file_wanted(&self, free: u64, file: u64, volume_bytes: u64) -> u64 {
         let headroom = free.saturating_add(file);
         let fits = headroom.saturating_sub(self.working()).min(self.file());
@@ -107,7 +107,7 @@ impl Sizes {
     }
 }
 
-/// Whether the disk, or its owner's part of it, is full.
+/// Whether the disk, or a quota on it, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -157,8 +157,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the numbers are: changing the file leaves the working space free if the volume has it at all, and a
-        /// second look changes nothing.
+        /// For all numbers: changing the file leaves the working space free if the volume has it at all, and a second
+        /// look changes nothing.
         #[test]
         fn the_file_settles_at_once_and_leaves_the_working_space(free in 0u64..2000, file in 0u64..129, volume in 1u64..8000) {
             let (free, file, volume) = (free * MIB, file * MIB, volume * MIB);

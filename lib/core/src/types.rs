@@ -1,4 +1,6 @@
-//! Words that several boxes share: ids, requests and who we are.
+//! Types that several modules share: ids, request ids and a member's identity.
+//!
+//! Plain data. The encoding of a request id is in the log and in frames between members, so it never changes.
 
 use raftkv_api::Hex128;
 use serde::{Deserialize, Serialize};
@@ -12,8 +14,8 @@ pub type Term = u64;
 /// A revision of the store (etcd's meaning: starts at 1, +1 per change).
 pub type Revision = u64;
 
-/// Names one request for ever: who took it from a client, in which run of that process, and the how-manieth it was.
-/// It is the entry's context, so that waiters are found by it and never by index (rule N5).
+/// Names one request, uniquely and forever: the member that took it from a client, the run of that process, and its
+/// number in that run. It is the entry's context, so that waiters are found by it and never by index (rule N5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     /// The member that took the request.
@@ -45,18 +47,18 @@ impl RequestId {
     }
 }
 
-/// Who a member is; durable in the identity file and in every segment header.
+/// A member's identity; durable in the identity file and in every segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberIdentity {
     /// The cluster.
     pub cluster_id: Hex128,
-    /// Drawn at init; tells two clusters of one cluster_id apart (rule N19).
+    /// Drawn at init; distinguishes two clusters with the same cluster_id (rule N19).
     pub genesis: Hex128,
     /// Raised by forced recovery only, which does not exist yet: 0.
     pub generation: u64,
-    /// Our id in the membership.
+    /// The member's id.
     pub member_id: MemberId,
-    /// Our data directory.
+    /// The member's data directory.
     pub incarnation: Hex128,
 }
 
