@@ -1,13 +1,14 @@
-//! Calls and macros that must not appear, wherever they would compile.
+//! Flags calls and macros that must not appear anywhere in the tree, although they compile.
 //!
-//! raft's synchronous `advance` family claims that entries are durable and applied when they are not: the node drives
-//! raft by `advance_append_async`, `on_persist_ready` and `advance_apply_to` alone. The rest keeps stubs, debug prints,
-//! skipped tests and waits by the clock out of the tree.
+//! Enters: one scanned file, or all of them. Leaves: findings. raft's synchronous `advance` family claims that entries
+//! are durable and applied when they are not: the node drives raft only by `advance_append_async`, `on_persist_ready`
+//! and `advance_apply_to`. The other rules keep stubs, debug prints, skipped tests and waits by the clock out of the
+//! tree.
 
 use crate::Finding;
 use crate::source::{Source, word_places};
 
-/// (text in the code, rule, advice), in every file.
+/// (text in the code, rule, advice); these hold in every file.
 const EVERYWHERE: &[(&str, &str, &str)] = &[
     ("todo!", "stub", "write it, or leave the item out until it is written"),
     ("unimplemented!", "stub", "write it, or leave the item out until it is written"),
@@ -43,12 +44,12 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// What only the whole tree can say: raft takes proposals in one place.
+/// Checks what only the whole tree can show: proposals are given to raft in one place.
 pub(crate) fn check_tree(sources: &[Source]) -> Vec<Finding> {
     [".propose(", ".propose_conf_change("].iter().flat_map(|call| second_proposals(sources, call)).collect()
 }
 
-/// `text` as it stands; a word at either end of it must be whole.
+/// Whether `text` stands in the code; where it begins or ends with a word, that word must be whole.
 fn has(code: &str, text: &str) -> bool {
     if text.starts_with(['.', '#']) { code.contains(text) } else { word_places(code, text).next().is_some() }
 }
@@ -57,8 +58,9 @@ fn drives_raft(source: &Source) -> bool {
     source.is_in(DRIVER) || source.lines.iter().any(|line| has(&line.code, "RawNode"))
 }
 
-/// The one place in the driver checks that this node leads: MsgPropose carries no term, so a follower's late frame would
-/// append twice. A method of our own with that name is called on `self`.
+/// Finds every proposal in the driver after the first. The one allowed place checks that this node leads: MsgPropose
+/// carries no term, so a follower's late frame would append twice. A call on `self` is a method of our own with that
+/// name.
 fn second_proposals(sources: &[Source], call: &str) -> Vec<Finding> {
     let is_raft = |code: &str| code.match_indices(call).any(|(at, _)| !code[..at].ends_with("self"));
     let driver = sources.iter().filter(|source| source.is_in(DRIVER) && !source.is_test_file());

@@ -1,5 +1,5 @@
-//! Rules about files as such: Rust files say first what they are, manifests share versions and lints, and nothing
-//! depends on where somebody's machine keeps it.
+//! Rules about files as such: a Rust file begins with a header that says what it is, manifests share versions and
+//! lints, and nothing depends on a path of somebody's machine.
 
 use crate::{Finding, Source};
 
@@ -12,10 +12,10 @@ pub struct File {
     pub text: String,
 }
 
-/// Written in two halves, since this file is checked too.
+/// Each is written in two halves, since this file is checked too.
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
-/// A shorter first line says nothing.
+/// A first line that is shorter than this says nothing.
 const HEADER_CHARS_MIN: usize = 20;
 
 impl File {
@@ -62,7 +62,7 @@ fn machine_paths(file: &File) -> Vec<Finding> {
         .collect()
 }
 
-/// Versions stand in the root manifest once, and every crate is under the workspace's lints.
+/// Versions stand only in the root manifest, and every crate is under the workspace's lints.
 fn manifest(file: &File) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut section = "";

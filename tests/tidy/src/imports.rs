@@ -15,7 +15,7 @@ pub fn lines_that_reach(source: &Source, path: &str) -> Vec<usize> {
     lines
 }
 
-/// The import is the path, something in it, or a module above it through which the code could name it.
+/// Whether the import is the path itself, something in it, or a module above it through which the code could name it.
 fn reaches(used: &str, path: &str) -> bool {
     let is_in = |inner: &str, outer: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -23,7 +23,8 @@ fn reaches(used: &str, path: &str) -> bool {
     is_in(used, path) || is_in(path, used.trim_end_matches("::*"))
 }
 
-/// `path::` or `path` in full, not as the tail of another path. A crate's name alone is a plain word, so it needs `::`.
+/// Whether the code has `path::` or `path` in full, not as the tail of another path. A crate's name alone is a plain
+/// word, so it needs `::`.
 fn names(code: &str, path: &str) -> bool {
     word_places(code, path).any(|at| {
         let is_root = !code[..at].trim_end().ends_with("::") || code[..at].trim_end().ends_with(" ::");
@@ -31,7 +32,7 @@ fn names(code: &str, path: &str) -> bool {
     })
 }
 
-/// Every imported path with the line of its `use`.
+/// Every imported path, with the line of its `use`.
 fn uses(source: &Source) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, code) in source.code_lines() {
@@ -46,7 +47,8 @@ fn uses(source: &Source) -> Vec<(usize, String)> {
     found
 }
 
-/// The line that ends the statement which starts on line `from`: the first with a `;`.
+/// The line that ends the statement which starts on line `from`: the first with a `;`. The flag says whether there is
+/// one.
 fn statement_end(source: &Source, from: usize) -> (usize, bool) {
     let end = source.lines[from..].iter().position(|line| line.code.contains(';'));
     end.map_or((from, false), |lines| (from + lines, true))

@@ -1,15 +1,16 @@
-//! The rules of the house as code: what clippy cannot say about this tree, with a finding per broken rule.
+//! The rules of the house as code: what clippy cannot check in this tree, with one finding per broken rule.
 //!
-//! Enters: every file below the repository's root. Leaves: findings, each with file, line, rule and what to do. The run
-//! over the real tree is `tests/house.rs`; here each rule stands beside its positive control, a snippet that it must
-//! flag, since a rule that cannot fire proves nothing.
+//! Enters: every file below the repository's root. Leaves: findings, each with file, line, rule and what to do.
+//! `tests/house.rs` runs the rules over the real tree. Here each rule stands beside its positive control, a snippet
+//! that it must flag, since a rule that cannot fire proves nothing.
 //!
 //! ```text
 //!   tree ──► Source (code, comments and test regions told apart) ──► rules ──► findings ──► exceptions
 //! ```
 //!
 //! # Caveats
-//! The scanner knows comments, literals and braces, not types: a rule about a method sees a name, not its receiver.
+//! The scanner knows comments, literals and braces, but no types: a rule about a method sees its name, not its
+//! receiver.
 
 mod calls;
 mod crates;
@@ -48,7 +49,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A file that one rule leaves alone.
+/// A file that is excused from one rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Exception {
     /// The rule's short name.
@@ -59,7 +60,7 @@ pub struct Exception {
     pub reason: &'static str,
 }
 
-/// Every rule over every file. An exception that excuses nothing is a finding too, so that the list cannot rot.
+/// Applies every rule to every file. An exception that excuses nothing is a finding too, so that the list stays true.
 pub fn check(tree: &[File], exceptions: &[Exception]) -> Vec<Finding> {
     let sources: Vec<Source> = tree.iter().filter(|file| file.is_rust()).map(File::source).collect();
     let mut findings: Vec<Finding> = sources.iter().flat_map(check_source).collect();

@@ -1,14 +1,15 @@
-//! What may be named where: PURE modules reach no clock, no disk, no network, no thread and no randomness; sled stays in
-//! one file; the HTTP API knows neither raft nor storage engines.
+//! Which module may name what: PURE modules reach no clock, no disk, no network, no thread and no randomness; sled
+//! stays in one file; the HTTP API knows neither raft nor storage engines.
 //!
-//! The simulator runs the PURE modules bit for bit from a seed. One stray `Instant::now()` there, and a seed stops
-//! meaning one run.
+//! The simulator runs the PURE modules bit for bit from a seed. With one stray `Instant::now()` in them, a seed would
+//! not mean one run.
 
 use crate::Finding;
 use crate::imports::lines_that_reach;
 use crate::source::{Source, word_places};
 
-/// Modules that decide and never act, besides the files that say so themselves. Every entry must match a file: a renamed module must not slip out of its rule.
+/// Modules that decide and never act; a file can also declare itself PURE. Every entry must match a file, so that a
+/// renamed module does not escape its rule.
 pub const PURE: &[&str] = &["lib/api/src", "lib/core/src", "operator/src/plan", "operator/src/resources"];
 
 const IMPURE_PATHS: &[(&str, &str)] = &[
@@ -76,13 +77,13 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// A file may bind itself: `PURE.` in its `//!` header.
+/// Whether the file binds itself to the rule by `PURE.` in its `//!` header.
 fn says_pure(source: &Source) -> bool {
     let header = source.lines.iter().take_while(|line| line.comment.starts_with("//!"));
     header.into_iter().any(|line| line.comment.contains("PURE."))
 }
 
-/// Every listed module must exist.
+/// Every module in the lists must exist.
 pub(crate) fn check_lists(sources: &[Source]) -> Vec<Finding> {
     let listed = PURE.iter().chain(WALLS.iter().map(|(module, _, _)| module));
     let missing = listed.filter(|module| !sources.iter().any(|source| source.is_in(module)));

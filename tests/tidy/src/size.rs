@@ -1,16 +1,16 @@
-//! How long files and functions may be. A file is one box or one step, a function one screen; what outgrows that is
-//! looking for a noun that has no name yet.
+//! How long files and functions may be. A file is one box or one step, a function is one screen; longer code has a part
+//! that needs a name of its own.
 
 use crate::Finding;
 use crate::source::{Source, word_places};
 
-/// Lines outside tests above which a file is reported, not refused.
+/// A file with more lines than this outside tests is reported, not refused.
 pub const FILE_LINES_SOFT: usize = 300;
-/// Lines outside tests of a file.
+/// Most lines outside tests of a file.
 pub const FILE_LINES_MAX: usize = 500;
-/// Lines of a file that is test code altogether.
+/// Most lines of a file that is all test code.
 pub const TEST_FILE_LINES_MAX: usize = 700;
-/// Lines of a function that is not a test, from `fn` to its closing brace.
+/// Most lines of a function that is not a test, from `fn` to its closing brace.
 pub const FUNCTION_LINES_MAX: usize = 70;
 
 pub(crate) fn check(source: &Source) -> Vec<Finding> {

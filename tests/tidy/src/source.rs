@@ -1,12 +1,13 @@
-//! A Rust file with its code, its comments and its test regions told apart.
+//! Splits a Rust file into its code, its comments and its test regions.
 //!
-//! Enters: text. Leaves: lines whose `code` has literals and comments blanked out, so that a rule about code cannot be
-//! fooled by a string, and whose `comment` holds the words alone. It never parses: braces and quotes are all it knows.
+//! Enters: text. Leaves: lines whose `code` has comments and the insides of literals blanked out, so that a string
+//! cannot fool a rule about code, and whose `comment` holds only the words. It never parses: it knows only braces and
+//! quotes.
 
 /// One line of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
-    /// The line with comments and the insides of literals as spaces.
+    /// The line's code, with spaces for comments and for the insides of literals.
     pub code: String,
     /// The text of comments on this line, without code.
     pub comment: String,
@@ -39,7 +40,8 @@ impl Source {
         self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 
-    /// Whether the file is the module `module` (`lib/core/src/log`: `lib/core/src/log.rs` and all below `lib/core/src/log/`).
+    /// Whether the file belongs to the module `module` (`lib/core/src/log` means `lib/core/src/log.rs` and all below
+    /// `lib/core/src/log/`).
     pub fn is_in(&self, module: &str) -> bool {
         let rest = self.path.strip_prefix(module);
         rest.is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
@@ -50,8 +52,8 @@ impl Source {
         self.lines.iter().enumerate().filter(|(_, line)| !line.test).map(|(i, line)| (i + 1, line.code.as_str()))
     }
 
-    /// The last line of the item that starts at `from`: that of its closing brace, or of a `;` before any brace. The flag
-    /// says whether there was a body. An item that never ends ends with the file.
+    /// The last line of the item that starts at `from`: the line of its closing brace, or of a `;` before any brace.
+    /// The flag says whether there was a body. An item without an end extends to the end of the file.
     pub fn item_end(&self, from: Place) -> (usize, bool) {
         let (mut brackets, mut braces) = (0_i32, 0_i32);
         for (number, line) in self.lines.iter().enumerate().skip(from.0) {
@@ -95,7 +97,7 @@ pub fn word_places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usi
         .filter(move |&at| !code[..at].ends_with(is_word) && !code[at + word.len()..].starts_with(is_word))
 }
 
-/// Where a character goes.
+/// What a character belongs to.
 #[derive(Clone, Copy)]
 enum Class {
     Code,
@@ -103,7 +105,7 @@ enum Class {
     Literal,
 }
 
-/// Walks the characters once.
+/// Walks over the characters once.
 struct Scanner {
     chars: Vec<char>,
     at: usize,
@@ -192,7 +194,8 @@ impl Scanner {
         self.take(1, Class::Code);
     }
 
-    /// `r"`, `r#"`, `br##"` and so on: how many hashes.
+    /// How many hashes the raw string that starts here has (`r"`, `r#"`, `br##"` and so on); `None` if none starts
+    /// here.
     fn raw_string_hashes(&self) -> Option<usize> {
         let follows_word = self.at > 0 && (self.chars[self.at - 1].is_alphanumeric() || self.chars[self.at - 1] == '_');
         let prefix = ["r", "br", "cr"].into_iter().find(|prefix| self.sees(prefix))?;

@@ -1,14 +1,15 @@
-//! Reads the repository: every text file that git would keep. The only file here that touches the disk.
+//! Reads every text file of the repository that git would keep. This is the only file of the crate that touches the
+//! disk.
 
 use crate::File;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// What git does not keep, or is git's own (`.git` is a file in a linked worktree).
+/// Names that git does not keep or that are git's own (`.git` is a file in a linked worktree).
 const SKIPPED: &[&str] = &[".git", "target", "raftkv-data", "node_modules"];
 
-/// Every UTF-8 file below `root`, by path; links are not followed.
+/// Every UTF-8 file below `root`, sorted by path; links are not followed.
 pub fn read_tree(root: &Path) -> io::Result<Vec<File>> {
     let mut files = Vec::new();
     read_directory(root, "", &mut files)?;

@@ -1,10 +1,10 @@
-//! What comments may not say. A comment describes the code that stands there; what the code was before is the history's
-//! business, and what it should become is the issue tracker's.
+//! What comments may not say. A comment describes the code that stands there; what the code was before belongs to the
+//! history, and what it should become belongs to the issue tracker.
 
 use crate::Finding;
 use crate::source::{Line, Source};
 
-/// Words that tell of a change instead of the code; lower case.
+/// Words that tell of a change instead of the code, in lower case.
 const HISTORY: &[&str] = &[
     "no longer",
     "previously",

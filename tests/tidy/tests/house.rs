@@ -1,9 +1,9 @@
-//! The rules over the real tree. A finding is a failure; its text says where and what to do.
+//! Applies the rules to the real tree. A finding is a failure; its text says where it is and what to do.
 
 use raftkv_tidy::{Exception, File, check, long_files, read_tree};
 use std::path::Path;
 
-/// Where a rule's own reason does not hold, with the reason why.
+/// Files that a rule excuses because its reason does not hold there, each with that argument.
 const EXCEPTIONS: &[Exception] = &[];
 
 fn tree() -> Vec<File> {
@@ -35,7 +35,8 @@ fn long_files_are_reported() {
     }
 }
 
-/// docs/reliability.md says which test holds which rule: a test that it names exists, and every rule of the node has a row.
+/// docs/reliability.md says which test holds which rule: every test that it names exists, and it has a row for every
+/// rule of the node.
 #[test]
 fn the_tests_that_hold_a_rule_exist() {
     let tree = tree();
