@@ -1,8 +1,9 @@
-// Checks histories for linearizability with Porcupine (Anish Athalye; the algorithm is that of Horn and Kroening, 2015).
+// Checks histories for linearizability with Porcupine (by Anish Athalye; the algorithm is that of Horn and Kroening,
+// 2015).
 //
-// Each argument is a history: one operation a line, as tests/cluster/src/history.rs writes it. A key is a register with a
-// revision: a write gives it a new value and a higher revision, and a condition is on the revision. Keys are independent, so each
-// is checked by itself.
+// Each argument is a history: one operation a line, as tests/cluster/src/history.rs writes it. A key is a register with
+// a revision: a write gives it a new value and a higher revision, and a condition is on the revision. Keys are
+// independent, so each key is checked by itself.
 //
 // Exits with 1 when a history is not linearizable, or could not be decided in time.
 package main
@@ -18,7 +19,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// One history is decided within this, or counts as failed.
+// A history that is not decided within this time counts as failed.
 const timeout = 60 * time.Second
 
 // An operation, as it was called and answered.
@@ -26,37 +27,37 @@ type operation struct {
 	Client int    `json:"client"`
 	Key    string `json:"key"`
 	Call   int64  `json:"call_ns"`
-	// Null: no answer came, it may take effect at any later time.
+	// Null: no answer came, so the operation may take effect at any later time.
 	Return *int64 `json:"return_ns"`
 	// put, get or delete.
 	Kind string `json:"kind"`
-	// What a put writes.
+	// The value of a put.
 	Value string `json:"value"`
-	// Only if the key has this revision; 0: only if there is no such key; null: in any case.
+	// The operation takes effect only if the key has this revision; 0: only if there is no such key; null: in any case.
 	If *int64 `json:"if"`
 	// done, failed (the condition did not hold) or unknown.
 	Outcome string `json:"outcome"`
-	// done: the revision of the put, or of what a get found. failed: that of what is there. 0: nothing is there.
+	// done: the revision of the put, or of what a get found. failed: the revision of what is there. 0: nothing is there.
 	Revision int64 `json:"revision"`
-	// What a get found.
+	// The value that a get found.
 	Got string `json:"got"`
 	// Whether a delete deleted something.
 	Deleted bool `json:"deleted"`
 }
 
-// A key. Its revision is 0 when nobody was told.
+// The state of a key. The revision is 0 when the key was last written without anyone being told its revision.
 type register struct {
 	present  bool
 	value    string
 	revision int64
 }
 
-// May the revision be this one?
+// Whether the register may have this revision.
 func (r register) maybe(revision int64) bool {
 	return r.present && (r.revision == revision || r.revision == 0)
 }
 
-// May the condition hold, and may it not?
+// Whether the condition may hold, and whether it may fail.
 func (r register) condition(wanted *int64) (may, mayNot bool) {
 	switch {
 	case wanted == nil:
@@ -70,7 +71,7 @@ func (r register) condition(wanted *int64) (may, mayNot bool) {
 	}
 }
 
-// Every register that the key may be after the operation; none: it cannot have happened here.
+// Every state that the key may have after the operation; none if the operation cannot have happened here.
 func step(before register, o operation) []register {
 	may, mayNot := before.condition(o.If)
 	var after register
@@ -103,7 +104,7 @@ func step(before register, o operation) []register {
 		}
 		return nil
 	}
-	// Unknown: it took effect, or its condition failed, and nobody was told a revision.
+	// Unknown: it took effect or its condition failed, and nobody was told a revision.
 	var all []register
 	if may {
 		after.revision = 0

@@ -22,7 +22,7 @@ func check(history ...operation) bool {
 	return result == porcupine.Ok
 }
 
-// What a checker must refuse, or it proves nothing.
+// Histories that the checker must accept or refuse, or it proves nothing.
 func TestHistories(t *testing.T) {
 	put := operation{Key: "k", Call: 0, Return: at(10), Kind: "put", Value: "a", Outcome: "done", Revision: 2}
 	second := operation{Key: "k", Call: 20, Return: at(30), Kind: "put", Value: "b", Outcome: "done", Revision: 3}

@@ -1,13 +1,13 @@
-//! Every answer that this process has got: which port, method, path and status.
+//! Records every answer that this process has got: on which port, to which method and path, with which status.
 //!
-//! The API's description lists the statuses of each call. Tests compare it with this record both ways: an answer that is
-//! not listed, and a listed one that nothing has produced.
+//! The API's description lists the statuses of each call. Tests compare the description with this record in both
+//! directions: an answer that is not listed, and a listed answer that nothing has produced.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-/// Which of a node's ports.
+/// A node's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Port {
     /// Clients.
@@ -21,9 +21,9 @@ pub enum Port {
 /// One kind of answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answered {
-    /// On which port.
+    /// The port that answered.
     pub port: Port,
-    /// `GET`.
+    /// The method, as in `GET`.
     pub method: String,
     /// The path with its variable parts in braces, as in `/v1/kv/{key}`.
     pub path: String,
@@ -34,7 +34,7 @@ pub struct Answered {
 static PORTS: Mutex<BTreeMap<u16, Port>> = Mutex::new(BTreeMap::new());
 static ANSWERS: Mutex<BTreeSet<Answered>> = Mutex::new(BTreeSet::new());
 
-/// Says what a port number is used for; answers of other ports are not recorded.
+/// Registers what a port number is used for; answers of other ports are not recorded.
 pub(crate) fn register(number: u16, port: Port) {
     PORTS.lock().unwrap_or_else(PoisonError::into_inner).insert(number, port);
 }
@@ -48,7 +48,7 @@ pub(crate) fn record(number: u16, method: &str, target: &str, status: u16) {
     }
 }
 
-/// All that was recorded so far.
+/// All answers that were recorded so far.
 pub fn all() -> BTreeSet<Answered> {
     ANSWERS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
@@ -56,7 +56,7 @@ pub fn all() -> BTreeSet<Answered> {
 /// Recorded answers of the client and admin ports that `spec` (OpenAPI, with the ports as tags) does not list.
 pub fn unlisted(spec: &Value, answers: &BTreeSet<Answered>) -> Vec<Answered> {
     let listed = listed(spec);
-    // What is checked before the route is known.
+    // These are answered before the route is known.
     let anywhere = [403, 404, 405, 414, 431];
     let known = |answered: &&Answered| {
         let Answered { port, method, path, status } = *answered;

@@ -1,7 +1,7 @@
 //! The programs under test: built once per test process, in the profile of the test itself.
 //!
-//! `RAFTKV_BIN_DIR` names a directory with programs that were built already; nothing is built then. The same holds for
-//! `RAFTKV_CRASH_BIN_DIR`, and the build of `raftkv` that has crash points (`node/src/crash_point/`).
+//! `RAFTKV_BIN_DIR` names a directory with programs that are built already; then nothing is built.
+//! `RAFTKV_CRASH_BIN_DIR` does the same for the build of `raftkv` that has crash points (`node/src/crash_point/`).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
 static CRASH_BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Chooses a crash point of the build that has them.
+/// The variable that chooses a crash point in the build that has them.
 pub const CRASH_AT: &str = "RAFTKV_CRASH_AT";
 
 /// The path of `raftkv`.
@@ -37,7 +37,7 @@ pub fn raftkv_with_crash_points() -> PathBuf {
 }
 
 /// # Panics
-/// When the programs cannot be built: then no test of this process can say anything.
+/// When the programs cannot be built, since then no test of this process means anything.
 fn bin_dir() -> &'static Path {
     BIN_DIR.get_or_init(|| match std::env::var_os("RAFTKV_BIN_DIR") {
         Some(dir) => dir.into(),
@@ -56,7 +56,7 @@ fn build() -> PathBuf {
     profile_dir
 }
 
-/// As `make crash-bin` does.
+/// Does what `make crash-bin` does.
 fn build_with_crash_points() -> PathBuf {
     let (target_dir, _) = dirs();
     let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/rustc-mutant");
@@ -68,7 +68,7 @@ fn build_with_crash_points() -> PathBuf {
     own_dir.join("debug")
 }
 
-/// The target directory, and that of the test's own profile in it.
+/// The target directory, and the directory of the test's own profile in it.
 fn dirs() -> (PathBuf, PathBuf) {
     // The test is <target>/<profile>/deps/<test>.
     let exe = std::env::current_exe().expect("a running test has a file");

@@ -8,14 +8,14 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The nodes of one cluster, and nodes that are to join it.
+/// The nodes of one cluster, and nodes that will join it.
 #[derive(Debug)]
 pub struct Cluster {
-    /// All nodes that were ever made; the first got `init`.
+    /// All nodes that were ever made; the first one got `init`.
     pub nodes: Vec<Node>,
-    /// Flags of `serve` that every further node gets.
+    /// Flags of `serve` that every new node gets.
     pub flags: Vec<String>,
-    /// What lies between them.
+    /// The network between the nodes.
     pub network: Network,
     dir: TempDir,
     finished: bool,
@@ -30,17 +30,17 @@ impl Cluster {
         Ok(Cluster { nodes: Vec::new(), flags: Vec::new(), network: Network::Loopback, dir, finished: false })
     }
 
-    /// A cluster of `size` voters that all serve.
+    /// Starts a cluster of `size` voters, all of which serve.
     pub fn start(size: usize) -> Result<Cluster> {
         Cluster::start_with(size, &[])
     }
 
-    /// The same, with further flags for each node.
+    /// The same, with additional flags for each node.
     pub fn start_with(size: usize, flags: &[&str]) -> Result<Cluster> {
         Cluster::start_on(Network::Loopback, size, flags)
     }
 
-    /// The same, with this between them: members are numbered as the nodes are.
+    /// The same, on the given network: members are numbered like the nodes.
     pub fn start_on(network: Network, size: usize, flags: &[&str]) -> Result<Cluster> {
         let mut cluster = Cluster::empty()?;
         cluster.network = network;
@@ -72,7 +72,7 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
-    /// Makes one more node and starts it: it is Blank. A node answers before it has looked at its directory.
+    /// Makes one more node, starts it, and waits until it is Blank: it answers before it has looked at its directory.
     pub fn start_node(&mut self) -> Result<usize> {
         let node = self.new_node();
         self.network.place(&mut self.nodes[node], node)?;
@@ -81,7 +81,7 @@ impl Cluster {
         Ok(node)
     }
 
-    /// The nodes whose process lives.
+    /// The nodes whose process runs.
     pub fn running(&mut self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_running()).collect()
     }
@@ -113,7 +113,8 @@ impl Cluster {
         })
     }
 
-    /// Waits until no running node is opening its directory any more, for then it is no voter yet, and leaves those.
+    /// Waits until no running node is still opening its directory (it is no voter until then), and returns the running
+    /// nodes.
     fn opened(&mut self) -> Result<Vec<usize>> {
         let running = self.running();
         for node in &running {
@@ -126,7 +127,7 @@ impl Cluster {
     pub fn agree(&mut self) -> Result<Status> {
         let running = self.opened()?;
         let nodes = &self.nodes;
-        // A difference at an equal index is final; everything else may still come right.
+        // A difference at an equal index is final; anything else may still change.
         eventually("all voters have applied the same index", || {
             let mut first: Option<Status> = None;
             for node in &running {
@@ -154,7 +155,7 @@ impl Cluster {
         })?
     }
 
-    /// Reads every key of every running voter and demands that they are the same.
+    /// Reads every key of every running voter and checks that all have the same.
     pub fn export(&mut self, prefix: &str) -> Result<Export> {
         let mut first: Option<(String, Export)> = None;
         for node in self.opened()? {
@@ -182,8 +183,8 @@ impl Cluster {
         first.map(|(_, export)| export).context("no voter runs")
     }
 
-    /// Ends a good test: every answer so far is one that the API's description lists, and every node that still runs
-    /// stops cleanly.
+    /// Ends a good test: checks that the API's description lists every answer so far, and that every node that still
+    /// runs stops cleanly.
     pub fn finish(mut self) -> Result<()> {
         let running = self.running();
         if let Some(node) = running.first() {

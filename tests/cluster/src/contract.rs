@@ -1,14 +1,15 @@
-//! Requests made from the API's description, good and bad, and what the description allows as an answer to each.
+//! Requests made from the API's description, good and bad, and the answers that the description allows to each.
 //!
-//! Enters: the OpenAPI document. Leaves: for each operation its parameters with values at and beyond their bounds, alone
-//! and in pairs, methods that are none of the path's, bodies and media types that are none of the operation's, bodies of its
-//! schema and nearly so; and for each answer what is wrong with it: a status, media type, property or problem code that the document does not have.
+//! Enters: the OpenAPI document. Leaves: for each operation, its parameters with values at and beyond their bounds,
+//! alone and in pairs, methods that the path does not have, bodies and media types that the operation does not have,
+//! and bodies that fit its schema or nearly do; and for each answer what is wrong with it: a status, media type,
+//! property or problem code that the document does not have.
 
 use crate::http::Answer;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// Tried as a query parameter's value, as they stand in a target.
+/// Values tried for a query parameter, as they stand in a target.
 const VALUES: &[&str] = &[
     "",
     "0",
@@ -43,9 +44,9 @@ const VALUES: &[&str] = &[
     "null",
     "[]",
 ];
-/// Of these, the ones that are tried in pairs.
+/// Those of the values that are tried in pairs.
 const PAIRED: &[&str] = &["", "1", "true", "stale", "YQ", "%ff"];
-/// Tried as an entity tag.
+/// Values tried as an entity tag.
 const TAGS: &[&str] = &[
     "\"1\"",
     "\"999999\"",
@@ -59,7 +60,7 @@ const TAGS: &[&str] = &[
     "\"-1\"",
     "{}",
 ];
-/// Tried in the place of a key.
+/// Values tried in the place of a key.
 const KEYS: &[&str] = &[
     "k",
     "",
@@ -85,21 +86,21 @@ const KEYS: &[&str] = &[
     "k/",
     "v1/kv/k",
 ];
-/// Tried in the place of an id.
+/// Values tried in the place of an id.
 const IDS: &[&str] = &["1", "0", "01", "-1", "x", "18446744073709551615", "18446744073709551616", "1%2F2", "%31"];
-/// Methods, of which most are none of any path's.
+/// Methods, most of which no path has.
 const METHODS: &[&str] = &["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"];
-/// Bytes of a key that is just not too large, and of one that is.
+/// Bytes of the largest key that is allowed, and of one that is too large.
 const KEY_BYTES: [usize; 2] = [4096, 4097];
 
-/// A request to be made, and the operation that it is of.
+/// A request to be made, with the operation that it belongs to.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The method.
     pub method: String,
     /// The path as the description has it.
     pub path: String,
-    /// What is asked for.
+    /// The target of the request.
     pub target: String,
     /// Headers besides those that every request has.
     pub headers: Vec<(String, String)>,
@@ -107,7 +108,7 @@ pub struct Asked {
     pub body: Vec<u8>,
 }
 
-/// Tried as a property of a body, as JSON.
+/// Values tried for a property of a body, as JSON.
 const PROPERTIES: &[&str] = &[
     "null",
     "true",
@@ -135,11 +136,11 @@ const PROPERTIES: &[&str] = &[
     "\"http://127.0.0.1:1/path\"",
     "\"http://127.0.0.1:1\"",
 ];
-/// A nested list of this depth is no body of ours.
+/// Depth of a nested list, which is no body that a node takes.
 const DEEP: usize = 10_000;
 
-/// The requests for the operations of the admin port that change something, with bodies made from their schemas: properties that
-/// are missing, unknown, doubled and wrong, and what is no JSON at all.
+/// The requests for the operations of the admin port that change something. Their bodies are made from the schemas,
+/// with properties that are missing, unknown, doubled and wrong; some bodies are not JSON at all.
 pub fn changes(spec: &Value) -> Vec<Asked> {
     let mut all = Vec::new();
     for (path, item) in spec["paths"].as_object().into_iter().flatten() {
@@ -194,7 +195,7 @@ fn bodies(spec: &Value, schema: &Value) -> Vec<Vec<u8>> {
     all
 }
 
-/// The requests for the operations of the port with this tag; of the admin port only those that read.
+/// The requests for the operations of the port with this tag; for the admin port, only those that read.
 pub fn requests(spec: &Value, tag: &str) -> Vec<Asked> {
     let mut all = Vec::new();
     for (path, item) in spec["paths"].as_object().into_iter().flatten() {
@@ -209,7 +210,7 @@ pub fn requests(spec: &Value, tag: &str) -> Vec<Asked> {
                 of_operation(&mut all, path, method, &item[*method]);
             }
         }
-        // A method that changes something is asked for by its own operation only.
+        // A method that changes something is only tried by its own operation.
         let elsewhere = |method: &&str| !methods.contains(&method.to_lowercase().as_str());
         all.extend(METHODS.iter().copied().filter(elsewhere).map(|method| plain(path, method)));
     }
@@ -296,7 +297,7 @@ pub fn check(spec: &Value, asked: &Asked, answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-/// What the document says of every other method and path.
+/// Whether the answer to any other method or path is what the document says: 405 or 404.
 fn refused(spec: &Value, item: &Value, answer: &Answer, head: bool) -> Result<()> {
     let want = if item.is_object() { 405 } else { 404 };
     ensure!(answer.status == want, "status {} instead of {want}", answer.status);
@@ -307,7 +308,8 @@ fn refused(spec: &Value, item: &Value, answer: &Answer, head: bool) -> Result<()
     if head { Ok(()) } else { fits(spec, &spec["components"]["schemas"]["Problem"], &answer.json()?) }
 }
 
-/// Whether a value is what a schema of the document says; one that says more than this understands is an error too.
+/// Whether a value fits a schema of the document; a schema that uses more than this function understands is an error
+/// too.
 pub fn fits(spec: &Value, schema: &Value, value: &Value) -> Result<()> {
     if let Some(path) = schema["$ref"].as_str() {
         let named = spec.pointer(path.trim_start_matches('#')).with_context(|| format!("{path} is not there"))?;
@@ -351,7 +353,7 @@ fn string(schema: &Value, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A property that the schema does not have is one that the description has forgotten.
+/// Checks an object: a property that the schema does not have was forgotten in the description.
 fn object(spec: &Value, schema: &Value, value: &Value) -> Result<()> {
     let found = value.as_object().with_context(|| format!("{value} is no object"))?;
     let Some(properties) = schema["properties"].as_object() else { return Ok(()) };

@@ -1,8 +1,10 @@
-//! Members that die at an exact place, as real processes: where, what brings a member there, and what must hold afterwards.
+//! Members that die at an exact place, as real processes: the place, what brings a member there, and what must hold
+//! afterwards.
 //!
-//! The places and parts are those of the simulation's crash points (`tests/sim/src/crash_points.rs`), by the same names. The
-//! member that is to die runs the build that has them (`node/src/crash_point/`); before and after it runs the ordinary one,
-//! as the others do all the time. Ballast are writes whose condition never holds: they fill the log and leave the store as it is.
+//! The places and parts are those of the simulation's crash points (`tests/sim/src/crash_points.rs`), with the same
+//! names. The member that must die runs the build that has them (`node/src/crash_point/`); before and after, it runs
+//! the ordinary build, as the others always do. Ballast is made of writes whose condition never holds: they fill the
+//! log and leave the store as it is.
 
 use crate::wait::{PATIENCE, eventually, eventually_within, holds};
 use crate::{Cluster, Node, Writer, Written};
@@ -14,30 +16,30 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// SIGABRT.
+/// The number of SIGABRT.
 const ABORTED: i32 = 6;
-/// Its last words are among so many lines: other threads may still speak before the end.
+/// The member's last words are among this many lines: other threads may still write to the log before the end.
 const LAST_LINES: usize = 20;
 /// Writes acknowledged before a member dies, and after it is back.
 const WRITES: usize = 20;
 const CUT_BYTES: usize = 256 * 1024;
 const SEGMENT_PART_BYTES: usize = 1400 * 1024;
 
-/// What a member is when it dies.
+/// The part that a member plays when it dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// A leader with followers.
     Leader,
-    /// One of three that does not lead.
+    /// One of three voters, and not the leader.
     Follower,
     /// The only voter.
     Single,
-    /// Not a running member yet: it opens its directory, joins, or is told to init.
+    /// Not a running member yet: it opens its directory, joins, or handles an init.
     Starting,
 }
 
 impl Part {
-    /// As the variable has it.
+    /// The part's name in `RAFTKV_CRASH_AT`.
     pub fn name(self) -> &'static str {
         match self {
             Part::Leader => "leader",
@@ -51,28 +53,28 @@ impl Part {
 /// What brings a member to a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stir {
-    /// The writer alone.
+    /// Only the writer.
     Writes,
-    /// So much log that a snapshot is cut.
+    /// Enough log that a snapshot is cut.
     Cuts,
-    /// So much log that segments come and go.
+    /// Enough log that segments come and go.
     Segments,
     /// Learners that come and go.
     Changes,
-    /// Its kv db must be built from a snapshot: a follower was away for too long, or an only voter's is lost.
+    /// Its kv db must be built from a snapshot: a follower was away for too long, or an only voter's db is lost.
     Install,
 }
 
-/// A place where bytes move.
+/// A place in the code at which a member can die.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// As the variable has it.
+    /// Its name in `RAFTKV_CRASH_AT`.
     pub name: &'static str,
-    /// How to get there.
+    /// What brings a member there.
     pub stir: Stir,
-    /// The hit at which a member of a part dies when one is enough.
+    /// The hit at which the member dies when one hit is enough.
     pub hit: u64,
-    /// How often one process gets there, at most.
+    /// The most hits that one process can get to.
     pub hits_max: u64,
 }
 
@@ -80,7 +82,7 @@ const fn place(name: &'static str, stir: Stir, hit: u64) -> Place {
     Place { name, stir, hit, hits_max: u64::MAX }
 }
 
-/// Those of the simulation.
+/// The places of the simulation.
 pub const PLACES: [Place; 15] = [
     place("log-write", Stir::Writes, 3),
     place("log-sync", Stir::Writes, 2),
@@ -95,12 +97,12 @@ pub const PLACES: [Place; 15] = [
     Place { hits_max: 1, ..place("install-switch", Stir::Install, 1) },
     place("directory-sync", Stir::Cuts, 1),
     place("send", Stir::Writes, 5),
-    // The first is the membership with which the member starts, unless it leads.
+    // The first one is the membership with which the member starts, unless it leads.
     place("membership", Stir::Changes, 2),
     place("apply", Stir::Writes, 3),
 ];
 
-/// Places that a part does not get to, and why.
+/// Places that a part never reaches, and why.
 pub const NEVER: [(&str, Part, &str); 2] = [
     (
         "install-switch",
@@ -110,16 +112,16 @@ pub const NEVER: [(&str, Part, &str); 2] = [
     ("send", Part::Single, "an only voter has nobody to send to"),
 ];
 
-/// Where, which side of it, whose, and at which time.
+/// A crash point: the place, the side of it, the part, and the hit.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// Behind it.
+    /// Whether the member dies after it.
     pub after: bool,
-    /// Whose.
+    /// The part that dies.
     pub part: Part,
-    /// At least 1.
+    /// The hit at which it dies, at least 1.
     pub hit: u64,
 }
 
@@ -131,25 +133,25 @@ impl fmt::Display for Point {
 }
 
 impl Point {
-    /// Why it is never reached, if it is not.
+    /// Why this point is never reached, if it is not.
     pub fn never(&self) -> Option<&'static str> {
         let is_it = |(place, part, _): &&(&str, Part, &str)| (*place, *part) == (self.place.name, self.part);
         NEVER.iter().find(is_it).map(|(.., why)| *why)
     }
 }
 
-/// When a member that has not died is taken to live on.
+/// How long to wait before a member is taken to live on.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// After so long: enough for a machine that is busy with something else.
+    /// This long: enough for a machine that is busy with something else.
     Patience(Duration),
-    /// After so many steps towards the place.
+    /// This many steps towards the place.
     Steps(usize),
 }
 
-/// Starts a node that is to die at a point, and runs `stir` until it has: whether it died there. One that lives on is killed.
-///
+/// Starts a node that must die at a point, and runs `stir` until it has died there. False: it lives on, and is killed.
 /// # Errors
+/// When the node ended in any other way.
 /// When it ended in any other way.
 pub fn die(
     cluster: &mut Cluster,
@@ -194,7 +196,7 @@ fn check_end(node: &Node, status: ExitStatus, point: &Point) -> Result<()> {
     Ok(())
 }
 
-/// A cluster whose members die one after another, and all that was ever acknowledged in it.
+/// A cluster whose members die one after another, and everything that was ever acknowledged in it.
 #[derive(Debug)]
 pub struct Rig {
     cluster: Cluster,
@@ -203,7 +205,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Three voters, or one.
+    /// Starts three voters, or one.
     pub fn start(part: Part) -> Result<Rig> {
         let size = match part {
             Part::Leader | Part::Follower => 3,
@@ -212,9 +214,9 @@ impl Rig {
         Ok(Rig { cluster: Cluster::start_with(size, &["--snapshot-log-bytes=64KiB"])?, part, written: Vec::new() })
     }
 
-    /// One member dies at a point under a writer and is started again: whether it died there. Then it serves, every
-    /// acknowledged write is there on every member as it was acknowledged, and the members agree. `down` is called between
-    /// its death and its start.
+    /// Lets one member die at a point under a writer and starts it again; true when it died there. Then it serves,
+    /// every acknowledged write is on every member as it was acknowledged, and the members agree. `down` is called
+    /// between its death and its start.
     pub fn run(&mut self, point: &Point, until: Until, down: impl FnOnce(&Node) -> Result<()>) -> Result<bool> {
         let writer = Writer::start(&format!("p{}", self.written.len()), self.cluster.client_urls());
         writer.wait_for(WRITES)?;
@@ -249,7 +251,7 @@ impl Rig {
         learners.try_for_each(|learner| self.cluster.remove(learner.id))
     }
 
-    /// Everything that was acknowledged is still there.
+    /// Checks that everything that was acknowledged is still there; the number of keys.
     pub fn finish(mut self) -> Result<usize> {
         for written in &self.written {
             written.verify(&mut self.cluster)?;
@@ -258,7 +260,7 @@ impl Rig {
         Ok(self.written.iter().map(|written| written.keys.len()).sum())
     }
 
-    /// What has to happen to a member that is down.
+    /// Prepares a member that is down for the place.
     fn prepare(&mut self, point: &Point, victim: usize) -> Result<()> {
         let away = |cluster: &Cluster, part| match part {
             Part::Leader | Part::Follower => stay_away(cluster, victim),
@@ -266,9 +268,9 @@ impl Rig {
         };
         match point.place.name {
             "install-switch" => away(&self.cluster, self.part),
-            // Else what is left of a segment would not be needed as a spare.
+            // With spares there, the rest of a segment would not be needed as a spare.
             "segment-spare" => remove_files(&self.cluster.nodes[victim], &["spare-"]),
-            // Segments of another size do not become spares.
+            // A segment of another size does not become a spare.
             "segment-remove" => {
                 let flags = self.cluster.nodes[victim].flags.iter();
                 let larger = flags.map(|flag| flag.replace("--segment-bytes=17MiB", "--segment-bytes=18MiB")).collect();
@@ -280,7 +282,7 @@ impl Rig {
     }
 }
 
-/// A member that does not trust what it finds will not serve, however long one waits.
+/// Waits until the node serves. A quarantined node never will, so that is an error at once.
 fn serves_again(cluster: &Cluster, node: usize) -> Result<()> {
     let node = &cluster.nodes[node];
     eventually(&format!("{} serves again", node.name), || {
@@ -296,7 +298,7 @@ fn serves_again(cluster: &Cluster, node: usize) -> Result<()> {
     })?
 }
 
-/// One step; what fails while a member dies is tried again.
+/// Makes one step towards the place; what fails because a member dies is tried again.
 fn stir(cluster: &Cluster, point: &Point, victim: usize) -> Result<()> {
     if point.part == Part::Leader {
         lead(cluster, victim)?;
@@ -314,7 +316,7 @@ fn find_leader(cluster: &Cluster) -> Result<&Node> {
     cluster.nodes.iter().find(leads).context("nobody leads")
 }
 
-/// An error while it does not lead.
+/// Makes the node lead; an error as long as it does not.
 fn lead(cluster: &Cluster, node: usize) -> Result<()> {
     let status = cluster.nodes[node].status()?;
     if status.member_id.is_some() && status.member_id == status.leader_id {
@@ -348,7 +350,7 @@ fn change(cluster: &Cluster) -> Result<()> {
     call.header("If-Match", format!("\"{}\"", members.conf_index)).send()?.expect(200).map(drop)
 }
 
-/// Until the others have forgotten the log that a member which is down needs next: two snapshots lie behind it.
+/// Writes until the others have forgotten the log that a member which is down needs next, by two snapshots behind it.
 fn stay_away(cluster: &Cluster, away: usize) -> Result<()> {
     let others = || cluster.nodes.iter().enumerate().filter(|(nth, _)| *nth != away);
     for _ in 0..2 {

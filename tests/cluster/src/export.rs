@@ -28,18 +28,18 @@ pub struct Entry {
 pub struct Export {
     /// The revision.
     pub revision: u64,
-    /// By key.
+    /// The keys' states.
     pub entries: BTreeMap<Vec<u8>, Entry>,
 }
 
 impl Export {
-    /// All keys with `prefix` (which must need no escaping), linearizably.
+    /// Reads all keys with `prefix` (which must need no escaping), linearizably.
     pub fn read(node: &Node, prefix: &str) -> Result<Export> {
         let mut export = Export { revision: 0, entries: BTreeMap::new() };
         let mut position = String::new();
         loop {
             let target = format!("/v1/kv?prefix={prefix}&limit={PAGE_KEYS}{position}");
-            // An election may pass meanwhile.
+            // An election may happen meanwhile.
             let page: Range = eventually("a page is read", || node.client("GET", &target).send()?.expect(200)?.json())?;
             ensure!(position.is_empty() || page.revision == export.revision, "the pages are of different revisions");
             export.revision = page.revision;

@@ -1,7 +1,7 @@
-//! Clients that read and write a few keys at random and note each call and each answer: what a linearizability checker reads.
+//! Clients that read and write a few keys at random and note each call and each answer, for a linearizability checker.
 //!
-//! A call that was not answered in time, or was answered with outcome unknown, may take effect at any later time. One that was
-//! answered with outcome none did not happen and is left out.
+//! A call that was not answered in time, or was answered with outcome unknown, may take effect at any later time. A
+//! call that was answered with outcome none did not happen and is left out.
 
 use crate::http::{Answer, Broken, Kept, Request};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 
 /// Clients of a history.
 const CLIENTS: usize = 8;
-/// A client gives up an answer after this.
+/// A client gives up waiting for an answer after this time.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Longest pause of a client between two calls.
 const PAUSE_MS_MAX: u64 = 20;
-/// Its directory, and its binary.
+/// Name of the checker's directory and of its binary.
 const CHECKER: &str = "porcupine";
 
 /// An operation as it was called and answered; see `porcupine/main.go`, which reads it.
@@ -50,7 +50,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts them: each on a node of its own choice at each call, on keys `<prefix>/0` to `<prefix>/<keys - 1>`.
+    /// Starts the clients on keys `<prefix>/0` to `<prefix>/<keys - 1>`; for each call a client picks a node at random.
     pub fn start(prefix: &str, keys: usize, urls: &[String]) -> Clients {
         let stop = Arc::new(AtomicBool::new(false));
         let begun = Instant::now();
@@ -69,7 +69,7 @@ impl Clients {
         Clients { threads: threads.collect(), stop }
     }
 
-    /// Stops them and writes their history into a file.
+    /// Stops the clients and writes their history into a file; the number of operations.
     pub fn stop(self, path: &Path) -> Result<usize> {
         self.stop.store(true, Ordering::Release);
         let mut file = BufWriter::new(File::create(path).with_context(|| format!("{}", path.display()))?);
@@ -93,7 +93,7 @@ struct Client {
     keys: Vec<String>,
     urls: Vec<String>,
     kept: Kept,
-    /// The newest revision of each key that this client saw: conditions are worth nothing if they never hold.
+    /// The newest revision of each key that this client saw: conditions that never hold would test nothing.
     seen: Vec<u64>,
 }
 
@@ -119,7 +119,7 @@ impl Client {
         Ok(operations)
     }
 
-    /// `None`: it did not happen.
+    /// Makes one call; `None` when it did not happen.
     fn call(
         &mut self,
         node: usize,
@@ -154,7 +154,7 @@ impl Client {
         };
         let answer = match self.kept.exchange(&self.urls[node], &request, ANSWER_MAX) {
             Ok(answer) => answer,
-            // A read without an answer says nothing.
+            // A read without an answer tells nothing.
             Err(Broken::NoAnswer(_)) if kind != "get" => return Ok(Some(operation)),
             Err(Broken::NoAnswer(_) | Broken::NotSent(_)) => return Ok(None),
         };
@@ -175,7 +175,7 @@ impl Client {
     }
 }
 
-/// Takes an answer in; false when the call had no effect and says nothing.
+/// Notes an answer; false when the call had no effect and tells nothing.
 fn note(operation: &mut Operation, answer: &Answer) -> Result<bool> {
     match (operation.kind, answer.status) {
         ("get", 200) => (operation.revision, operation.got) = (answer.etag()?, answer.text()),
@@ -199,10 +199,10 @@ fn note(operation: &mut Operation, answer: &Answer) -> Result<bool> {
     Ok(true)
 }
 
-/// Lets Porcupine check these histories: what it said. It is built from its Go module.
+/// Builds Porcupine from its Go module and lets it check these histories; returns its output.
 ///
 /// # Errors
-/// When one is not linearizable, or was not decided.
+/// When a history is not linearizable, or was not decided.
 pub fn check(histories: &[PathBuf]) -> Result<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(CHECKER);
     let checker = histories.first().and_then(|path| path.parent()).context("no history")?.join(CHECKER);

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Longest silence of a node within an exchange: a body that does not come is given up after 30 s.
+/// Longest silence of a node within an exchange: a node gives up on a body after 30 s.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// A request to one node.
@@ -26,14 +26,14 @@ pub struct Request {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// `url` is `http://host:port/path?query`, sent as it stands.
+    /// A request to `url`, which is `http://host:port/path?query` and is sent as it stands.
     pub fn new(method: &str, url: &str) -> Request {
         let rest = url.strip_prefix("http://").unwrap_or(url);
         let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -47,19 +47,19 @@ impl Request {
         }
     }
 
-    /// Its method.
+    /// The method.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// Sets a header; `Host` too.
+    /// Sets a header, `Host` too.
     pub fn header(mut self, name: &str, value: impl ToString) -> Request {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self.headers.push((name.into(), value.to_string()));
         self
     }
 
-    /// Leaves a header away.
+    /// Leaves out a header.
     pub fn without(mut self, name: &str) -> Request {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self
@@ -77,7 +77,7 @@ impl Request {
         self.header("Content-Type", "application/json").body(body)
     }
 
-    /// Sends it over a connection of its own.
+    /// Sends the request over a connection of its own.
     pub fn send(&self) -> Result<Answer> {
         let sent = Connection::open(&self.authority).and_then(|mut connection| connection.exchange(self));
         sent.with_context(|| format!("{} http://{}{}", self.method, self.authority, self.target))
@@ -85,12 +85,12 @@ impl Request {
 }
 
 impl Answer {
-    /// A header by its lower-case name.
+    /// A header, found by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body, when the status is `want`; else an error that shows what came.
+    /// The answer, if its status is `want`; else an error that shows what came.
     pub fn expect(self, want: u16) -> Result<Answer> {
         if self.status == want {
             Ok(self)
@@ -104,7 +104,7 @@ impl Answer {
         serde_json::from_slice(&self.body).with_context(|| format!("status {}: {}", self.status, self.text()))
     }
 
-    /// The body as a problem; its status must be the answer's and its media type the right one.
+    /// The body as a problem document; its status must be the answer's, and its media type the right one.
     pub fn problem(&self) -> Result<Problem> {
         let problem: Problem = self.json()?;
         if problem.status != self.status || self.header("content-type") != Some("application/problem+json") {
@@ -119,7 +119,7 @@ impl Answer {
         tag.trim_matches('"').parse().with_context(|| format!("ETag {tag}"))
     }
 
-    /// The body as far as it is text.
+    /// The body as text; bytes that are not UTF-8 are replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -130,7 +130,7 @@ impl Answer {
 pub struct Connection {
     stream: BufReader<TcpStream>,
     port: u16,
-    /// The node said that it closes.
+    /// Whether the node said that it closes the connection.
     closing: bool,
 }
 
@@ -140,7 +140,7 @@ impl Connection {
         Connection::open_within(authority, SILENCE_MAX)
     }
 
-    /// The same; a node that is silent for so long in an exchange is given up.
+    /// The same, with another longest silence of the node in an exchange.
     pub fn open_within(authority: &str, silence_max: Duration) -> io::Result<Connection> {
         let stream = TcpStream::connect(authority)?;
         stream.set_nodelay(true)?;
@@ -150,14 +150,14 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream), port, closing: false })
     }
 
-    /// Sends and receives. An error says nothing of whether the node got the request.
+    /// Sends a request and receives the answer. After an error, the node may have got the request or not.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
-        // A node may refuse a body before it has read it all, and close: then the answer is there although we failed.
+        // A node may refuse a body before it has read it all, and close: then sending fails, but the answer is there.
         let sent = self.send(request);
         self.receive(request).map_err(|error| sent.err().unwrap_or(error))
     }
 
-    /// Sends, and waits for nothing.
+    /// Sends a request, and waits for nothing.
     pub fn send(&mut self, request: &Request) -> io::Result<()> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", request.method, request.target).into_bytes();
         for (name, value) in &request.headers {
@@ -172,7 +172,7 @@ impl Connection {
         self.stream.get_mut().write_all(&bytes)
     }
 
-    /// Receives the answer to what was sent.
+    /// Receives the answer to a request that was sent.
     pub fn receive(&mut self, request: &Request) -> io::Result<Answer> {
         let answer = self.read_answer(&request.method)?;
         answers::record(self.port, &request.method, &request.target, answer.status);
@@ -244,16 +244,17 @@ impl Connection {
 pub(crate) enum Broken {
     /// The node cannot have got the request.
     NotSent(String),
-    /// It may have.
+    /// The node may have got the request.
     NoAnswer(String),
 }
 
-/// The one connection that a client keeps, to the node that it spoke to last.
+/// The one connection that a client keeps, to the node that it used last.
 #[derive(Default)]
 pub(crate) struct Kept(Option<(String, Connection)>);
 
 impl Kept {
-    /// Sends to the node at `url`, over the kept connection if that leads there; gives up after so long a silence.
+    /// Sends to the node at `url`, over the kept connection if that leads there; gives up after a silence of this
+    /// length.
     pub(crate) fn exchange(&mut self, url: &str, request: &Request, silence_max: Duration) -> Result<Answer, Broken> {
         let kept = self.0.take().filter(|(to, connection)| to == url && !connection.closing);
         let mut connection = match kept {
@@ -277,7 +278,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// Answers one request with `answer`; what was asked comes back from the thread.
+    /// Answers one request with `answer`; the thread returns the request.
     fn one_answer(answer: &'static str) -> (String, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

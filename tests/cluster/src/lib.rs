@@ -1,4 +1,5 @@
-//! A harness for tests with real raftkv processes: binaries, ports, directories, kill -9, and a writer that keeps account.
+//! A harness for tests with real raftkv processes: binaries, ports, directories, kill -9, and a writer that keeps
+//! account.
 //!
 //! ```text
 //!   a test ── Cluster ── Node ── Request        one HTTP exchange, recorded in `answers`

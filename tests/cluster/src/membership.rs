@@ -1,7 +1,8 @@
-//! Membership calls as an operator makes them: ask the leader who the members are, call with that as the fence.
+//! Membership calls as an operator makes them: ask the leader who the members are, then call with the answer as the
+//! fence.
 //!
-//! Each is level-triggered. A lost answer, a leader that moved or a fence that broke means to look again, and what has
-//! happened already is not asked for twice.
+//! Each call is level-triggered. After a lost answer, a move of the leader or a broken fence it looks again, and does
+//! not ask for what has happened already.
 
 use crate::http::{Answer, Request};
 use crate::wait::eventually;
@@ -13,7 +14,7 @@ impl Cluster {
     /// Makes the first node the first member.
     pub fn init(&self, min_voters: u32) -> Result<()> {
         let node = self.nodes.first().context("a cluster without nodes")?;
-        // It answers while it looks at its directory, too.
+        // The node answers even while it still looks at its directory.
         let status = node.wait_for("has read its directory", |status| status.incarnation.is_some())?;
         let incarnation = status.incarnation.context("a Blank node has an incarnation")?;
         let init = Init { cluster_id: Hex128(rand::random()), name: node.name.clone(), incarnation, min_voters };
@@ -21,13 +22,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// The members, as the leader has them.
+    /// The members, as the leader knows them.
     pub fn members(&self) -> Result<Members> {
         let leader = self.leader()?;
         self.nodes[leader].admin("GET", "/v1/members").send()?.expect(200)?.json()
     }
 
-    /// Adds a Blank node as a learner; its id.
+    /// Adds a Blank node as a learner, and returns its id.
     pub fn add(&self, node: usize) -> Result<DecimalId> {
         let node = &self.nodes[node];
         let incarnation = node.status()?.incarnation.context("a Blank node has an incarnation")?;
@@ -54,7 +55,7 @@ impl Cluster {
         .map(drop)
     }
 
-    /// Adds a Blank node and promotes it; its id.
+    /// Adds a Blank node, promotes it, and returns its id.
     pub fn join(&self, node: usize) -> Result<DecimalId> {
         let id = self.add(node)?;
         self.promote(id, None)?;
@@ -72,7 +73,7 @@ impl Cluster {
         .map(drop)
     }
 
-    /// The member that this node is.
+    /// The member id of this node.
     pub fn member_id(&self, node: usize) -> Result<DecimalId> {
         self.nodes[node].status()?.member_id.with_context(|| format!("{} is no member", self.nodes[node].name))
     }
@@ -129,7 +130,7 @@ impl Cluster {
     }
 }
 
-/// Refused for good, and not because the world has moved on since it was looked at.
+/// Whether the call was refused for good, and not because the state has changed since it was looked at.
 fn hopeless(answer: &Answer) -> bool {
     let refused = answer.problem().is_ok_and(|problem| !problem.retryable && problem.outcome == Outcome::None);
     refused && answer.status != 409

@@ -1,12 +1,13 @@
-//! A network namespace for each node, as the kernel gives it: the links between nodes are devices that can be cut.
+//! A network namespace for each node: the links between nodes are the kernel's devices, which can be cut.
 //!
 //! ```text
 //!   the test's namespace     c0 ──── client and admin port      node 0 ── p1 ─────── p0 ── node 1
 //!   198.18.x.254         ──► c1 ──── of node 1, ...                │ ─── p2 ─────── p0 ── node 2 ...
 //! ```
 //!
-//! Clients reach a node by a link of their own, so that they still see a node that its peers do not. A namespace lives as
-//! long as the process that holds it, which ends with this one, however that ends; its devices go with it.
+//! Clients reach a node by a separate link, so that they still reach a node that its peers do not. A namespace lives as
+//! long as the process that holds it; that process ends with this one, however this one ends, and the devices go with
+//! it.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;
@@ -14,14 +15,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Addresses for tests of networks (RFC 2544): 198.18.0.0/15.
+/// Addresses for network tests (RFC 2544): 198.18.0.0/15.
 const PREFIX: &str = "198.18";
-/// The test's own last number; nodes count from 1.
+/// The last number of the test's own addresses; nodes count from 1.
 const OURS: usize = 254;
-/// Third numbers: processes that run at the same time begin far from each other.
+/// How many third numbers there are: processes that run at the same time start far from each other.
 const NETS: usize = 250;
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
-/// What the tools say when the machine does not let us.
+/// What the tools say when the machine does not permit namespaces.
 const REFUSALS: [&str; 5] =
     ["not permitted", "Permission denied", "not supported", "Unknown device type", "kind is unknown"];
 
@@ -29,17 +30,17 @@ const REFUSALS: [&str; 5] =
 #[derive(Debug)]
 pub struct Namespaces {
     holders: Vec<Child>,
-    /// The third number of all addresses.
+    /// The third number of all its addresses.
     net: usize,
     /// Directions that are cut.
     cut: Mutex<Vec<(usize, usize)>>,
 }
 
 impl Namespaces {
-    /// Why this machine does not let us have any, if it does not.
+    /// Why this machine does not permit namespaces; `None` if it does.
     ///
     /// # Errors
-    /// Everything else that is in the way, such as a tool that is missing; the message says what to install.
+    /// Anything else that is in the way, such as a tool that is missing; the message says what to install.
     pub fn refused() -> Result<Option<String>> {
         let tried = Namespaces::new(2).and_then(|two| {
             two.cut(0, 1)?;
@@ -50,14 +51,14 @@ impl Namespaces {
         if REFUSALS.iter().any(|refusal| why.contains(refusal)) { Ok(Some(why)) } else { Err(error) }
     }
 
-    /// One for each of `size` nodes, with a link to each other and one to this process.
+    /// A namespace for each of `size` nodes, with a link to each other node and one to this process.
     pub fn new(size: usize) -> Result<Namespaces> {
         let start = std::process::id() as usize * 17;
         loop {
             let nth = TAKEN.fetch_add(1, Ordering::Relaxed);
             ensure!(nth < NETS, "no network {PREFIX}.x.0 is free");
             match Namespaces::of((start + nth) % NETS + 1, size) {
-                // Another process has it.
+                // Another process has this network.
                 Err(error) if format!("{error:#}").contains("File exists") => {}
                 made => return made,
             }
@@ -81,20 +82,20 @@ impl Namespaces {
         format!("{PREFIX}.{}.{}", self.net, node + 1)
     }
 
-    /// What a command must begin with to run in a node's namespace.
+    /// The words that a command must begin with to run in a node's namespace.
     pub fn enter(&self, node: usize) -> Vec<String> {
         vec!["nsenter".into(), format!("--net=/proc/{}/ns/net", self.holders[node].id())]
     }
 
-    /// Nothing more leaves one node for another.
+    /// Stops everything that one node sends to another.
     pub fn cut(&self, from: usize, to: usize) -> Result<()> {
-        // The device of this name takes every packet and drops it.
+        // This queueing discipline takes every packet and drops it.
         self.inside(from, &format!("tc qdisc replace dev p{to} root blackhole"))?;
         self.directions().push((from, to));
         Ok(())
     }
 
-    /// Everything passes again.
+    /// Lets everything pass again.
     pub fn heal(&self) -> Result<()> {
         for (from, to) in self.directions().drain(..) {
             self.inside(from, &format!("tc qdisc replace dev p{to} root pfifo"))?;
@@ -138,7 +139,7 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         for (node, holder) in self.holders.iter_mut().enumerate() {
-            // Errors mean that it has ended already.
+            // An error means that it has ended already.
             holder.kill().ok();
             holder.wait().ok();
             // A connection with bytes that nobody took keeps its namespace for some minutes.
@@ -147,12 +148,12 @@ impl Drop for Namespaces {
     }
 }
 
-/// Our end of a client's link. Names have 15 bytes at most, and this one stands among those of the whole machine.
+/// The test's end of a client's link. A name has 15 bytes at most, and this one must be unique on the whole machine.
 fn device(net: usize, node: usize) -> String {
     format!("rkv{net}c{node}")
 }
 
-/// A process that does nothing in a namespace of its own, until its standard input is closed.
+/// Starts a process in a new network namespace; it does nothing until its standard input is closed.
 fn hold() -> Result<Child> {
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", "echo held && exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());

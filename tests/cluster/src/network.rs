@@ -1,4 +1,4 @@
-//! What lies between the nodes of a cluster, and the ways in which it is cut.
+//! The network between the nodes of a cluster, and the ways to cut it.
 
 use crate::namespaces::Namespaces;
 use crate::relay::Relays;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use rand::Rng;
 use std::time::Duration;
 
-/// Cuts of a link that goes and comes, and how long it is gone or there each time.
+/// How often a flapping link is cut, and how long it is cut or whole each time.
 const FLAPS: usize = 6;
 const FLAP_MS: std::ops::Range<u64> = 50..500;
 
@@ -24,7 +24,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// Gives a node its place: `number` is its place among the cluster's nodes.
+    /// Gives a node its place in the network; `number` is its number among the cluster's nodes.
     pub(crate) fn place(&mut self, node: &mut Node, number: usize) -> Result<()> {
         match self {
             Network::Loopback => {}
@@ -37,7 +37,7 @@ impl Network {
         Ok(())
     }
 
-    /// Nothing more comes from one node to another. Members must have been added in the order of the nodes.
+    /// Stops everything that one node sends to another. Members must have been added in the order of the nodes.
     pub fn cut(&self, from: usize, to: usize) -> Result<()> {
         match self {
             Network::Loopback => bail!("loopback cannot be cut"),
@@ -47,7 +47,7 @@ impl Network {
         Ok(())
     }
 
-    /// Everything passes again.
+    /// Lets everything pass again.
     pub fn heal(&self) -> Result<()> {
         match self {
             Network::Loopback => {}
@@ -61,9 +61,9 @@ impl Network {
 /// A way to cut a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partition {
-    /// The leader from all others.
+    /// The leader is cut off from all others.
     Leader,
-    /// A follower from all others.
+    /// A follower is cut off from all others.
     Follower,
     /// The leader hears all others, and none of them hears it.
     LeaderUnheard,
@@ -71,16 +71,16 @@ pub enum Partition {
     LeaderDeaf,
     /// A follower hears all others, and none of them hears it.
     FollowerUnheard,
-    /// The leader and as many followers as make no majority, from the others.
+    /// The leader and a minority with it are cut off from the others.
     Minority,
-    /// The leader from one follower; both reach the others.
+    /// The link between the leader and one follower is cut; both reach the others.
     OneLink,
-    /// The leader from all others and back again, several times.
+    /// The leader is cut off from all others and joined again, several times.
     Flapping,
 }
 
 impl Partition {
-    /// Every way.
+    /// Every way to cut a network.
     pub const ALL: [Partition; 8] = [
         Partition::Leader,
         Partition::LeaderUnheard,
@@ -92,7 +92,7 @@ impl Partition {
         Partition::Minority,
     ];
 
-    /// Cuts for at least `lasts`, and until it has shown in what the nodes say of their leader; then heals.
+    /// Cuts the network for at least `lasts`, and until the nodes' view of their leader shows it; then heals it.
     pub fn strike(self, cluster: &Cluster, lasts: Duration) -> Result<()> {
         let leader = cluster.leader()?;
         let size = cluster.nodes.len();
@@ -136,7 +136,7 @@ impl Partition {
         cluster.network.heal()
     }
 
-    /// Cuts one link, as this way does.
+    /// Cuts one link, in the directions that this way cuts.
     fn between(self, cluster: &Cluster, (one, other): (usize, usize)) -> Result<()> {
         if self != Partition::LeaderDeaf {
             cluster.network.cut(one, other)?;

@@ -1,4 +1,4 @@
-//! One `raftkv serve` process with its ports, directory and log, which stay its own over every restart.
+//! One `raftkv serve` process with its ports, directory and log, which stay the same over every restart.
 
 use crate::answers::{self, Port};
 use crate::http::Request;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Segments of tests: small, so that a node's first start does not write 200 MB.
+/// Size of a segment in tests: small, so that a node's first start does not write 200 MB.
 const SEGMENT_BYTES: &str = "17MiB";
-/// The reserve of tests: its file may be one in memory.
+/// The reserve in tests: its file may be one in memory.
 const RESERVE_BYTES: &str = "16MiB";
 /// A node that was asked to stop ends within this.
 const STOP_MAX: Duration = Duration::from_secs(15);
-/// Lines of a log that are shown when something failed.
+/// This many lines of a log are shown when something failed.
 const LOG_LINES_SHOWN: usize = 60;
 
 /// A node.
@@ -36,16 +36,16 @@ pub struct Node {
     pub flags: Vec<String>,
     /// The address that it listens on.
     pub host: String,
-    /// What its command begins with, to run where `host` is.
+    /// The words that its command begins with, so that it runs where `host` is.
     pub through: Vec<String>,
-    /// The port of loopback at which the others reach its peer port, if not directly.
+    /// The port on loopback at which the others reach its peer port, if they do not reach it directly.
     pub relay: Option<u16>,
     log: PathBuf,
     child: Option<Child>,
 }
 
 impl Node {
-    /// A node that is not running yet; its data and log go below `root`.
+    /// A node that does not run yet; its data and log go below `root`.
     pub fn new(root: &Path, name: &str, token_file: &Path) -> Node {
         let ports = Ports::free();
         answers::register(ports.client, Port::Client);
@@ -83,7 +83,7 @@ impl Node {
         format!("http://{}:{}", self.host, self.ports.admin)
     }
 
-    /// The command that runs it, with its log as standard error.
+    /// The command that runs it, with standard error going to its log.
     pub fn command(&self) -> Result<Command> {
         let mut command = match self.through.split_first() {
             None => Command::new(binaries::raftkv()),
@@ -97,7 +97,7 @@ impl Node {
         Ok(command)
     }
 
-    /// The same of the build with crash points: its process ends at this one.
+    /// The same for the build with crash points, whose process ends at this point.
     pub fn command_to_crash_at(&self, point: &str) -> Result<Command> {
         let mut command = Command::new(binaries::raftkv_with_crash_points());
         self.configure(&mut command)?;
@@ -105,7 +105,7 @@ impl Node {
         Ok(command)
     }
 
-    /// The same in a shell whose limits were set before, as in `ulimit -f 1000`.
+    /// The same in a shell that first sets limits, as in `ulimit -f 1000`.
     pub fn command_under(&self, limits: &str) -> Result<Command> {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("{limits} && exec \"$@\""), "bash"]).arg(binaries::raftkv());
@@ -143,7 +143,7 @@ impl Node {
         self.start_as(command)
     }
 
-    /// Starts it by another command.
+    /// Starts it with another command.
     pub fn start_as(&mut self, mut command: Command) -> Result<()> {
         self.spawn(&mut command)?;
         eventually(&format!("{} answers", self.name), || match self.ended() {
@@ -152,13 +152,13 @@ impl Node {
         })?
     }
 
-    /// Starts it and waits until it ends by itself: its exit status and what it said in this run.
+    /// Starts it and waits until it ends by itself; its exit status and what it logged in this run.
     pub fn run_to_its_end(&mut self) -> Result<(ExitStatus, String)> {
         let command = self.command()?;
         self.run_to_its_end_as(command)
     }
 
-    /// The same by another command.
+    /// The same with another command.
     pub fn run_to_its_end_as(&mut self, mut command: Command) -> Result<(ExitStatus, String)> {
         let said_before = fs::metadata(&self.log).map_or(0, |log| log.len()) as usize;
         self.spawn(&mut command)?;
@@ -167,7 +167,7 @@ impl Node {
         Ok((status, String::from_utf8_lossy(&log[said_before.min(log.len())..]).into_owned()))
     }
 
-    /// Starts it by another command and waits for nothing.
+    /// Starts it with another command and waits for nothing.
     pub fn spawn(&mut self, command: &mut Command) -> Result<()> {
         if self.is_running() {
             bail!("{} is running already", self.name);
@@ -186,12 +186,12 @@ impl Node {
         Ok(status)
     }
 
-    /// How its process ended, if it has.
+    /// How its process ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
-    /// Whether its process lives.
+    /// Whether its process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.is_some() && self.ended().is_none()
     }
@@ -215,15 +215,15 @@ impl Node {
         kill_process(pid, signal).with_context(|| format!("a signal to {}", self.name))
     }
 
-    /// SIGSTOP, and waits until no thread runs any more: the signal is taken by one thread, and on a busy machine the
-    /// others go on until that one has its turn.
+    /// Sends SIGSTOP, and waits until no thread runs: one thread takes the signal, and on a busy machine the others go
+    /// on until that thread has its turn.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let tasks = format!("/proc/{}/task", self.pid()?);
         eventually(&format!("{} is paused", self.name), || {
             for task in fs::read_dir(&tasks)? {
                 let stat = fs::read_to_string(task?.path().join("stat"))?;
-                // The state stands behind the name, which may hold anything.
+                // The state stands behind the name, which may contain anything.
                 let state = stat.rsplit_once(") ").map_or("", |(_, rest)| &rest[..1]);
                 holds(state == "T", || format!("a thread is in state {state}"))?;
             }
@@ -231,12 +231,12 @@ impl Node {
         })
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// `kill -9`: nothing is flushed, nothing is said.
+    /// Sends `kill -9`: nothing is flushed, nothing is logged.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -245,7 +245,7 @@ impl Node {
         Ok(())
     }
 
-    /// SIGTERM; it must end with success.
+    /// Sends SIGTERM; the process must end with success.
     pub fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let status = self.wait_for_end(STOP_MAX)?;
@@ -257,7 +257,7 @@ impl Node {
         self.admin("GET", "/v1/status").send()?.expect(200)?.json()
     }
 
-    /// Waits until the status fulfils `good`.
+    /// Waits until `good` holds for the status.
     pub fn wait_for(&self, what: &str, good: impl Fn(&Status) -> bool) -> Result<Status> {
         eventually(&format!("{}: {what}", self.name), || {
             let status = self.status()?;
@@ -285,7 +285,7 @@ impl Node {
         Request::new(method, &format!("{}{target}", self.admin_url())).header("Authorization", bearer)
     }
 
-    /// A mutating request on the admin port: with the token, and with what `status` says of the node.
+    /// A request on the admin port that changes something: it carries the token, and what `status` says of the node.
     pub fn admin_guarded(&self, method: &str, target: &str, status: &Status) -> Request {
         let text = |id: Option<api::Hex128>| id.map_or_else(|| "none".to_string(), |id| id.to_string());
         self.admin(method, target)
@@ -294,12 +294,12 @@ impl Node {
             .header(HEADER_INCARNATION, text(status.incarnation))
     }
 
-    /// What it said, in all its runs.
+    /// Everything it logged, in all its runs.
     pub fn log_text(&self) -> String {
         fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// The last lines of what it said.
+    /// The last lines of its log.
     pub fn log_end(&self) -> String {
         let text = self.log_text();
         let lines: Vec<_> = text.lines().collect();
@@ -310,7 +310,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // A paused process dies of SIGKILL too. Errors mean that it has ended already.
+            // SIGKILL ends a paused process too. An error means that it has ended already.
             child.kill().ok();
             child.wait().ok();
         }

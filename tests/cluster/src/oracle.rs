@@ -1,8 +1,8 @@
-//! Clients that put and delete at random, and the account of it that must come out: the store numbers its writes, so the order
-//! of a million of them is known, and a replay in that order says what every member has to hold.
+//! Clients that put and delete at random, and the account that must come out: the store numbers its writes, so the
+//! order of a million writes is known, and a replay in that order says what every member must hold.
 //!
-//! A write without an answer, or with outcome unknown, is not settled: it may have taken one revision of those that nobody was
-//! told, or none.
+//! A write without an answer, or with outcome unknown, is not settled: it may have taken one of the revisions that no
+//! client was told, or none.
 
 use crate::http::{Broken, Kept, Request};
 use crate::wait::{eventually_within, holds, pause};
@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// A client gives up an answer after this.
+/// A client gives up waiting for an answer after this time.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// Of a hundred writes so many are deletes.
+/// This many of a hundred writes are deletes.
 const DELETES: u32 = 15;
-/// What stands before each key; in a URL its slash is escaped.
+/// The prefix of each key; in a URL its slash is escaped.
 const PREFIX: &str = "o/";
 
 /// A write that was sent.
@@ -28,11 +28,11 @@ const PREFIX: &str = "o/";
 pub struct Write {
     /// Number of its key.
     pub key: u32,
-    /// Whose it is, and which of its writes: what a put writes.
+    /// The number of its client, and its number among that client's writes: a put's value is made of both.
     pub author: (u32, u32),
-    /// A put; else a delete.
+    /// Whether it is a put; else it is a delete.
     pub put: bool,
-    /// As acknowledged; `None`: unknown.
+    /// Its acknowledged revision; `None` if that is unknown.
     pub revision: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl Write {
     }
 }
 
-/// What the account comes to.
+/// The totals of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Writes that were acknowledged and took a revision.
@@ -51,11 +51,11 @@ pub struct Summary {
     pub unknown: usize,
     /// Revisions that no acknowledged write has.
     pub gaps: usize,
-    /// Keys at the end.
+    /// Number of keys at the end.
     pub keys: usize,
 }
 
-/// Clients that run.
+/// Clients at work.
 #[derive(Debug)]
 pub struct Clients {
     stop: Arc<AtomicBool>,
@@ -64,7 +64,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts so many, on so many keys, each beginning at another node.
+    /// Starts this many clients on this many keys; each begins at another node.
     pub fn start(clients: usize, keys: u32, urls: &[String]) -> Clients {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
@@ -83,7 +83,7 @@ impl Clients {
         Clients { threads: threads.collect(), stop, done }
     }
 
-    /// Waits until so many writes are acknowledged.
+    /// Waits until this many writes are acknowledged.
     pub fn wait_for(&self, writes: usize, deadline: Duration) -> Result<()> {
         eventually_within(deadline, &format!("{writes} writes"), || {
             if self.threads.iter().any(JoinHandle::is_finished) {
@@ -94,7 +94,7 @@ impl Clients {
         })?
     }
 
-    /// Stops them: every write that was sent.
+    /// Stops the clients; every write that was sent.
     pub fn stop(self) -> Result<Vec<Write>> {
         self.stop.store(true, Ordering::Release);
         let mut all = Vec::new();
@@ -111,14 +111,14 @@ struct Client {
     urls: Vec<String>,
     at: usize,
     kept: Kept,
-    /// The highest revision that it was told.
+    /// The highest revision that the client was told.
     newest: u64,
 }
 
-/// What one call came to.
+/// The result of one call.
 enum Answered {
     Done(u64),
-    /// A delete of what was not there: the store's revision.
+    /// A delete of a key that was not there, with the store's revision.
     Nothing(u64),
     None,
     Unknown,
@@ -189,18 +189,19 @@ fn key_of(number: u32) -> String {
     format!("{PREFIX}{number:08}")
 }
 
-/// What a key must be, as far as acknowledged writes tell, and which writes nobody was told of.
+/// What a key must be according to the acknowledged writes, and the writes to it whose outcome is unknown.
 #[derive(Default)]
 struct Account {
     /// The last acknowledged write.
     last: Option<Write>,
-    /// After it: revision of the creation and number of writes; (0, 0) when it is deleted.
+    /// The state after that write: revision of the creation and number of writes; (0, 0) when the key is deleted.
     create_revision: u64,
     version: u64,
     unknown: Vec<Write>,
 }
 
-/// Replays all writes since revision `begun` in the order of their revisions, and compares with what a member holds.
+/// Replays all writes since revision `begun` in the order of their revisions, and compares the result with what a
+/// member holds.
 pub fn check(writes: &[Write], begun: u64, export: &Export) -> Result<Summary> {
     let mut acked: Vec<&Write> = writes.iter().filter(|write| write.revision.is_some()).collect();
     acked.sort_by_key(|write| write.revision);

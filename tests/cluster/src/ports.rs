@@ -1,17 +1,17 @@
-//! Free ports, one set per node for its life.
+//! Free ports, one set per node for its whole life.
 //!
-//! They lie below the range from which the system takes the local ports of outgoing connections: a node that is down for
-//! a moment must find its ports free again, and a test's own connections would take them. A port is tried by listening
-//! on it, and each is handed out once per process.
+//! They lie below the range from which the system takes the local ports of outgoing connections: a node that is down
+//! for a moment must find its ports free again, and otherwise a test's own connections could take them. A port is
+//! tested by listening on it, and each is handed out once per process.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where the search begins; what lies below is full of well-known services.
+/// Where the search begins; many well-known services have lower ports.
 const FIRST: u32 = 13_000;
-/// Linux takes outgoing ports from here on, unless it is told otherwise.
+/// Linux takes outgoing ports from here on, unless it is configured otherwise.
 const END: u32 = 32_000;
-/// Distance of two nodes' ports in a dev cluster.
+/// Distance between the ports of two nodes in a dev cluster.
 const DEV_APART: u16 = 10_000;
 
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -28,7 +28,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Three ports that nothing listens on and that nobody else in this process was given.
+    /// Three ports that nothing listens on and that this process has not given to anyone else.
     pub fn free() -> Ports {
         Ports { client: free_port(), peer: free_port(), admin: free_port() }
     }
@@ -39,7 +39,7 @@ impl Ports {
 /// # Panics
 /// When there is none.
 pub fn free_base_for_dev() -> u16 {
-    // All nine stay below the outgoing range only for bases under 12 000.
+    // For all nine ports to stay below the outgoing range, the base must be under 12 000.
     let start = u32::from(std::process::id() as u16 % 4000);
     for nth in 0..1000 {
         let taken = TAKEN.fetch_add(3, Ordering::Relaxed);
@@ -53,7 +53,7 @@ pub fn free_base_for_dev() -> u16 {
 }
 
 fn free_port() -> u16 {
-    // Processes that run at the same time begin far from each other.
+    // Processes that run at the same time start far from each other.
     let start = std::process::id().wrapping_mul(97);
     for _ in FIRST..END {
         let nth = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));

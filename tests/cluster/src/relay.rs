@@ -1,11 +1,13 @@
-//! A relay on loopback before each node's peer port, which can cut the link from one member to another, in one direction.
+//! A relay on loopback before each node's peer port, which can cut the link from one member to another, in one
+//! direction.
 //!
-//! Enters: connections of members, who say in the first lines who they are. Leaves: their bytes, unless the direction is cut:
-//! then they wait, as packets do that TCP will send again, and nothing is lost or reordered within a connection.
+//! Enters: connections of members, who say in the request's head who they are. Leaves: their bytes, unless the
+//! direction is cut: then they wait, like packets that TCP will send again, and nothing is lost or reordered within a
+//! connection.
 //!
 //! # Caveats
-//! A member that connects over a cut link gets a connection and no answer, where a real network would not let it connect.
-//! What a real network does is tested in network namespaces.
+//! A member that connects over a cut link gets a connection and no answer, where a real network would not let it
+//! connect. The tests in network namespaces cover what a real network does.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -14,9 +16,9 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Where a member says who it is.
+/// The header in which a member says who it is.
 const HELLO: &str = "x-raftkv-hello:";
-/// The head of a request is not longer.
+/// A request's head is never longer than this.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const COPY_BYTES: usize = 64 * 1024;
 
@@ -29,7 +31,7 @@ struct Links {
 
 #[derive(Debug, Default)]
 struct State {
-    /// (from, to).
+    /// Directions that are cut, as (from, to).
     cut: BTreeSet<(u64, u64)>,
     closed: bool,
 }
@@ -60,7 +62,8 @@ pub struct Relays {
 }
 
 impl Relays {
-    /// One more relay, before the peer port `port` of the member `to`: the port on which the others are to reach it.
+    /// Adds a relay before the peer port `port` of the member `to`; the port on which the others must reach that
+    /// member.
     pub fn before(&mut self, to: u64, port: u16) -> Result<u16> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
@@ -79,14 +82,14 @@ impl Relays {
         Ok(address.port())
     }
 
-    /// Nothing more comes from one member to another.
+    /// Stops everything that one member sends to another.
     pub fn cut(&self, from: u64, to: u64) {
         self.links.change(|state| {
             state.cut.insert((from, to));
         });
     }
 
-    /// Everything passes again.
+    /// Lets everything pass again.
     pub fn heal(&self) {
         self.links.change(|state| state.cut.clear());
     }
@@ -96,7 +99,7 @@ impl Drop for Relays {
     fn drop(&mut self) {
         self.links.change(|state| state.closed = true);
         for address in &self.addresses {
-            // Whoever waits for a connection looks up and ends; an error means that it has ended.
+            // This wakes the thread that waits for a connection, and it ends; an error means that it has ended.
             drop(TcpStream::connect(address));
         }
     }
@@ -118,7 +121,7 @@ fn relay(links: &Arc<Links>, mut dialler: TcpStream, to: u64, port: u16) -> Resu
     Ok(())
 }
 
-/// What came up to the end of the request's head, and who says that it sent it.
+/// The bytes up to the end of the request's head, and the member that says it sent them.
 fn head(dialler: &mut TcpStream) -> Result<(Vec<u8>, u64)> {
     let mut head = Vec::new();
     let mut piece = [0; 4096];
@@ -152,7 +155,7 @@ fn copy(links: &Links, (from, to): (u64, u64), mut reads: TcpStream, mut writes:
             Ok(_) | Err(_) => break,
         }
     }
-    // Errors say that it is closed already.
+    // Errors mean that it is closed already.
     drop(reads.shutdown(Shutdown::Both));
     drop(writes.shutdown(Shutdown::Both));
 }
@@ -163,7 +166,7 @@ mod tests {
     use crate::wait::eventually;
     use std::time::Duration;
 
-    /// A member that answers each byte with the same one.
+    /// A member that echoes each byte.
     fn echo() -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,7 +1,7 @@
 //! A small file system for a node's data, in memory, that only the node and the test see: it can be filled and freed.
 //!
-//! It is mounted in a mount namespace of its own, by a process that does nothing but hold it; the node is started inside,
-//! as often as the test wants. As another user than root the namespace of users is new, too.
+//! It is mounted in a mount namespace of its own, by a process that does nothing but hold it; the test starts the node
+//! inside, as often as it wants. For a user other than root, the user namespace is new too.
 
 use crate::wait::eventually;
 use crate::{Node, binaries};
@@ -10,12 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What fills the disk.
+/// The file that fills the disk.
 const FILLER: &str = "filler";
-/// Beside it: what the node has for its directory.
+/// The node's directory, beside it.
 const DATA_DIR: &str = "data";
 
-/// The file system; it goes when this is dropped, and the processes in it have ended.
+/// The file system; it goes when this is dropped and the processes in it have ended.
 #[derive(Debug)]
 pub struct SmallDisk {
     holder: Child,
@@ -23,7 +23,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one, and gives it to a node that was not started yet.
+    /// Mounts a small disk, and gives it to a node that was not started yet.
     pub fn mount(node: &mut Node, mib: u64) -> Result<SmallDisk> {
         fs::create_dir(&node.data_dir)?;
         let disk = SmallDisk::mount_over(&node.data_dir, mib)?;
@@ -41,14 +41,14 @@ impl SmallDisk {
         let inside = PathBuf::from(format!("/proc/{}/root", holder.id())).join(dir.strip_prefix("/")?);
         let mut disk = SmallDisk { holder, inside };
         eventually("the small disk is mounted", || match disk.holder.try_wait()? {
-            // What it said stands above.
+            // Its message stands above.
             Some(status) => Ok(Err(anyhow!("this test needs a mount namespace, and unshare ended with {status}"))),
             None => fs::metadata(disk.inside.join(FILLER)).map(|_| Ok(())).context("no filler yet"),
         })??;
         Ok(disk)
     }
 
-    /// The command that runs a node in there.
+    /// The command that runs a node on this disk.
     pub fn command(&self, node: &Node) -> Result<Command> {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.holder.id().to_string()).arg("--mount");
@@ -63,8 +63,8 @@ impl SmallDisk {
         self.inside.join(DATA_DIR).join(name)
     }
 
-    /// Takes space, or gives some back, until so many MiB are left, what the node keeps in reserve counted in: it gives
-    /// that back bit by bit.
+    /// Takes space, or gives some back, until this many MiB are left. This counts the node's reserve as free, since the
+    /// node gives that back bit by bit.
     pub fn leave(&self, mib: u64) -> Result<()> {
         let filler = self.inside.join(FILLER);
         eventually(&format!("{mib} MiB are left of the small disk"), || {
@@ -81,7 +81,7 @@ impl SmallDisk {
             let more = left.saturating_sub(mib).min(free);
             if more > 0 {
                 let length = format!("{}MiB", has + more);
-                // It fails if the node was quicker to take what was free.
+                // This fails if the node was quicker to take the free space.
                 Command::new("fallocate").args(["--length", &length]).arg(&filler).output()?;
             }
             bail!("{free} MiB are free, {reserve} MiB are in reserve")

@@ -1,7 +1,7 @@
-//! What nodes ask of the kernel, as strace sees it: each call with its time, its text, and when it returned.
+//! The system calls of nodes, as strace sees them: each call with its time, its text, and when it returned.
 //!
-//! A traced thread stops at the beginning and at the end of each call until strace has taken the time. So what a thread does
-//! after a call is later than that call's end here, and what it did before is earlier than its beginning.
+//! A traced thread stops at the beginning and at the end of each call until strace has taken the time. So what a thread
+//! does after a call is later than that call's end here, and what it did before is earlier than the call's beginning.
 
 use crate::wait::{eventually, holds};
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Longest string of a call that is recorded.
+/// Longest string of a call that is recorded, in bytes.
 const STRING_BYTES_MAX: usize = 8192;
 
 /// A system call that returned.
@@ -19,13 +19,13 @@ const STRING_BYTES_MAX: usize = 8192;
 pub struct Call {
     /// Its name.
     pub name: String,
-    /// What stands between its parentheses: descriptors with their paths, strings escaped as in C.
+    /// The text between its parentheses: descriptors with their paths, strings escaped as in C.
     pub arguments: String,
     /// What it returned, in strace's words.
     pub returned: String,
     /// Microseconds of the system's clock.
     pub began_us: u64,
-    /// The same, at its return.
+    /// The same, when it returned.
     pub ended_us: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct Strace {
 }
 
 impl Strace {
-    /// Watches these calls of these processes; returns when each of their threads is watched.
+    /// Watches these calls of these processes; returns once each of their threads is watched.
     pub fn attach(pids: &[u32], calls: &[&str], out: &Path) -> Result<Strace> {
         let mut command = Command::new("strace");
         command.args(["-f", "-ttt", "-T", "-y", "-qq", "-s", &STRING_BYTES_MAX.to_string()]);
@@ -64,7 +64,7 @@ impl Strace {
         Ok(strace)
     }
 
-    /// Lets the processes go; what they called, in the order of the calls' beginnings.
+    /// Ends the watch; the calls that were seen, in the order of their beginnings.
     pub fn detach(mut self) -> Result<Vec<Call>> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).context("process ids are above 0")?;
         kill_process(pid, Signal::INT)?;
@@ -92,7 +92,7 @@ fn is_watched(pid: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Reads the lines of `strace -f -ttt -T`. A call that had not returned at the end is left away.
+/// Reads the lines of `strace -f -ttt -T`. A call that had not returned at the end is left out.
 pub fn parse(text: &str) -> Result<Vec<Call>> {
     let mut open: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
     let mut calls = Vec::new();
@@ -104,7 +104,7 @@ pub fn parse(text: &str) -> Result<Vec<Call>> {
             open.insert(thread, (time_us, begun));
         } else if let Some(resumed) = rest.strip_prefix("<... ") {
             let (_, end) = resumed.split_once(" resumed>").with_context(|| line.to_string())?;
-            // Who was within a call when strace came has no beginning.
+            // A call that was under way when strace came has no beginning.
             if let Some((began_us, begun)) = open.remove(thread) {
                 calls.extend(call(&format!("{begun}{end}"), began_us, Some(time_us))?);
             }
@@ -117,7 +117,7 @@ pub fn parse(text: &str) -> Result<Vec<Call>> {
     Ok(calls)
 }
 
-/// `name(arguments) = returned <seconds>`; `None` for one that strace left in the middle.
+/// Reads `name(arguments) = returned <seconds>`; `None` for a call that strace left in the middle.
 fn call(text: &str, began_us: u64, resumed_us: Option<u64>) -> Result<Option<Call>> {
     let Some((head, tail)) = text.rsplit_once(" = ") else { return Ok(None) };
     let Some((returned, took)) = tail.trim_end().rsplit_once(" <") else { return Ok(None) };
@@ -128,12 +128,12 @@ fn call(text: &str, began_us: u64, resumed_us: Option<u64>) -> Result<Option<Cal
         arguments: arguments.strip_suffix(')').unwrap_or(arguments).into(),
         returned: returned.into(),
         began_us,
-        // The line of the return is written when it is seen.
+        // For an interrupted call, the line of its return has the time at which that was seen.
         ended_us: resumed_us.unwrap_or(began_us + took_us),
     }))
 }
 
-/// `seconds.micros`.
+/// Reads `seconds.micros`.
 fn micros(text: &str) -> Option<u64> {
     let (seconds, fraction) = text.split_once('.')?;
     (fraction.len() == 6).then_some(seconds.parse::<u64>().ok()? * 1_000_000 + fraction.parse::<u64>().ok()?)

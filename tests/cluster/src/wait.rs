@@ -3,11 +3,11 @@
 use anyhow::{Result, anyhow};
 use std::time::{Duration, Instant};
 
-/// What a healthy cluster does well within, on a slow and busy machine.
+/// A healthy cluster does everything well within this time, even on a slow and busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
-/// Asks until the answer is `Ok`; after `deadline` the last error is the answer, with `what` before it.
+/// Asks until the answer is `Ok`; after `deadline` it returns the last error, with `what` before it.
 pub fn eventually_within<T>(deadline: Duration, what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
     loop {
@@ -21,17 +21,17 @@ pub fn eventually_within<T>(deadline: Duration, what: &str, mut ask: impl FnMut(
     }
 }
 
-/// [`eventually_within`] the usual patience.
+/// [`eventually_within`] with the usual patience.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
     eventually_within(PATIENCE, what, ask)
 }
 
-/// For `eventually`: the condition as an answer.
+/// Turns a condition into an answer for `eventually`.
 pub fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     if condition { Ok(()) } else { Err(anyhow!(otherwise())) }
 }
 
-/// Time in which clients do what they do: the length of something, and not a wait for anything to have happened.
+/// Lets time pass in which clients work. This sets how long something lasts; it is no wait for something to happen.
 pub fn pass(time: Duration) {
     let begun = Instant::now();
     while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
@@ -39,7 +39,7 @@ pub fn pass(time: Duration) {
     }
 }
 
-/// The pause between two questions; never a wait for something to have happened.
+/// The pause between two questions; never a wait for something to happen.
 pub(crate) fn pause() {
     std::thread::park_timeout(ASK_EVERY);
 }

@@ -1,8 +1,8 @@
 //! A client that writes one key after another and keeps account of every write that was acknowledged.
 //!
-//! A write whose outcome is unknown is settled before the next one (rule N5): read linearizably; the wanted value is
-//! there: done; else write again with `If-None-Match: *`, and on 412 read again. So at the end every key that was begun
-//! is known to be there, whatever was killed in between.
+//! A write whose outcome is unknown is settled before the next one (rule N5): the client reads linearizably; if the
+//! wanted value is there, the write is done; else it writes again with `If-None-Match: *`, and on 412 it reads again.
+//! So at the end every key that was begun is known to be there, whatever was killed in between.
 
 use crate::http::{Answer, Broken, Kept, Request, SILENCE_MAX};
 use crate::wait::{eventually, holds, pause};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// One key must be written in this time, whatever happens to the cluster.
+/// Each key must be written within this time, whatever happens to the cluster.
 const KEY_MAX: Duration = Duration::from_secs(30);
 
 /// Everything that a writer knows to be in the store.
@@ -39,7 +39,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes `<name>/00000000`, `<name>/00000001`, ... through whichever of `urls` answers.
+    /// Starts a writer of `<name>/00000000`, `<name>/00000001`, ... through whichever of `urls` answers.
     pub fn start(name: &str, urls: Vec<String>) -> Writer {
         let writer_urls = Arc::new(Mutex::new(urls));
         let stop = Arc::new(AtomicBool::new(false));
@@ -62,7 +62,7 @@ impl Writer {
         Writer { stop, acknowledged, urls: writer_urls, thread }
     }
 
-    /// Writes acknowledged so far.
+    /// Number of writes acknowledged so far.
     pub fn acknowledged(&self) -> usize {
         self.acknowledged.load(Ordering::Acquire)
     }
@@ -79,12 +79,12 @@ impl Writer {
         })?
     }
 
-    /// Changes the endpoints from the next request on.
+    /// Changes the endpoints, from the next request on.
     pub fn use_urls(&self, urls: Vec<String>) {
         *self.urls.lock().unwrap_or_else(PoisonError::into_inner) = urls;
     }
 
-    /// Ends it after the key that it is writing.
+    /// Stops the writer after the key that it is writing.
     pub fn stop(self) -> Result<Written> {
         self.stop.store(true, Ordering::Release);
         self.thread.join().map_err(|_| anyhow!("the writer panicked"))?
@@ -92,7 +92,8 @@ impl Writer {
 }
 
 impl Written {
-    /// Every node must hold every acknowledged write as it was acknowledged, and nothing else under these names.
+    /// Checks that every node holds every acknowledged write as it was acknowledged, and nothing else under these
+    /// names.
     pub fn verify(&self, cluster: &mut Cluster) -> Result<()> {
         let prefix = self.keys.keys().next().and_then(|key| key.split('/').next()).context("nothing was written")?;
         let export = cluster.export(&format!("{prefix}%2F"))?;
@@ -115,12 +116,12 @@ fn check(key: &str, value: &str, revision: u64, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// What became of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Acknowledged(u64),
-    /// It had no effect and will have none.
+    /// The write had no effect and will have none.
     NotTaken(String),
-    /// A conditional write met another state.
+    /// The condition of a conditional write did not hold.
     ConditionFailed,
     Unknown,
 }
@@ -176,7 +177,7 @@ impl Client {
         }
     }
 
-    /// Reads until there is an answer: the revision if the value is there, `None` if the key is not.
+    /// Reads until there is an answer: the revision if the value is there, `None` if the key is not there.
     fn settle(&mut self, key: &str, value: &str, deadline: Instant) -> Result<Option<u64>> {
         loop {
             let url = self.url();

@@ -1,5 +1,5 @@
-//! Data directories, ports and disks that are wrong: the node ends or stands aside with a message that names the thing,
-//! and once it is put right everything is there.
+//! Data directories, ports and disks that are wrong: the node ends or stands aside with a message that names what is
+//! wrong, and once that is put right everything is there again.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_api::NodeState;
@@ -12,7 +12,7 @@ use std::process::Command;
 
 const WRITES: usize = 40;
 
-/// A cluster of three, what was written to it, and a follower that is not running.
+/// A cluster of three, the account of what was written to it, and a follower that does not run.
 fn with_a_stopped_follower() -> Result<(Cluster, Written, usize)> {
     let mut cluster = Cluster::start(3)?;
     let written = write(&cluster, "w")?;
@@ -28,7 +28,7 @@ fn write(cluster: &Cluster, name: &str) -> Result<Written> {
     writer.stop()
 }
 
-/// The node must not start, and must say all of `words`.
+/// Checks that the node does not start, and says all of `words`.
 fn refuses_to_start(node: &mut Node, words: &[&str]) -> Result<()> {
     let command = node.command()?;
     refuses_to_start_as(node, command, words)
@@ -45,7 +45,7 @@ fn refuses_to_start_as(node: &mut Node, command: Command, words: &[&str]) -> Res
     Ok(())
 }
 
-/// Starts the node again; all that was written must be everywhere.
+/// Starts the node again, and checks that everything that was written is on every node.
 fn comes_back(mut cluster: Cluster, node: usize, written: &Written) -> Result<()> {
     if !cluster.nodes[node].is_running() {
         cluster.nodes[node].start()?;
@@ -75,7 +75,7 @@ fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Flips one bit.
+/// Flips one bit of a file.
 fn damage(file: &Path, offset: usize) -> Result<()> {
     let mut bytes = fs::read(file)?;
     bytes[offset] ^= 1;
@@ -85,7 +85,7 @@ fn damage(file: &Path, offset: usize) -> Result<()> {
 #[test]
 fn a_corrupt_log_record_quarantines_the_node_and_names_the_place() -> Result<()> {
     let (mut cluster, written, node) = with_a_stopped_follower()?;
-    // In the middle of what was acknowledged: whole batches stand behind it.
+    // This is in the middle of what was acknowledged: whole batches stand behind it.
     let value = format!("w wrote {}", written.keys.len() / 2);
     let found = files(&cluster.nodes[node].data_dir, "wal-")?.into_iter().find_map(|file| {
         let bytes = fs::read(&file).ok()?;
@@ -94,7 +94,7 @@ fn a_corrupt_log_record_quarantines_the_node_and_names_the_place() -> Result<()>
     });
     let (file, offset) = found.context("an acknowledged value is in no segment of the log")?;
     damage(&file, offset)?;
-    // Not the end of the process: it would be started again for ever, and could say nothing.
+    // The process must not end: it would be started again for ever, and could report nothing.
     cluster.nodes[node].start()?;
     let status = cluster.nodes[node].wait_for("is quarantined", |status| status.state == NodeState::Quarantined)?;
     let reason = status.reason.context("a quarantined node says why")?;
@@ -119,7 +119,7 @@ fn a_corrupt_snapshot_is_named_and_not_used() -> Result<()> {
     })?;
     cluster.nodes[node].kill()?;
     let mut snapshots = files(&cluster.nodes[node].data_dir, "snapshot-")?;
-    // The kill may have cut off the next one.
+    // The kill may have cut short the writing of the next one.
     snapshots.retain(|file| file.extension().is_none());
     let newest = snapshots.pop().context("no snapshot is whole")?;
     damage(&newest, fs::metadata(&newest)?.len() as usize / 2)?;
@@ -319,7 +319,7 @@ fn a_node_with_another_token_does_not_get_in() -> Result<()> {
 fn a_disk_that_takes_no_more_bytes_stops_the_start_with_its_file() -> Result<()> {
     let mut cluster = Cluster::empty()?;
     let node = cluster.new_node();
-    // The first segment is 17 MiB. Without the trap the limit would kill the process before it could say anything.
+    // The first segment is 17 MiB. Without the trap, the limit would kill the process before it could report anything.
     let command = cluster.nodes[node].command_under("trap '' XFSZ && ulimit -f 4096")?;
     cluster.nodes[node].start_as(command)?;
     let init = cluster.init(1);
@@ -327,7 +327,7 @@ fn a_disk_that_takes_no_more_bytes_stops_the_start_with_its_file() -> Result<()>
     let node = &mut cluster.nodes[node];
     eventually("the process ends", || holds(!node.is_running(), || "it runs".to_string()))?;
     ensure!(node.log_text().contains("wal-"), "the file is not named:\n{}", node.log_end());
-    // With room it becomes what it was asked to be.
+    // With room, it becomes a member as it was asked to.
     node.start()?;
     cluster.init(1)?;
     cluster.nodes[0].wait_serving()?;
@@ -339,7 +339,7 @@ fn a_disk_that_fails_in_use_costs_that_node_only() -> Result<()> {
     let mut cluster = Cluster::start(3)?;
     let node = (cluster.leader()? + 1) % 3;
     cluster.nodes[node].kill()?;
-    // Segments fit, the kv db's file and snapshots soon do not.
+    // Segments fit; the kv db's file and snapshots soon do not.
     let command = cluster.nodes[node].command_under("trap '' XFSZ && ulimit -f 18432")?;
     cluster.nodes[node].start_as(command)?;
     let leader = cluster.leader()?;

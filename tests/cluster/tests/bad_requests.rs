@@ -7,7 +7,7 @@ use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Export};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The problem of an answer, which must have this code, no effect, and all of `words` in its detail.
+/// The problem of an answer; it must have this code, no effect, and all of `words` in its detail.
 fn refused(answer: &Answer, code: Code, words: &[&str]) -> Result<Problem> {
     let problem = answer.problem()?;
     ensure!(problem.code == code, "{code:?} was expected: {problem:?}");
@@ -64,7 +64,7 @@ fn wrong_requests_on_the_client_port_say_what_would_be_right() -> Result<()> {
         refused(&answer, code, words).with_context(|| format!("{request:?}"))?;
     }
     ensure!(Export::read(node, "")? == before, "a refused request has changed something");
-    // Bytes that are not UTF-8 are no error.
+    // Bytes that are not UTF-8 are not an error.
     node.client("PUT", "/v1/kv/%FF%FE").body([0xff, 0xfe]).send()?.expect(200)?;
     ensure!(node.client("GET", "/v1/kv/%FF%FE").send()?.expect(200)?.body == [0xff, 0xfe]);
     cluster.finish()
@@ -77,7 +77,7 @@ fn a_compacted_revision_names_the_oldest_that_can_be_read() -> Result<()> {
     let revision = |answer: Answer| answer.json::<raftkv_api::Put>().map(|put| put.revision);
     let first = revision(node.client("PUT", "/v1/kv/k").body("one").send()?.expect(200)?)?;
     revision(node.client("PUT", "/v1/kv/k").body("two").send()?.expect(200)?)?;
-    // Which revision is a second old is known only when time has passed and something was written since.
+    // The node learns which revision is a second old only when time has passed and something was written since.
     let status = eventually("the first revision is compacted", || {
         node.client("PUT", "/v1/kv/tick").body("tock").send()?.expect(200)?;
         let status = node.status()?;
@@ -130,7 +130,8 @@ fn init_takes_effect_once_and_only_where_it_was_meant() -> Result<()> {
 
     let done: raftkv_api::InitDone = call(&init)?.expect(200)?.json()?;
     node.wait_serving()?;
-    // Asked again, it is the same cluster; asked for another one, it is refused with the id of the one that is there.
+    // A second init for the same cluster is answered with that cluster; one for another cluster is refused with the id
+    // of the existing one.
     let again: raftkv_api::InitDone = call(&init)?.expect(200)?.json()?;
     ensure!(again == done, "{again:?}, {done:?}");
     let other = Init { cluster_id: Hex128([2; 16]), ..init };
@@ -149,7 +150,7 @@ fn wrong_membership_calls_are_refused() -> Result<()> {
     let call = |method: &str, path: &str| node.admin_guarded(method, path, &status).header("If-Match", &fence);
     let empty = serde_json::json!({});
     let last = call("DELETE", "/v1/members/1").send()?.problem()?;
-    // It is the leader as well as the last voter; either is reason enough.
+    // The member is the leader as well as the last voter; each of these is reason enough.
     ensure!([Code::ChangeRefused, Code::LeaderRemoval].contains(&last.code), "{last:?}");
     refused(&call("DELETE", "/v1/members/7").send()?, Code::MemberNotFound, &["7"])?;
     refused(&call("POST", "/v1/members/7/promote").json(&empty).send()?, Code::MemberNotFound, &["7"])?;
@@ -167,7 +168,7 @@ fn wrong_membership_calls_are_refused() -> Result<()> {
 #[test]
 fn a_second_change_waits_for_the_first() -> Result<()> {
     let cluster = Cluster::start(3)?;
-    // Both followers are paused just before two changes are asked for: the first to arrive cannot commit.
+    // Both followers are paused just before two changes are asked for, so that the first to arrive cannot commit.
     let pending = eventually("one of two changes is refused as the second", || {
         let leader = cluster.leader()?;
         let node = &cluster.nodes[leader];
@@ -209,7 +210,7 @@ fn a_second_change_waits_for_the_first() -> Result<()> {
     cluster.finish()
 }
 
-/// Another number at each call.
+/// A new number at each call.
 fn nth_stranger() -> u8 {
     static CALLS: AtomicU8 = AtomicU8::new(1);
     CALLS.fetch_add(1, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! What the API's description says is all that a node answers, whatever it is asked.
+//! A node answers only what the API's description says, whatever it is asked.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_api::NodeState;
@@ -8,10 +8,10 @@ use raftkv_cluster_tests::{Cluster, Node};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Answers that a healthy node of a cluster never gives to a request that is refused or carried out at once.
+/// Statuses that a healthy node never answers to a request that it refuses or carries out at once.
 const SERVER_ERRORS: [u16; 2] = [500, 504];
 
-/// What came of all requests.
+/// The results of all requests.
 #[derive(Default)]
 struct Judged {
     statuses: BTreeMap<u16, u64>,
@@ -19,7 +19,7 @@ struct Judged {
 }
 
 impl Judged {
-    /// Makes a request on a connection of its own: one that breaks instead of an answer is the worst of all answers.
+    /// Makes a request on a connection of its own, since a connection that breaks is the worst of all answers.
     fn ask(&mut self, spec: &Value, node: &Node, asked: &Asked, request: Request) -> Result<()> {
         let Asked { method, target, headers, body, .. } = asked;
         let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
@@ -67,7 +67,7 @@ fn every_answer_is_one_that_the_description_has() -> Result<()> {
     cluster.finish()
 }
 
-/// At a leader of one, and at a Blank node: what they must not do is refused, and what they do harms nobody.
+/// At a leader of one, and at a Blank node: they refuse what they must not do, and what they do harms nobody.
 #[test]
 fn every_answer_to_a_change_is_one_that_the_description_has() -> Result<()> {
     let mut cluster = Cluster::start(1)?;
@@ -77,7 +77,7 @@ fn every_answer_to_a_change_is_one_that_the_description_has() -> Result<()> {
     for node in &cluster.nodes {
         for asked in contract::changes(&spec) {
             judged.ask(&spec, node, &asked, node.admin(&asked.method, &asked.target))?;
-            // Let through to what it asks for, unless it is the guard that is wrong.
+            // The request is let through to its operation, unless the guard itself is what is wrong.
             let status = node.status()?;
             let guarded = node.admin_guarded(&asked.method, &asked.target, &status);
             judged.ask(&spec, node, &asked, guarded.clone())?;

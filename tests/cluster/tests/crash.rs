@@ -6,18 +6,18 @@ use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Writer};
 use std::time::Duration;
 
-/// Writes between two events: enough that the next one meets a busy cluster.
+/// Writes between two events: enough that the next event meets a busy cluster.
 const WRITES_BETWEEN: usize = 50;
-/// Kills in all: of a leader, a follower, all nodes, and so on.
+/// Kills in all: in turn of a leader, of a follower and of all nodes.
 const KILLS: usize = 20;
 /// Reads that wait for a paused node.
 const READS: usize = 8;
 /// Clients that write meanwhile.
 const WRITERS: usize = 5;
-/// One key is written within this, with a call whose outcome is unknown and the read that settles it.
+/// One key must be written within this time, which covers a call with unknown outcome and the read that settles it.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// Whom a kill meets.
+/// Which nodes a kill hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Killed {
     Leader,
@@ -41,7 +41,7 @@ fn twenty_kills_under_load_lose_nothing() -> Result<()> {
         };
         killed.iter().try_for_each(|node| cluster.nodes[*node].kill())?;
         if whom != Killed::All {
-            // The other two go on by themselves.
+            // The other two must go on by themselves.
             all_write(WRITES_BETWEEN / WRITERS)?;
         }
         killed.iter().try_for_each(|node| cluster.nodes[*node].start())?;
@@ -68,7 +68,8 @@ fn a_rolling_restart_is_hardly_noticed() -> Result<()> {
         let (led, ended) = (cluster.leader()? == node, cluster.member_id(node)?);
         cluster.nodes[node].stop()?;
         if led {
-            // SIGTERM hands leadership over: the others need not wait for an election timeout to have a leader.
+            // A node that gets SIGTERM hands leadership over: the others get a leader without waiting for an election
+            // timeout.
             let status = cluster.nodes[(node + 1) % 3].status()?;
             let has_leader = status.leader_id.is_some_and(|leader| leader != ended);
             ensure!(has_leader, "{ended:?} ended, and {} has {:?} as its leader", status.name, status.leader_id);
@@ -98,7 +99,8 @@ fn a_paused_leader_answers_nothing_old_when_it_wakes() -> Result<()> {
             let answer = cluster.nodes[other].client("PUT", "/v1/kv/k").body(value.clone()).send()?;
             holds(answer.status == 200, || answer.text())
         })?;
-        // They wait in the paused node's sockets and are answered the moment the node wakes and still believes it leads.
+        // These wait in the paused node's sockets and are answered the moment the node wakes and still believes that it
+        // leads.
         let node = &cluster.nodes[old];
         let read = node.client("GET", "/v1/kv/k");
         let mut waiting = Vec::new();
@@ -121,7 +123,7 @@ fn a_paused_leader_answers_nothing_old_when_it_wakes() -> Result<()> {
 
 #[test]
 fn a_node_that_was_away_for_long_catches_up_by_snapshot() -> Result<()> {
-    // A snapshot every 64 KiB of log, so that what the absent node needs is soon gone from the others' logs.
+    // A snapshot is cut every 64 KiB of log, so that what the absent node needs is soon gone from the others' logs.
     let mut cluster = Cluster::start_with(3, &["--snapshot-log-bytes=64KiB"])?;
     let away = (cluster.leader()? + 1) % 3;
     cluster.nodes[away].kill()?;

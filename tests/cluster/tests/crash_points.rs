@@ -1,8 +1,8 @@
-//! Every crash point ([`raftkv_cluster_tests::crash_points`]) as a real process: a member dies there while a client writes, is
-//! started again, and nothing acknowledged is lost or changed.
+//! Every crash point ([`raftkv_cluster_tests::crash_points`]) as a real process: a member dies there while a client
+//! writes, is started again, and nothing that was acknowledged is lost or changed.
 //!
-//! `RAFTKV_CRASH_POINT=<place>/<before|after>/<part>/<hit>` runs one, or all that contain this; `RAFTKV_CRASH_HITS=20` each at its
-//! first to its twentieth time (`make crash-night`).
+//! `RAFTKV_CRASH_POINT=<place>/<before|after>/<part>/<hit>` runs one point, or all whose names contain the given text;
+//! `RAFTKV_CRASH_HITS=20` runs each at its first to its twentieth hit (`make crash-night`).
 
 use anyhow::{Context, Result, ensure};
 use raftkv_api::NodeState;
@@ -15,18 +15,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A member that has not died by then does not get there.
+/// A member that has not died by then does not reach the point.
 const PATIENCE: Until = Until::Patience(Duration::from_secs(60));
-/// The same where it must not get there.
+/// The same for a point that it must not reach.
 const NEVER: Until = Until::Steps(50);
-/// What the writers leave in a cluster makes its snapshots larger, and cuts rarer.
+/// A cluster is replaced after this many points: what the writers leave makes its snapshots larger, and cuts rarer.
 const POINTS_PER_CLUSTER: usize = 40;
-/// Bytes of several batches of a writer.
+/// This many bytes hold several batches of a writer.
 const LOST_BYTES: usize = 2048;
-/// Parts that are under way at once: most of their time is waiting for elections and disks.
+/// Parts that are tested at the same time: most of their time is waiting for elections and disks.
 const THREADS: usize = 2;
 
-/// What a member is in the middle of when it dies before it runs as one.
+/// What a node is doing when it dies before it runs as a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beginning {
     /// Its directory is empty.
@@ -39,7 +39,7 @@ enum Beginning {
     Open,
 }
 
-/// Places of each. The identity of a node is written when it becomes Blank and when it becomes a member.
+/// The places of each beginning. A node's identity is written when it becomes Blank and when it becomes a member.
 const BEGINNINGS: [(Beginning, &[&str]); 4] = [
     (Beginning::Blank, &["identity-write", "identity-rename", "directory-sync"]),
     (
@@ -63,7 +63,7 @@ const BEGINNINGS: [(Beginning, &[&str]); 4] = [
     (Beginning::Open, &["log-sync"]),
 ];
 
-/// What became of the tries at a place by a part.
+/// For each place and part: how often a member died there, and in how many tries.
 type Table = BTreeMap<(&'static str, &'static str), (u64, u64)>;
 
 /// One cluster whose members die one after another.
@@ -75,7 +75,7 @@ enum Job {
 impl Job {
     fn all() -> Vec<Job> {
         let running = [Part::Leader, Part::Follower, Part::Single].map(Job::Running);
-        // The longest first.
+        // The longest ones come first.
         running.into_iter().chain(BEGINNINGS.map(|(beginning, places)| Job::Beginning(beginning, places))).collect()
     }
 
@@ -135,7 +135,7 @@ fn no_other_build_has_crash_points() -> Result<()> {
     Ok(())
 }
 
-/// The control: a log that has forgotten what was acknowledged from it is found out.
+/// The control: a log that has lost what was acknowledged is noticed.
 #[test]
 fn a_member_whose_log_lost_its_last_batches_is_noticed() -> Result<()> {
     let point = point("log-write", Part::Single);
@@ -145,7 +145,7 @@ fn a_member_whose_log_lost_its_last_batches_is_noticed() -> Result<()> {
     Ok(())
 }
 
-/// The control: an end of another kind is no crash at the point.
+/// The control: a process that ends in another way did not die at the crash point.
 #[test]
 fn a_process_that_ends_elsewhere_did_not_die_at_its_crash_point() -> Result<()> {
     let point = point("send", Part::Single);
@@ -162,8 +162,8 @@ fn point(name: &str, part: Part) -> Point {
     Point { place, after: false, part, hit: 1 }
 }
 
-/// Zeroes the end of the newest segment. The writer has one write under way at a time, so that all but the last batch in there
-/// were acknowledged and are in the kv db.
+/// Zeroes the end of the newest segment. The writer has one write in flight at a time, so all but the last of the
+/// batches there were acknowledged and are in the kv db.
 fn forget_last_batches(node: &Node) -> Result<()> {
     let files = fs::read_dir(&node.data_dir)?.collect::<Result<Vec<_>, _>>()?;
     let segments = files.into_iter().filter(|file| file.file_name().to_string_lossy().starts_with("wal-"));
@@ -174,7 +174,7 @@ fn forget_last_batches(node: &Node) -> Result<()> {
     Ok(fs::write(&newest, bytes)?)
 }
 
-/// Everything in the order of the places, by one hit each unless more are asked for.
+/// All points of a part, in the order of the places, with one hit each unless more are asked for.
 fn points(part: Part) -> Vec<Point> {
     let hits_max: Option<u64> = std::env::var("RAFTKV_CRASH_HITS").ok().and_then(|hits| hits.parse().ok());
     let hits = |place: &Place| match hits_max {
@@ -216,7 +216,7 @@ fn run_rig(part: Part, points: &[Point], done: &mut dyn FnMut(&Point, bool)) -> 
         println!("{point}: {} after {:?}", if died { "died and came back" } else { "not reached" }, begun.elapsed());
         match never {
             Some(why) => ensure!(!died, "{point} was reached, but {why}"),
-            // Any other hit may be more than a member gets to.
+            // A member may never get to any other hit.
             None => ensure!(died || point.hit != point.place.hit, "{point} was not reached"),
         }
         done(point, died);
@@ -226,7 +226,7 @@ fn run_rig(part: Part, points: &[Point], done: &mut dyn FnMut(&Point, bool)) -> 
     Ok(())
 }
 
-/// A node of its own for each point.
+/// Tries each point with a new node.
 fn begin(
     places: &[&'static str],
     done: &mut dyn FnMut(&Point, bool),
@@ -244,14 +244,14 @@ fn begin(
     Ok(())
 }
 
-/// Dies on its first start; the next one finds an empty directory, or a Blank one.
+/// The node dies on its first start; the next start finds an empty directory, or a Blank one.
 fn blank(cluster: &mut Cluster, point: &Point) -> Result<()> {
     ensure!(die(cluster, 0, point, PATIENCE, |_| Ok(()))?, "it was not reached");
     cluster.nodes[0].start()?;
     init_blank(cluster)
 }
 
-/// Dies while it forms a cluster.
+/// The node dies while it forms a cluster.
 fn init(cluster: &mut Cluster, point: &Point) -> Result<()> {
     cluster.nodes[0].start()?;
     cluster.nodes[0].stop()?;
@@ -266,7 +266,7 @@ fn init_blank(cluster: &Cluster) -> Result<()> {
     cluster.init(1)
 }
 
-/// Members join one cluster one after another, each of which dies over it, joins for good and is removed.
+/// Members join a cluster one after another; each dies while it joins, then joins for good, and is removed.
 fn join(places: &[&'static str], done: &mut dyn FnMut(&Point, bool)) -> Result<()> {
     let points = starting(places);
     if points.is_empty() {
@@ -292,7 +292,8 @@ fn join(places: &[&'static str], done: &mut dyn FnMut(&Point, bool)) -> Result<(
     cluster.finish()
 }
 
-/// Joining and init are done when the identity has its name, and not a step before. Whether they are, of a node that is down.
+/// Whether a node that is down has become a member: a join and an init are done when the identity has its name, and not
+/// before.
 fn check_identity(node: &Node, point: &Point) -> Result<bool> {
     let identity = fs::read_to_string(node.data_dir.join("identity"))?;
     let is_member = identity.contains("\"member\"");

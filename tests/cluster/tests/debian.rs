@@ -1,4 +1,5 @@
-//! Debian's package index goes in by `raftkvctl import` while the leader is killed three times; every node gives it back.
+//! Debian's package index is imported by `raftkvctl import` while the leader is killed three times; every node gives it
+//! back.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use raftkv_cluster_tests::debian::Index;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The import of some 60 000 keys, on a slow machine, with three elections in it.
+/// Time for the import of some 60 000 keys, on a slow machine, with three elections during it.
 const IMPORT_MAX: Duration = Duration::from_secs(600);
 
 #[test]
@@ -24,7 +25,7 @@ fn the_package_index_survives_three_killed_leaders_byte_for_byte() -> Result<()>
     let begun = Instant::now();
     let mut import = Import::start(&cluster, &input)?;
     for kill in 1..=3 {
-        // A quarter of the keys between two kills, so that each meets an import under way.
+        // A quarter of the keys go in before each kill, so that each kill meets an import under way.
         import.wait_for_keys(&cluster, (count * kill / 4) as u64)?;
         let leader = cluster.leader()?;
         cluster.nodes[leader].kill()?;
@@ -48,7 +49,7 @@ fn the_package_index_survives_three_killed_leaders_byte_for_byte() -> Result<()>
         ensure!(exported.status.success(), "export: {}", String::from_utf8_lossy(&exported.stderr));
         ensure!(fs::read(&output)? == fs::read(&input)?, "the export of {} is not the input", node.name);
 
-        // And by other means than raftkvctl's, which could make the same mistake in both directions.
+        // Also read without raftkvctl, which could make the same mistake in both directions.
         let export = Export::read(node, "")?;
         ensure!(export.entries.len() == count, "{} has {} keys", node.name, export.entries.len());
         for (name, stanza) in &index.stanzas {
@@ -82,7 +83,7 @@ impl Import {
         fs::read_to_string(&self.said).unwrap_or_default()
     }
 
-    /// Waits until some node shows so many keys. An import that has ended before is too fast to be disturbed.
+    /// Waits until some node shows this many keys. An import that has ended before was too fast to be disturbed.
     fn wait_for_keys(&mut self, cluster: &Cluster, keys: u64) -> Result<()> {
         eventually_within(IMPORT_MAX, &format!("{keys} keys are in"), || {
             if let Some(status) = self.child.try_wait()? {

@@ -13,9 +13,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// What is promised.
+/// The promised time.
 const READY_MAX: Duration = Duration::from_secs(3);
-/// What `READY_MAX` is allowed to be on a machine that runs other tests at the same time.
+/// The time that is allowed on a machine that runs other tests at the same time.
 const READY_MAX_WHEN_BUSY: Duration = Duration::from_secs(15);
 
 #[test]
@@ -27,7 +27,7 @@ fn three_nodes_are_up_in_three_seconds_and_say_where_everything_is() -> Result<(
     ensure!(took < READY_MAX_WHEN_BUSY, "ready after {took:?}");
     let said: f64 = dev.said_between("ready after ", " s").context("it says how long it took")?.parse()?;
     ensure!(said <= took.as_secs_f64(), "it says {said} s and it was {took:?}");
-    // Alone on the machine, the promise itself is kept; `RAFTKV_TEST_TIMING=1` asks for it.
+    // On a machine without other load the promise itself must hold; `RAFTKV_TEST_TIMING=1` asks for this check.
     if std::env::var_os("RAFTKV_TEST_TIMING").is_some() {
         ensure!(took < READY_MAX, "ready after {took:?}");
     }
@@ -46,7 +46,7 @@ fn three_nodes_are_up_in_three_seconds_and_say_where_everything_is() -> Result<(
     dev.put(0, "hello", "world")?;
     ensure!(dev.get(1, "hello")? == "world" && dev.get(2, "hello")? == "world");
 
-    // The printed commands are there to be copied: the curl one must do what it says.
+    // The printed commands are there to be copied, so the curl command must do what it says.
     let curl = text.lines().find(|line| line.trim_start().starts_with("curl -X PUT")).context("a curl command")?;
     if let Ok(ran) = Command::new("sh").args(["-c", curl]).output() {
         ensure!(ran.status.success() || ran.status.code() == Some(127), "{curl}: {ran:?}");
@@ -99,7 +99,7 @@ fn ctrl_c_ends_all_and_the_data_are_kept() -> Result<()> {
     ensure!(token(dir.path())? == first_token, "the token has changed");
     again.interrupt()?;
 
-    // The members' peer URLs are fixed, so another base cannot be right.
+    // The members' peer URLs are fixed, so the start with another base must fail.
     let mut other = Dev::start(dir.path(), free_base_for_dev())?;
     let status = other.wait_for_end()?;
     let said = other.complained();
@@ -213,7 +213,7 @@ impl Dev {
         Some(rest[..rest.find(after)?].to_string())
     }
 
-    /// From the banner, where the nodes stand one below the other.
+    /// A node's process id, from the banner, which lists the nodes one below the other.
     fn child_pid(&self, nth: usize) -> Option<Pid> {
         let text = self.said();
         let line = text.lines().find(|line| line.contains(&self.url(nth)) && line.contains(" pid "))?;
@@ -249,7 +249,7 @@ impl Dev {
         Ok(status)
     }
 
-    /// Ctrl-C, and a clean end.
+    /// Sends Ctrl-C; the end must be clean.
     fn interrupt(&mut self) -> Result<()> {
         self.signal(Signal::INT)?;
         let status = self.wait_for_end()?;
@@ -268,7 +268,7 @@ impl Drop for Dev {
                 let lines: Vec<_> = text.lines().collect();
                 eprintln!("--- {name}\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
             }
-            // Its children end with it. Errors mean that it has ended already.
+            // Its children end with it. An error means that it has ended already.
             self.child.kill().ok();
             self.child.wait().ok();
         }

@@ -1,5 +1,5 @@
-//! Disks that fill up, and have space again (rule N11): nobody exits, nothing that was acknowledged is lost, everybody
-//! says who is short of how much, and no hand is needed but the one that makes space.
+//! Disks that fill up and get space again (rule N11): no process exits, nothing that was acknowledged is lost, every
+//! node says which node lacks how much, and only the space has to be made by hand.
 
 use anyhow::{Result, ensure};
 use raftkv_api::NodeState;
@@ -8,15 +8,15 @@ use raftkv_cluster_tests::{Cluster, SmallDisk, Writer, Written};
 use std::ops::Range;
 use std::time::Duration;
 
-/// Segments, the kv db, snapshots and the reserve take less than half of it.
+/// The segments, the kv db, snapshots and the reserve take less than half of the disk.
 const DISK_MIB: u64 = 400;
 /// The reserve is 16 MiB, or 5 % of the disk if that is more.
 const RESERVE_MIB: u64 = 20;
 const WRITES: usize = 40;
-/// So many large values as fill a disk are written, thrice over, within this, on a disk that is busy with something else.
+/// Enough large values to fill a disk three times are written within this time, on a disk that other work keeps busy.
 const FILLED_MAX: Duration = Duration::from_secs(120);
 
-/// A cluster of three, led by n1; those in the range have small disks.
+/// A cluster of three, led by n1; the nodes in the range have small disks.
 fn with_small_disks(of: Range<usize>) -> Result<(Cluster, Vec<SmallDisk>, Written)> {
     let mut cluster = Cluster::empty()?;
     let mut disks = Vec::new();
@@ -44,7 +44,7 @@ fn with_small_disks(of: Range<usize>) -> Result<(Cluster, Vec<SmallDisk>, Writte
     Ok((cluster, disks, writer.stop()?))
 }
 
-/// Status and text of a put through this node.
+/// The status and text of the answer to a put through this node.
 fn put(cluster: &Cluster, node: usize) -> Result<(u16, String)> {
     let answer = cluster.nodes[node].client("PUT", "/v1/kv/small").body("x").send()?;
     Ok((answer.status, answer.text()))
@@ -54,7 +54,7 @@ fn delete(cluster: &Cluster) -> Result<u16> {
     Ok(cluster.nodes[0].client("DELETE", "/v1/kv/small").send()?.status)
 }
 
-/// Asks the leader to remove a member that does not exist: it gets as far as that, or not.
+/// Asks the leader to remove a member that does not exist: the status shows whether the call gets as far as that.
 fn change(cluster: &Cluster) -> Result<u16> {
     let leader = &cluster.nodes[cluster.leader()?];
     let (status, members) = (leader.status()?, cluster.members()?);
@@ -66,7 +66,7 @@ fn change(cluster: &Cluster) -> Result<u16> {
 fn puts_need_the_reserve_of_a_quorum_and_deletes_and_changes_half_of_it() -> Result<()> {
     let (mut cluster, disks, written) = with_small_disks(1..3)?;
     disks[0].leave(RESERVE_MIB / 2 + 4)?;
-    // One of three that is short holds nobody up, and says so.
+    // One of three that lacks space holds nobody up, and says that it does.
     cluster.nodes[1].wait_for("is short", |status| status.headroom_bytes < status.reserve_bytes)?;
     ensure!(put(&cluster, 0)?.0 == 200);
     disks[1].leave(RESERVE_MIB / 2 + 4)?;
@@ -122,7 +122,7 @@ fn a_node_whose_disk_is_full_waits_and_comes_back_by_itself() -> Result<()> {
     })?;
     let node = &mut cluster.nodes[2];
     ensure!(node.is_running() && node.pid()? == pid);
-    // sled does not let all be read without space, but most.
+    // Without space sled cannot read everything, but most of it.
     let old = |key: usize| node.client("GET", &format!("/v1/kv/w%2F{key:08}?consistency=stale")).send();
     let old = (0..WRITES).map(old).collect::<Result<Vec<_>>>()?;
     let other = old.iter().find(|answer| answer.status != 200 && !answer.text().contains("the disk is full"));
@@ -142,7 +142,7 @@ fn a_node_whose_disk_is_full_waits_and_comes_back_by_itself() -> Result<()> {
     let ready = node.admin("GET", "/readyz?verbose").send()?.text();
     ensure!(ready.contains("[!]space: the disk is full, make room on it"), "{ready}");
 
-    // With space it goes on by itself, in the same process.
+    // With space the node goes on by itself, in the same process.
     disk.leave(DISK_MIB / 2)?;
     cluster.nodes[2].wait_for("has space", |status| status.no_space.is_none())?;
     cluster.nodes[2].wait_serving()?;
@@ -150,7 +150,7 @@ fn a_node_whose_disk_is_full_waits_and_comes_back_by_itself() -> Result<()> {
     let node = &mut cluster.nodes[2];
     ensure!(node.is_running() && node.pid()? == pid);
 
-    // A start on a full disk waits, too.
+    // A start on a full disk waits too.
     disk.leave(0)?;
     node.kill()?;
     let command = disk.command(node)?;

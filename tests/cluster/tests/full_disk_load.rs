@@ -1,5 +1,6 @@
-//! One node's disk has no byte left while clients write: the others go on, nothing that was acknowledged is lost, and the node
-//! catches up when there is space again. A leader without space refuses puts (rule N11) until another one leads.
+//! One node's disk has no byte left while clients write: the others go on, nothing that was acknowledged is lost, and
+//! the node catches up when there is space again. A leader without space refuses puts (rule N11) until another node
+//! leads.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use raftkv_cluster_tests::http::Request;
@@ -10,18 +11,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Segments, the kv db, snapshots and the reserve take less than half of it.
+/// The segments, the kv db, snapshots and the reserve take less than half of the disk.
 const DISK_MIB: u64 = 400;
-/// The node on it.
+/// The node on the small disk.
 const SMALL: usize = 0;
 const CLIENTS: usize = 4;
-/// Larger than the chunks that the kv db stores, small enough to be many.
+/// Larger than the chunks in which the kv db stores values, and small enough that there are many.
 const VALUE_BYTES: usize = 32 * 1024;
-/// Acknowledged writes before the disk is full, and after it.
+/// Writes that must be acknowledged before the disk is full, and after it.
 const WRITES: usize = 150;
-/// Pause of a client to whom a write was refused.
+/// A client whose write was refused pauses for this time.
 const REFUSED: Duration = Duration::from_millis(20);
-/// A node whose process ended over and over comes back within this.
+/// A node whose process ended again and again serves within this time.
 const BACK_MAX: Duration = Duration::from_secs(60);
 
 /// Three nodes, one of them on a small disk.
@@ -75,7 +76,7 @@ fn a_leader_with_a_full_disk_lets_another_one_lead() -> Result<()> {
     disk.leave(0)?;
     eventually("another node leads", || holds(cluster.leader()? != SMALL, || "it still leads".into()))?;
     load.wait_for(WRITES)?;
-    // Deletes go on: they are what makes space.
+    // Deletes must go on, since they make space.
     eventually("a delete is taken", || cluster.nodes[1].client("DELETE", "/v1/kv/f0-0").send()?.expect(200).map(drop))?;
     let (mut acked, refused) = load.stop()?;
     acked.retain(|write| write.key != "f0-0");
@@ -84,7 +85,7 @@ fn a_leader_with_a_full_disk_lets_another_one_lead() -> Result<()> {
     Ok(())
 }
 
-/// There is space again: the node, started anew if it ended, has everything.
+/// Frees space; then the node, started again if it ended, must have everything.
 fn comes_back(mut cluster: Cluster, disk: &SmallDisk, acked: &[Acked]) -> Result<()> {
     disk.leave(DISK_MIB / 2)?;
     eventually_within(BACK_MAX, "the node on the small disk serves again", || {
@@ -125,7 +126,7 @@ struct Acked {
     revision: u64,
 }
 
-/// Clients that put values of some size and note what was acknowledged. Each key is written once.
+/// Clients that put values of one size and note what was acknowledged. Each key is written once.
 struct Load {
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicUsize>,
@@ -161,7 +162,7 @@ impl Load {
                             let busy = matches!(answer.status, 429 | 503 | 504);
                             ensure!(busy, "a put was answered {}: {}", answer.status, answer.text());
                         }
-                        // The node has ended, or ended meanwhile: nobody was told anything.
+                        // The node had ended, or ended during the call: no outcome is known.
                         Err(_) => {}
                     }
                     thread::park_timeout(REFUSED);
@@ -180,7 +181,7 @@ impl Load {
         })
     }
 
-    /// What was acknowledged, and how many were refused for lack of space.
+    /// Stops the clients; what was acknowledged, and how many writes were refused for lack of space.
     fn stop(self) -> Result<(Vec<Acked>, usize)> {
         self.stop.store(true, Ordering::Release);
         let mut all = Vec::new();

@@ -1,4 +1,5 @@
-//! Keys over HTTP on every node of a cluster of three: what one node acknowledges, all answer, and followers forward.
+//! Keys over HTTP on every node of a cluster of three: every node answers with what one node acknowledged, and
+//! followers forward.
 
 use anyhow::{Result, ensure};
 use raftkv_api::{Code, Deleted, HEADER_APPLIED, HEADER_LEADER_CONTACT_MS, HEADER_REVISION, Outcome, Put, Range};
@@ -22,7 +23,7 @@ fn every_node_takes_writes_and_every_node_shows_them_at_once() -> Result<()> {
         ensure!((first.version, second.version) == (1, 2), "{first:?}, {second:?}");
         ensure!(second.revision == first.revision + 1, "{first:?}, {second:?}");
         for reader in &cluster.nodes {
-            // No waiting: an acknowledged write is in every later linearizable read, whoever answers it.
+            // There is no waiting: every later linearizable read has an acknowledged write, whichever node answers.
             let answer = reader.client("GET", &format!("/v1/kv/{key}")).send()?.expect(200)?;
             ensure!(answer.text() == "two" && answer.etag()? == second.revision, "{} said {answer:?}", reader.name);
             ensure!(answer.header(HEADER_REVISION) == Some(&second.revision.to_string()), "{:?}", answer.headers);
@@ -37,7 +38,7 @@ fn every_node_takes_writes_and_every_node_shows_them_at_once() -> Result<()> {
 fn compare_and_swap_has_one_winner() -> Result<()> {
     let cluster = Cluster::start(3)?;
     let revision = put(&cluster.nodes[0], "lock", "free")?.revision;
-    // All three at once, each through another node.
+    // All three swap at once, each through another node.
     let statuses: Vec<(u16, Option<u64>)> = std::thread::scope(|scope| {
         let swap = |node: &Node| -> Result<(u16, Option<u64>)> {
             let request = node.client("PUT", "/v1/kv/lock").header("If-Match", format!("\"{revision}\""));
@@ -90,7 +91,7 @@ fn pages_show_one_revision_whatever_is_written_meanwhile() -> Result<()> {
             ensure!(page.count == 25 && page.kvs.len() <= 7, "{} of {}", page.kvs.len(), page.count);
             ensure!(page.kvs.iter().all(|kv| kv.value.as_deref() == Some("before")), "{page:?}");
             seen.extend(page.kvs.iter().filter_map(|kv| kv.key.clone()));
-            // Written between two pages, before and behind the position: neither may be seen.
+            // Written between two pages, before and behind the position; neither may be seen.
             put(node, "p%2F00", "after")?;
             put(node, "p%2F99", "after")?;
             match page.next {
@@ -116,7 +117,7 @@ fn pages_show_one_revision_whatever_is_written_meanwhile() -> Result<()> {
 fn bytes_that_are_not_text_and_large_values_come_back_as_they_were() -> Result<()> {
     let mut cluster = Cluster::start(3)?;
     let all: Vec<u8> = (0..=255).collect();
-    // Sizes around the 4 KiB chunks in which values are stored, and the largest.
+    // Sizes around the 4 KiB chunks in which values are stored, and the largest size.
     let sizes = [0, 1, 4095, 4096, 4097, 8192, 100_000, 1536 * 1024];
     for (nth, size) in sizes.into_iter().enumerate() {
         let value: Vec<u8> = all.iter().cycle().take(size).copied().collect();
@@ -127,7 +128,7 @@ fn bytes_that_are_not_text_and_large_values_come_back_as_they_were() -> Result<(
             ensure!(answer.body == value, "{size} bytes came back as {}", answer.body.len());
         }
     }
-    // The same key by its base64, and a range over keys that are not UTF-8.
+    // The first key again by its base64, and a range over keys that are not UTF-8.
     let answer = cluster.nodes[0].client("GET", "/v1/kv/?key_b64=_wAvLi4vMQ").send()?;
     ensure!(answer.status == 200 && answer.body == [0], "{answer:?}");
     let export = cluster.export("%FF")?;
@@ -148,7 +149,7 @@ fn a_stale_read_says_how_old_it_may_be() -> Result<()> {
         ensure!(number(HEADER_APPLIED).is_some_and(|applied| applied > 0), "{:?}", answer.headers);
         ensure!(number(HEADER_LEADER_CONTACT_MS).is_some(), "{:?}", answer.headers);
     }
-    // A node that is alone still answers stale reads, and no others.
+    // A node that is alone still answers stale reads, but no others.
     let leader = cluster.leader()?;
     let alone = (leader + 1) % 3;
     for node in (0..3).filter(|node| *node != alone) {
@@ -180,7 +181,7 @@ fn a_restart_of_the_whole_cluster_keeps_every_key_and_revision() -> Result<()> {
     let before = cluster.export("")?;
     for round in 0..2 {
         for node in &mut cluster.nodes {
-            // Once without and once with a clean stop.
+            // Once without a clean stop, and once with one.
             if round == 0 { node.kill()? } else { node.stop()? }
         }
         for node in &mut cluster.nodes {

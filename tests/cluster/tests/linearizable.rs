@@ -1,5 +1,6 @@
-//! Histories of eight clients on few keys, each with one fault in the middle, checked for linearizability by Porcupine. The
-//! shape is that of etcd's robustness tests: clusters of one, three and five, short timeouts, a fault, and then it must go on.
+//! Histories of eight clients on few keys, each with one fault in the middle, checked for linearizability by Porcupine.
+//! They are shaped like etcd's robustness tests: clusters of one, three and five, short timeouts, a fault, and then the
+//! cluster must go on.
 //!
 //! `make histories N=600` runs ten times as many.
 
@@ -14,21 +15,21 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Histories of each cluster: 60 in all.
+/// Nodes of a cluster, and its number of histories: 60 in all.
 const HISTORIES: [(usize, usize); 3] = [(1, 10), (3, 32), (5, 18)];
-/// As many histories instead.
+/// The variable that sets another number of histories.
 const COUNT_VARIABLE: &str = "RAFTKV_HISTORIES";
-/// Snapshots are cut all the time, so that whoever was away is fed one.
+/// Snapshots are cut all the time, so that a node that was away is sent one.
 const SNAPSHOT_OFTEN: &str = "--snapshot-log-bytes=64KiB";
-/// Writes before the fault, and after it until the history ends.
+/// How long clients write before the fault, and after it until the history ends.
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(1200);
-/// How long a node is paused: in turn.
+/// How long a node is paused; these are used in turn.
 const PAUSES_MS: [u64; 4] = [100, 1000, 3000, 10_000];
 /// How long the network is cut.
 const CUT_MS: Range<u64> = 300..1500;
 
-/// What happens in the middle of a history.
+/// The fault in the middle of a history.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     None,
@@ -42,7 +43,7 @@ enum Fault {
     Cut(Partition),
 }
 
-/// For a node alone there is no other one.
+/// The faults of a node alone, which has no other node.
 const FAULTS_OF_ONE: [Fault; 4] = [Fault::KillLeader, Fault::PauseLeader, Fault::StopLeader, Fault::None];
 const FAULTS: [Fault; 16] = [
     Fault::Cut(Partition::Leader),
@@ -64,7 +65,7 @@ const FAULTS: [Fault; 16] = [
 ];
 
 impl Fault {
-    /// Its name in the table.
+    /// The fault's class in the table.
     fn class(self) -> &'static str {
         match self {
             Fault::None => "undisturbed",
@@ -122,7 +123,7 @@ fn histories((nodes, count): (usize, usize)) -> Result<()> {
     cluster.finish()
 }
 
-/// Does it and puts it right; returns when the cluster serves again.
+/// Causes the fault and ends it; returns when the cluster serves again.
 fn strike(cluster: &mut Cluster, fault: Fault, pause_for: Duration) -> Result<()> {
     let leader = cluster.leader()?;
     let follower = (leader + 1) % cluster.nodes.len();

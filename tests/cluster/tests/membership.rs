@@ -5,7 +5,7 @@ use raftkv_api::{Code, DecimalId, MemberRole, Members, NodeState};
 use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Writer};
 
-/// Writes between two changes: enough that the next one meets a busy cluster.
+/// Writes between two changes: enough that the next change meets a busy cluster.
 const WRITES_BETWEEN: usize = 30;
 
 #[test]
@@ -105,7 +105,7 @@ fn changes_are_fenced_refused_and_idempotent_as_documented() -> Result<()> {
     ensure!(named.admin_url == Some(cluster.nodes[leader].admin_url()), "{named:?}");
     ensure!(cluster.members()? == members, "a refused change has changed something");
 
-    // Twice the same call is one member.
+    // The same call twice makes one member.
     let first: raftkv_api::MemberAdded = call.clone().header("If-Match", &fence).send()?.expect(200)?.json()?;
     let now = format!("\"{}\"", cluster.members()?.conf_index);
     let second: raftkv_api::MemberAdded = call.header("If-Match", now).send()?.expect(200)?.json()?;
@@ -121,7 +121,7 @@ fn a_removal_that_would_lose_quorum_is_refused() -> Result<()> {
     let (dead, healthy) = ((leader + 1) % 3, (leader + 2) % 3);
     let id = cluster.member_id(healthy)?;
     cluster.nodes[dead].kill()?;
-    // With the dead one uncounted, two voters would need both, and one of them would be the dead one.
+    // Without the removed voter, two voters are left; they need both, and one of them is dead.
     eventually("the leader has noticed", || {
         let status = cluster.nodes[leader].status()?;
         let members: Members = cluster.nodes[leader].admin("GET", "/v1/members").send()?.expect(200)?.json()?;
@@ -133,7 +133,7 @@ fn a_removal_that_would_lose_quorum_is_refused() -> Result<()> {
         ensure!(problem.code == Code::WouldLoseQuorum, "{problem:?}");
         Ok(())
     })?;
-    // The dead one itself may go: the two that are left are healthy.
+    // The dead member itself may go, since the two that are left are healthy.
     cluster.nodes[dead].start()?;
     cluster.nodes[dead].wait_serving()?;
     let id = cluster.member_id(dead)?;
@@ -152,7 +152,7 @@ fn a_removed_node_does_not_disturb_the_others_when_it_comes_back() -> Result<()>
     cluster.remove(id)?;
     let leader = cluster.leader()?;
     cluster.nodes[gone].start()?;
-    // It learns by the 410 of a peer, since nobody sends it the log any more.
+    // It learns of its removal by the 410 of a peer, since nobody sends it the log.
     cluster.nodes[gone].wait_for("knows that it was removed", |status| status.state == NodeState::Removed)?;
     let writer = Writer::start("w", vec![cluster.nodes[leader].client_url()]);
     writer.wait_for(WRITES_BETWEEN)?;

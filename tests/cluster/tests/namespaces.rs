@@ -1,5 +1,5 @@
-//! Partitions as the kernel makes them: each node in a network namespace, each link a device that drops what it is given. The
-//! histories meanwhile are checked for linearizability, as those over relays are (`linearizable.rs`).
+//! Partitions as the kernel makes them: each node is in a network namespace, and each link is a device that drops what
+//! it is given. The histories are checked for linearizability, like those over relays (`linearizable.rs`).
 
 use anyhow::{Context, Result, ensure};
 use raftkv_cluster_tests::history::{Clients, check};
@@ -10,12 +10,12 @@ use raftkv_cluster_tests::{Cluster, Network, Partition};
 use std::time::Duration;
 
 const NODES: usize = 3;
-/// Writes before the network is cut, and after it is whole again.
+/// How long clients write before the network is cut, and after it is whole again.
 const AROUND: Duration = Duration::from_millis(400);
-/// How long it is cut at least.
+/// How long the network is cut, at least.
 const CUT: Duration = Duration::from_millis(700);
 
-/// Namespaces where they are permitted; elsewhere the same is done over relays, which is said.
+/// Network namespaces where they are permitted; elsewhere relays instead, with a message.
 fn network() -> Result<(Network, &'static str)> {
     let Some(why) = Namespaces::refused()? else {
         return Ok((Network::Namespaces(Namespaces::new(NODES)?), "namespaces"));
@@ -59,7 +59,8 @@ fn a_leader_without_its_followers_answers_nothing_and_keeps_nothing() -> Result<
         cluster.network.cut(old, other)?;
         cluster.network.cut(other, old)?;
     }
-    // Sent to whom the others cannot reach: it can only end without an answer, or with one that promises nothing.
+    // These go to the node that the others cannot reach: they can only end without an answer, or with one that promises
+    // nothing.
     let alone = std::thread::scope(|scope| {
         let node = &cluster.nodes[old];
         let write = scope.spawn(|| node.client("PUT", "/v1/kv/k").body("alone").send());

@@ -1,6 +1,6 @@
 //! The API's description is true: every status that it lists for a route is produced here once, and no other is seen.
 //!
-//! That no other is seen is checked by every test of the suite, in `Cluster::finish`.
+//! Every test of the suite checks in `Cluster::finish` that no other status is seen.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_api::{AddMember, DecimalId, Hex128, Init, NodeState, Reset, Status, Transfer};
@@ -38,7 +38,7 @@ fn every_listed_status_is_produced() -> Result<()> {
     cluster.finish()
 }
 
-/// A request for a listed route that would be let through to it.
+/// A request for a listed route that passes all checks before the route.
 fn request(node: &Node, status: &Status, listed: &Answered) -> Request {
     let target = listed.path.replace("{key}", "k").replace("{id}", "1");
     match listed.port {
@@ -47,7 +47,7 @@ fn request(node: &Node, status: &Status, listed: &Answered) -> Request {
     }
 }
 
-/// 408 on every route with a body, all at once: the node gives up after half a minute.
+/// Produces 408 on every route with a body, all at once: the node gives up after half a minute.
 fn late_bodies(node: &Node, spec: &Value) -> Result<()> {
     let status = node.status()?;
     thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn late_bodies(node: &Node, spec: &Value) -> Result<()> {
     })
 }
 
-/// What is refused before the call is looked at, on every route.
+/// Produces on every route the statuses of requests that are refused before the call is looked at.
 fn before_the_route_is_carried_out(node: &Node, spec: &Value) -> Result<()> {
     let status = node.status()?;
     for listed in answers::listed(spec) {
@@ -84,7 +84,7 @@ fn before_the_route_is_carried_out(node: &Node, spec: &Value) -> Result<()> {
     Ok(())
 }
 
-/// 200, 404, 410 and 412 of the calls on keys.
+/// Produces 200, 404, 410 and 412 of the calls on keys.
 fn keys(node: &Node) -> Result<()> {
     node.client("PUT", "/v1/kv/k").body("1").send()?.expect(200)?;
     let first = node.client("GET", "/v1/kv/k").send()?.expect(200)?.etag()?;
@@ -101,7 +101,7 @@ fn keys(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// 507, and that a full node still lets one delete.
+/// Produces 507, and checks that a full node still takes a delete.
 fn full() -> Result<()> {
     let cluster = Cluster::start_with(1, &["--quota=4MiB"])?;
     let node = &cluster.nodes[0];
@@ -116,7 +116,7 @@ fn full() -> Result<()> {
     cluster.finish()
 }
 
-/// 507 of all that needs room: half of such a reserve is nowhere.
+/// Produces 507 of every call that needs room: no disk has half of such a reserve.
 fn out_of_space() -> Result<()> {
     let mut cluster = Cluster::start(1)?;
     let node = &mut cluster.nodes[0];
@@ -142,7 +142,7 @@ fn out_of_space() -> Result<()> {
     cluster.finish()
 }
 
-/// 200 of every call that changes nothing.
+/// Produces 200 of every call that changes nothing.
 fn good_answers(node: &Node, spec: &Value) -> Result<()> {
     let status = node.status()?;
     let safe = |listed: &Answered| listed.status == 200 && listed.method == "GET" && !listed.path.contains("{key}");
@@ -152,7 +152,7 @@ fn good_answers(node: &Node, spec: &Value) -> Result<()> {
     Ok(())
 }
 
-/// 503 of every call that needs a cluster, on a node that has none.
+/// Produces 503 of every call that needs a cluster, on a node that has none.
 fn blank_node(node: &Node) -> Result<()> {
     let status = node.status()?;
     let guarded = |method: &str, path: &str| node.admin_guarded(method, path, &status);
@@ -176,7 +176,7 @@ fn blank_node(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// 200, 404, 409, 412, 428 and 503 of the calls on members; `blank` is added, promoted, removed and reset.
+/// Produces 200, 404, 409, 412, 428 and 503 of the calls on members; `blank` is added, promoted, removed and reset.
 fn members(cluster: &mut Cluster, blank: usize) -> Result<()> {
     let leader = cluster.leader()?;
     let status = cluster.nodes[leader].status()?;
@@ -230,7 +230,7 @@ fn members(cluster: &mut Cluster, blank: usize) -> Result<()> {
     init(removed, &status).send()?.expect(503)?;
     reset(removed, &status).send()?.expect(200)?;
     let again = eventually("the reset node is blank", || {
-        // It begins anew by itself, or by ending and leaving that to whoever supervises it.
+        // The node starts over by itself, or it ends and leaves the restart to its supervisor.
         if !removed.is_running() {
             removed.start()?;
         }
@@ -239,21 +239,21 @@ fn members(cluster: &mut Cluster, blank: usize) -> Result<()> {
         Ok(status)
     })?;
     ensure!(again.incarnation != status.incarnation, "a reset node is the same one");
-    // With nothing to join, it may as well begin a cluster of its own; the others must not be taken for it.
+    // With nothing to join, it can form a new cluster; the others must not be taken for it.
     init(removed, &again).send()?.expect(200)?;
-    // While it serves for `--drain`, it takes no reset.
+    // While it still serves for `--drain`, it refuses a reset.
     let status = removed.wait_for("is a voter", |status| status.state == NodeState::Voter)?;
     removed.signal(Signal::TERM)?;
     eventually("it stops", || reset(removed, &status).send()?.expect(503).map(drop))?;
     removed.wait_for_end(Duration::from_secs(10)).map(drop)
 }
 
-/// 429 of the calls on keys: half-sent bodies hold all the memory that there is for bodies and answers.
+/// Produces 429 of the calls on keys: half-sent bodies take all the memory that a node has for bodies and answers.
 fn overloaded() -> Result<()> {
     let cluster = Cluster::start(1)?;
     let node = &cluster.nodes[0];
     let authority = node.client_url().trim_start_matches("http://").to_string();
-    // Large ones fill the room quickly, small ones the rest of it.
+    // Large bodies fill the room quickly, small ones fill the rest of it.
     let bodies = [1536 * 1024, 64 * 1024, 4 * 1024, 256, 65].map(|bytes| vec![b'x'; bytes]);
     let mut held = Vec::new();
     let calls = [("PUT", "/v1/kv/k"), ("GET", "/v1/kv/k"), ("DELETE", "/v1/kv/k"), ("GET", "/v1/kv")];
@@ -274,7 +274,7 @@ fn overloaded() -> Result<()> {
     cluster.finish()
 }
 
-/// 504 of every write, and 503 of every read, that waits for a quorum: the two followers are paused while it waits.
+/// Produces 504 of every write, and 503 of every read, that waits for a quorum: the two followers are paused meanwhile.
 fn without_quorum() -> Result<()> {
     let mut cluster = Cluster::start(3)?;
     let blank = cluster.start_node()?;

@@ -1,5 +1,6 @@
-//! Clients that put and delete as fast as they can while nodes are killed, paused and cut off. Each acknowledged write has a
-//! revision of its own, and a replay in their order is what every member holds. `make oracle OPS=1000000` is a run of a million.
+//! Clients that put and delete as fast as they can while nodes are killed, paused and cut off. Each acknowledged write
+//! has its own revision, and a replay in the order of revisions gives what every member holds. `make oracle
+//! OPS=1000000` runs a million writes.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_cluster_tests::oracle::{Clients, check};
@@ -10,20 +11,20 @@ use std::time::{Duration, Instant};
 
 const NODES: usize = 3;
 const CLIENTS: usize = 64;
-/// Acknowledged writes, unless the variable says otherwise.
+/// Number of acknowledged writes, unless the variable sets another.
 const WRITES: usize = 50_000;
 const WRITES_VARIABLE: &str = "RAFTKV_ORACLE_OPS";
-/// Writes for each fault.
+/// Number of writes for each fault.
 const WRITES_PER_FAULT: usize = 8_000;
-/// Most faults of a run: each costs a long one some seconds of its throughput.
+/// Most faults of a run: each costs a long run some seconds of its throughput.
 const FAULTS_MAX: usize = 60;
-/// A slow and busy machine does a thousand writes in this, with a fault in between.
+/// A slow and busy machine does a thousand writes within this time, with a fault in between.
 const THOUSAND_MAX: Duration = Duration::from_secs(10);
-/// A node that proves the records of a million writes on a busy machine serves again within this.
+/// A node that proves the records of a million writes on a busy machine serves again within this time.
 const BACK_MAX: Duration = Duration::from_secs(180);
 const AWAY: Duration = Duration::from_millis(800);
 
-/// What happens to the cluster, in turn.
+/// The faults, which come in turn.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     KillLeader,
@@ -71,7 +72,7 @@ fn a_replay_of_all_acknowledged_writes_is_what_every_member_holds() -> Result<()
     let sent = clients.stop()?;
     waited?;
     let seconds = time.elapsed().as_secs_f64();
-    // Reads every member to the end, and compares them.
+    // Reads every member to the end, and compares the members.
     let export = cluster.export("")?;
     let summary = check(&sent, begun, &export)?;
     println!(

@@ -1,5 +1,6 @@
-//! More clients than a cluster can serve: those that hold connections and give nothing, and ten times as many as it
-//! needs to be busy. Memory stays bounded, others are served, nothing acknowledged is lost, and there is a leader.
+//! More clients than a cluster can serve: clients that hold connections and send nothing useful, and ten times as many
+//! writers as it takes to keep the cluster busy. Memory stays bounded, others are served, nothing that was acknowledged
+//! is lost, and there is a leader.
 //!
 //! `RAFTKV_OVERLOAD_SECONDS` makes each part longer than in the test command (`make overload`).
 
@@ -11,30 +12,31 @@ use raftkv_cluster_tests::{Cluster, Writer};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bad clients of each kind, at one node: with all three kinds most of the places that a node has.
+/// Bad clients of each kind, at one node: all three kinds together take most of the places that a node has.
 const BAD_CLIENTS: usize = 1000;
-/// Clients that keep a cluster of three as busy as it can be, as `make bench` measures it ...
+/// Clients that keep a cluster of three as busy as it can be, as `make bench` measures it.
 const BUSY_CLIENTS: usize = 256;
-/// ... and so many times more.
+/// Ten times as many.
 const CROWD: usize = 10 * BUSY_CLIENTS;
-/// Writes of a crowd, at least.
+/// A crowd must write at least this often.
 const WRITTEN_MIN: u64 = 1000;
-/// Bytes of what they write ...
+/// Bytes of a crowd's values.
 const VALUE_BYTES: usize = 256;
-/// ... and of what is more than a node has room for when all of them write to it at once: 64 MiB wait at most.
+/// Bytes of larger values: a node has no room for all of them when all clients write to it at once, since at most 64
+/// MiB wait.
 const LARGE_BYTES: usize = 40 * 1024;
-/// How long bad clients, and clients with large values, last in the test command.
+/// How long bad clients, and clients with large values, last in the test command, in seconds.
 const SECONDS: u64 = 10;
-/// How long ten times the load lasts.
+/// How long ten times the load lasts, in seconds.
 const LOAD_SECONDS: u64 = 60;
-/// What a node may have in memory: bodies and values 160 MiB, pages 96 MiB, proposals 64 MiB, 16 scans of a page and its
-/// JSON 320 MiB, and 128 MiB for the rest.
+/// Most memory of a node: bodies and values 160 MiB, pages 96 MiB, proposals 64 MiB, 16 scans of a page and its JSON
+/// 320 MiB, and 128 MiB for the rest.
 const RESIDENT_BYTES_MAX: u64 = 768 * 1024 * 1024;
-/// One request of a healthy client is answered within this: ten seconds are what a silent client may keep a place.
+/// One request of a healthy client is answered within this time: a silent client may keep a place for ten seconds.
 const HEALTHY_MAX: Duration = Duration::from_secs(12);
-/// Each has the machine for itself.
+/// Each test has the machine for itself.
 static MACHINE: Mutex<()> = Mutex::new(());
-/// After an overload the cluster agrees within this.
+/// After an overload, the cluster agrees within this time.
 const CALM_MAX: Duration = Duration::from_secs(60);
 
 fn seconds(otherwise: u64) -> u64 {
@@ -42,7 +44,7 @@ fn seconds(otherwise: u64) -> u64 {
     set.map_or(otherwise, |text| text.parse().expect("RAFTKV_OVERLOAD_SECONDS is a number of seconds"))
 }
 
-/// The machine, with room for so many connections of this process.
+/// Takes the machine, with room for this many connections of this process.
 fn machine_for(connections: usize) -> Result<MutexGuard<'static, ()>> {
     let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let room = room_for(connections);
@@ -62,7 +64,7 @@ fn largest_resident(cluster: &Cluster) -> Result<u64> {
     Ok(peaks.into_iter().max().unwrap_or_default())
 }
 
-/// Memory has stayed in its bounds, and the cluster is one again.
+/// Checks that memory stayed in its bounds and that the cluster agrees again; the most memory of a node.
 fn calm(cluster: &mut Cluster) -> Result<u64> {
     let resident = largest_resident(cluster)?;
     ensure!(resident < RESIDENT_BYTES_MAX, "a node had {} MiB in memory", resident >> 20);
@@ -115,7 +117,7 @@ fn thousands_of_bad_clients_cost_little_and_stop_nobody() -> Result<()> {
     cluster.finish()
 }
 
-/// As the node counts them.
+/// The client connections of a node, as the node counts them.
 fn connections(cluster: &Cluster, node: usize) -> Result<u64> {
     let metrics = cluster.nodes[node].admin("GET", "/metrics").send()?.expect(200)?.text();
     let line = metrics.lines().find_map(|line| line.strip_prefix("raftkv_connections{port=\"client\"} "));
@@ -131,7 +133,7 @@ fn ten_times_the_load_loses_nothing() -> Result<()> {
     cluster.finish()
 }
 
-/// All at one node, which has room for a part of what they send.
+/// All clients are at one node, which has room for only a part of what they send.
 #[test]
 fn what_there_is_no_room_for_is_refused_and_the_rest_goes_on() -> Result<()> {
     let _machine = machine_for(CROWD)?;
@@ -143,7 +145,7 @@ fn what_there_is_no_room_for_is_refused_and_the_rest_goes_on() -> Result<()> {
     cluster.finish()
 }
 
-/// Many clients write for so long while another one does what it always does.
+/// Lets many clients write for `seconds` while another client goes on as always.
 fn overload(cluster: &mut Cluster, at: &[String], value_bytes: usize, seconds: u64) -> Result<Told> {
     let writer = Writer::start("w", cluster.client_urls());
     writer.wait_for(50)?;
@@ -162,7 +164,7 @@ fn overload(cluster: &mut Cluster, at: &[String], value_bytes: usize, seconds: u
     let expected = |status: &u16| matches!(status, 200 | 429 | 503 | 504);
     ensure!(statuses.keys().all(expected), "{statuses:?} {codes:?}");
     ensure!(healthy.longest < HEALTHY_MAX, "one key of another client took {:?}", healthy.longest);
-    // A page counts all keys of its range: so of a hundred clients at a time.
+    // A page counts all keys of its range, so a hundred clients are read at a time.
     for hundred in 0..CROWD.div_ceil(100) {
         let prefix = format!("o/{hundred:03}");
         told.verify(&prefix, &cluster.export(&prefix.replace('/', "%2F"))?)?;
@@ -180,7 +182,7 @@ fn overload(cluster: &mut Cluster, at: &[String], value_bytes: usize, seconds: u
     Ok(told)
 }
 
-/// A process that may open few files keeps them for its log, its store and its peers.
+/// A process that may open only few files keeps them for its log, its store and its peers.
 #[test]
 fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
     const FILES: usize = 720;
@@ -192,7 +194,7 @@ fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
     cluster.nodes[node].start_as(limited)?;
     cluster.init(1)?;
     cluster.nodes[node].wait_serving()?;
-    // They have their places before the crowd comes, which takes all others and queues for more.
+    // These two have their places before the crowd comes, which takes all others and queues for more.
     let writer = Writer::start("w", cluster.client_urls());
     writer.wait_for(1)?;
     let mut kept = Connection::open(&addresses(&cluster)[node])?;
@@ -203,7 +205,7 @@ fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
         let open = connections(&cluster, node)?;
         holds(open >= 64, || format!("{open} connections"))
     })?;
-    // Enough for several segments of the log, which are files to be opened.
+    // This is enough for several segments of the log, which are files that must be opened.
     for _ in 0..40 {
         kept.exchange(&large)?.expect(200)?;
     }

@@ -1,5 +1,5 @@
-//! What a pod, its kubelet and an operator ask of a node: ends that are clean in every state, states that explain
-//! themselves, and a way out of each that needs no new process.
+//! What a pod, its kubelet and an operator ask of a node: it ends cleanly in every state, each state explains itself,
+//! and each has a way out that needs no new process.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_api::{Code, MemberRole, NodeState, Reset};
@@ -8,19 +8,20 @@ use raftkv_cluster_tests::{Cluster, Node, Signal, Writer};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Longer than any test waits for a node without clients to end; a node that drained all the same would be noticed.
+/// Longer than any test waits for the end of a node without clients, so that a node that drains nevertheless is
+/// noticed.
 const DRAIN: &str = "--drain=60s";
 
-/// Enough for all that a test asks of a node that drains.
+/// Long enough for everything that a test asks of a node that drains.
 const DRAINED: Duration = Duration::from_secs(8);
 
-/// A probe's answer: its status, and the text of a problem.
+/// A probe's answer: its status and its text.
 fn probe(node: &Node, path: &str) -> Result<(u16, String)> {
     let answer = node.admin("GET", path).without("authorization").send()?;
     Ok((answer.status, answer.text()))
 }
 
-/// Alive, not ready, and it says why.
+/// Checks that the node is alive and not ready, and says why.
 fn is_alive_and_says(node: &Node, code: Code, words: &str) -> Result<()> {
     ensure!(probe(node, "/livez")?.0 == 200, "{} is not alive", node.name);
     let (status, text) = probe(node, "/readyz")?;
@@ -102,7 +103,7 @@ fn a_removed_and_a_quarantined_node_become_blank_and_members_again_in_the_same_p
     let node = (cluster.leader()? + 1) % 3;
     let id = cluster.member_id(node)?;
     cluster.remove(id)?;
-    // While the others may still need its answers it is removed, but keeps its log.
+    // While the others may still need its answers, the node is removed but keeps its log.
     let idle = |s: &raftkv_api::Status| s.reason.as_ref().is_some_and(|why| why.contains("was removed by the entry"));
     cluster.nodes[node].wait_for("has stopped raft", idle)?;
     reset_in_place(&cluster.nodes[node])?;
@@ -122,10 +123,11 @@ fn a_removed_and_a_quarantined_node_become_blank_and_members_again_in_the_same_p
     cluster.finish()
 }
 
-/// Resets a node and waits until it is Blank; its process must be the one from before.
+/// Resets a node and waits until it is Blank; the process must stay the same.
 fn reset_in_place(node: &Node) -> Result<()> {
     let (pid, status) = (node.pid()?, node.status()?);
-    // A directory that cannot be read has no incarnation: any will do, and names where the data are put.
+    // A directory that cannot be read has no incarnation: then any will do, and it names the place where the data are
+    // put.
     let incarnation = status.incarnation.unwrap_or(raftkv_api::Hex128([7; 16]));
     node.admin_guarded("POST", "/v1/reset", &status).json(&Reset { incarnation }).send()?.expect(200)?;
     let blank = node.wait_for("is blank", |s| s.state == NodeState::Blank)?;

@@ -1,5 +1,6 @@
-//! Every file of sled, one after another: cut somewhere, emptied, with a byte flipped, gone, while its node is down. The node
-//! comes back with all that was acknowledged, from its snapshot and its log, and at no moment shows anything else.
+//! Damages every file of sled, one after another, while its node is down: cut somewhere, emptied, with a bit flipped,
+//! or gone. The node comes back with everything that was acknowledged, from its snapshot and its log, and never shows
+//! anything else.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use raftkv_cluster_tests::http::Request;
@@ -13,40 +14,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Snapshots are cut all the time: what is built again begins with one, and the log has the rest.
+/// Snapshots are cut all the time: a rebuild begins with one, and the log has the rest.
 const SNAPSHOT_OFTEN: &str = "--snapshot-log-bytes=64KiB";
-/// Writes before the first damage, and between two.
+/// Writes before the first damage, and between two damages.
 const WRITES_FIRST: usize = 1000;
 const WRITES_BETWEEN: usize = 20;
-/// Pause of a reader whom nobody hears.
+/// Pause of a reader whose node does not listen yet.
 const NOT_OPEN: Duration = Duration::from_millis(5);
-/// The kv db was not what it should be: said when it goes out of the way.
+/// The log lines that tell that the kv db was not what it should be, and was set aside.
 const SET_ASIDE: [&str; 2] = ["the kv db does not open; setting it aside", "the kv db was set aside"];
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
-    /// Ends at a drawn offset.
+    /// Ends at a random offset.
     Cut,
-    /// From a drawn sector on, so much was never written: sled writes segments of many pages.
+    /// From a random sector on, a part was never written: sled writes segments of many pages.
     Torn,
-    /// Is there, with nothing in it.
+    /// Is there, but empty.
     Emptied,
-    /// One bit at a drawn offset is another.
+    /// One bit at a random offset is flipped.
     Flipped,
-    /// One bit of each copy of an acknowledged value is another; of a drawn byte where it holds none.
+    /// One bit of each copy of an acknowledged value is flipped; where the file has none, one bit of a random byte.
     ValueFlipped,
-    /// Is not there.
+    /// Is missing.
     Gone,
 }
 
 const DAMAGES: [Damage; 6] =
     [Damage::Cut, Damage::Torn, Damage::Emptied, Damage::Flipped, Damage::ValueFlipped, Damage::Gone];
-/// What a disk writes whole, and what a torn write is of.
+/// The sector, which a disk writes whole, and the length of the torn part.
 const SECTOR_BYTES: usize = 512;
 const TORN_BYTES: usize = 64 * SECTOR_BYTES;
 
-/// One node alone: nobody else can give it what it lost.
+/// A single node: no other can give it what it lost.
 #[test]
 fn each_file_is_damaged_in_each_way_and_an_only_voter_loses_nothing() -> Result<()> {
     let mut cluster = Cluster::start_with(1, &[SNAPSHOT_OFTEN])?;
@@ -55,7 +56,7 @@ fn each_file_is_damaged_in_each_way_and_an_only_voter_loses_nothing() -> Result<
     let mut reads = 0;
     cluster.nodes[0].wait_for("has a snapshot for a rebuild to begin with", |status| status.snapshot_index > 1)?;
     for (damage, cleanly) in DAMAGES.into_iter().flat_map(|damage| [(damage, true), (damage, false)]) {
-        // A rebuild makes all files anew.
+        // A rebuild makes all files again.
         for nth in 0.. {
             end(&mut cluster.nodes[0], cleanly)?;
             let files = sled_files(&cluster.nodes[0])?;
@@ -82,13 +83,13 @@ fn each_file_is_damaged_in_each_way_and_an_only_voter_loses_nothing() -> Result<
         "TABLE sled-files: damages={count} set_aside={rebuilt} acked={} reads={reads} lost=0 wrong=0",
         acked(&all)
     );
-    // Some damage hits nothing that is in use, or leaves no claim to disprove.
+    // Some damage hits nothing that is in use, or leaves no claim that could be disproved.
     ensure!(rebuilt >= DAMAGES.len() - 1, "of {count} damages only {rebuilt} were noticed");
     ensure!(damages.values().all(|files| *files >= 2), "a db of one file is not sled: {damages:?}");
     cluster.finish()
 }
 
-/// All three at once, each in another way, so that no quorum has a db that can be trusted.
+/// All three nodes at once, each in another way, so that no quorum has a db that can be trusted.
 #[test]
 fn three_damaged_at_once_lose_nothing() -> Result<()> {
     let mut cluster = Cluster::start_with(3, &[SNAPSHOT_OFTEN])?;
@@ -142,7 +143,7 @@ fn sled_files(node: &Node) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Does it; what was done, in words.
+/// Damages a file; what was done, in words.
 fn apply(damage: Damage, file: &Path, written: &Written) -> Result<String> {
     let mut bytes = fs::read(file)?;
     let length = bytes.len();
@@ -179,13 +180,13 @@ fn flip(bytes: &mut [u8], at: usize) {
     }
 }
 
-/// Where a value out of the middle of what was acknowledged stands.
+/// The places of a value from the middle of what was acknowledged.
 fn places(bytes: &[u8], written: &Written) -> Vec<usize> {
     let value = written.keys.values().nth(written.keys.len() / 2).map_or("", |(value, _)| value.as_str()).as_bytes();
     (0..bytes.len().saturating_sub(value.len())).filter(|at| bytes[*at..].starts_with(value)).collect()
 }
 
-/// Reads while the node comes up: what is not there yet may be missing or refused, never wrong.
+/// Reads while the node comes up: keys may still be missing or refused, but never wrong.
 struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<usize>>,
@@ -223,7 +224,7 @@ impl Watch {
         Watch { stop, thread }
     }
 
-    /// How many reads it got an answer to.
+    /// Stops the reader; the number of reads that got a value.
     fn stop(self) -> Result<usize> {
         self.stop.store(true, Ordering::Release);
         self.thread.join().map_err(|_| anyhow!("the reader panicked"))?

@@ -7,12 +7,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// So many bad clients on each port.
+/// Number of bad clients on each port.
 const BAD_CLIENTS: usize = 100;
-/// A healthy request must be answered in this time, whatever the others do.
+/// A healthy request must be answered within this time, whatever the others do.
 const HEALTHY_MAX: Duration = Duration::from_secs(8);
 
-/// The ways in which a client can be bad, as what it sends before it falls silent.
+/// The ways in which a client can be bad: what it sends before it falls silent.
 fn beginnings() -> Vec<(&'static str, Vec<u8>)> {
     let large = format!("PUT /v1/kv/slow HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\nabc", 1024 * 1024);
     vec![
@@ -36,7 +36,7 @@ fn silent_clients_on_every_port_stop_nobody() -> Result<()> {
         for port in [node.ports.client, node.ports.peer, node.ports.admin] {
             for (_, beginning) in beginnings().iter().cycle().take(BAD_CLIENTS) {
                 let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-                // The node may have hung up already: it is welcome to.
+                // The node may have hung up already, which is right.
                 stream.write_all(beginning).ok();
                 silent.push(stream);
             }
@@ -51,7 +51,7 @@ fn silent_clients_on_every_port_stop_nobody() -> Result<()> {
         node.admin("GET", "/livez").without("Authorization").send()?.expect(200)?;
         ensure!(begun.elapsed() < HEALTHY_MAX, "{} took {:?}", node.name, begun.elapsed());
     }
-    // Elections and membership calls too: the leader goes, and another takes over.
+    // Elections go on too: the leader is killed, and another one takes over.
     let leader = cluster.leader()?;
     cluster.nodes[leader].kill()?;
     writer.wait_for(50)?;
@@ -76,7 +76,7 @@ fn a_silent_client_is_hung_up_on() -> Result<()> {
             open.push((port, what, stream));
         }
     }
-    // Whatever limit each phase has, none may hold a connection for a minute.
+    // Whatever the limit of each phase is, none may hold a connection for a minute.
     let deadline = Duration::from_secs(50);
     eventually_within(deadline, "every silent client is hung up on", || {
         open.retain_mut(|(_, _, stream)| !hung_up(stream));
@@ -96,7 +96,7 @@ fn a_reader_that_reads_nothing_holds_up_nobody() -> Result<()> {
     for nth in 0..8 {
         node.client("PUT", &format!("/v1/kv/large{nth}")).body(body.clone()).send()?.expect(200)?;
     }
-    // Each asks for 8 MiB and takes none of it.
+    // Each client asks for 8 MiB and takes none of it.
     let mut idle = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(("127.0.0.1", node.ports.client))?;
@@ -114,7 +114,7 @@ fn a_reader_that_reads_nothing_holds_up_nobody() -> Result<()> {
     cluster.finish()
 }
 
-/// Whether the node has closed; what it says before is read and dropped.
+/// Whether the node has closed the connection; bytes that came before are read and dropped.
 fn hung_up(stream: &mut TcpStream) -> bool {
     let mut said = [0; 4096];
     loop {

@@ -1,5 +1,6 @@
-//! No write is acknowledged before a quorum has it on its disks, as the kernel sees it: for each put, strace shows the nodes
-//! that wrote its entry into their logs, whose fdatasync began after that and returned before the answer left.
+//! No write is acknowledged before it is on the disks of a quorum, as the kernel sees it: for each put, strace shows
+//! which nodes wrote its entry into their logs and called an fdatasync that began after that and returned before the
+//! answer left.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_api::Put;
@@ -9,9 +10,9 @@ use raftkv_cluster_tests::strace::{Call, Strace};
 use std::collections::BTreeSet;
 
 const NODES: usize = 3;
-/// Puts, one after another, by way of each node in turn.
+/// Puts, one after another, through each node in turn.
 const PUTS: usize = 150;
-/// How bytes get into a file, onto the disk and into a socket.
+/// The calls by which bytes get into a file, onto the disk and into a socket.
 const CALLS: [&str; 9] =
     ["write", "writev", "pwrite64", "pwritev", "pwritev2", "fsync", "fdatasync", "sendto", "sendmsg"];
 
@@ -32,7 +33,7 @@ fn a_quorum_has_synced_each_put_before_its_answer_leaves() -> Result<()> {
         let put: Put = connections[node].exchange(&request)?.expect(200)?.json()?;
         puts.push((value, put.revision));
     }
-    // A connection's next answer is a sign that the call which sent the one before has returned.
+    // A connection's next answer shows that the call which sent the answer before has returned.
     for (node, connection) in cluster.nodes.iter().zip(&mut connections) {
         connection.exchange(&node.client("GET", "/v1/kv/a0"))?.expect(200)?;
     }
@@ -52,7 +53,7 @@ fn a_quorum_has_synced_each_put_before_its_answer_leaves() -> Result<()> {
     cluster.finish()
 }
 
-/// The nodes whose log held `value` durably when the answer with its revision left.
+/// The nodes whose log held `value` durably when the answer with this revision left.
 fn synced_before_answer<'a>(
     calls: &[Call],
     names: &'a [String],

@@ -1,6 +1,6 @@
-//! Measures what a snapshot of a large database costs in memory: a node with a GiB of values is cut, a second one joins
-//! and installs what it is sent, both start anew and prove it. No process may have had more than the limit resident
-//! beyond its key index. For a person with a few minutes: `make big-snapshot`; MIB=64 is a quick look.
+//! Measures the memory that a snapshot of a large database costs: a node with a GiB of values cuts one, a second node
+//! joins and installs it, then both restart and prove it. No process may have more than the limit resident beyond its
+//! key index. This takes a few minutes: `make big-snapshot`; MIB=64 is a quick look.
 
 use anyhow::{Context, Result, ensure};
 use raftkv_cluster_tests::wait::{eventually_within, holds};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 const VALUE_BYTES: usize = 16 * 1024;
 const CLIENTS: usize = 16;
-/// Resident memory that a process may have had at its peak, beyond its key index.
+/// Most resident memory of a process at its peak, beyond its key index.
 const RESIDENT_MIB_MAX: u64 = 400;
-/// For a GiB on a slow disk.
+/// Enough for a GiB on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 fn main() -> Result<()> {
@@ -59,10 +59,10 @@ fn write_all(node: &Node, keys: usize) -> Result<()> {
         let write = |client: usize| -> Result<()> {
             let mut connection = http::Connection::open(&authority)?;
             for key in (client..keys).step_by(CLIENTS) {
-                // No two values are alike, and none is all the same.
+                // No two values are alike, and none repeats one byte only.
                 let value: Vec<u8> = (0..VALUE_BYTES).map(|at| ((at ^ key) ^ (at >> 8) ^ (key >> 8)) as u8).collect();
                 let put = node.client("PUT", &format!("/v1/kv/key%2F{key:08}")).body(value);
-                // The same value once more does no harm here, and a machine that stalls is no reason to begin again.
+                // Writing the same value again does no harm here, and a machine that stalls is no reason to start over.
                 eventually_within(PATIENCE, "a value is written", || {
                     let put = connection.exchange(&put).map_err(Into::into).and_then(|answer| answer.expect(200));
                     if put.is_err() {
@@ -78,7 +78,7 @@ fn write_all(node: &Node, keys: usize) -> Result<()> {
     })
 }
 
-/// Says what the process had resident at its peak, and returns what of it is beyond the key index, in MiB.
+/// Prints the resident memory of the process at its peak, and returns how much of it is beyond the key index, in MiB.
 fn look(node: &Node, what: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", node.pid()?))?;
     let kib = |field: &str| -> Result<u64> {
