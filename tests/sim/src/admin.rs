@@ -1,4 +1,4 @@
-//! The person or operator who changes the membership: one call at a time, at whoever leads, as wishes change.
+//! The person or operator who changes the membership: makes one call at a time, to whoever leads, as the wishes change.
 
 use crate::invariants::Violation;
 use crate::net::Slot;
@@ -11,40 +11,40 @@ use raftkv_core::driver::{Answer, DriverStatus, Event};
 use raftkv_core::types::{MemberId, RequestId};
 use std::collections::BTreeMap;
 
-/// Steps after which an answer is not waited for any more.
+/// Steps after which the caller gives up waiting for an answer.
 const PATIENCE_STEPS: u64 = 4_000;
 
 /// The caller and its wishes.
 #[derive(Debug)]
 pub struct Admin {
-    /// Voters wanted.
+    /// Number of voters wanted.
     wanted: usize,
-    /// The call in flight: where, and since when.
+    /// The call in flight: its id, the node asked, and the step at which it was made.
     pending: Option<(RequestId, Slot, u64)>,
     grown: bool,
-    /// Whether anything is wished for.
+    /// Whether there is a wish to fulfil.
     awake: bool,
-    /// Nothing is asked for any more.
+    /// Whether the wishes have ended: nothing more is asked for.
     resting: bool,
-    /// Somebody else asks: this one only has the wishes.
+    /// Whether somebody else makes the calls: then this one only keeps the wishes.
     silent: bool,
-    /// What somebody else asked for: answers, once there are any.
+    /// Calls made by somebody else, with their answers once these arrive.
     pub(crate) outside: BTreeMap<RequestId, Asked>,
 }
 
-/// What became of a call by somebody else.
+/// What became of a call made by somebody else.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
-    /// Nothing yet, at this node.
+    /// The node in this slot has not answered yet.
     Waits(Slot),
-    /// This.
+    /// The node answered.
     Answered(Answer),
-    /// The node is gone that was asked.
+    /// The process that was asked has ended.
     Lost,
 }
 
 impl Admin {
-    /// Wants this many voters.
+    /// A caller that wants this many voters.
     pub fn new(wanted: usize) -> Admin {
         Admin {
             wanted,
@@ -57,17 +57,17 @@ impl Admin {
         }
     }
 
-    /// Only wishes; somebody else asks.
+    /// A caller that only keeps the wishes; somebody else makes the calls.
     pub fn silent(wanted: usize) -> Admin {
         Admin { silent: true, ..Admin::new(wanted) }
     }
 
-    /// Voters that are wished for.
+    /// Number of voters that are wanted.
     pub fn wanted(&self) -> usize {
         self.wanted
     }
 
-    /// The cluster reached its first size.
+    /// Records that the cluster reached its first size.
     pub fn grew(&mut self) {
         self.grown = true;
     }
@@ -77,7 +77,7 @@ impl Admin {
         self.grown
     }
 
-    /// Whether nothing is asked for any more.
+    /// Whether the wishes have ended.
     pub fn is_resting(&self) -> bool {
         self.resting
     }
@@ -87,7 +87,7 @@ impl Admin {
         self.resting = true;
     }
 
-    /// Another wish.
+    /// Wakes the caller, sometimes with another number of voters.
     pub fn wakes(&mut self, rng: &mut Rng, (low, high): (u64, u64)) {
         self.awake = true;
         if rng.chance(300) {
@@ -95,7 +95,7 @@ impl Admin {
         }
     }
 
-    /// An answer; false when it is not ours.
+    /// Takes an answer; false when the call was not made here.
     pub fn answered(&mut self, request: RequestId, answer: &Answer) -> bool {
         if let Some(asked) = self.outside.get_mut(&request) {
             *asked = Asked::Answered(answer.clone());
@@ -104,7 +104,7 @@ impl Admin {
         self.pending.take_if(|(pending, _, _)| *pending == request).is_some()
     }
 
-    /// A process ended.
+    /// Takes note that a process ended: its calls get no answer.
     pub fn disconnected(&mut self, slot: Slot) {
         self.outside.values_mut().filter(|asked| **asked == Asked::Waits(slot)).for_each(|asked| *asked = Asked::Lost);
         self.pending.take_if(|(_, at, _)| *at == slot);
@@ -187,7 +187,7 @@ impl World {
         Some(MembershipCall::Add(AddMember { name, peer_url, incarnation }))
     }
 
-    /// Leadership is moved, to whoever is picked or to a voter of choice.
+    /// Moves leadership, to a voter of choice or to whoever the leader picks.
     pub(crate) fn transfer(&mut self) -> Result<bool, Violation> {
         let Some((slot, status)) = self.leader() else { return Ok(false) };
         let voters: Vec<MemberId> = status.membership.voters.iter().copied().collect();

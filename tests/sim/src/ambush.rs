@@ -1,6 +1,7 @@
-//! Faults that wait for an occasion: a join, an installation, a joint membership, two voters that become one.
+//! Faults that wait for an occasion: a join, an installation, a joint membership, or a cluster that shrinks from two
+//! voters to one.
 //!
-//! Chance alone gets between two steps of these too rarely to be counted on.
+//! Chance alone would hit the moments between two steps of these too rarely.
 
 use crate::disk::{Call, Trap};
 use crate::invariants::{Check, broken};
@@ -13,16 +14,16 @@ use raftkv_core::log;
 use raftkv_core::membership::Membership;
 use raftkv_core::wire::Hello;
 
-/// Longest time after the occasion, in steps.
+/// Longest time between the occasion and the fault, in steps.
 const STEPS_MAX: u64 = 250;
-/// The same where a survivor's disk hangs: what it told the other one must have arrived.
+/// The same for a survivor whose disk hangs: what it told the other voter must have arrived by then.
 const SURVIVOR_STEPS: (u64, u64) = (20, 150);
 
-/// Somebody's power will fail.
+/// A failure of power that is planned for one process.
 pub(crate) struct Ambush {
     at: u64,
     slot: Slot,
-    /// The process that is meant, and no later one.
+    /// Number of the boot of the process that is meant: a later process is spared.
     boots: u64,
     fault: Fault,
 }
@@ -39,7 +40,7 @@ impl World {
         self.troubles.ambushes.push(Ambush { at, slot, boots, fault });
     }
 
-    /// An occasion at this node; its own power may fail soon, or a member's that it deals with.
+    /// Handles an occasion at this node: its own power may fail soon, or that of the member it deals with.
     pub(crate) fn occasion(&mut self, fault: Fault, slot: Slot, other: Slot) {
         if self.meets(fault) {
             let victim = if self.rng.chance(700) { slot } else { other };
@@ -48,7 +49,7 @@ impl World {
         }
     }
 
-    /// A node's membership changed.
+    /// Handles a change of a node's membership.
     pub(crate) fn membership_occasion(&mut self, slot: Slot, members: &Membership) {
         let before = self.troubles.voters.insert(slot, members.voters.len());
         if members.is_joint() {
@@ -77,7 +78,8 @@ impl World {
         }
     }
 
-    /// A Blank node is spoken to. False: its power failed, and whatever it had written, it is Blank still or a member.
+    /// A Blank node gets its first hello. False: its power failed during the join; whatever it had written, it is then
+    /// Blank still or a member.
     pub(crate) fn join(&mut self, slot: Slot, hello: &Hello) -> Result<bool, crate::invariants::Violation> {
         let is_cut = self.meets(Fault::JoinCut);
         if is_cut {

@@ -1,9 +1,9 @@
-//! Clients and their oracle: what each was told must fit one order of all writes, in real time.
+//! Clients and their oracle: all the answers they got must fit one order of all writes, in real time.
 //!
-//! Revisions make the check cheap. Every change has its own revision and the model knows the value of each key at each
-//! revision, so a history is linearizable if: a change's revision is above all that were answered before it began;
-//! what a read saw is the state at the revision that it saw, and that revision is not below any that was answered
-//! before it began; and what was answered `none` never happens (`invariants/exactly_once.rs`).
+//! Revisions make the check cheap. Every change has its own revision, and the model knows the value of each key at each
+//! revision. So a history is linearizable if: a change's revision is above all that were answered before the change
+//! began; a read saw the state at the revision that it names, and that revision is not below any that was answered
+//! before the read began; and a write that was answered `none` never happens (`invariants/exactly_once.rs`).
 
 use crate::invariants::{Check, broken};
 use crate::model::Model;
@@ -15,10 +15,10 @@ use raftkv_core::refusal::Refusal;
 use raftkv_core::types::{RequestId, Revision};
 use std::collections::BTreeMap;
 
-/// Steps after which a client gives up; what it asked for may still happen.
+/// Steps after which a client gives up; its call may still take effect.
 const PATIENCE_STEPS: u64 = 3_000;
 
-/// What clients do, in per mille of all calls; the rest reads.
+/// What clients do, in per mille of all calls; the remaining calls are reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Traffic {
     /// Clients, each with one call at a time.
@@ -33,13 +33,13 @@ pub struct Traffic {
     pub delete_per_mille: u64,
     /// Compactions.
     pub compact_per_mille: u64,
-    /// Longest value, but for the words that tell it from all others.
+    /// Longest value, without the words that tell it from all others.
     pub value_bytes_max: u64,
-    /// All values have that length: records of equal size stand where others stood before.
+    /// Whether all values have that length: then records of equal size overwrite each other's places.
     pub is_uniform: bool,
 }
 
-/// Where a call waits for its answer.
+/// Identifies a call that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ticket {
     /// A write, by its request id.
@@ -52,10 +52,10 @@ pub enum Ticket {
 #[derive(Clone, Debug)]
 struct Call {
     client: usize,
-    /// The node that was asked; if its process ends, so does the connection.
+    /// The node that was asked; if its process ends, the connection ends too.
     slot: Slot,
     key: Bytes,
-    /// Highest revision that anyone was told of before this call began.
+    /// Highest revision that any client was told of before this call began.
     floor: Revision,
     deadline: u64,
 }
@@ -73,34 +73,34 @@ pub struct Calls {
     pub unknown: u64,
 }
 
-/// All clients and what they were told.
+/// All clients and the answers that they got.
 #[derive(Debug)]
 pub struct Clients {
     traffic: Traffic,
     idle: Vec<usize>,
     calls: BTreeMap<Ticket, Call>,
-    /// Highest revision that anyone was told of.
+    /// Highest revision that any client was told of.
     floor: Revision,
     values: u64,
     reads: u64,
-    /// Every change that was answered: nothing of it may be missing at the end.
+    /// Every change that was answered: none of these may be missing at the end.
     answered: BTreeMap<Revision, (Bytes, RequestId)>,
-    /// Last revision that a client saw of a key, for conditions.
+    /// Last revision of each key that a client saw, for conditions.
     last_seen: BTreeMap<Bytes, Revision>,
-    /// What happened so far.
+    /// Counts of the calls so far.
     pub counts: Calls,
 }
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    /// A command, and whether it needs space.
+    /// A command, its key, and whether it needs space.
     Write { command: Command, key: Bytes, grows: bool },
     /// A linearizable read of a key.
     Read { key: Bytes },
 }
 
-/// Whether a refused call may have had an effect.
+/// Whether a refused call may have had an effect: then the client can't know the outcome.
 pub fn may_have_happened(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Timeout(_) | Refusal::Unknown(_) | Refusal::Internal(_) => true,
@@ -130,7 +130,7 @@ pub fn may_have_happened(refusal: &Refusal) -> bool {
 }
 
 impl Clients {
-    /// Nobody has asked for anything.
+    /// Clients that have not asked for anything yet.
     pub fn new(traffic: Traffic) -> Clients {
         Clients {
             traffic,
@@ -145,12 +145,12 @@ impl Clients {
         }
     }
 
-    /// Whether a client could ask for something.
+    /// Whether some client could make a call.
     pub fn is_any_idle(&self) -> bool {
         !self.idle.is_empty()
     }
 
-    /// What the next client asks for.
+    /// Draws the next call.
     pub fn draw(&mut self, rng: &mut Rng, revision: Revision) -> Ask {
         let key = Bytes::from(format!("key-{}", rng.below(self.traffic.keys)));
         let Traffic { put_per_mille, cas_per_mille, delete_per_mille, compact_per_mille, .. } = self.traffic;
@@ -196,13 +196,13 @@ impl Clients {
         Ask::Write { command: Command::Put { key: key.clone(), value: value.into(), condition }, key, grows: true }
     }
 
-    /// Numbers a read.
+    /// The number of the next read.
     pub fn next_read(&mut self) -> u64 {
         self.reads += 1;
         self.reads
     }
 
-    /// A call begins.
+    /// Records that a call begins.
     pub fn began(&mut self, ticket: Ticket, slot: Slot, key: Bytes, now: u64) {
         let client = self.idle.pop().expect("only an idle client asks");
         let call = Call { client, slot, key, floor: self.floor, deadline: now + PATIENCE_STEPS };
@@ -220,7 +220,7 @@ impl Clients {
         Some(call)
     }
 
-    /// A write was applied where it was asked for.
+    /// Checks the answer to a write that was applied at the node that was asked.
     pub fn written(&mut self, request: RequestId, outcome: &Outcome) -> Check {
         let Some(call) = self.end(&Ticket::Write(request)) else { return Ok(()) };
         self.counts.written += 1;
@@ -233,7 +233,7 @@ impl Clients {
                 }
                 (*revision, false)
             }
-            // Says nothing about the store's newest revision.
+            // It says nothing about the store's newest revision.
             Outcome::Compacted { .. } => return Ok(()),
         };
         if revision < call.floor + u64::from(changed) {
@@ -250,7 +250,7 @@ impl Clients {
         Ok(())
     }
 
-    /// A write was refused; true when it certainly has no effect.
+    /// Takes a refusal of a write; true when the write certainly has no effect.
     pub fn refused(&mut self, request: RequestId, refusal: &Refusal) -> bool {
         let unknown = may_have_happened(refusal);
         if self.end(&Ticket::Write(request)).is_some() {
@@ -260,7 +260,7 @@ impl Clients {
         !unknown
     }
 
-    /// A read saw this value at this revision.
+    /// Checks the answer to a read: this value at this revision.
     pub fn read(&mut self, ticket: &Ticket, revision: Revision, value: Option<&Bytes>, model: &Model) -> Check {
         let Some(call) = self.end(ticket) else { return Ok(()) };
         self.counts.read += 1;
@@ -277,19 +277,19 @@ impl Clients {
         Ok(())
     }
 
-    /// A read can't be answered.
+    /// Records that a read can't be answered.
     pub fn read_failed(&mut self, ticket: &Ticket) {
         if self.end(ticket).is_some() {
             self.counts.none += 1;
         }
     }
 
-    /// A process ended: its clients know nothing.
+    /// Ends the calls to a process that ended: their outcome is unknown.
     pub fn disconnected(&mut self, slot: Slot) {
         self.give_up(|call| call.slot == slot);
     }
 
-    /// Clients that waited too long know nothing.
+    /// Ends the calls that waited too long: their outcome is unknown.
     pub fn lose_patience(&mut self, now: u64) {
         self.give_up(|call| call.deadline <= now);
     }
@@ -302,7 +302,7 @@ impl Clients {
         }
     }
 
-    /// Nothing that was answered is missing from the order of all changes.
+    /// Checks that no answered change is missing from the order of all changes.
     pub fn check_nothing_is_lost(&self, model: &Model) -> Check {
         match self.answered.last_key_value() {
             Some((revision, (key, request))) if *revision > model.revision() => {

@@ -1,4 +1,5 @@
-//! What happened in runs, in numbers: of one run, and summed up for people and for a line that other tables are made of.
+//! What happened in runs, in numbers: for one run, and summed up as a table for people and as a line for the table over
+//! all tests.
 
 use crate::client::Calls;
 use crate::swarm::Fault;
@@ -29,7 +30,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// A fault happened so often.
+    /// Counts a fault that happened this many times.
     pub fn add(&mut self, fault: Fault, count: u64) {
         if count > 0 {
             *self.faults.entry(fault).or_default() += count;
@@ -66,7 +67,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Another run ended well.
+    /// Adds a run that ended well.
     pub fn add(&mut self, steps: u64, calls: &Calls, counts: &Counts) {
         self.seeds += 1;
         self.steps += steps;
@@ -89,12 +90,12 @@ impl Totals {
         self.counts.faults.values().sum()
     }
 
-    /// Classes of faults that never happened: nothing was shown of them.
+    /// Classes of faults that never happened, so that the runs show nothing about them.
     pub fn missing(&self) -> Vec<&'static str> {
         Fault::ALL.iter().filter(|(fault, _)| self.counts.of(*fault) == 0).map(|(_, name)| *name).collect()
     }
 
-    /// Names and numbers, in order.
+    /// The names and numbers of the table, in order.
     fn rows(&self, seconds: f64) -> Vec<(&'static str, u64)> {
         let Counts { faults: _, delivered, changes, cuts, copies, boots, elections, distrusted, gone } = &self.counts;
         let Calls { written, read, none, unknown } = self.calls;
@@ -121,7 +122,7 @@ impl Totals {
         rows
     }
 
-    /// For people: a line for each number. Then one line for the table over all tests.
+    /// The table: a line for each number, for people; then one line for the table over all tests.
     pub fn table(&self, name: &str, seconds: f64) -> String {
         let (mut text, mut line) = (String::new(), format!("TABLE {name}:"));
         for (name, count) in self.rows(seconds) {

@@ -1,7 +1,9 @@
-//! Power that fails at an exact place: before or after a call of the log's disk, a frame, a membership, an applied batch.
+//! Power that fails at an exact place: before or after a call of the log's disk, a frame, a membership, an applied
+//! batch.
 //!
-//! Chance gets between any two steps as well; a sweep over these places says that each of them was tried, by a leader, by a
-//! follower and by an only voter. What a join and an init do to an empty directory is swept in `tests/identity_states.rs`.
+//! Chance also gets between any two steps; a sweep over these places guarantees that each of them was tried, by a
+//! leader, by a follower and by an only voter. `tests/identity_states.rs` sweeps over a join and an init in an empty
+//! directory.
 
 use crate::admin::Admin;
 use crate::disk::{Call, Trap};
@@ -12,21 +14,21 @@ use crate::swarm::Fault;
 use crate::world::World;
 use raftkv_core::driver::Role;
 
-/// Where.
+/// A place at which the power can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A call of the log's disk on names that begin like this.
+    /// A call of the log's disk on names that begin with this.
     Disk(Call, &'static str),
-    /// A frame leaves.
+    /// A frame leaves the node.
     Send,
     /// A conf change takes effect.
     Membership,
-    /// The apply thread takes a turn, and tells nobody yet.
+    /// The apply thread has taken a turn, but has told nobody yet.
     Apply,
 }
 
 impl Place {
-    /// What leaves a node here.
+    /// The place that this output of a node passes, if any.
     pub(crate) fn of(out: &Out) -> Option<Place> {
         match out {
             Out::Frame { .. } => Some(Place::Send),
@@ -48,7 +50,7 @@ impl Place {
     }
 }
 
-/// Every place, by the name that a person reads. A segment's header is written while it is still a spare.
+/// Every place with its name for people. A segment's header is written while its file is still a spare.
 pub const PLACES: [(&str, Place); 15] = [
     ("log-write", Place::Disk(Call::Write, "wal-")),
     ("log-sync", Place::Disk(Call::Sync, "wal-")),
@@ -72,7 +74,7 @@ pub const PLACES: [(&str, Place); 15] = [
 pub enum Part {
     /// A leader with followers.
     Leader,
-    /// Whoever does not lead.
+    /// A member that does not lead.
     Follower,
     /// The only voter.
     Single,
@@ -83,26 +85,26 @@ impl Part {
     pub const ALL: [Part; 3] = [Part::Leader, Part::Follower, Part::Single];
 }
 
-/// Where and whose, and how often that place is passed first.
+/// A planned failure of power: at which place, on which node, and how many passes come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Armed {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// Behind it.
+    /// Whether the power fails after the place's effect.
     pub after: bool,
-    /// Whose.
+    /// Which member's power fails.
     pub part: Part,
-    /// At which time from here on; at least 1.
+    /// The failure comes at this pass of the place, counted from here on; at least 1.
     pub left: u64,
 }
 
-/// What brings members to places that are rare, with its chance in a step, in parts of a million.
+/// What brings members to rare places: a fault with its chance in a step, in parts of a million.
 const FAULTS: [(Fault, u64); 4] =
     [(Fault::Change, 5_000), (Fault::Crash, 300), (Fault::Partition, 500), (Fault::HalfEmpty, 300)];
 
 impl World {
-    /// A world in which segments, snapshots, installs and membership changes are many, with one failure of power to come.
-    /// Spares are made of old segments at every other hit.
+    /// A world with many segments, snapshots, installs and membership changes, and with one failure of power to come.
+    /// At an even `left`, spares are made of old segments only.
     pub fn with_crash_point(seed: u64, armed: Armed) -> Result<World, Violation> {
         let mut world = World::build(
             seed,
@@ -124,12 +126,12 @@ impl World {
         Ok(world)
     }
 
-    /// Whether it is still to come.
+    /// Whether the failure of power is still to come.
     pub fn is_armed(&self) -> bool {
         self.armed.is_some()
     }
 
-    /// Only the part that is meant finds the trap on its disk, for one turn; false: there is none.
+    /// Sets the trap on the node's disk for one turn, if the node plays the part that is meant; false: it does not.
     pub(crate) fn lay_trap(&mut self, slot: Slot) -> bool {
         let Some(Armed { place: Place::Disk(call, prefix), after, part, left }) = self.armed else { return false };
         let is_meant = self.part(slot) == Some(part);
@@ -139,8 +141,8 @@ impl World {
         is_meant
     }
 
-    /// Takes the trap back after the turn, in which the node may have become another part; if it has sprung, the power of this
-    /// node fails, and with it what its turn led to.
+    /// Takes the trap back after the turn, in which the node may have changed its part. If the trap has sprung, the
+    /// power of this node fails, and the effects of its turn are lost.
     pub(crate) fn take_trap(&mut self, slot: Slot) {
         let left = self.nodes[slot].disk.take_trap().map(|trap| trap.left);
         self.armed = self.armed.zip(left).map(|(armed, left)| Armed { left, ..armed });
@@ -163,7 +165,7 @@ impl World {
         true
     }
 
-    /// What was applied was applied, although nobody was told.
+    /// Lets the invariants see what was applied, although nobody was told of it.
     pub(crate) fn witness(&mut self, slot: Slot, out: &[Out]) -> Check {
         let Some(id) = self.nodes[slot].member_id() else { return Ok(()) };
         for one in out {

@@ -1,9 +1,10 @@
 //! Data directories that are not what they were: an older copy comes back, or files are missing.
 //!
-//! What must happen then is looked up beforehand on a copy: a directory that contradicts itself keeps its node from
-//! running (rules N2, N7, N8), one that still holds all that the member ever promised runs on. One that forgot a promise and
-//! cannot know it is found out by whoever was given the promise (rule N20); it comes back only while such a leader can be
-//! reached, since a copy that is shown to others only is beyond what the rules promise.
+//! A copy of the directory is examined beforehand, to know what must happen: a directory that contradicts itself keeps
+//! its node from running (rules N2, N7, N8), and one that still holds all that the member ever promised runs on. One
+//! that forgot a promise cannot know it: whoever was given the promise finds it out (rule N20). Such a directory comes
+//! back only while a leader that remembers can be reached, since the rules promise nothing when only others see the
+//! copy.
 
 use crate::disk::{CrashModel, SimDisk};
 use crate::invariants::{Check, Violation, broken};
@@ -28,7 +29,7 @@ pub(crate) struct Directory {
     home: MemHome,
 }
 
-/// What a process was told by a member: remembered here apart from the driver, whose memory is what is tested.
+/// What a member told a process. It is remembered here, apart from the driver, whose memory is under test.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heard {
     boots: u64,
@@ -38,20 +39,20 @@ pub(crate) struct Heard {
     appended: (Term, Index),
 }
 
-/// What a directory amounts to.
+/// What a directory means for its member.
 enum Verdict {
-    /// It keeps its node from running.
+    /// The directory keeps its node from running, for this reason.
     Refused(String),
     /// Nothing is missing that was promised.
     Whole,
-    /// Promises are missing; it starts from this term and last index, and knows these members.
+    /// Promises are missing; the member would start from this term and last index, and knows these members.
     Forgetful { term: Term, last_index: Index, members: Vec<MemberId> },
-    /// Not one of a member.
+    /// The directory is not one of a member.
     Other,
 }
 
 impl World {
-    /// A message arrives.
+    /// Remembers what an arriving message promises.
     pub(crate) fn heard(&mut self, slot: Slot, message: &Message) {
         let is_append = match message.get_msg_type() {
             MessageType::MsgAppendResponse => true,
@@ -83,7 +84,7 @@ impl World {
         self.troubles.backups.insert(slot, Directory { disk, home: node.home.copy() });
     }
 
-    /// An older copy comes back: of all, of the log's files, or of the kv db.
+    /// Brings an older copy back: of everything, of the log's files, or of the kv db.
     pub(crate) fn roll_back(&mut self, slot: Slot) -> Result<bool, Violation> {
         let Some(Directory { disk, home }) = self.troubles.backups.get(&slot) else { return Ok(false) };
         let node = &self.nodes[slot];
@@ -96,7 +97,7 @@ impl World {
         self.exchange(slot, Directory { disk, home })
     }
 
-    /// Files are missing, or are there and empty.
+    /// Loses files, or leaves them empty.
     pub(crate) fn lose_files(&mut self, slot: Slot) -> Result<bool, Violation> {
         let disk = self.nodes[slot].disk.copy(self.rng.bits(), CrashModel::InOrder);
         let names = disk.names();
@@ -120,7 +121,7 @@ impl World {
         self.exchange(slot, Directory { disk, home })
     }
 
-    /// The kv db of this member, if its process runs, is gone: what the log and a snapshot have makes it again.
+    /// Loses the kv db of this member, if its process runs: the log and a snapshot restore it.
     pub fn lose_kv(&mut self, slot: Slot) -> Check {
         if self.nodes[slot].running().is_none() || self.nodes[slot].identity.is_none() {
             return Ok(());
@@ -129,7 +130,7 @@ impl World {
         self.exchange(slot, Directory { disk, home: MemHome::new() }).map(drop)
     }
 
-    /// The node goes on with another directory, if what must follow is known; false: it was merely killed.
+    /// Lets the node go on with another directory, if it is known what must follow. False: the node was only killed.
     fn exchange(&mut self, slot: Slot, directory: Directory) -> Result<bool, Violation> {
         self.kill(slot);
         let verdict = self.look_into(slot, &directory);
@@ -148,7 +149,7 @@ impl World {
         self.nodes[slot] = node;
         self.troubles.backups.remove(&slot);
         match verdict {
-            // It starts when nodes start.
+            // It starts when other nodes start.
             Verdict::Whole | Verdict::Other => {}
             Verdict::Refused(why) => {
                 self.trace.line(self.now, &format!("{} does not run on: {why}", self.nodes[slot].name));
@@ -186,7 +187,7 @@ impl World {
         Verdict::Forgetful { term, last_index, members: running.members.members.keys().copied().collect() }
     }
 
-    /// Rule N20: whether the leader was promised more than this, and both can reach each other.
+    /// Rule N20: whether the leader was promised more than this directory knows, and the two can reach each other.
     fn leader_remembers(&self, slot: Slot, term: Term, last_index: Index, known: &[MemberId]) -> bool {
         let Some((leader, status)) = self.leader() else { return false };
         let Some(id) = self.nodes[slot].member_id() else { return false };
@@ -203,7 +204,7 @@ impl World {
         linked && is_member && known.contains(&status.id) && more
     }
 
-    /// It dials everyone when it starts, and hears what it forgot before it says anything.
+    /// Starts a node that forgot promises: it dials everyone, and hears what it forgot before it says anything.
     fn start_forgetful(&mut self, slot: Slot) -> Check {
         let nonce = self.rng.bits();
         if let Err(e) = self.nodes[slot].boot(nonce, MIN_ELECTION_TICKS, &self.logger) {
@@ -231,7 +232,7 @@ impl World {
         }
     }
 
-    /// A peer knows better than the node's own disk.
+    /// A peer knows more than the node's own disk: that is right only for a directory that forgot promises.
     pub(crate) fn is_rolled_back(&mut self, slot: Slot, why: String) -> Check {
         if !self.troubles.suspects.contains(&slot) {
             return broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name));

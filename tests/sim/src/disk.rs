@@ -1,10 +1,11 @@
-//! A disk in memory that keeps exactly what [`LogDisk`] promises and, at a power loss, as little more as chance allows.
+//! A disk in memory that keeps exactly what [`LogDisk`] promises; how much more survives a power loss is left to
+//! chance.
 //!
-//! Every file has two faces: what reads see, and what is durable. A write changes the first and waits; `sync` moves it
-//! to the second. Names have two faces in the same way, with `sync_dir` between them. [`SimDisk::crash`] loses a random
-//! part of all that waits, torn at sectors; [`SimDisk::kill`] is the end of the process alone and loses nothing.
-//! Everything follows from the seeds: no clock, no randomness of its own. A disk that is full writes half of what it is
-//! given and fails, until [`SimDisk::set_full`] says otherwise or the process ends.
+//! Every file has two states: what reads see, and what is durable. A write changes the first and waits; `sync` moves it
+//! to the second. Names have two states in the same way, with `sync_dir` between them. [`SimDisk::crash`] loses a
+//! random part of all that waits, torn at sectors; [`SimDisk::kill`] is the end of the process alone and loses nothing.
+//! Everything follows from the seeds: there is no clock and no other randomness. A disk that is full writes half of
+//! what it is given and fails, until [`SimDisk::set_full`] says otherwise or the process ends.
 //!
 //! # Caveats
 //! A sector is written whole or not at all, as real disks promise. Bit rot comes only by [`SimDisk::flip`].
@@ -15,13 +16,14 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-/// What a power loss tears: sectors of this size are written whole or not at all, unless [`SimDisk::set_sector`] says so.
+/// Unit of tearing at a power loss: sectors of this size are written whole or not at all; [`SimDisk::set_sector`]
+/// changes it.
 pub const SECTOR_BYTES: u64 = 512;
 
-/// What may survive of that which was not synced.
+/// Which writes that were not synced may survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashModel {
-    /// Nothing.
+    /// None survives.
     Nothing,
     /// A prefix of the writes to each file, the last one cut at a sector; a prefix of the changes of names.
     InOrder,
@@ -31,14 +33,14 @@ pub enum CrashModel {
     Reordered,
 }
 
-/// What a power loss did to writes that were not synced.
+/// What a power loss did to the writes that were not synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Lost altogether.
     pub lost: u64,
     /// Lost in part.
     pub torn: u64,
-    /// Kept, at least in part, though an earlier one is not whole.
+    /// Kept, at least in part, although an earlier write is not whole.
     pub reordered: u64,
 }
 
@@ -65,34 +67,34 @@ pub enum Call {
     SyncDir,
 }
 
-/// An error to come, once.
+/// An error that will come once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Which call fails.
     pub call: Call,
-    /// On names that begin like this.
+    /// It fails on names that begin with this.
     pub prefix: String,
-    /// After so many such calls that succeed.
+    /// This many such calls succeed first.
     pub skip: u64,
-    /// How.
+    /// The kind of error.
     pub kind: io::ErrorKind,
 }
 
-/// The place at which the power fails, once: at the `left`-th such call from here on, before or after its effect.
+/// Where the power fails, once: at the `left`-th such call from here on, before or after the call's effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trap {
-    /// At which call.
+    /// The call.
     pub call: Call,
-    /// On names that begin like this.
+    /// The names begin with this.
     pub prefix: &'static str,
-    /// The call has its effect first.
+    /// Whether the call has its effect first.
     pub after: bool,
-    /// How many such calls it takes.
+    /// How many such calls are left, with the one that fails.
     pub left: u64,
 }
 
 impl Trap {
-    /// A file that is still being made is no spare.
+    /// Whether the trap is meant for this name. A spare that is still being made does not count.
     fn is_at(&self, name: &str) -> bool {
         name.starts_with(self.prefix) && !(self.prefix == "spare-" && name.ends_with(".tmp"))
     }
@@ -116,13 +118,13 @@ struct Inner {
     next_id: FileId,
     faults: Vec<Fault>,
     trap: Option<Trap>,
-    /// The power is gone: nothing works until [`SimDisk::crash`] says what is left.
+    /// The power is gone: nothing works until [`SimDisk::crash`] decides what is left.
     dead: bool,
-    /// There is no space.
+    /// Whether the disk has no space left.
     full: bool,
-    /// Calls that were refused for it.
+    /// Number of calls that were refused for want of space.
     refused: u64,
-    /// Files that were segments once.
+    /// Files that once were segments.
     recycled: BTreeSet<FileId>,
     /// How often such a file became a segment again.
     reused: u64,
@@ -162,12 +164,12 @@ impl SimDisk {
         SimDisk { inner: Mutex::new(Inner::new()) }
     }
 
-    /// From here on it is written in sectors of this size.
+    /// Sets the size of a sector for the writes from here on.
     pub fn set_sector(&self, bytes: u64) {
         self.lock().sector_bytes = bytes;
     }
 
-    /// Power loss: what waits is lost, but for a part that `seed` chooses; reads then see what is durable.
+    /// Power loss: what waits is lost, except for a part that `seed` chooses; reads then see what is durable.
     pub fn crash(&self, seed: u64, model: CrashModel) -> Losses {
         let mut losses = Losses::default();
         let mut random = Random(seed);
@@ -188,7 +190,7 @@ impl SimDisk {
         losses
     }
 
-    /// A copy as it would be found after a power loss at this moment.
+    /// A copy of the disk as a power loss at this moment would leave it.
     pub fn copy(&self, seed: u64, model: CrashModel) -> SimDisk {
         let copy = SimDisk { inner: Mutex::new(self.lock().clone()) };
         copy.crash(seed, model);
@@ -198,24 +200,24 @@ impl SimDisk {
         copy
     }
 
-    /// Whether something of a file whose name begins like this waits for a sync.
+    /// Whether a file whose name begins with this has writes that wait for a sync.
     pub fn is_dirty(&self, prefix: &str) -> bool {
         let inner = self.lock();
         let waits = |id: &FileId| inner.files.get(id).is_some_and(|file| !file.waiting.is_empty());
         inner.names.iter().any(|(name, id)| name.starts_with(prefix) && waits(id))
     }
 
-    /// Calls that were refused since the last call, for want of space.
+    /// Calls that were refused for want of space since this was last asked.
     pub fn take_refused(&self) -> u64 {
         std::mem::take(&mut self.lock().refused)
     }
 
-    /// How often a segment was made of an old one's file since the last call.
+    /// How often an old segment's file became a segment since this was last asked.
     pub fn take_reused(&self) -> u64 {
         std::mem::take(&mut self.lock().reused)
     }
 
-    /// The file is gone, durably, or of no length.
+    /// Loses the file durably: all of it, or only its content.
     pub fn lose(&self, name: &str, all_of_it: bool) {
         let mut inner = self.lock();
         if all_of_it {
@@ -228,20 +230,20 @@ impl SimDisk {
         }
     }
 
-    /// End of the process: nothing is lost, and what waits goes on waiting. Faults to come are forgotten.
+    /// End of the process: nothing is lost, and what waits goes on waiting. Injected faults are forgotten.
     pub fn kill(&self) {
         let mut inner = self.lock();
         inner.faults.clear();
         inner.full = false;
     }
 
-    /// Makes one call fail. A failed `sync` loses what waited, although reads go on seeing it: just as a kernel that
-    /// drops its dirty pages.
+    /// Makes one call fail. A failed `sync` loses what waited, although reads still see it, like a kernel that drops
+    /// its dirty pages.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    /// From here on there is no space, or there is.
+    /// Sets whether the disk is full from here on.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;
     }
@@ -251,7 +253,7 @@ impl SimDisk {
         self.lock().trap = Some(trap);
     }
 
-    /// Takes the trap away: what is left of it; `None` when it has sprung.
+    /// Takes the trap away and returns it; `None` when it has sprung.
     pub fn take_trap(&self) -> Option<Trap> {
         self.lock().trap.take()
     }
@@ -286,7 +288,7 @@ impl SimDisk {
         self.inner.lock().expect("no holder of the disk panics")
     }
 
-    /// Counts a call, and fails it if a fault says so.
+    /// Counts a call, and fails it if a fault or a trap is due.
     fn enter(&self, call: Call, name: &str) -> Result<MutexGuard<'_, Inner>, (MutexGuard<'_, Inner>, io::Error)> {
         let mut inner = self.lock();
         *inner.calls.entry(call).or_default() += 1;
@@ -416,7 +418,7 @@ impl Inner {
         }
     }
 
-    /// Fails when the power is gone, or goes at this call.
+    /// Fails when the power is gone, or when the trap springs at this call.
     fn spring(&mut self, call: Call, name: &str, after: bool) -> io::Result<()> {
         if let Some(trap) = &mut self.trap
             && (trap.call, trap.after) == (call, after)
@@ -467,7 +469,7 @@ impl Inner {
 }
 
 impl NameChange {
-    /// A change whose file is not there, since an earlier change was lost, is lost too.
+    /// A change is lost too if its file is missing because an earlier change was lost.
     fn apply(&self, names: &mut BTreeMap<String, FileId>) {
         match self {
             NameChange::Create { name, id } => {
@@ -547,7 +549,7 @@ impl Change {
     }
 }
 
-/// The parts of a write that lie in one sector each.
+/// The parts of a write, each of which lies in one sector.
 fn sectors(offset: u64, length: usize, sector_bytes: u64) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -560,7 +562,7 @@ fn sectors(offset: u64, length: usize, sector_bytes: u64) -> Vec<Range<usize>> {
     pieces
 }
 
-/// SplitMix64: all that is needed to choose what survives.
+/// SplitMix64, which is enough to choose what survives.
 struct Random(u64);
 
 impl Random {
@@ -577,7 +579,7 @@ impl Random {
         (0..count).map(|at| at < kept).collect()
     }
 
-    /// Which of `count` things in a row survive: often all, often none.
+    /// Which of `count` changes in a row survive: often all, often none.
     fn survivors(&mut self, count: usize, model: CrashModel) -> Vec<bool> {
         let prefix = match self.next() % 4 {
             _ if model == CrashModel::Nothing => 0,

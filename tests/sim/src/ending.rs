@@ -1,4 +1,4 @@
-//! The end of a run: all faults are over, everyone starts, and the cluster must be alive and of one mind.
+//! The end of a run: all faults are over, everyone starts, and then the cluster must serve and its members must agree.
 
 use crate::client::Ask;
 use crate::invariants::{Check, broken};
@@ -42,7 +42,7 @@ impl World {
         broken("liveness", format!("{STEPS_MAX} steps after everything was healed: {why}"))
     }
 
-    /// All faults and wishes are over, everyone starts.
+    /// Ends all faults and wishes, and starts everyone.
     pub fn heal(&mut self) -> Check {
         self.trace.line(self.now, "everything heals");
         self.peace = true;
@@ -59,7 +59,7 @@ impl World {
         Ok(())
     }
 
-    /// Asks whoever leads for a write; the writes answered so far, if somebody could be asked.
+    /// Asks the leader for a write. Returns the number of writes answered so far, if a leader could be asked.
     fn try_write(&mut self) -> Result<Option<u64>, crate::invariants::Violation> {
         let Some((slot, _)) = self.leader() else { return Ok(None) };
         if !self.clients.is_any_idle() {
@@ -71,7 +71,7 @@ impl World {
         Ok(Some(written))
     }
 
-    /// The applied index of all members, once it is the same and nothing waits.
+    /// The applied index of all members, once all have applied it and nothing waits.
     fn agreement(&self) -> Option<Index> {
         if self.disagreement().is_some() {
             return None;
@@ -79,7 +79,7 @@ impl World {
         self.leader().map(|(_, status)| status.applied)
     }
 
-    /// Why the members are not of one mind yet.
+    /// Why the members do not agree yet; `None` when they do.
     fn disagreement(&self) -> Option<String> {
         let Some((leader, status)) = self.leader() else { return Some("nobody leads".to_string()) };
         if status.membership.is_joint() {

@@ -1,6 +1,6 @@
-//! Faults, and how they end. What happens when is drawn from the run's swarm.
+//! Faults, and how they end. The run's swarm decides which of them can happen and how often.
 //!
-//! Those that wait for an occasion are in `ambush`, those of whole directories in `directory`.
+//! `ambush` has the faults that wait for an occasion, `directory` those of whole directories.
 
 use crate::ambush::Ambush;
 use crate::directory::{Directory, Heard};
@@ -16,9 +16,9 @@ use raftkv_core::types::MemberId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
-/// Chance in a step, in parts of a million, that a cut network is whole again.
+/// Chance in a step, in parts of a million, that all cuts of the network heal.
 const HEAL_PER_MILLION: u64 = 1_500;
-/// Chance in a step, in parts of a million, that one node that is down starts.
+/// Chance in a step, in parts of a million, that one of the nodes that are down starts.
 const RESTART_PER_MILLION: u64 = 4_000;
 /// Longest pause of a node, in steps.
 const PAUSE_STEPS_MAX: u64 = 1_500;
@@ -27,14 +27,14 @@ const DISK_STEPS_MAX: u64 = 3_000;
 /// Speeds of a clock, per mille.
 const CLOCKS: [u64; 5] = [500, 700, 1_000, 1_400, 2_000];
 
-/// Faults that last, that wait, and what they need to know.
+/// Faults that last, faults that wait, and what they need to know.
 #[derive(Default)]
 pub(crate) struct Troubles {
-    /// Disks that work in one of so many turns only, until then.
+    /// Slow disks: the step at which this ends, and one in how many turns the disk works.
     slow: BTreeMap<Slot, (u64, u64)>,
-    /// Disks that are full, until then.
+    /// Full disks, each with the step at which this ends.
     full: BTreeMap<Slot, u64>,
-    /// Speeds of clocks that are not right.
+    /// Speeds of the clocks that go wrong.
     clocks: BTreeMap<Slot, u64>,
     loops: BTreeMap<Slot, CrashLoop>,
     pub(crate) ambushes: Vec<Ambush>,
@@ -42,16 +42,17 @@ pub(crate) struct Troubles {
     pub(crate) voters: BTreeMap<Slot, usize>,
     /// Older copies of data directories.
     pub(crate) backups: BTreeMap<Slot, Directory>,
-    /// What each process was told by each member.
+    /// What each member told each process.
     pub(crate) heard: BTreeMap<(Slot, MemberId), Heard>,
-    /// Nodes that forgot what they said, and must hear so.
+    /// Nodes that forgot a promise, and must hear so.
     pub(crate) suspects: BTreeSet<Slot>,
 }
 
 /// A node whose power fails again and again.
 struct CrashLoop {
     left: u64,
-    /// Next time, if something waits for its sync; at the latest, then.
+    /// The next failure comes from this step on, as soon as a write waits for its sync; at `latest` it comes in any
+    /// case.
     at: u64,
     latest: u64,
 }
@@ -85,7 +86,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing lasts any longer.
+    /// Ends all lasting faults.
     pub(crate) fn end_troubles(&mut self) {
         self.paused.clear();
         let Troubles { slow, full, clocks, loops, ambushes, .. } = &mut self.troubles;
@@ -119,7 +120,7 @@ impl World {
         (0..self.nodes.len()).filter(|slot| self.nodes[*slot].running().is_some()).collect()
     }
 
-    /// True when the fault found a victim, and counts.
+    /// Lets a fault strike; true when it found a victim and counts.
     fn strike(&mut self, fault: Fault) -> Result<bool, Violation> {
         let slots = self.nodes.len();
         let up = self.up();
@@ -127,7 +128,7 @@ impl World {
         self.trace.line(self.now, &format!("fault {fault:?} {}", self.nodes[slot].name));
         match fault {
             Fault::Crash if self.rng.chance(500) => self.power_off(slot),
-            // As soon as a write waits for its sync.
+            // The power fails as soon as a write waits for its sync.
             Fault::Crash => {
                 let latest = self.now + 200;
                 self.troubles.loops.insert(slot, CrashLoop { left: 1, at: self.now, latest });
@@ -139,7 +140,7 @@ impl World {
             }
             Fault::Kill => self.kill(slot),
             Fault::Stop => self.step_node(slot, Event::Close)?,
-            // They count when they hit.
+            // These count when they hit.
             Fault::SyncError => return Ok(self.lay_error(slot, &[Call::Sync, Call::SyncDir])),
             Fault::WriteError => {
                 return Ok(self.lay_error(slot, &[Call::Write, Call::Write, Call::Create, Call::Rename, Call::Remove]));
@@ -191,7 +192,7 @@ impl World {
         false
     }
 
-    /// Between two nodes, or all that one node hears, or all that it says.
+    /// Cuts the way from one node to another, or all that one node hears, or all that it says.
     fn cut_one_way(&mut self, slot: Slot, slots: usize) {
         let others = (0..slots).filter(|other| *other != slot);
         match self.rng.below(4) {
@@ -210,7 +211,7 @@ impl World {
         self.lose_unsynced(slot);
     }
 
-    /// The process is gone, all else stays.
+    /// Ends the process alone; the disk stays as it is.
     pub(crate) fn kill(&mut self, slot: Slot) {
         self.process_ends(slot);
         self.nodes[slot].kill();
@@ -225,7 +226,8 @@ impl World {
         self.counts.add(Fault::ReorderedWrite, reordered);
     }
 
-    /// A call of the disk failed, and the process ended: sometimes it was the power, else the page cache stays as it is.
+    /// A call of the disk failed, and the process ends. Sometimes the power fails with it, else the page cache stays as
+    /// it is.
     pub(crate) fn disk_failed(&mut self, slot: Slot, why: &str) {
         self.trace.line(self.now, &format!("{} disk fails: {why}", self.nodes[slot].name));
         self.process_ends(slot);
@@ -243,17 +245,17 @@ impl World {
         }
     }
 
-    /// Whether the disk does nothing in this turn.
+    /// Whether a slow disk does nothing in this turn.
     pub(crate) fn disk_dawdles(&mut self, slot: Slot) -> bool {
         self.troubles.slow.get(&slot).is_some_and(|(_, one_in)| self.rng.below(*one_in) > 0)
     }
 
-    /// The disk of a node works no more until then.
+    /// Stops the disk of a node until that step, but for one turn in a million.
     pub(crate) fn disk_hangs(&mut self, slot: Slot, until: u64) {
         self.troubles.slow.insert(slot, (until, 1 << 20));
     }
 
-    /// A node starts: the quartz of some runs is bad.
+    /// Draws the speed of a starting node's clock: some runs have bad clocks.
     pub(crate) fn draw_clock(&mut self, slot: Slot) {
         self.troubles.clocks.remove(&slot);
         if self.meets(Fault::Clock) {
@@ -290,7 +292,7 @@ impl World {
             match self.nodes[slot].life {
                 Life::Running(_) if one.latest > now && !self.nodes[slot].disk.is_dirty("wal-") => {}
                 Life::Running(_) => {
-                    // Now and then it is the process alone.
+                    // Now and then only the process ends.
                     match one.left > 1 && self.rng.chance(300) {
                         true => self.kill(slot),
                         false => self.power_off(slot),
@@ -312,7 +314,7 @@ impl World {
         Ok(())
     }
 
-    /// Steps of no certain order of magnitude.
+    /// A number of steps, of a random order of magnitude.
     fn short_time(&mut self) -> u64 {
         let most = 1 << self.rng.between(2, 9);
         self.rng.between(1, most)

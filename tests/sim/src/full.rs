@@ -1,15 +1,15 @@
-//! Disks of a world that fill up from outside: what a run's swarm does not draw.
+//! Fills and empties the disks of a world from outside; the run's swarm does not draw this.
 
 use crate::world::World;
 
 impl World {
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn slots(&self) -> usize {
         self.nodes.len()
     }
 
-    /// The disk of this node has no space, or has some. One whose process does not run has some: what a start on a full
-    /// disk does is tried with real processes. True when it is full from here on.
+    /// Fills the disk of this node, or frees it; true when it is full from here on. The disk of a node whose process
+    /// does not run always gets space: tests with real processes cover a start on a full disk.
     pub fn set_full(&self, slot: usize, full: bool) -> bool {
         let node = &self.nodes[slot];
         let full = full && node.running().is_some();

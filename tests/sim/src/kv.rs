@@ -1,8 +1,10 @@
-//! The kv dbs of one simulated node: in memory, atomic by batch, and as little to be trusted after a crash as sled.
+//! The kv dbs of one simulated node: they are in memory, apply each batch whole or not at all, and can be trusted after
+//! a crash no more than sled.
 //!
-//! A [`MemHome`] is what stays of a node between its runs. [`MemHome::crash`] ends the run: handles opened before answer
-//! errors only, and each db may have lost any number of its last batches, flushed or not, may hold a wrong byte, or may
-//! be gone. The design says that none of this may lose an acknowledged write; the simulator is there to try.
+//! A [`MemHome`] is what stays of a node between its runs. [`MemHome::crash`] ends the run: from then on handles opened
+//! before return only errors, and each db may have lost any number of its last batches, flushed or not, may hold a
+//! wrong byte, or may be gone. The design says that none of this may lose an acknowledged write; the simulator puts
+//! that to the test.
 
 use raftkv_core::kvstore::write_behind::{Gathers, WriteBehind};
 use raftkv_core::ports::{KvDisk, KvHome};
@@ -12,11 +14,11 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Batches that a crash can take back; older ones go only with the whole db.
+/// A crash can take back this many batches; older ones are lost only with the whole db.
 const UNDO_BATCHES_MAX: usize = 512;
-/// Small, so that a run sees all of it.
+/// These are small, so that a run sees every case.
 const GATHERS: Gathers = Gathers { bytes: 2048, batches: 8, bytes_max: 8192 };
-/// Name of the one db that is kept though it could not be trusted.
+/// Name of the one db that is kept although it could not be trusted.
 const ASIDE: &str = "kv-aside";
 
 /// What a crash did to one db.
@@ -24,11 +26,11 @@ const ASIDE: &str = "kv-aside";
 pub enum Damage {
     /// Nothing.
     None,
-    /// The last so many batches are as if they had never been.
+    /// This many of the last batches are as if they had never been.
     LostBatches(usize),
     /// One byte of one record is wrong.
     Corrupted,
-    /// There is no such db.
+    /// The whole db is gone.
     LostAll,
 }
 
@@ -44,7 +46,7 @@ type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 #[derive(Clone, Default)]
 struct Db {
     map: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// For each of the last batches what its keys were before it, newest last.
+    /// For each of the last batches, what its keys held before it; newest last.
     undo: VecDeque<Batch>,
 }
 
@@ -54,13 +56,13 @@ impl MemHome {
         MemHome::default()
     }
 
-    /// A db without what gathers batches in front of it.
+    /// A db without the layer that gathers batches.
     fn plain(&self, name: &str) -> MemKv {
         let db = self.dbs().entry(name.to_string()).or_default().clone();
         MemKv { db, run: self.run.clone(), opened_in: self.run.load(Ordering::Relaxed) }
     }
 
-    /// The node dies. Each db draws its own damage from `seed`; the answer says which, by name.
+    /// The node dies. Each db draws its own damage from `seed`; the result says which, by name.
     pub fn crash(&self, seed: u64) -> Vec<(String, Damage)> {
         let mut random = SplitMix(seed);
         let names: Vec<String> = self.dbs().keys().cloned().collect();
@@ -89,12 +91,12 @@ impl MemHome {
         MemHome { dbs: Mutex::new(self.dbs().iter().map(copied).collect()), run: Arc::default() }
     }
 
-    /// The node dies, or ends, and its dbs stay as they are.
+    /// The node dies or ends, and its dbs stay as they are.
     pub fn end_run(&self) {
         self.run.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Does a given damage to a db that nobody has open; `seed` picks the byte that is corrupted.
+    /// Does the given damage to a db that nobody has open; `seed` picks the byte that is corrupted.
     pub fn damage(&self, name: &str, damage: Damage, seed: u64) {
         let Some(db) = self.dbs().get(name).cloned() else { return };
         match damage {
@@ -121,7 +123,8 @@ fn lock(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
 
 impl KvHome for MemHome {
     fn open(&self, name: &str) -> io::Result<Arc<dyn KvDisk>> {
-        // Every other run is without what gathers: in front of a store that writes a batch in two it would hide that.
+        // Every other run has no layer that gathers batches: it would hide a store that splits one batch into two
+        // writes.
         Ok(match self.run.load(Ordering::Relaxed) % 2 {
             0 => Arc::new(self.plain(name)),
             _ => Arc::new(WriteBehind::new(self.plain(name), GATHERS)),
@@ -159,7 +162,7 @@ impl Db {
     }
 
     fn take_back(&mut self) {
-        // Backwards: a batch may write a key twice.
+        // Backwards, since a batch may write a key twice.
         for (key, old) in self.undo.pop_back().into_iter().flatten().rev() {
             match old {
                 Some(value) => self.map.insert(key, value),
@@ -197,7 +200,7 @@ impl KvDisk for MemKv {
         Ok(self.db()?.map.get(key).cloned())
     }
 
-    /// A key at a time, as in sled: a scan is no snapshot of what is written meanwhile.
+    /// One key at a time, as in sled: a scan is no snapshot, and can see writes that come meanwhile.
     fn scan(&self, start: &[u8], end: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
         let mut from = Bound::Included(start.to_vec());
         loop {
@@ -223,7 +226,7 @@ impl KvDisk for MemKv {
     }
 }
 
-/// SplitMix64: a stream of its own for each crash, so that a seed means the same whatever else draws.
+/// SplitMix64: each crash has its own stream, so that a seed means the same whatever else draws random numbers.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -264,7 +267,7 @@ mod tests {
         home
     }
 
-    /// `Some(applied)` when what is there is proved.
+    /// `Some(applied)` when the db's content is proved.
     fn open(home: &MemHome) -> Option<u64> {
         let disk = Arc::new(home.plain("kv-1"));
         match Store::open(disk.clone(), &mut |_, _| ()) {

@@ -7,14 +7,14 @@
 //!              └── faults, admin, ticks               └── every step: all invariants
 //! ```
 //!
-//! `cargo test -p raftkv-sim --test sim` runs many seeds; `--test golden` runs stories that one can read,
-//! over the same nodes without chance ([`story`]).
+//! `cargo test -p raftkv-sim --test sim` runs many seeds; `--test golden` runs readable stories over the same nodes,
+//! without chance ([`story`]).
 //!
 //! # Caveats
-//! Threads of the process are steps here, so data races are not seen; sled is a map here, so its faults are not, and it has
-//! space on a disk that is full.
+//! The threads of the process are steps here, so data races are not seen. sled is a map here, so its faults are not
+//! seen, and it has space on a disk that is full.
 
-// Fields of variants are named in the variant's sentence.
+// A variant's sentence also names its fields.
 #![allow(missing_docs)]
 
 pub mod admin;

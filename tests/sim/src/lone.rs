@@ -1,7 +1,8 @@
 //! One member whose peers are played by the test: every message that reaches it is written by hand.
 //!
-//! For what a whole cluster gets to only by luck: stale, doubled and late messages, disks in states that a crash left
-//! behind. Disk and apply work at once unless they are held. Member 1 is real; its log begins behind a snapshot at 1@1.
+//! This is for what a whole cluster gets to only by luck: stale, doubled and late messages, and disks in states that a
+//! crash left behind. Disk and apply work at once unless they are held. Member 1 is real; its log begins behind a
+//! snapshot at 1@1.
 
 use crate::disk::CrashModel;
 use crate::node::{Life, Out, SimNode, Sizes};
@@ -23,11 +24,11 @@ use raftkv_core::types::{Index, MemberId, MemberIdentity, RequestId, Term};
 use raftkv_core::wire::Frame;
 use std::sync::Arc;
 
-/// Ticks in which everyone's election timeout ends.
+/// In this many ticks everyone's election timeout ends.
 const LONG_TICKS: u64 = 60;
-/// The member's election timeout.
+/// The member's election timeout in ticks.
 const ELECTION_TICKS: usize = 15;
-/// Turns in which disk and apply must come to rest.
+/// The disk and apply must come to rest within this many turns.
 const TURNS_MAX: usize = 10_000;
 
 /// The member.
@@ -41,7 +42,7 @@ pub struct Lone {
     boots: u64,
 }
 
-/// These voters, known since index 1.
+/// A membership with these voters, known since index 1.
 pub fn voters(ids: &[MemberId]) -> Membership {
     let mut membership = Membership::first(member(1), 1);
     for id in ids {
@@ -53,7 +54,7 @@ pub fn voters(ids: &[MemberId]) -> Membership {
     membership
 }
 
-/// Member `id` as it is known everywhere.
+/// Member `id` as everyone knows it.
 pub fn member(id: MemberId) -> Member {
     let incarnation = SimNode::blank(id, small()).incarnation;
     Member { name: format!("n{id}"), peer_url: format!("http://n{id}:2380"), incarnation }
@@ -73,13 +74,13 @@ pub fn message(kind: MessageType, from: MemberId, term: Term) -> Message {
     message
 }
 
-/// Entries of a leader, behind `index`@`log_term`.
+/// An append with a leader's entries, behind `index`@`log_term`.
 pub fn append(from: MemberId, term: Term, behind: (Index, Term), entries: Vec<Entry>, commit: Index) -> Message {
     let (index, log_term) = behind;
     Message { index, log_term, commit, entries: entries.into(), ..message(MessageType::MsgAppend, from, term) }
 }
 
-/// An entry that puts `bytes` of value.
+/// An entry that puts a value of `bytes` bytes.
 pub fn put(index: Index, term: Term, bytes: usize) -> Entry {
     let data = put_command(bytes).encode();
     Entry { index, term, data, ..Entry::default() }
@@ -106,7 +107,7 @@ fn put_command(bytes: usize) -> Command {
 }
 
 impl Lone {
-    /// Member 1 of this membership; it is down.
+    /// Member 1 of this membership, not yet running.
     pub fn new(membership: &Membership, sizes: Sizes) -> Lone {
         let mut node = SimNode::blank(1, sizes);
         let identity = MemberIdentity {
@@ -162,7 +163,7 @@ impl Lone {
         self.node.home.end_run();
     }
 
-    /// What the log of a member that is down holds.
+    /// What the log holds, for a member that is down.
     pub fn replay(&self) -> Replayed {
         let disk = self.node.disk.clone();
         Log::replay(self.config, disk, &mut |_, _| {}).expect("an undamaged log").expect("there is a log")
@@ -223,7 +224,7 @@ impl Lone {
         self.out.extend(out);
     }
 
-    /// Becomes leader of the next term by this member's votes.
+    /// Makes the member the leader of the next term, by `voter`'s votes.
     pub fn elect(&mut self, voter: MemberId) {
         let term = self.status().term + 1;
         self.campaign();
@@ -232,7 +233,7 @@ impl Lone {
         assert_eq!((self.status().role, self.status().term), (Role::Leader, term));
     }
 
-    /// Time passes until it asks for pre-votes.
+    /// Lets time pass until the member asks for pre-votes.
     pub fn campaign(&mut self) {
         self.sent(MessageType::MsgRequestPreVote);
         for _ in 0..LONG_TICKS {
@@ -250,14 +251,14 @@ impl Lone {
         self.hear(Message { index, ..message(MessageType::MsgAppendResponse, from, term) });
     }
 
-    /// A client puts `bytes` of value.
+    /// A client puts a value of `bytes` bytes.
     pub fn write(&mut self, bytes: usize) -> RequestId {
         let request = self.next_request();
         self.step(Event::Propose { request, data: put_command(bytes).encode(), grows: true });
         request
     }
 
-    /// A membership call, on the membership that is in force.
+    /// Makes a membership call on the membership that is in force.
     pub fn change(&mut self, call: MembershipCall) -> RequestId {
         let request = self.next_request();
         let if_match = self.status().membership.conf_index;
@@ -269,7 +270,7 @@ impl Lone {
         self.node.running_mut().expect("it runs").next_request()
     }
 
-    /// Messages of this kind that were sent since they were last asked for.
+    /// Messages of this kind that were sent since this was last asked.
     pub fn sent(&mut self, kind: MessageType) -> Vec<Message> {
         let is_it = |one: &mut Out| matches!(one, Out::Frame { frame: Frame::Raft(m), .. } if m.get_msg_type() == kind);
         let of = |one| match one {
@@ -279,14 +280,14 @@ impl Lone {
         self.out.extract_if(.., is_it).filter_map(of).collect()
     }
 
-    /// Appends to one member since they were last asked for; those to others are forgotten.
+    /// Appends to one member that were sent since this was last asked; those to others are forgotten.
     pub fn appends_to(&mut self, to: MemberId) -> Vec<Message> {
         let mut appends = self.sent(MessageType::MsgAppend);
         appends.retain(|message| message.to == to);
         appends
     }
 
-    /// What was answered to a request, by the driver.
+    /// The driver's answer to a request.
     pub fn answer_to(&self, wanted: RequestId) -> Option<&Answer> {
         self.out.iter().find_map(|one| match one {
             Out::Answer { request, answer } if *request == wanted => Some(answer),
@@ -317,12 +318,12 @@ impl Lone {
         self.node.status().expect("it runs")
     }
 
-    /// Where it is in its life.
+    /// The state of the member's life.
     pub fn life(&self) -> &Life {
         &self.node.life
     }
 
-    /// Its disk, to be prepared while it is down.
+    /// The member's disk, to be prepared while the member is down.
     pub fn disk(&self) -> Arc<dyn LogDisk> {
         self.node.disk.clone()
     }

@@ -1,11 +1,11 @@
-//! What the store must do, as simply as it can be said: a map, a revision, and the history of every key.
+//! What the store must do, in the simplest form: a map, a revision, and the history of every key.
 
 use bytes::Bytes;
 use raftkv_core::kvstore::{Command, Condition, Outcome};
 use raftkv_core::types::Revision;
 use std::collections::BTreeMap;
 
-/// A key's present record.
+/// A key's current record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Record {
     value: Bytes,
@@ -19,7 +19,7 @@ pub struct Model {
     revision: Revision,
     compacted: Revision,
     keys: BTreeMap<Bytes, Record>,
-    /// Every change of every key, ascending: what a read at a revision must see.
+    /// Every change of every key, in ascending order: what a read at a revision must see.
     history: BTreeMap<Bytes, Vec<(Revision, Option<Bytes>)>>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Model {
 }
 
 impl Model {
-    /// Applies a command and says what it must do.
+    /// Applies a command and returns the outcome that the store must give.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         match command {
             Command::Put { key, value, condition } => self.put(key, value, *condition),

@@ -1,7 +1,7 @@
 //! The simulated network: frames on their way between data directories, late, lost, doubled or out of order by seed.
 //!
-//! Nodes are numbered slots (one per data directory). The net decides when a frame arrives and whether; what a lost
-//! frame means to its sender is the world's business.
+//! Nodes are numbered slots (one per data directory). The net decides whether and when a frame arrives; the world
+//! decides what the sender of a lost frame hears of it.
 
 use crate::rng::Rng;
 use raftkv_core::types::MemberId;
@@ -40,14 +40,14 @@ pub struct Packet {
 /// The network.
 #[derive(Debug, Default)]
 pub struct SimNet {
-    /// By due step, then by order of sending.
+    /// Sorted by due step, then by order of sending.
     queue: BTreeMap<(u64, u64), Packet>,
     sent: u64,
     /// Last due step of each direction: without reordering, streams keep their order.
     last_due: BTreeMap<(Slot, Slot), u64>,
     /// Directions that are cut.
     blocked: BTreeSet<(Slot, Slot)>,
-    /// Present rates.
+    /// The rates in force.
     pub rates: NetRates,
     /// What happened to frames.
     pub counts: NetCounts,
@@ -119,13 +119,13 @@ impl SimNet {
         None
     }
 
-    /// Keeps a frame that arrived at a process which does not run at the moment.
+    /// Keeps a frame until `due`, for a process that does not run at the moment.
     pub fn hold(&mut self, due: u64, packet: Packet) {
         self.sent += 1;
         self.queue.insert((due, self.sent), packet);
     }
 
-    /// Frames on their way.
+    /// Number of frames on their way.
     pub fn on_the_way(&self) -> usize {
         self.queue.len()
     }
@@ -140,7 +140,7 @@ impl SimNet {
         self.blocked.insert((from, to));
     }
 
-    /// Cuts everything between two groups, in both directions; `inside` tells them apart.
+    /// Cuts everything between two groups, in both directions; `inside` is true for one of them.
     pub fn partition(&mut self, slots: usize, inside: impl Fn(Slot) -> bool) {
         for from in 0..slots {
             for to in 0..slots {
@@ -151,7 +151,7 @@ impl SimNet {
         }
     }
 
-    /// Nothing is cut any more.
+    /// Ends all cuts.
     pub fn heal(&mut self) {
         self.blocked.clear();
     }

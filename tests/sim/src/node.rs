@@ -1,7 +1,7 @@
 //! One simulated node: a real driver and a real store over a simulated disk, carrying out effects step by step.
 //!
-//! Enters: events, and turns of its threads ([`SimNode::disk_turn`], [`SimNode::apply_turn`]). Leaves: [`Out`]s. The
-//! node does in small steps what the process does in threads, so that a crash can fall between any two of them.
+//! Enters: events, and turns of its threads ([`SimNode::disk_turn`], [`SimNode::apply_turn`]). Leaves: [`Out`]s. What
+//! the process does in threads, the node does in small steps, so that a crash can fall between any two of them.
 
 use crate::disk::{CrashModel, Losses, SimDisk};
 use crate::kv::{Damage, MemHome};
@@ -22,16 +22,16 @@ use raftkv_core::wire::{Frame, Hello, HelloVerdict, Report};
 use std::io;
 use std::sync::Arc;
 
-/// Sizes that a run draws; small, so that segments are recycled and snapshots are cut.
+/// Sizes that a run draws. They are small, so that segments are recycled and snapshots are cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Of the log.
+    /// Sizes of the log.
     pub log: LogConfig,
-    /// A snapshot is cut behind so many bytes.
+    /// A snapshot is cut after this many bytes of log.
     pub snapshot_log_bytes_min: u64,
 }
 
-/// Ticks between two reports of a member about itself: a second.
+/// Ticks between two reports of a member about itself: one second.
 const REPORT_TICKS: u64 = 20;
 
 /// Something that left the node.
@@ -39,7 +39,7 @@ const REPORT_TICKS: u64 = 20;
 pub enum Out {
     /// A frame for the transport.
     Frame { to: MemberId, frame: Frame },
-    /// The answer to a request of a local client, by the driver.
+    /// The driver's answer to a request of a local client.
     Answer { request: RequestId, answer: Answer },
     /// Entries were applied and published; requests among them are answered.
     Applied { items: Vec<Committed>, results: Vec<Applied>, hash: StateHash },
@@ -49,59 +49,59 @@ pub enum Out {
     ReadFailed { read: u64, why: Refusal },
     /// Steps were queued for the disk.
     Persists { batch: u64 },
-    /// The file is to be copied from this member.
+    /// The snapshot file must be copied from this member.
     Fetch { from: MemberId, meta: Box<SnapshotMeta> },
     /// A snapshot was cut.
     Cut { index: Index },
-    /// The store is this snapshot (or was proved, or rebuilt, when the node opened).
+    /// The store holds this snapshot (or was proved, or rebuilt, when the node opened).
     StoreReady { index: Index },
     /// The membership changed.
     Members(Arc<Membership>),
-    /// The removal is safe to act on: raft stopped.
+    /// It is safe to act on the removal: raft stopped.
     Gone { index: Index },
     /// The node does not trust its data.
     Quarantined(String),
     /// The kv db's claim was wrong: the process restarts itself.
     DistrustsKv(String),
-    /// Stopped cleanly.
+    /// The process stopped cleanly.
     Closed,
     /// A call of the disk failed: the process ends.
     DiskFailed(String),
 }
 
-/// A node's life.
+/// The states of a node's life.
 pub enum Life {
-    /// Waits to be spoken to.
+    /// Waits for the first hello of a leader.
     Blank,
-    /// The process is not there; the disk is.
+    /// The process is gone, the disk is not.
     Down,
     /// Runs raft.
     Running(Box<Running>),
     /// Stopped for good, with the reason.
     Quarantined(String),
-    /// Removed, and safely so.
+    /// Removed, and it is safe to act on that.
     Removed,
     /// The disk is gone for ever.
     Lost,
 }
 
-/// A running process.
+/// A process that runs.
 pub struct Running {
-    /// The brain.
+    /// The driver, which decides everything.
     pub driver: Driver,
-    /// Random per process start.
+    /// Random number of this process start.
     pub nonce: u64,
     /// What the log thread has to do.
     pub disk_thread: DiskThread,
     /// What the apply thread has to do.
     pub apply_thread: ApplyThread,
-    /// As the driver last published it.
+    /// The membership as the driver last published it.
     pub members: Arc<Membership>,
-    /// Reads that wait for apply.
+    /// Reads that wait until this index is applied.
     reads: Vec<(Index, u64)>,
     requests: u64,
     ticks: u64,
-    /// Events were stepped whose effects nobody took yet.
+    /// Whether events were stepped whose effects nobody has taken yet.
     pub owes_effects: bool,
 }
 
@@ -109,25 +109,26 @@ pub struct Running {
 pub struct SimNode {
     /// `n1`, `n2`, ...
     pub name: String,
-    /// Of its data directory.
+    /// Incarnation of its data directory.
     pub incarnation: Hex128,
     /// The log's disk.
     pub disk: Arc<SimDisk>,
     /// The kv databases.
     pub home: Arc<MemHome>,
-    /// The identity file.
+    /// What the identity file says.
     pub identity: Option<MemberIdentity>,
-    /// Where it is in its life.
+    /// The state of its life.
     pub life: Life,
     sizes: Sizes,
-    /// Counts process starts, so that streams of an earlier one are seen to be broken.
+    /// Counts process starts, so that streams of an earlier process are known to be broken.
     pub boots: u64,
-    /// A power loss left a wrong byte in a kv db. Without that none may be distrusted: batches that are lost are lost whole.
+    /// Whether a power loss left a wrong byte in a kv db. Without that no db may be distrusted: batches are lost only
+    /// whole.
     pub damaged_kv: bool,
 }
 
 impl SimNode {
-    /// An empty directory.
+    /// A node on an empty directory.
     pub fn blank(number: u64, sizes: Sizes) -> SimNode {
         let mut incarnation = [0; 16];
         incarnation[8..].copy_from_slice(&number.to_be_bytes());
@@ -160,28 +161,28 @@ impl SimNode {
         }
     }
 
-    /// What no restart brings back: whoever can needs another member in its place.
+    /// Whether no restart brings the node back: then another member must take its place.
     pub fn is_lost(&self) -> bool {
         matches!(self.life, Life::Lost | Life::Quarantined(_))
     }
 
-    /// The same under another name.
+    /// The same node under another name.
     #[must_use]
     pub fn named(self, name: String) -> SimNode {
         SimNode { name, ..self }
     }
 
-    /// Where peers would dial it.
+    /// The URL at which peers would dial it.
     pub fn peer_url(&self) -> String {
         format!("http://{}:2380", self.name)
     }
 
-    /// The disk that raft's log lives on.
+    /// The disk that holds raft's log.
     fn log_disk(&self) -> Arc<dyn LogDisk> {
         self.disk.clone()
     }
 
-    /// Makes this the first voter of a new cluster; it is Down until it boots.
+    /// Makes this node the first voter of a new cluster; it is Down until it boots.
     pub fn init(&mut self, cluster_id: Hex128, min_voters: u32) -> Result<(), OpenError> {
         let incarnation = self.incarnation;
         let identity =
@@ -193,7 +194,7 @@ impl SimNode {
         Ok(())
     }
 
-    /// A leader spoke to a Blank node: it joins.
+    /// A leader's hello reached a Blank node: the node joins.
     pub fn join(&mut self, hello: &Hello) -> Result<(), OpenError> {
         let identity = MemberIdentity {
             cluster_id: hello.cluster_id,
@@ -264,17 +265,17 @@ impl SimNode {
         }
     }
 
-    /// Its id, once it has one.
+    /// The node's member id, once it has one.
     pub fn member_id(&self) -> Option<MemberId> {
         self.identity.map(|identity| identity.member_id)
     }
 
-    /// What the driver shows of itself.
+    /// What the driver shows of itself, while the process runs.
     pub fn status(&self) -> Option<DriverStatus> {
         self.running().map(|running| running.driver.status())
     }
 
-    /// What it is like, for people.
+    /// The node in one line, for people.
     pub fn picture(&self) -> String {
         match &self.life {
             Life::Blank => "blank".to_string(),
@@ -305,7 +306,8 @@ impl SimNode {
         }
     }
 
-    /// Power loss: the process is gone, and everything that was not durable, but for a part that `seed` chooses.
+    /// Power loss: the process is gone, and everything that was not durable is too, except for a part that `seed`
+    /// chooses.
     pub fn crash(&mut self, seed: u64, model: CrashModel) -> Losses {
         self.life = Life::Down;
         let losses = self.disk.crash(seed, model);
@@ -314,14 +316,14 @@ impl SimNode {
         losses
     }
 
-    /// Kill -9: the process is gone, the operating system keeps what it was given.
+    /// Kill -9: the process is gone, but the operating system keeps what it was given.
     pub fn kill(&mut self) {
         self.life = Life::Down;
         self.disk.kill();
         self.home.end_run();
     }
 
-    /// Steps an event; with `now`, takes the effects at once, else they wait for the next event, as in a batch.
+    /// Steps an event. With `now`, its effects are taken at once, else they wait for the next event, as in a batch.
     pub fn step(&mut self, event: Event, now: bool) -> Vec<Out> {
         let mut out = Vec::new();
         let Some(running) = self.running_mut() else { return out };
@@ -336,14 +338,14 @@ impl SimNode {
         out
     }
 
-    /// One turn of the log thread. What it led to is for the caller to look at, and then to step.
+    /// One turn of the log thread. The caller looks at the result, and then steps it.
     pub fn disk_turn(&mut self, ops: usize) -> io::Result<DiskTurn> {
         let disk = self.disk.clone();
         let Some(running) = self.running_mut() else { return Ok(DiskTurn::Worked) };
         running.disk_thread.turn(&*disk, ops)
     }
 
-    /// One turn of the apply thread: at most `items` entries.
+    /// One turn of the apply thread, with at most `items` entries.
     pub fn apply_turn(&mut self, items: usize, rng: &mut Rng) -> Vec<Out> {
         let mut out = Vec::new();
         let identity = self.identity;
@@ -359,7 +361,7 @@ impl SimNode {
         out
     }
 
-    /// The hello that this node would send now; `None` while it runs no raft.
+    /// The hello that this node would send now; `None` while it does not run raft.
     pub fn hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello> {
         let (running, identity) = (self.running()?, self.identity?);
         let (term, last_index) = running.driver.durable_position();
@@ -382,12 +384,12 @@ impl SimNode {
         })
     }
 
-    /// Answers a hello; a node without raft answers nothing.
+    /// Answers a hello; a node that does not run raft gives no answer.
     pub fn check_hello(&mut self, hello: &Hello) -> Option<Result<(), HelloVerdict>> {
         self.running_mut().map(|running| running.driver.check_hello(hello))
     }
 
-    /// Ends the process if something that left it says so; true when it did. The caller looks at it before.
+    /// Ends the process if one of these outputs says so; true when it ended. The caller looks at the outputs first.
     pub fn end_if_stopped(&mut self, out: &[Out]) -> bool {
         let life = out.iter().find_map(|one| match one {
             Out::Gone { .. } => Some(Life::Removed),
@@ -416,7 +418,7 @@ impl SimNode {
 }
 
 impl Running {
-    /// The number of the next request of this process.
+    /// The id of the next request of this process.
     pub fn next_request(&mut self) -> RequestId {
         self.requests += 1;
         RequestId { origin: self.driver.status().id, nonce: self.nonce, seq: self.requests }
@@ -507,7 +509,7 @@ impl Running {
     }
 }
 
-/// What a node opens its kv db by.
+/// The name of the kv db that a plan opens.
 pub fn plan_name(plan: &KvPlan) -> String {
     match plan {
         KvPlan::Prove { name, .. } => name.clone(),

@@ -1,5 +1,5 @@
-//! For an administrator who lives outside of this crate, as the operator's plan does: wishes, nodes, calls and what became
-//! of them. What happens to nodes and network is this world's business all the same.
+//! The parts of a world that an administrator outside of this crate needs, as the operator's plan is one: wishes,
+//! nodes, calls and their answers. The world still decides what happens to nodes and network.
 
 use crate::admin::{Admin, Asked};
 use crate::invariants::{Check, Violation};
@@ -15,52 +15,52 @@ impl World {
     /// A world that somebody else administers. `name` gives names to data directories, which have numbers from 1.
     pub fn administered(seed: u64, name: impl Fn(u64) -> String) -> Result<World, Violation> {
         let change = |swarm: &mut Swarm| {
-            // Whoever administers does not know of these.
+            // The administrator does not know of these faults.
             swarm.faults.retain(|(fault, _)| !matches!(fault, Fault::RolledBack | Fault::HalfEmpty));
         };
         World::build(seed, change, Admin::silent, name)
     }
 
-    /// Voters that are wished for now.
+    /// Number of voters that are wanted now.
     pub fn wanted(&self) -> usize {
         self.admin.wanted()
     }
 
-    /// The cluster has its first size: faults may begin.
+    /// Records that the cluster has its first size: faults may begin.
     pub fn grew(&mut self) {
         self.admin.grew();
     }
 
-    /// Whether everything was healed.
+    /// Whether everything is healed.
     pub fn is_healed(&self) -> bool {
         self.admin.is_resting()
     }
 
-    /// All data directories, those that are gone as well.
+    /// All data directories, also those that are gone.
     pub fn nodes(&self) -> &[SimNode] {
         &self.nodes
     }
 
-    /// Another empty data directory.
+    /// Adds an empty data directory.
     pub fn add_blank(&mut self, name: &str) -> Slot {
         let number = self.nodes.len() as u64 + 1;
         self.nodes.push(self.swarm.blank(number).named(name.to_string()));
         self.nodes.len() - 1
     }
 
-    /// A data directory is gone, with its process.
+    /// Loses a data directory, with its process.
     pub fn lose(&mut self, slot: Slot) {
         self.process_ends(slot);
         self.trace.line(self.now, &format!("{} loses its disk", self.nodes[slot].name));
         self.nodes[slot].life = Life::Lost;
     }
 
-    /// A process is asked to stop.
+    /// Asks a process to stop.
     pub fn stop(&mut self, slot: Slot) -> Check {
         self.step_node(slot, Event::Close)
     }
 
-    /// A process that is down starts.
+    /// Starts a process that is down.
     pub fn start(&mut self, slot: Slot) -> Check {
         match self.nodes[slot].life {
             Life::Down => self.boot(slot),
@@ -68,7 +68,8 @@ impl World {
         }
     }
 
-    /// With `held`, nothing runs on this data directory: a process that is down stays down, a Blank one hears nobody.
+    /// With `held`, nothing runs on this data directory: a process that is down stays down, and a Blank one hears
+    /// nobody.
     pub fn hold(&mut self, slot: Slot, held: bool) {
         match held {
             true => self.held.insert(slot),
@@ -76,7 +77,7 @@ impl World {
         };
     }
 
-    /// Whether a process stands still.
+    /// Whether a process is paused.
     pub fn is_paused(&self, slot: Slot) -> bool {
         self.paused.contains_key(&slot)
     }

@@ -15,7 +15,7 @@ fn splitmix(state: &mut u64) -> u64 {
 }
 
 impl Rng {
-    /// All draws follow from `seed`.
+    /// A generator whose draws all follow from `seed`.
     pub fn new(seed: u64) -> Rng {
         let mut mix = seed;
         Rng { state: std::array::from_fn(|_| splitmix(&mut mix)) }
@@ -56,7 +56,7 @@ impl Rng {
         per_mille > 0 && self.below(1000) < per_mille
     }
 
-    /// One of these, unless there is none.
+    /// One of these items at random, unless there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         (!items.is_empty()).then(|| &items[self.index(items.len())])
     }

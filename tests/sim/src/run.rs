@@ -1,4 +1,4 @@
-//! Runs seeds: one, or many on two threads, with a progress line and words for a failure.
+//! Runs seeds: one, or many on two threads, with a progress line and a report on each failure.
 
 use crate::client::Calls;
 use crate::counts::{Counts, Totals};
@@ -11,12 +11,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Done {
     /// Hash over everything that happened.
     pub trace_hash: u64,
-    /// Steps made, the end included.
+    /// Steps made, with those of the end.
     pub steps: u64,
     /// What happened.
     pub counts: Counts,
@@ -31,7 +31,7 @@ pub struct Failed {
     pub seed: u64,
     /// The check that failed.
     pub invariant: &'static str,
-    /// For people: what, where, the last lines, all nodes, and how to see it again.
+    /// For people: what failed and where, the last lines, all nodes, and the command that shows it again.
     pub report: String,
 }
 
@@ -47,7 +47,8 @@ pub fn run(seed: u64, steps: u64, echo: bool) -> Result<Done, Failed> {
     Ok(Done { trace_hash: world.trace.hash(), steps: world.now, counts, calls: world.calls() })
 }
 
-/// Makes a world, runs it as long as it has to go on, and to its end. `replay` is the command that shows it again.
+/// Makes a world and runs it while `goes_on` says so, then to its end. `replay` is the command that shows the run
+/// again.
 pub fn play(
     seed: u64,
     echo: bool,
@@ -86,7 +87,7 @@ fn report(world: &World, violation: &Violation, replay: &str) -> String {
     for line in world.trace.tail() {
         text.push_str(&format!("    {line}\n"));
     }
-    // Panics of the code under test leave the world readable: the dump only reads.
+    // The dump only reads, so it works after a panic of the code under test too.
     let dump = catch_unwind(AssertUnwindSafe(|| world.dump())).unwrap_or_default();
     format!(
         "{text}{dump}seed {} failed at step {}: invariant {}: {}\nreplay: {replay}\n",
@@ -94,12 +95,12 @@ fn report(world: &World, violation: &Violation, replay: &str) -> String {
     )
 }
 
-/// Seeds up to which the first failure ends everything; a longer run goes on and names more.
+/// Up to this number of seeds the first failure ends everything; a longer run goes on and names more failures.
 const SEEDS_OF_A_SHORT_RUN: usize = 500;
-/// Failures that end a longer run.
+/// This many failures end a longer run.
 const FAILURES_MAX: usize = 20;
 
-/// Runs seeds on `threads` threads; the failure that it returns tells of all that were found.
+/// Runs seeds on `threads` threads; the failure that it returns tells of all failures that were found.
 pub fn run_all(seeds: &[u64], steps: u64, threads: usize) -> Result<(Totals, f64), Failed> {
     let started = Instant::now();
     let next = AtomicUsize::new(0);
@@ -139,12 +140,12 @@ pub fn run_all(seeds: &[u64], steps: u64, threads: usize) -> Result<(Totals, f64
 }
 
 impl Failed {
-    /// The last lines of the report: which seed, where, what.
+    /// The last lines of the report: which seed failed, where, and how.
     fn brief(&self) -> &str {
         self.report.rfind("seed ").map_or(self.report.as_str(), |at| self.report[at..].trim_end())
     }
 
-    /// The first one, with a line for each of the others.
+    /// The first failure, with a line for each of the others.
     fn all(failures: Vec<Failed>) -> Option<Failed> {
         let mut failures = failures.into_iter();
         let mut first = failures.next()?;

@@ -15,25 +15,25 @@ pub enum Fault {
     Crash,
     /// Power loss of all nodes at once.
     Blackout,
-    /// Power of one node that fails again and again, soon after each start, mostly while a write waits for its sync.
+    /// The power of one node fails again and again, soon after each start, mostly while a write waits for its sync.
     CrashLoop,
-    /// Kill -9: nothing is lost but the process.
+    /// Kill -9: only the process is lost.
     Kill,
     /// A clean stop.
     Stop,
-    /// An fsync fails, of a file or of the directory, and the process ends; the page cache goes on showing what was lost.
+    /// An fsync of a file or of the directory fails, and the process ends; the page cache still shows what was lost.
     SyncError,
     /// Another call that changes the disk fails, and the process ends.
     WriteError,
-    /// A disk is full for a while: nothing grows on it.
+    /// A disk is full for a while: files on it can't grow.
     FullDisk,
     /// A disk is slow for a while.
     SlowDisk,
     /// A write that was not synced is lost at a power loss.
     LostWrite,
-    /// A part of such a write is lost.
+    /// A part of a write that was not synced is lost.
     TornWrite,
-    /// A later write outlives an earlier one.
+    /// A later write survives, an earlier one does not.
     ReorderedWrite,
     /// A segment is made of an old one's file.
     Recycled,
@@ -67,12 +67,12 @@ pub enum Fault {
     InstallCut,
     /// The power fails while a membership is joint.
     JointCut,
-    /// Two voters became one, and that one's power fails while its disk hangs behind.
+    /// Two voters became one, and the power of that one fails while its disk hangs.
     SurvivorCut,
 }
 
 impl Fault {
-    /// All of them, with the names that the closing table gives them.
+    /// All faults, with their names in the closing table.
     pub const ALL: [(Fault, &'static str); 29] = [
         (Fault::Crash, "crashes"),
         (Fault::Blackout, "blackouts"),
@@ -105,7 +105,7 @@ impl Fault {
         (Fault::SurvivorCut, "survivors_cut"),
     ];
 
-    /// How often it happens in a run that has it; `None` when it follows from the run's sizes and rates.
+    /// How often it happens in a run that has it; `None` when that follows from the run's sizes and rates.
     fn draw(self, rng: &mut Rng) -> Option<Often> {
         Some(match self {
             Fault::Crash | Fault::Kill | Fault::Partition | Fault::OneWay => Often::Step(rng.between(200, 2_500)),
@@ -132,8 +132,8 @@ impl Fault {
     }
 }
 
-/// With values of these lengths an entry takes as many bytes as the first two batches of an only voter's term, or as the rest
-/// of two batches behind their entries: new batches end where records of an older one begin.
+/// With values of these lengths an entry takes as many bytes as the first two batches of an only voter's term, or as
+/// the rest of two batches behind their entries: so new batches end exactly where records of an older batch begin.
 const UNIFORM_BYTES: (u64, u64) = (25, 40);
 
 enum Often {
@@ -146,9 +146,9 @@ enum Often {
 /// A run's character.
 #[derive(Clone, Debug)]
 pub struct Swarm {
-    /// Voters to grow to first.
+    /// Number of voters that the cluster grows to first.
     pub voters: usize,
-    /// Voters that are wished for later, at least and at most.
+    /// Fewest and most voters that are wanted later.
     pub wishes: (u64, u64),
     /// Sizes of the logs.
     pub sizes: Sizes,
@@ -158,23 +158,24 @@ pub struct Swarm {
     pub faults: Vec<(Fault, u64)>,
     /// Faults that wait for an occasion, with their chance then, per mille.
     pub occasions: BTreeMap<Fault, u64>,
-    /// What a power loss may do in this run to what was not synced.
+    /// What a power loss in this run may do to writes that were not synced.
     pub crash_models: Vec<CrashModel>,
-    /// What a power loss tears at: sectors of a disk, or lines of a cache where memory is the disk.
+    /// The unit of a torn write, in bytes: the sector of a disk, or the line of a cache where memory is the disk.
     pub sector_bytes: u64,
-    /// The network while faults are on.
+    /// How bad the network is while faults are on.
     pub net: NetRates,
-    /// Shares of steps: deliver, tick, disk, apply, client.
+    /// Shares of the actions in all steps: deliver, tick, disk, apply, client.
     pub shares: [u64; 5],
-    /// Steps on a disk in one turn.
+    /// Most steps on a disk in one turn.
     pub disk_ops_max: u64,
-    /// How often a disk with nothing else to do works on a spare segment, per mille: where they are rare, segments are recycled.
+    /// How often a disk that is otherwise idle works on a spare segment, per mille: where that is rare, segments are
+    /// recycled.
     pub spare_per_mille: u64,
-    /// Entries applied in one turn.
+    /// Most entries applied in one turn.
     pub apply_items_max: u64,
     /// Events stepped without taking their effects at once, per mille.
     pub batch_per_mille: u64,
-    /// Faults wait until the cluster has grown.
+    /// Whether faults wait until the cluster has grown.
     pub grows_in_peace: bool,
 }
 
@@ -184,11 +185,11 @@ impl Swarm {
         let sizes = Swarm::sizes(rng);
         let traffic = Swarm::traffic(rng);
         let (mut faults, occasions) = Swarm::faults(rng);
-        // What is left of a torn batch shows where power fails again before it is overwritten.
+        // The rest of a torn batch only shows when the power fails again before the rest is overwritten.
         if traffic.is_uniform && faults.iter().all(|(fault, _)| *fault != Fault::CrashLoop) {
             faults.push((Fault::CrashLoop, rng.between(400, 1_600)));
         }
-        // More is asked for than disks take in: batches of many entries.
+        // Clients ask for more than the disks take in, so that batches have many entries.
         let is_busy = rng.chance(if traffic.is_uniform { 700 } else { 300 });
         let voters_max = match occasions.contains_key(&Fault::SurvivorCut) {
             // From two voters to one and back, as long as there are directories.
@@ -252,7 +253,7 @@ impl Swarm {
         }
     }
 
-    /// Some runs have few classes of faults, some have most: what one hides, its absence shows.
+    /// Some runs have few classes of faults, some have most: a bug that one class hides shows in a run without it.
     fn faults(rng: &mut Rng) -> (Vec<(Fault, u64)>, BTreeMap<Fault, u64>) {
         let share = *rng.pick(&[120, 250, 450]).expect("the list is not empty");
         let (mut faults, mut occasions) = (Vec::new(), BTreeMap::new());
@@ -263,7 +264,7 @@ impl Swarm {
                 Some(Often::Step(_) | Often::Occasion(_)) | None => (),
             }
         }
-        // They have no occasion unless the membership changes.
+        // These have no occasion unless the membership changes.
         let needs_changes = [Fault::JoinCut, Fault::InstallCut, Fault::JointCut, Fault::SurvivorCut];
         let changes = faults.iter().any(|(fault, _)| *fault == Fault::Change);
         if !changes && needs_changes.iter().any(|fault| occasions.contains_key(fault)) {

@@ -1,4 +1,4 @@
-//! Words for what happens in a story: one short text for each thing.
+//! The words of a story: one short text for each thing that happens.
 
 use crate::node::{Life, SimNode};
 use raft::prelude::{Entry, EntryType, Message, MessageType};
@@ -24,7 +24,7 @@ pub fn is_chatter(frame: &Frame) -> bool {
     }
 }
 
-/// A frame.
+/// A frame in words.
 pub fn frame(frame: &Frame) -> String {
     match frame {
         Frame::Raft(message) => raft(message),
@@ -69,7 +69,7 @@ fn raft(message: &Message) -> String {
     text
 }
 
-/// An entry: index@term and what it is.
+/// An entry in words: index@term and what it is.
 pub fn entry(entry: &Entry) -> String {
     let what = match entry.get_entry_type() {
         EntryType::EntryNormal => data_of(&entry.data),
@@ -97,7 +97,7 @@ fn data_of(data: &bytes::Bytes) -> String {
     Command::decode(data).map_or_else(|e| e.to_string(), |of| command(&of))
 }
 
-/// A command.
+/// A command in words.
 pub fn command(command: &Command) -> String {
     let text = |bytes: &bytes::Bytes| match bytes.len() {
         0..=20 => String::from_utf8_lossy(bytes).into_owned(),
@@ -116,7 +116,7 @@ pub fn command(command: &Command) -> String {
     }
 }
 
-/// A committed entry.
+/// A committed entry in words.
 pub fn committed(item: &Committed) -> String {
     match item {
         Committed::Normal { index, term, data, .. } => format!("{index}@{term} {}", data_of(data)),
@@ -124,7 +124,7 @@ pub fn committed(item: &Committed) -> String {
     }
 }
 
-/// What a command did.
+/// What a command did, in words.
 pub fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Put { revision, version } => format!("revision {revision} version {version}"),
@@ -134,7 +134,7 @@ pub fn outcome(outcome: &Outcome) -> String {
     }
 }
 
-/// An answer of the driver.
+/// An answer of the driver, in words.
 pub fn answer(answer: &Answer) -> String {
     match answer {
         Answer::Refused(refusal) => {
@@ -146,7 +146,7 @@ pub fn answer(answer: &Answer) -> String {
     }
 }
 
-/// A membership call.
+/// A membership call in words.
 pub fn call(call: &MembershipCall) -> String {
     match call {
         MembershipCall::Add(add) => format!("add {}", add.name),
@@ -160,7 +160,7 @@ fn ids(set: &BTreeSet<MemberId>) -> String {
     set.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// Who is in the cluster.
+/// A membership in words: who is in the cluster.
 pub fn membership(of: &Membership) -> String {
     let mut text = format!("voters {}", ids(&of.voters));
     if of.is_joint() {
@@ -200,7 +200,7 @@ pub fn node(node: &SimNode) -> String {
     }
 }
 
-/// What a log holds.
+/// What a log holds, in words.
 pub fn log(log: &Log) -> String {
     let base = log.base();
     let mut text = format!("behind {}@{}", base.index, base.term);

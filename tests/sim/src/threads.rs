@@ -1,4 +1,5 @@
-//! The two slow threads of a simulated node, one small step at a time: the log's disk, and apply.
+//! The two slow threads of a simulated node, one small step at a time: the log thread, which writes the disk, and
+//! apply.
 
 use crate::node::{Out, plan_name};
 use crate::rng::Rng;
@@ -15,31 +16,32 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-/// What follows a run of steps on the disk.
+/// What follows the last step of a job on the disk.
 #[derive(Debug)]
 pub enum DiskJob {
-    /// Tell the driver that the batch is durable; this was the end of the log, and raft's term, when it was handed out.
+    /// Tell the driver that the batch is durable. `last_index` was the log's end when the batch was handed out, `term`
+    /// was raft's.
     Persisted { batch: u64, last_index: Index, term: Term },
-    /// The spare may become a segment.
+    /// Tell the driver that this spare may become a segment.
     Spare(String),
     /// Remove all snapshot files below this index.
     DropSnapshots(Index),
-    /// Nobody waits.
+    /// Nothing follows.
     Nothing,
 }
 
-/// What a turn of the log thread led to.
+/// The result of a turn of the log thread.
 #[derive(Debug)]
 pub enum DiskTurn {
-    /// Nobody has to know.
+    /// Nobody has to know of it.
     Worked,
-    /// The batch is durable, and with it the log up to here, and this term.
+    /// The batch is durable, and with it the log up to `last_index` and this term.
     Durable { batch: u64, last_index: Index, term: Term },
     /// A spare is durable.
     SpareMade { name: String },
 }
 
-/// The log thread: executes steps in order. Spares are made behind everything else.
+/// The log thread: it executes steps in order, and makes spares when it has nothing else to do.
 #[derive(Debug, Default)]
 pub struct DiskThread {
     queue: VecDeque<(VecDeque<LogOp>, DiskJob)>,
@@ -47,7 +49,7 @@ pub struct DiskThread {
 }
 
 impl DiskThread {
-    /// Queues steps and what follows them.
+    /// Queues the steps of a job and what follows them.
     pub fn push(&mut self, ops: Vec<LogOp>, then: DiskJob) {
         self.queue.push_back((ops.into(), then));
     }
@@ -62,13 +64,13 @@ impl DiskThread {
         self.queue.is_empty() && self.spares.is_empty()
     }
 
-    /// Whether there is nothing to do but spares.
+    /// Whether making spares is the only work left.
     pub fn has_only_spares(&self) -> bool {
         self.queue.is_empty() && !self.spares.is_empty()
     }
 
-    /// Executes at most `ops` steps of the first job. What follows a job is a step of its own, so that a crash can
-    /// fall between the last sync and the word of it.
+    /// Executes at most `ops` steps of the first job. What follows a job takes a turn of its own, so that a crash can
+    /// fall between the last sync and the report of it.
     pub fn turn(&mut self, disk: &dyn LogDisk, ops: usize) -> io::Result<DiskTurn> {
         let queue = if self.queue.is_empty() { &mut self.spares } else { &mut self.queue };
         let Some((steps, _)) = queue.front_mut() else { return Ok(DiskTurn::Worked) };
@@ -76,7 +78,7 @@ impl DiskThread {
         let mut done = 0;
         match execute_from(disk, &now, &mut done) {
             Ok(()) => {}
-            // It waits for space (rule N11).
+            // The step waits for space (rule N11).
             Err(e) if may_try_again(&now[done], &e) => {
                 now[done..].iter().rev().for_each(|op| steps.push_front(op.clone()))
             }
@@ -95,20 +97,20 @@ impl DiskThread {
     }
 }
 
-/// What the apply thread has to do, in order.
+/// A job of the apply thread; the jobs are done in order.
 #[derive(Debug)]
 pub enum ApplyJob {
     /// Prove or rebuild the kv db.
     Open(KvPlan),
-    /// Apply.
+    /// Apply these entries.
     Items(u64, VecDeque<Committed>),
     /// Freeze a cut and start writing it.
     Cut,
-    /// Replace the store.
+    /// Replace the store by this snapshot.
     Install(u64, Box<SnapshotMeta>),
 }
 
-/// What a turn of the apply thread led to.
+/// The result of a turn of the apply thread.
 #[derive(Default)]
 pub struct Turn {
     events: Vec<Event>,
@@ -116,7 +118,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The events for the driver; what is for others goes to `out`.
+    /// The events for the driver; all other outputs go to `out`.
     pub fn into_outs(self, out: &mut Vec<Out>) -> Vec<Event> {
         out.extend(self.outs);
         self.events
@@ -128,15 +130,15 @@ pub struct ApplyThread {
     queue: VecDeque<ApplyJob>,
     store: Option<Store>,
     view: Option<Arc<View>>,
-    /// A frozen cut, and the turns until it is written.
+    /// A frozen cut, and the number of turns until it is written.
     cut: Option<(Cut, u64)>,
-    /// Turns until the first job is done, once it was drawn.
+    /// Turns until the first job is done, once this number was drawn.
     slow: Option<u64>,
     kv_name: Option<String>,
 }
 
 impl ApplyThread {
-    /// Starts with what opening asked for.
+    /// Starts with the plan that opening the node made.
     pub fn new(plan: KvPlan) -> ApplyThread {
         let queue = VecDeque::from([ApplyJob::Open(plan)]);
         ApplyThread { queue, store: None, view: None, cut: None, slow: None, kv_name: None }
@@ -147,7 +149,7 @@ impl ApplyThread {
         self.queue.push_back(job);
     }
 
-    /// A snapshot will replace the store: nothing is served from here on.
+    /// Hides the readers' side: a snapshot will replace the store, so nothing is served until then.
     pub fn hide_view(&mut self) {
         self.view = None;
     }
@@ -157,7 +159,7 @@ impl ApplyThread {
         self.queue.is_empty() && self.cut.is_none()
     }
 
-    /// The readers' side, once the store is proved.
+    /// The readers' side of the store, once it is proved.
     pub fn view(&self) -> Option<&Arc<View>> {
         self.view.as_ref()
     }
@@ -206,7 +208,7 @@ impl ApplyThread {
         turn
     }
 
-    /// Proof, rebuild and installation take several turns.
+    /// Whether the job takes another turn: proof, rebuild and installation take several.
     fn is_slow(&mut self, rng: &mut Rng) -> bool {
         let left = *self.slow.get_or_insert_with(|| rng.below(8));
         self.slow = left.checked_sub(1);
@@ -261,7 +263,7 @@ impl ApplyThread {
             Err(StoreError::Io(e)) if e.to_string().contains("no power") => {
                 turn.outs.push(Out::DiskFailed(e.to_string()));
             }
-            // Nothing depends on it: a cut is tried again.
+            // Nothing depends on the cut: it is tried again.
             Err(StoreError::Io(_)) => self.end_cut(turn, None),
             Err(StoreError::Unproved(why)) => panic!("a proved store does not write what was frozen: {why}"),
         }

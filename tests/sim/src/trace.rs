@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Lines that a failure shows.
+/// Number of lines that a failure shows.
 pub const LINES_KEPT: usize = 60;
 
 /// The trace of a run.
@@ -10,7 +10,7 @@ pub const LINES_KEPT: usize = 60;
 pub struct Trace {
     hash: u64,
     lines: VecDeque<String>,
-    /// Print each line as it comes.
+    /// Whether each line is printed as it comes.
     pub echo: bool,
 }
 
@@ -53,7 +53,7 @@ impl Trace {
         self.lines.push_back(kept);
     }
 
-    /// Equal for two runs that did the same.
+    /// The hash over all lines; two runs that did the same have the same.
     pub fn hash(&self) -> u64 {
         self.hash
     }

@@ -1,4 +1,5 @@
-//! What lies between the nodes: streams with their hellos, frames and what their loss means, copies of snapshot files.
+//! What lies between the nodes: streams with their hellos, frames and the consequences of their loss, copies of
+//! snapshot files.
 
 use crate::invariants::{Check, Violation};
 use crate::net::{Packet, Sent, Slot};
@@ -29,14 +30,14 @@ pub struct Copy {
 /// How much of a file has arrived.
 #[derive(Debug)]
 pub struct CopiedFile {
-    /// What is to arrive.
+    /// The snapshot that is being copied.
     pub meta: Box<SnapshotMeta>,
-    /// Bytes so far.
+    /// Bytes that have arrived.
     pub done: u64,
 }
 
 impl World {
-    /// A frame leaves a node.
+    /// Sends a frame of a node, and tells the node if it is lost.
     pub(crate) fn send(&mut self, from: Slot, to: MemberId, frame: Frame) -> Check {
         if let Frame::Raft(message) = &frame {
             self.invariants.sent(message)?;
@@ -51,7 +52,7 @@ impl World {
             return Ok(());
         }
         let packet = Packet { from, to: target, from_member, frame };
-        // The net keeps what it takes: only a frame whose loss somebody must hear of is looked at again.
+        // The net keeps the frame that it takes: a copy is made only if its loss must be told to the sender.
         let heard = self.rng.chance(500)
             || matches!(&packet.frame, Frame::Raft(m) if m.get_msg_type() == MessageType::MsgSnapshot);
         let copy = heard.then(|| packet.frame.clone());
@@ -64,7 +65,7 @@ impl World {
         Ok(())
     }
 
-    /// Where a member lives, as the sender can know: by its membership, or by a stream that the other opened.
+    /// Finds the slot of a member as the sender can know it: by its membership, or by a stream that the other opened.
     fn slot_of(&self, from: Slot, to: MemberId) -> Option<Slot> {
         let running = self.nodes[from].running()?;
         let known = running.members.members.get(&to).map(|member| member.incarnation);
@@ -83,7 +84,7 @@ impl World {
         (from.running().is_some() && to.running().is_some()).then_some((from.boots, to.boots))
     }
 
-    /// Opens a stream unless one stands (rules N4, N7, N19, N20).
+    /// Opens a stream unless one is open (rules N4, N7, N19, N20).
     pub(crate) fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> Result<bool, Violation> {
         let stands = |world: &World| {
             let stream = world.streams.get(&(from, target));
@@ -95,7 +96,7 @@ impl World {
         let reachable = !self.net.is_blocked(from, target) && !self.net.is_blocked(target, from);
         let known = self.nodes[from].running().and_then(|running| running.members.members.get(&to).cloned());
         let (true, Some(member)) = (reachable, known) else {
-            // By the stream that the other opened.
+            // Frames can go by the stream that the other opened.
             let back = self.streams.get(&(target, from));
             return Ok(back.is_some() && back == self.boots(target, from).as_ref());
         };
@@ -137,7 +138,7 @@ impl World {
         }
     }
 
-    /// The transport did not take a frame, and says so.
+    /// Tells the sender that the transport did not take a frame.
     fn was_lost(&mut self, from: Slot, to: MemberId, frame: &Frame) {
         self.due.extend(Event::of_lost_frame(to, frame).map(|event| (from, event)));
     }
@@ -172,7 +173,7 @@ impl World {
         Ok(true)
     }
 
-    /// A node asked for a snapshot file.
+    /// Starts the copy of a snapshot file that a node asked for.
     pub(crate) fn fetch(&mut self, to: Slot, from: MemberId, meta: Box<SnapshotMeta>) {
         let node = &self.nodes[to];
         let (Some(from), Some(to_member)) = (self.slot_of(to, from), node.member_id()) else {
@@ -183,7 +184,7 @@ impl World {
         self.copies.push(Copy { from, to, to_boot, to_member, file: CopiedFile { meta, done: 0 } });
     }
 
-    /// One turn of a copy; false when nothing is on its way.
+    /// One turn of a copy; false when no copy is under way.
     pub(crate) fn copy_turn(&mut self) -> bool {
         if self.copies.is_empty() {
             return false;

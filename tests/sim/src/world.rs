@@ -1,6 +1,6 @@
 //! One seed's world: nodes, network, clients and faults, one small action at a time.
 //!
-//! Each step draws one action; whatever it leads to is checked before the next. Nothing but the seed decides.
+//! Each step draws one action, and all its consequences are checked before the next step. Only the seed decides.
 
 use crate::admin::Admin;
 use crate::client::{Ask, Calls, Clients, Ticket};
@@ -23,12 +23,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most data directories of a run.
 pub const SLOTS_MAX: usize = 14;
-/// Steps after which a growing cluster gets its faults, grown or not.
+/// Steps after which a growing cluster gets its faults, whether it has grown or not.
 const PEACE_STEPS_MAX: u64 = 6_000;
 
 /// The world.
 pub struct World {
-    /// What it follows from.
+    /// The seed that everything follows from.
     pub seed: u64,
     pub(crate) rng: Rng,
     pub(crate) swarm: Swarm,
@@ -36,7 +36,7 @@ pub struct World {
     pub(crate) net: SimNet,
     /// Snapshot files on their way.
     pub(crate) copies: Vec<Copy>,
-    /// Standing streams: boots of both ends when they were opened.
+    /// Open streams, with the boots of both ends when they were opened.
     pub(crate) streams: BTreeMap<(Slot, Slot), (u64, u64)>,
     pub(crate) clients: Clients,
     pub(crate) admin: Admin,
@@ -47,21 +47,21 @@ pub struct World {
     pub now: u64,
     /// What happened, in numbers.
     pub counts: Counts,
-    /// Consequences that a node has yet to be told.
+    /// Events that a node has yet to be told.
     pub(crate) due: VecDeque<(Slot, Event)>,
     pub(crate) paused: BTreeMap<Slot, u64>,
     pub(crate) troubles: Troubles,
     /// Data directories on which nothing may start.
     pub(crate) held: BTreeSet<Slot>,
-    /// No faults, no lost frames.
+    /// Whether there are no faults and no lost frames.
     pub(crate) peace: bool,
     leader_seen: BTreeMap<Slot, bool>,
-    /// Where the power of a node will fail.
+    /// The place at which the power of a node will fail.
     pub(crate) armed: Option<Armed>,
     pub(crate) logger: slog::Logger,
 }
 
-/// What a step can do.
+/// The actions of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Deliver,
@@ -72,12 +72,12 @@ enum Action {
 }
 
 impl World {
-    /// A cluster of one, and Blank nodes around it.
+    /// A world with a cluster of one, and Blank nodes around it.
     pub fn new(seed: u64) -> Result<World, crate::invariants::Violation> {
         World::build(seed, |_| {}, Admin::new, |number| format!("n{number}"))
     }
 
-    /// The same with a character that is changed, another administrator, and other names.
+    /// The same with a changed character, another administrator, and other names.
     pub(crate) fn build(
         seed: u64,
         change: impl FnOnce(&mut Swarm),
@@ -122,7 +122,7 @@ impl World {
         Ok(world)
     }
 
-    /// One action, its consequences, and all checks.
+    /// Does one action and its consequences, with all checks.
     pub fn step(&mut self) -> Check {
         self.now += 1;
         self.faults()?;
@@ -136,7 +136,7 @@ impl World {
             hit
         });
         let (action, _) = drawn.expect("the draw is below the sum of all shares");
-        // An idle thread gives its turn to the others, time itself comes last.
+        // An idle thread gives its turn to the others; time passes only when nobody else has work.
         let rest = [Action::Deliver, Action::Disk, Action::Apply, Action::Client, Action::Tick];
         for action in std::iter::once(action).chain(rest) {
             if self.act(action)? {
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// Slots whose process runs and is not paused, for which `wanted` holds.
+    /// Slots whose process runs and is not paused, and for which `wanted` holds.
     pub(crate) fn awake(&self, wanted: impl Fn(&SimNode) -> bool) -> Vec<Slot> {
         let runs = |slot: &Slot| self.nodes[*slot].running().is_some() && !self.paused.contains_key(slot);
         (0..self.nodes.len()).filter(runs).filter(|slot| wanted(&self.nodes[*slot])).collect()
@@ -258,7 +258,7 @@ impl World {
         Ok(true)
     }
 
-    /// A client asks a node.
+    /// Lets a client ask a node.
     pub(crate) fn ask(&mut self, slot: Slot, ask: Ask) -> Check {
         let boots = self.nodes[slot].boots;
         match ask {
@@ -279,7 +279,7 @@ impl World {
         }
     }
 
-    /// Steps an event and carries out what follows. In some runs effects wait for the next event, as in a batch.
+    /// Steps an event and carries out what follows. In some runs the effects wait for the next event, as in a batch.
     pub(crate) fn step_node(&mut self, slot: Slot, event: Event) -> Check {
         if self.nodes[slot].running().is_none() {
             return Ok(());
@@ -290,7 +290,7 @@ impl World {
         self.took(slot, out)
     }
 
-    /// Carries out what left a node, and looks at it.
+    /// Carries out a node's outputs, then checks the node.
     pub(crate) fn took(&mut self, slot: Slot, out: Vec<Out>) -> Check {
         let stopped = self.end_if_stopped(slot, &out);
         for one in out {
@@ -320,7 +320,7 @@ impl World {
         self.nodes[slot].end_if_stopped(out)
     }
 
-    /// What everyone else notices of the end of a process.
+    /// Ends a process for everyone else: tells the clients, the administrator and the invariants.
     pub(crate) fn process_ends(&mut self, slot: Slot) {
         if let (Some(running), Some(id)) = (self.nodes[slot].running(), self.nodes[slot].member_id()) {
             self.invariants.ended(slot, id, running.driver.log());
@@ -332,7 +332,7 @@ impl World {
         self.due.retain(|(of, _)| *of != slot);
     }
 
-    /// Looks at a process with every invariant.
+    /// Checks a process with every invariant.
     pub(crate) fn look(&mut self, slot: Slot) -> Check {
         let Some(running) = self.nodes[slot].running() else { return Ok(()) };
         if running.owes_effects {
@@ -382,7 +382,7 @@ impl World {
                 self.trace.line(self.now, &format!("{} is gone, removed at {index}", self.nodes[slot].name));
                 Ok(())
             }
-            // No disk lies in these runs: nobody may lose trust in the log.
+            // No disk lies in these runs: no node may lose trust in its log.
             Out::Quarantined(why) => {
                 broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name))
             }
@@ -445,7 +445,7 @@ impl World {
         }
     }
 
-    /// Starts a process on its disk, again at once if it sets its kv db aside.
+    /// Starts a process on its disk.
     pub(crate) fn boot(&mut self, slot: Slot) -> Check {
         self.counts.boots += 1;
         self.draw_clock(slot);
@@ -473,7 +473,7 @@ impl World {
         self.took(slot, out)
     }
 
-    /// The process that leads the highest term, if any does.
+    /// The slot and status of the leader of the highest term, if there is a leader.
     pub(crate) fn leader(&self) -> Option<(Slot, DriverStatus)> {
         let leading = |slot: Slot| {
             let running = self.nodes[slot].running()?;
@@ -482,7 +482,7 @@ impl World {
         (0..self.nodes.len()).filter_map(leading).max_by_key(|(_, status)| status.term)
     }
 
-    /// What clients were told.
+    /// Counts of the clients' calls.
     pub fn calls(&self) -> Calls {
         self.clients.counts
     }

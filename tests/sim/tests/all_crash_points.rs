@@ -1,7 +1,8 @@
-//! Every crash point ([`raftkv_sim::crash_points`]), before and after, by every part, at its first to its twentieth time: the
-//! node starts again, and whatever a run may end with must hold.
+//! Tries every crash point ([`raftkv_sim::crash_points`]), before and after, for every part, at its first to its
+//! twentieth pass: the node starts again, and all checks at the end of a run must hold.
 //!
-//! `RAFTKV_CRASH_POINT=<place>/<before|after>/<part>/<hit>` runs one and prints every step (`make sim POINT=...`).
+//! `RAFTKV_CRASH_POINT=<place>/<before|after>/<part>/<hit>` runs one of them and prints every step (`make sim
+//! POINT=...`).
 
 use raftkv_sim::crash_points::{Armed, PLACES, Part, Place};
 use raftkv_sim::disk::Call;
@@ -11,16 +12,18 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The power fails when a place is passed for the first time, for the second time, and so on up to this.
+/// The power fails when a place is passed for the first time, for the second time, and so on up to this many times.
 const HITS: u64 = 20;
-/// Steps in which a part must get there so often, in one of so many seeds: some bring their cluster to a standstill before.
+/// A part must reach the place that often within this many steps, in one of `SEEDS_MAX` seeds: in some seeds the
+/// cluster comes to a standstill before.
 const STEPS_MAX: u64 = 40_000;
 const SEEDS_MAX: u64 = 20;
 /// Steps of the run after that.
 const STEPS_AFTER: u64 = 2_000;
-/// Steps between two kv dbs that are gone, where an installation is what has to be cut short: else they are rare.
+/// Every so many steps a node loses its kv db, where an installation is what must be cut short: otherwise these are
+/// rare.
 const INSTALL_EVERY: u64 = 300;
-/// Where a part does not get to, and why; one run of so many steps looks at that.
+/// Places that a part never reaches, and why; one run of `STEPS_NEVER` steps checks this.
 const NEVER: [(&str, Part, &str); 1] = [(
     "install-switch",
     Part::Leader,
@@ -64,7 +67,7 @@ impl Try {
         NEVER.iter().find(|(name, part, _)| (*name, *part) == (self.name, self.armed.part)).map(|(.., why)| *why)
     }
 
-    /// Whether the power failed there.
+    /// Runs the try; true when the power failed at the place.
     fn run(&self, echo: bool) -> Result<bool, Failed> {
         let (seeds, steps_max) = if self.never().is_some() { (1, STEPS_NEVER) } else { (SEEDS_MAX, STEPS_MAX) };
         for seed in (0..seeds).map(|nth| nth * HITS + self.armed.left) {
@@ -128,7 +131,7 @@ fn every_crash_point_is_survived() {
     }
     let odd = odd.into_inner().expect(lock);
     assert!(odd.is_empty(), "{}", odd.join("\n"));
-    // Not by a macro: what those print is kept from whoever runs the tests.
+    // Not by a macro: the test harness hides what macros print.
     let (tries, died) = (tries.len(), died.into_inner());
     writeln!(
         std::io::stdout(),

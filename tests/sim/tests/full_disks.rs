@@ -1,5 +1,6 @@
-//! Disks that are full for a while (rule N11): a member writes half of a step, does not acknowledge, and goes on when there
-//! is space, whatever else happens meanwhile. Nothing that was acknowledged is lost, and everything comes right.
+//! Disks that are full for a while (rule N11): a member writes half of a step, does not acknowledge it, and goes on
+//! once there is space, whatever else happens meanwhile. Nothing that was acknowledged is lost, and everything
+//! recovers.
 //!
 //! `RAFTKV_FULL_SEED=<n>` runs one seed and prints every step (`make sim FULL_SEED=n`).
 
@@ -9,12 +10,12 @@ use raftkv_sim::world::World;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=60;
 const STEPS: u64 = 15_000;
-/// Chance in a step, in parts of a million, that the disk of one node fills up ...
+/// Chance in a step, in parts of a million, that the disk of one node fills up.
 const FILLS_PER_MILLION: u64 = 2_000;
-/// ... and that one has space again.
+/// Chance in a step, in parts of a million, that a full disk has space again.
 const FREES_PER_MILLION: u64 = 4_000;
 
-/// Steps in which some disk was full, and writes that were answered.
+/// Runs a seed; the number of steps in which some disk was full, and the number of writes that were answered.
 fn run(seed: u64, echo: bool) -> Result<(u64, u64), Failed> {
     let replay = format!("make sim FULL_SEED={seed}");
     let mut rng = Rng::new(seed ^ 0x6675_6c6c);

@@ -1,23 +1,23 @@
-//! Stories: scripts in `tests/sim/golden/`, with what happens below each command.
+//! Stories: scripts in `tests/sim/golden/`, each command followed by what happens.
 //!
 //! `UPDATE_GOLDENFILES=1 cargo test -p raftkv-sim --test golden` writes what happens into them; review the difference.
 //!
 //! | command | what it does |
 //! |---|---|
 //! | `cluster voters=3 [blank=1] [min_voters=1] [snapshot_bytes=..]` | grows a cluster as a person would, silently |
-//! | `blank nodes=2 [init] [min_voters=..]` | Blank nodes, the first made a cluster of one |
-//! | `tick n1 [20]`, `live 20` | time passes for one node; for all, and frames arrive |
-//! | `campaign n2` | time passes without a leader, until this node campaigns |
-//! | `deliver n1 n2 [count]`, `stabilize` | frames arrive; all of them, until nothing moves |
+//! | `blank nodes=2 [init] [min_voters=..]` | makes Blank nodes; with `init`, the first becomes a cluster of one |
+//! | `tick n1 [20]`, `live 20` | lets time pass for one node; for all, with frames arriving |
+//! | `campaign n2` | lets time pass without a leader until this node campaigns |
+//! | `deliver n1 n2 [count]`, `stabilize` | frames arrive; all frames arrive until nothing is on its way |
 //! | `drop n1 n2`, `double n1 n2`, `frames` | frames are lost, doubled, listed |
 //! | `break-copies 1` | the next copies of snapshot files break |
-//! | `partition n1 ..`, `block n1 n2`, `heal` | the network is cut, one way, whole |
+//! | `partition n1 ..`, `block n1 n2`, `heal` | the network is cut; cut in one direction; whole again |
 //! | `put n1 a=1 [size=..] [if=absent\|exists\|<revision>]`, `delete n1 a`, `read n1 a` | a client asks a node |
 //! | `puts n1 a=1 b=2` | several puts in one batch |
 //! | `add n1 n4`, `promote n1 n4 [replaces=n2]`, `remove n1 n3`, each with `[if_match=..]` | membership calls at n1 |
 //! | `transfer n1 [n2]` | leadership moves |
 //! | `hold-disk n1`, `release-disk n1`, `hold-apply n1`, `release-apply n1` | slow disks, slow applies |
-//! | `crash n1 [kv=lost]`, `kill n1`, `stop n1`, `restart n1` | ends and starts of processes |
+//! | `crash n1 [kv=lost]`, `kill n1`, `stop n1`, `restart n1` | a process ends or starts |
 //! | `backup n2`, `restore n2` | a disk is copied, and put back |
 //! | `forge-heartbeat n1 n2 term=.. commit=..` | a message that nobody sent |
 //! | `status`, `log n1` | what nodes show |
@@ -36,7 +36,7 @@ use std::error::Error;
 
 type Done = Result<(), Box<dyn Error>>;
 
-/// Ticks in which everyone's election timeout ends.
+/// In this many ticks everyone's election timeout ends.
 const LONG_TICKS: u64 = 60;
 
 struct Teller {
@@ -88,7 +88,7 @@ impl Teller {
         Ok(())
     }
 
-    /// Frames arrive, and a second passes for the leader, so that reports and commit indexes get around.
+    /// Delivers all frames, and lets a second pass for the leader, so that reports and commit indexes get around.
     fn settle(&mut self) {
         self.story.stabilize();
         for _ in 0..25 {
@@ -106,7 +106,7 @@ impl Teller {
         self.story.stabilize();
     }
 
-    /// Nobody heard of a leader for an election timeout, so that votes may be given; this node is the first to act.
+    /// Lets all nodes go without a leader until votes may be given; then this node is the first to campaign.
     fn campaign(&mut self, slot: Slot) -> Done {
         self.story.let_leases_end();
         for _ in 0..LONG_TICKS {
@@ -184,7 +184,7 @@ impl Teller {
         Ok(())
     }
 
-    /// Commands on the whole cluster, and time; false when it is none of them.
+    /// Carries out commands on the whole cluster and on time; false when it is none of them.
     fn set_up(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
         match name {
             "cluster" => self.cluster(args)?,
@@ -211,7 +211,7 @@ impl Teller {
         Ok(true)
     }
 
-    /// Commands on frames on their way; false when it is none of them.
+    /// Carries out commands on frames on their way; false when it is none of them.
     fn wires(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
         match name {
             "campaign" => {
@@ -252,7 +252,7 @@ impl Teller {
         Ok(true)
     }
 
-    /// Commands on what clients and administrators ask; false when it is none of them.
+    /// Carries out commands of clients and administrators; false when it is none of them.
     fn clients(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
         match name {
             "put" | "puts" => self.put(args)?,
@@ -283,7 +283,7 @@ impl Teller {
         Ok(true)
     }
 
-    /// Commands on disks and processes; false when it is none of them.
+    /// Carries out commands on disks and processes; false when it is none of them.
     fn machines(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<bool, Box<dyn Error>> {
         match name {
             name @ ("hold-disk" | "release-disk") => {

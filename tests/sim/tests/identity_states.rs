@@ -1,4 +1,4 @@
-//! What a data directory amounts to (rule N7): after every crash of a join or an init, and with pieces missing.
+//! How a data directory is judged (rule N7): after every crash of a join or an init, and with pieces missing.
 
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
@@ -52,7 +52,7 @@ fn an_init_cut_short_anywhere_is_blank_and_leaves_nothing() {
     cut_everywhere(&init());
 }
 
-/// Fails after each operation, in many ways, and again while what was cut short is removed.
+/// Fails after each operation, in many ways, and again while the rest of what was cut short is removed.
 fn cut_everywhere(ops: &[LogOp]) {
     for executed in 0..=ops.len() {
         for seed in 0..60 {
@@ -136,7 +136,7 @@ fn a_damaged_identity_is_quarantined_and_a_newer_one_is_not() {
             let disk = member();
             disk.flip("identity", at, bit);
             match find(&*disk) {
-                // White space and the case of nothing that counts may change; a format may look newer.
+                // White space and the case of letters that do not count may change; a format may look newer.
                 Ok(Found::Member(IDENTITY)) | Err(IdentityError::Format { .. }) => (),
                 Ok(Found::Quarantined { why }) => assert!(why.starts_with("identity"), "{why}"),
                 other => panic!("byte {at}: {other:?}"),
@@ -168,14 +168,14 @@ fn disk_with(names: &[&str]) -> Arc<SimDisk> {
     disk
 }
 
-/// Segment 1, then identity Member.
+/// The steps of a join: segment 1, then identity Member.
 fn join() -> Vec<LogOp> {
     let mut ops = Log::create(CONFIG, IDENTITY, Arc::new(SimDisk::new())).1;
     ops.extend(write_ops(&Identity::Member(IDENTITY)));
     ops
 }
 
-/// Segment 1, snapshot 1-1, mark batch, then identity Member.
+/// The steps of an init: segment 1, snapshot 1-1, the batch with the mark, then identity Member.
 fn init() -> Vec<LogOp> {
     let (mut log, mut ops) = Log::create(CONFIG, IDENTITY, Arc::new(SimDisk::new()));
     let unfinished = format!("{SNAPSHOT}.tmp");

@@ -1,4 +1,4 @@
-//! Single stories about the log that chance would meet too rarely, each readable on its own.
+//! Single stories about the log that chance would meet too rarely; each can be read on its own.
 
 use raft::prelude::{Entry, HardState};
 use raftkv_api::Hex128;
@@ -77,7 +77,7 @@ fn a_committed_entry_is_never_replaced() {
     log.append(Batch { entries: vec![entry(2, 2, 0)], ..Batch::default() });
 }
 
-/// The kernel drops pages whose fdatasync failed, yet reads see them: a restart must write them again.
+/// The kernel drops pages whose fdatasync failed, although reads still see them: a restart must write them again.
 #[test]
 fn what_replay_accepts_survives_although_its_fdatasync_had_failed() {
     let (disk, mut log) = new_log();
@@ -93,7 +93,7 @@ fn what_replay_accepts_survives_although_its_fdatasync_had_failed() {
     }
 }
 
-/// Rule N1: a batch without its end is cut; the next one ends exactly where a record of the cut one stood.
+/// Rule N1: a batch without its end is cut; the next batch ends exactly where a record of the cut one stood.
 #[test]
 fn what_is_left_of_a_torn_batch_never_meets_a_later_one() {
     let (disk, mut log) = new_log();
@@ -110,7 +110,7 @@ fn what_is_left_of_a_torn_batch_never_meets_a_later_one() {
     assert_eq!(replay(&disk).log.last_index(), 2);
 }
 
-/// Rule N1: equal-sized records of the file's earlier use stand exactly where the log ends.
+/// Rule N1: records of equal size from the file's earlier use stand exactly where the log ends.
 #[test]
 fn a_recycled_segment_brings_no_old_record_back() {
     let (disk, mut log) = new_log();
@@ -155,13 +155,13 @@ fn a_segment_goes_when_its_entries_are_compacted_or_replaced() {
     let ops = log.compact(Mark { index: 3, term: 2 });
     execute(&*disk, &ops).expect("compact");
     assert_eq!(disk.names(), ["spare-00000000000000000001", "wal-00000000000000000003"]);
-    // The third segment began behind an entry that it then replaced: the base is found by the replaced one's term.
+    // The third segment began behind an entry that it then replaced: the base is found by the replaced entry's term.
     let log = restart(&disk).log;
     assert_eq!((log.base(), log.last_index()), (Mark { index: 2, term: 1 }, 4));
     assert_eq!(log.term(3), Some(2));
 }
 
-/// Rule N14: the log restarts behind an installed snapshot, and what was before may go.
+/// Rule N14: the log restarts behind an installed snapshot, and the segments before it may go.
 #[test]
 fn an_installed_snapshot_leaves_the_old_segments_behind() {
     let (disk, mut log) = new_log();
@@ -182,7 +182,7 @@ fn an_installed_snapshot_leaves_the_old_segments_behind() {
     assert_eq!(replayed.hard_state, hard_state(4, 500));
 }
 
-/// Rule N21: the HardState of a segment that goes is carried by the next one's header.
+/// Rule N21: when a segment goes, the header of the next one carries its HardState.
 #[test]
 fn term_and_vote_outlive_the_segment_they_were_written_in() {
     let (disk, mut log) = new_log();
@@ -221,7 +221,7 @@ fn the_newest_batch_is_readable_before_it_is_written() {
     assert_eq!(disk.calls(Call::Read), 0);
 }
 
-/// Rule N21: all earlier segments have gone, durably, before the next goes.
+/// Rule N21: a segment goes only after all earlier ones have gone durably.
 #[test]
 fn a_crash_while_many_segments_go_leaves_no_gap() {
     for seed in 0..100 {
@@ -374,7 +374,7 @@ fn restart(disk: &Arc<SimDisk>) -> Replayed {
     replayed
 }
 
-/// Two entries in the first segment, and a third for which a segment has to be made on the way.
+/// Two entries in the first segment, and the steps of a third, for which a segment must be made first.
 fn before_a_new_segment() -> (Arc<SimDisk>, Vec<LogOp>) {
     let (disk, mut log) = new_log();
     append(&disk, &mut log, vec![entry(1, 1, 3500)]);
@@ -405,7 +405,8 @@ fn a_step_that_found_the_disk_full_is_executed_again_and_a_sync_never() {
             waits += 1;
             assert_eq!(done, at, "the step is not done");
             if seed % 2 == 0 {
-                // The power fails meanwhile: nothing of the batch was acknowledged, and what is left of it is cut.
+                // The power fails meanwhile: nothing of the batch was acknowledged, and the part that was written is
+                // cut.
                 disk.crash(seed, CrashModel::Reordered);
                 assert_eq!(restart(&disk).log.last_index(), 2, "{step:?}");
                 continue;
@@ -427,7 +428,7 @@ fn last_write_end(ops: &[LogOp]) -> usize {
     end.expect("a batch is written")
 }
 
-/// Bit by bit, so that the format is checked by something else than what wrote it.
+/// Computed bit by bit, so that the format is not checked by the code that wrote it.
 fn crc32c_of(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))

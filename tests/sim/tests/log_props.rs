@@ -2,7 +2,7 @@
 //!
 //! A random story of appends, replacements, marks, compactions, spares and crashes runs on the log and on a model that
 //! is a plain vector. After every crash the replayed log must equal the model after the last acknowledged batch, or
-//! with the one batch more that was on its way; nothing else, and never an error.
+//! with the one batch more that was being written; nothing else is right, and an error never is.
 
 use proptest::prelude::*;
 use raft::prelude::{Entry, HardState};
@@ -112,7 +112,7 @@ proptest! {
         prop_assert_eq!(replayed.log.last_index(), sizes.len() as u64 - 1);
         prop_assert_eq!(replayed.batches, sizes.len() as u64 - 1);
         execute(&*disk, &replayed.repairs).expect("repairs");
-        // A shorter batch must not bring what was behind it back to life.
+        // A shorter batch must not bring back to life what stood behind it.
         let ops = replayed.log.append(Batch { hard_state: Some(hard_state(1, 0)), ..Batch::default() });
         execute(&*disk, &ops).expect("append");
         disk.crash(at.index(1000) as u64, CrashModel::Reordered);
@@ -122,7 +122,7 @@ proptest! {
     }
 }
 
-/// The log, its disk, and what the log must say.
+/// The log, its disk, and the model of what the log must hold.
 struct World {
     disk: Arc<SimDisk>,
     log: Log,
@@ -135,7 +135,7 @@ struct Model {
     entries: Vec<Entry>,
     hard_state: HardState,
     clean_stop: bool,
-    /// Makes every entry's bytes its own.
+    /// Makes every entry's bytes unique.
     salt: u64,
 }
 
@@ -176,14 +176,14 @@ impl World {
         let on_its_way = if is_batch && executed < ops.len() {
             Some(next)
         } else {
-            // What a compaction forgets need not be said any more from the moment it was asked for.
+            // What a compaction forgets may be missing from the moment the compaction was asked for.
             self.model = next;
             None
         };
         self.crash(on_its_way, failure);
     }
 
-    /// Power loss or kill, replay, perhaps a second power loss during the repairs; then the log goes on.
+    /// Power loss or kill, then replay, perhaps with a second power loss during the repairs; then the log goes on.
     fn crash(&mut self, on_its_way: Option<Model>, failure: &Failure) {
         match failure.kill {
             true => self.disk.kill(),
@@ -205,7 +205,7 @@ impl World {
             self.model = next;
         }
         self.log = replayed.log;
-        // As a node does once it knows its snapshots.
+        // A node does the same once it knows its snapshots.
         let ops = self.log.compact(self.model.base);
         execute(&*self.disk, &ops).expect("the disk is well");
         self.model.check(&self.log);
@@ -239,7 +239,7 @@ impl Model {
         self.base.index.max(self.hard_state.commit)
     }
 
-    /// A batch that raft could ask for, and what the log is after it.
+    /// A batch that raft could ask for; the model becomes what the log must hold after it.
     fn batch(&mut self, step: &Step) -> Batch {
         let mut batch = Batch::default();
         match *step {
@@ -326,7 +326,7 @@ impl Model {
     }
 }
 
-/// Entries from `low` to the end, in as many calls as `bytes_max` makes it.
+/// Entries from `low` to the end, in as many calls as `bytes_max` requires.
 fn all_entries(log: &Log, low: u64, bytes_max: u64) -> Vec<Entry> {
     let (mut low, high) = (low, log.last_index() + 1);
     let mut all = Vec::new();
@@ -349,7 +349,7 @@ fn replay(disk: &Arc<SimDisk>) -> Result<Replayed, LogError> {
     Ok(replayed.expect("there is a log"))
 }
 
-/// A log with one entry of each of `sizes` in a batch of its own, and where the batches stand.
+/// A log with a batch of one entry for each of `sizes`, and the places of these batches.
 fn filled(sizes: &[usize]) -> (Arc<SimDisk>, Vec<(String, u64, usize)>) {
     let disk = Arc::new(SimDisk::new());
     let (mut log, ops) = Log::create(CONFIG, IDENTITY, disk.clone());

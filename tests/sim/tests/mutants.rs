@@ -1,5 +1,5 @@
-//! Each deliberate bug ([`raftkv_core::mutant`]) must be found by the seeds that `mutants.txt` has for it. `make mutants` builds
-//! and runs this.
+//! Each deliberate bug ([`raftkv_core::mutant`]) must be found by its seeds in `mutants.txt`. `make mutants` builds and
+//! runs this.
 #![cfg(mutant)]
 
 use raftkv_core::mutant::{Mutant, choose};
@@ -9,18 +9,18 @@ use std::fmt::Write as _;
 
 /// A run's steps, as in `make sim`.
 const STEPS: u64 = 20_000;
-/// Seeds that are looked at for those that find a bug.
+/// This many seeds are searched for those that find a bug.
 const SEEDS_MAX: u64 = 2_000;
-/// Seeds that are kept for each bug.
+/// This many seeds are kept for each bug.
 const SEEDS_KEPT: usize = 8;
 
 #[test]
 fn every_deliberate_bug_is_found() {
-    // What a seed says of a bug means something only if it passes without one.
+    // A seed can prove a bug only if it passes without one.
     (1..=20).for_each(|seed| assert!(run(seed, STEPS, false).is_ok(), "seed {seed} without a bug"));
     let bugs: Vec<Mutant> = Mutant::ALL.into_iter().filter(is_wanted).collect();
     assert!(!bugs.is_empty(), "RAFTKV_MUTANT is none of {:?}", Mutant::ALL);
-    // What a bug breaks panics in many places: those are findings, told in one line each below.
+    // A deliberate bug causes panics in many places: each is a finding, and is told in one line below.
     std::panic::set_hook(Box::new(|_| {}));
     if std::env::var_os("RAFTKV_MUTANT_SEEDS").is_some() {
         return list_the_first_seeds(&bugs);
@@ -40,12 +40,12 @@ fn every_deliberate_bug_is_found() {
         };
         eprintln!("mutants: {line}");
         writeln!(table, "{line}").expect("a string takes any text");
-        // What the code does with a seed changes with the code, and a list that finds little is an old one.
+        // A change of the code changes what a seed does, so a list that finds little is out of date.
         if found.is_empty() || found.len() * 2 < seeds.len() {
             survivors.push(bug);
         }
     }
-    // The next panic is one of this test.
+    // The next panic is this test's own.
     drop(std::panic::take_hook());
     println!("\n{table}TABLE mutants: bugs={} found={}", bugs.len(), bugs.len() - survivors.len());
     assert!(
@@ -55,12 +55,12 @@ fn every_deliberate_bug_is_found() {
     );
 }
 
-/// `RAFTKV_MUTANT=<name>` asks for one bug only.
+/// Whether this bug is asked for: `RAFTKV_MUTANT=<name>` asks for one only.
 fn is_wanted(bug: &Mutant) -> bool {
     std::env::var("RAFTKV_MUTANT").map_or(true, |name| name == format!("{bug:?}"))
 }
 
-/// Prints `mutants.txt` anew, which takes minutes.
+/// Prints new lists for `mutants.txt`, which takes minutes.
 fn list_the_first_seeds(bugs: &[Mutant]) {
     for bug in bugs {
         choose(Some(*bug));
@@ -71,13 +71,13 @@ fn list_the_first_seeds(bugs: &[Mutant]) {
     choose(None);
 }
 
-/// The seeds that found it once.
+/// The seeds that have found this bug, from the list.
 fn known_seeds(bug: Mutant) -> Vec<u64> {
     let known = include_str!("../mutants.txt").lines().find_map(|line| line.strip_prefix(&format!("{bug:?}:")));
     known.unwrap_or_default().split_whitespace().filter_map(|seed| seed.parse().ok()).collect()
 }
 
-/// Those of them that find it, and how.
+/// The failures of those seeds that find the bug.
 fn finding(bug: Mutant, seeds: &[u64]) -> Vec<Failed> {
     choose(Some(bug));
     let found = seeds.iter().filter_map(|seed| run(*seed, STEPS, false).err()).collect();

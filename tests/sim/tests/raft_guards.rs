@@ -1,20 +1,20 @@
-//! What raft-rs 0.7 gets wrong while a cluster runs, and the guard of ours that makes up for it: a test for each.
+//! What raft-rs 0.7 gets wrong while a cluster runs, and our guard against each: one test per guard.
 //!
-//! Numbers are of tikv/raft-rs. What goes wrong at the start or around a campaign: `raft_guards_start.rs`. Rows that a
-//! story (`golden/`) or a sweep proves already have no second test here:
+//! Numbers are issues of tikv/raft-rs. `raft_guards_start.rs` has what goes wrong at the start or around a campaign.
+//! Rows that a story (`golden/`) or a sweep proves already have no second test here:
 //!
 //! | what raft 0.7 does | the guard | where it is proved |
 //! |---|---|---|
-//! | panics: `to_commit out of range` | a heartbeat beyond the log is a quarantine | golden 34, 33, 39 |
-//! | a forwarded proposal carries no term, a double appends twice | forwards are our own, once a term | golden 07, 08 |
-//! | `pre_vote` off: who comes back raises the term | `pre_vote: true` | golden 02 |
-//! | `check_quorum` off: a leader without followers stays one | `check_quorum: true` | golden 09 |
-//! | LeaseBased reads look at no clock | `ReadOnlyOption::Safe` | golden 09, 10 |
+//! | panics: `to_commit out of range` | a heartbeat beyond the log leads to a quarantine | golden 34, 33, 39 |
+//! | a forwarded proposal has no term: a doubled one appends twice | our own forwards, once a term | golden 07, 08 |
+//! | `pre_vote` off: a member that comes back raises the term | `pre_vote: true` | golden 02 |
+//! | `check_quorum` off: a leader without followers stays leader | `check_quorum: true` | golden 09 |
+//! | LeaseBased reads check no clock | `ReadOnlyOption::Safe` | golden 09, 10 |
 //! | a joint state outlives its leader | the next leader leaves it | golden 18 |
-//! | removals that lose the quorum, promotions of those who lag | refused | golden 15, 16 |
-//! | 2 -> 1 hangs when the last word is lost | who is gone answers until it is safe | golden 26-28, two_to_one.rs |
-//! | a removed member that is not told campaigns for ever | it is told, by who applied it | golden 23, 24 |
-//! | a leader that removes itself | leadership moves first | golden 25 |
+//! | takes removals that lose the quorum, promotions of members that lag | refused | golden 15, 16 |
+//! | 2 -> 1 hangs when the last message is lost | the removed one answers until safe | golden 26-28, two_to_one.rs |
+//! | a removed member that is not told campaigns for ever | those who applied the removal tell it | golden 23, 24 |
+//! | a leader may remove itself | leadership moves first | golden 25 |
 //! | messages of a term that is not durable leave an only voter | they wait | golden 31 |
 
 use protobuf::Message as _;
@@ -32,7 +32,7 @@ use raftkv_sim::node::Sizes;
 use raftkv_sim::story::Story;
 use std::collections::BTreeSet;
 
-/// Puts of this size: several fit into a message of [`small`] sizes.
+/// Bytes of a small put: several fit into a message of [`small`] sizes.
 const SMALL_BYTES: usize = 64;
 
 fn rejection(from: u64, rejected: Index, hint: Index) -> Message {
@@ -64,8 +64,8 @@ fn a_stale_rejection_does_not_pull_next_to_matched_or_below() {
     }
 }
 
-/// etcd-io/raft fixed it, raft-rs did not: an answer without news leaves a member in Probe, hence never caught up,
-/// until the next write. Guard: `mend_progress` makes it Replicate.
+/// etcd-io/raft fixed this, raft-rs did not: an answer without news leaves a member in Probe, so that it does not count
+/// as caught up until the next write. Guard: `mend_progress` makes it Replicate.
 #[test]
 fn a_member_fed_by_a_snapshot_leaves_probe_without_another_write() {
     let mut story = Story::new(2, small());
@@ -82,8 +82,8 @@ fn a_member_fed_by_a_snapshot_leaves_probe_without_another_write() {
     assert!(status.peers[0].caught_up, "{:?}", status.peers);
 }
 
-/// The same without a snapshot: a member that was away, and missed nothing, is sent nothing and stays in Probe.
-/// Guard: `mend_idle_probe` makes it Replicate at its first answer to a heartbeat.
+/// The same without a snapshot: a member that was away and missed nothing is sent nothing, and stays in Probe. Guard:
+/// `mend_idle_probe` makes it Replicate at its first answer to a heartbeat.
 #[test]
 fn a_member_that_was_away_and_missed_nothing_is_caught_up_without_another_write() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -102,8 +102,8 @@ fn leaves_joint(entry: &Entry) -> bool {
         && ConfChangeV2::parse_from_bytes(&entry.data).is_ok_and(|change| change.changes.is_empty())
 }
 
-/// A note at raft.rs:962 says that auto_leave may never happen when the leader stepped down early; here raft is never asked to.
-/// Guard: `leave_joint_if_stuck` proposes to leave.
+/// A note at raft.rs:962 says that auto_leave may never happen when the leader stepped down early; in this test raft is
+/// never asked to leave. Guard: `leave_joint_if_stuck` proposes to leave.
 #[test]
 fn a_joint_state_that_raft_does_not_leave_is_left() {
     let mut membership = voters(&[1, 2, 3, 4]);
@@ -124,8 +124,9 @@ fn a_joint_state_that_raft_does_not_leave_is_left() {
     assert!(lone.status().membership.removed.contains_key(&3));
 }
 
-/// raft.rs:2060: a change that raft does not take becomes an empty entry, and propose says Ok. Guard (N3): asked before
-/// (`has_pending_conf`), and `pending_conf_index == last_index` after: 409, and nothing is appended.
+/// raft.rs:2060: a change that raft does not take becomes an empty entry, and propose returns Ok. Guard (N3): the
+/// driver asks `has_pending_conf` before, and checks `pending_conf_index == last_index` after: 409, and nothing is
+/// appended.
 #[test]
 fn a_change_that_raft_would_empty_is_refused_and_not_appended() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
@@ -143,8 +144,8 @@ fn a_change_that_raft_would_empty_is_refused_and_not_appended() {
     assert!(matches!(lone.answer_to(request), Some(Answer::Changed(_))), "{:?}", lone.answer_to(request));
 }
 
-/// Conf changes are applied when they are handed out, so two could be in flight over a commit index that no disk knows
-/// (etcd #7280). Guard (N10): `write_commit_if_due`, and no change before that is durable.
+/// Conf changes are applied when they are handed out, so two could be in flight above a commit index that no disk knows
+/// (etcd #7280). Guard (N10): `write_commit_if_due`, and no change before that index is durable.
 #[test]
 fn a_change_waits_until_the_commit_of_the_one_before_is_durable() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -175,7 +176,7 @@ fn asked(lone: &mut Lone) -> Vec<Vec<u8>> {
     lone.sent(MessageType::MsgReadIndex).iter().map(|m| m.entries[0].data.to_vec()).collect()
 }
 
-/// raft.rs:2372: a ReadIndex without a leader is dropped without a word. Guard: it waits for a leader.
+/// raft.rs:2372: a ReadIndex without a leader is silently dropped. Guard: it waits for a leader.
 #[test]
 fn a_read_waits_for_a_leader() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
@@ -189,8 +190,8 @@ fn a_read_waits_for_a_leader() {
     assert_eq!(lone.ready_reads(), [7]);
 }
 
-/// raft.rs:2105: a leader that has not committed in its term drops a ReadIndex without a word. Guard: `answerable`, so
-/// that the round starts with that commit and not when a round that nobody knows of has timed out.
+/// raft.rs:2105: a leader that has not committed in its term silently drops a ReadIndex. Guard: `answerable`, so that
+/// the round starts with that commit, instead of after the timeout of a round that raft dropped.
 #[test]
 fn a_read_starts_when_the_leader_has_committed_in_its_term() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -204,8 +205,8 @@ fn a_read_starts_when_the_leader_has_committed_in_its_term() {
     assert_eq!(lone.ready_reads(), [7]);
 }
 
-/// Either side may lose a ReadIndex, and `read_only.rs` ignores a context that it knows, without a word (#569). Guard
-/// (N18): after an election timeout the reads ask again, in a context never used before, restarts included.
+/// Either side may lose a ReadIndex, and `read_only.rs` silently ignores a context that it knows (#569). Guard (N18):
+/// after an election timeout the reads ask again, in a context that was never used before, not even before a restart.
 #[test]
 fn a_read_without_an_answer_asks_again_in_a_new_context() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
@@ -248,7 +249,7 @@ fn a_leader_that_applies_its_own_removal_steps_down() {
         lone.hear(Message { index: 4, ..message(MessageType::MsgAppendResponse, from, 3) });
     }
     assert_eq!((lone.status().commit, lone.ready_reads()), (3, vec![]));
-    // It lives on in voice, and never campaigns (N10).
+    // It still votes, but never campaigns (N10).
     lone.sent(MessageType::MsgRequestVote);
     lone.tick(200);
     lone.hear(message(MessageType::MsgTimeoutNow, 2, 3));
@@ -257,7 +258,7 @@ fn a_leader_that_applies_its_own_removal_steps_down() {
     assert_eq!(lone.sent(MessageType::MsgRequestVoteResponse).iter().map(|m| m.reject).collect::<Vec<_>>(), [false]);
 }
 
-/// MsgPropose carries no term, so that a late or doubled one appends again (probe H). Guard (N5): none is stepped.
+/// MsgPropose carries no term, so a late or doubled one appends again (probe H). Guard (N5): none is stepped.
 #[test]
 fn a_proposal_of_a_peer_is_dropped() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -266,8 +267,8 @@ fn a_proposal_of_a_peer_is_dropped() {
     assert_eq!(lone.status().last_index, 2);
 }
 
-/// #472, by design: a snapshot whose ConfState lacks its receiver is ignored there, for ever. Guard (N12):
-/// `Storage::snapshot` offers none from before the change that added the receiver, and wishes for a newer one.
+/// #472, by design: a receiver that is not in a snapshot's ConfState ignores the snapshot, for ever. Guard (N12):
+/// `Storage::snapshot` offers none from before the change that added the receiver, and asks for a newer one.
 #[test]
 fn a_snapshot_from_before_its_receiver_was_added_is_never_offered() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -275,7 +276,7 @@ fn a_snapshot_from_before_its_receiver_was_added_is_never_offered() {
     lone.hold_apply(true);
     lone.change(MembershipCall::Add(add(4)));
     lone.ack(2, 3);
-    // Its log is empty, and ours begins behind a snapshot at 1, which does not know it.
+    // Its log is empty, and the leader's begins behind a snapshot at 1, which does not know the new member.
     lone.hear(rejection(4, 2, 0));
     assert!(lone.sent(MessageType::MsgSnapshot).is_empty());
     lone.hold_apply(false);
@@ -286,7 +287,7 @@ fn a_snapshot_from_before_its_receiver_was_added_is_never_offered() {
     assert_eq!(offers[0].get_snapshot().get_metadata().get_conf_state().learners, [4]);
 }
 
-/// Defaults: `max_size_per_msg = 0` sends one entry a message. Guard: our limit.
+/// By default, `max_size_per_msg = 0` sends one entry per message. Guard: our limit.
 #[test]
 fn an_append_carries_many_entries_and_ends_at_the_size_limit() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -302,7 +303,7 @@ fn an_append_carries_many_entries_and_ends_at_the_size_limit() {
     assert_eq!(appends.iter().map(|m| m.entries.len()).sum::<usize>(), 100, "all of them are on their way");
 }
 
-/// Default: 256 messages in flight, each of any size. Guard: our limit.
+/// By default, 256 messages may be in flight, each of any size. Guard: our limit.
 #[test]
 fn appends_in_flight_are_bounded() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
@@ -315,8 +316,8 @@ fn appends_in_flight_are_bounded() {
     assert_eq!(appends.iter().filter(|m| !m.entries.is_empty()).count(), limits::INFLIGHT_MESSAGES_MAX);
 }
 
-/// Default: `max_uncommitted_size` is without limit, and beyond it raft drops with an error only. Guard: a limit, and
-/// the caller is told that nothing happened (N5).
+/// By default, `max_uncommitted_size` is without limit; beyond a limit raft drops the proposal and only returns an
+/// error. Guard: a limit, and the caller is told that nothing happened (N5).
 #[test]
 fn a_write_beyond_the_uncommitted_limit_has_no_effect_and_is_told_so() {
     let log =

@@ -1,6 +1,6 @@
-//! What raft-rs 0.7 gets wrong, mostly by a panic, when it starts on what a crash left behind and when it campaigns, and
-//! the guard of ours that makes up for it: a test for each. The others: `raft_guards.rs`, with a table of what stories
-//! prove. Whatever else a data directory may hold: `identity_states.rs`, `log_edges.rs`.
+//! What raft-rs 0.7 gets wrong, mostly by a panic, when it starts on what a crash left behind and when it campaigns,
+//! and our guard against each: one test per guard. `raft_guards.rs` has the others, with a table of what stories prove.
+//! `identity_states.rs` and `log_edges.rs` have all other contents of a data directory.
 
 use raft::prelude::{HardState, Message, MessageType};
 use raftkv_api::Hex128;
@@ -34,7 +34,7 @@ fn a_commit_index_beyond_the_log_is_a_quarantine() {
     assert!(why.contains("the log ends at 1, but its commit index is 9"), "{why}");
 }
 
-/// A member whose kv db is ahead of the commit index that is on its disk, and has all those entries in its log.
+/// A member whose kv db is ahead of the commit index on its disk, and whose log holds all those entries.
 fn ahead_of_its_commit() -> Lone {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES), put(3, 2, SMALL_BYTES)], 1));
@@ -44,8 +44,8 @@ fn ahead_of_its_commit() -> Lone {
     lone
 }
 
-/// raft panics on `applied` above the commit index (probe A), which a power loss leaves since commit rides in the next
-/// batch. Guard (N8): commit is raised to what was applied, since the log holds it.
+/// raft panics on `applied` above the commit index (probe A); a power loss leaves that, since commit is written with
+/// the next batch. Guard (N8): commit is raised to what was applied, since the log holds it.
 #[test]
 fn applied_above_the_durable_commit_opens() {
     let mut lone = ahead_of_its_commit();
@@ -55,7 +55,7 @@ fn applied_above_the_durable_commit_opens() {
 }
 
 /// PR #593: `ready()` panics on a snapshot below `Config.applied` (raw_node.rs:519). Guard: the raised commit index, by
-/// which raft takes it for an old one, and says how far it is.
+/// which raft takes the snapshot for an old one, and answers with its commit index.
 #[test]
 fn a_snapshot_below_applied_is_not_taken() {
     let mut lone = ahead_of_its_commit();
@@ -72,8 +72,8 @@ fn a_snapshot_below_applied_is_not_taken() {
     assert_eq!(answers.iter().map(|m| (m.index, m.reject)).collect::<Vec<_>>(), [(3, false)]);
 }
 
-/// Probe B: with `applied = 0` over a log that begins at 51 raft hands entry 51 to an empty db, without an error.
-/// Guard (N8): the four indexes must be in order.
+/// Probe B: with `applied = 0` and a log that begins at 51, raft hands entry 51 to an empty db, without an error. Guard
+/// (N8): the four indexes must be in order.
 #[test]
 fn a_compacted_log_is_never_handed_out_onto_an_empty_db() {
     let disk: Arc<dyn LogDisk> = Arc::new(SimDisk::new());
@@ -102,8 +102,8 @@ fn a_compacted_log_is_never_handed_out_onto_an_empty_db() {
     assert_eq!(refused(50), None);
 }
 
-/// raft.rs:1214 asserts that a candidate has everything persisted, which an only voter with an append in flight has not.
-/// Guard (N6): `holds_tick`; MsgTimeoutNow is dropped too.
+/// raft.rs:1214 asserts that a candidate has persisted everything, which does not hold for an only voter with an append
+/// in flight. Guard (N6): `holds_tick`; MsgTimeoutNow is dropped too.
 #[test]
 fn an_only_voter_does_not_campaign_over_an_append_in_flight() {
     let membership = voters(&[1, 2]);
@@ -128,7 +128,7 @@ fn an_only_voter_that_is_proved_waits_for_the_append_in_flight() {
     lone.hold_apply(true);
     lone.boot().expect("it opens");
     lone.hold_disk(true);
-    // Of one who led before it was removed, and does not know.
+    // From a member that led before it was removed, and does not know of its removal.
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES)], 1));
     lone.hold_apply(false);
     assert!(lone.status().can_lead);
@@ -148,7 +148,7 @@ fn votes_are_asked_for_only_when_the_batch_before_is_durable() {
     lone.hold_disk(true);
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES)], 1));
     lone.tick(40);
-    // Meant for its first campaign, it counts for the second: a candidate, while entry 2 is not durable.
+    // This was meant for its first campaign and counts for the second: it is a candidate while entry 2 is not durable.
     lone.hear(message(MessageType::MsgRequestPreVoteResponse, 3, 3));
     assert_eq!((lone.status().role, lone.status().term), (Role::Candidate, 3));
     assert!(lone.sent(MessageType::MsgRequestVote).is_empty());
@@ -158,8 +158,8 @@ fn votes_are_asked_for_only_when_the_batch_before_is_durable() {
     assert_eq!((lone.status().role, lone.status().durable_term), (Role::Leader, 3));
 }
 
-/// raft campaigns on MsgTimeoutNow at once; a member whose kv db is not proved yet must not lead. Guard (N23): dropped
-/// (that ticks are held too: golden 32).
+/// raft campaigns on MsgTimeoutNow at once, but a member whose kv db is not proved yet must not lead. Guard (N23): the
+/// message is dropped (golden 32 proves that ticks are held too).
 #[test]
 fn leadership_is_not_taken_over_before_the_kv_db_is_proved() {
     let mut lone = Lone::new(&voters(&[1, 2, 3]), small());
@@ -173,8 +173,8 @@ fn leadership_is_not_taken_over_before_the_kv_db_is_proved() {
     assert!(lone.status().can_lead && !lone.sent(MessageType::MsgRequestVote).is_empty());
 }
 
-/// #221 and raft.rs:1400: without pre_vote and check_quorum who was cut off, or removed meanwhile, raises the term of
-/// the others when it is back. Guard: both are on, and who was removed is told so.
+/// #221 and raft.rs:1400: without pre_vote and check_quorum, a member that was cut off, or removed meanwhile, raises
+/// the term of the others when it is back. Guard: both are on, and a removed member is told that it was removed.
 #[test]
 fn a_member_that_was_away_or_removed_raises_nobodys_term() {
     for removed in [false, true] {

@@ -1,13 +1,13 @@
-//! Many seeds of the simulation, and the ones that once failed.
+//! Many seeds of the simulation, and the seeds that once failed.
 //!
-//! `RAFTKV_SIM_SEEDS` (500), `RAFTKV_SIM_STEPS` (20 000) and `RAFTKV_SIM_FIRST_SEED` (1) say how many; a failure prints
-//! the command that shows it again.
+//! `RAFTKV_SIM_SEEDS` (500) and `RAFTKV_SIM_STEPS` (20 000) set how many seeds and steps are run,
+//! `RAFTKV_SIM_FIRST_SEED` (1) sets the first seed; a failure prints the command that shows it again.
 
 use raftkv_sim::counts::Totals;
 use raftkv_sim::run::{Failed, run, run_all};
 use std::io::Write as _;
 
-/// Runs that every test run looks at: each class of faults happens in them.
+/// Seeds of an ordinary test run: each class of faults happens in them.
 const SEEDS: u64 = 500;
 /// Steps of a run with faults.
 const STEPS: u64 = 20_000;
@@ -29,7 +29,7 @@ fn show(failed: &Failed) -> ! {
 
 fn check_all(name: &str, seeds: &[u64]) -> Totals {
     let (totals, seconds) = run_all(seeds, steps(), 2).unwrap_or_else(|failed| show(&failed));
-    // Not by a macro: what those print is kept from whoever runs the tests.
+    // Not by a macro: the test harness hides what macros print.
     write!(std::io::stdout(), "\n{}", totals.table(name, seconds)).expect("standard output is there");
     totals
 }

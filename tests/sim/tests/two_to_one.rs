@@ -1,5 +1,5 @@
-//! Rule N10: 2 -> 1 with a power loss of the survivor after each single thing that happens, in many orders; and 1 -> 2
-//! with a power loss of either. Whatever comes, what is left must lead and take a write.
+//! Rule N10: 2 -> 1 with a power loss of the survivor after each single thing that happens, in many orders; also with a
+//! power loss of the member that goes. Whatever comes, what is left must lead and take a write.
 
 use raftkv_core::driver::MembershipCall;
 use raftkv_core::driver::{Event, Role};
@@ -9,9 +9,9 @@ use raftkv_sim::node::{Life, Sizes};
 use raftkv_sim::rng::Rng;
 use raftkv_sim::story::{Story, put};
 
-/// Things after which the power fails, one run each.
+/// The power fails after each number of things below this, one run each.
 const THINGS_MAX: u64 = 28;
-/// Ticks in which whoever is left must lead.
+/// Whoever is left must lead within this many ticks.
 const TICKS_MAX: usize = 400;
 
 fn two_voters() -> Story {
@@ -42,7 +42,7 @@ fn hold_all(story: &mut Story, hold: bool) {
     }
 }
 
-/// Removes member `gone` at whoever leads, fails the survivor's power after `things`, and lets it start again.
+/// Removes member `gone` at the leader, cuts the power of `victim` after `things` things, and lets it start again.
 fn remove_and_crash(leader: usize, gone: usize, victim: usize, things: u64, kv_is_lost: bool, rng: &mut Rng) -> Story {
     let mut story = two_voters();
     if leader == 1 {
@@ -98,7 +98,7 @@ fn sweep(leader: usize, gone: usize, victim: usize) {
     }
 }
 
-/// The survivor serves; or, if the removal was never committed, whoever leads both.
+/// Whether the survivor serves; or, if the removal was never committed, the leader of both.
 fn serves_if_member(story: &mut Story, slot: usize, left: usize) -> bool {
     let gone = matches!(story.life_of(slot), Life::Removed);
     !gone && (slot == left || story.is_running(slot)) && serves(story, slot)

@@ -12,7 +12,7 @@ use raftkv_core::membership::Membership;
 use raftkv_core::types::MemberId;
 use std::collections::BTreeMap;
 
-/// The commit index rose above all that was known.
+/// Checks a commit index that rose above all that was known.
 pub fn check(now: &DriverStatus, was: &Membership, log: &Log, witnesses: &BTreeMap<MemberId, Witness>) -> Check {
     let index = now.commit;
     let Some(term) = log.term(index) else {

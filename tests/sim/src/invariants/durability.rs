@@ -6,7 +6,7 @@ use super::{Check, broken};
 use raftkv_core::driver::DriverStatus;
 use raftkv_core::log::Log;
 
-/// A process started.
+/// Checks what a started process found.
 pub fn check(status: &DriverStatus, log: &Log, witness: &Witness) -> Check {
     let id = status.id;
     if status.durable_term < witness.term {

@@ -12,7 +12,7 @@ pub struct Elections {
 }
 
 impl Elections {
-    /// Looks at a process.
+    /// Checks a process.
     pub fn check(&mut self, now: &DriverStatus) -> Check {
         if now.role != Role::Leader {
             return Ok(());

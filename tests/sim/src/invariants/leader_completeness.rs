@@ -6,21 +6,22 @@ use raftkv_core::log::Log;
 use raftkv_core::types::{Index, Term};
 use std::collections::BTreeMap;
 
-/// How far commit got in each term, as anyone in that term knew.
+/// How far commit got in each term, as far as anyone in that term knew.
 #[derive(Debug, Default)]
 pub struct Commits {
     by_term: BTreeMap<Term, (Index, Term)>,
 }
 
 impl Commits {
-    /// A process knows of a commit while in its term.
+    /// Notes the commit index that a process knows while in its term.
     pub fn note(&mut self, now: &DriverStatus, log: &Log) {
         let Some(entry_term) = log.term(now.commit) else { return };
         let known = self.by_term.entry(now.term).or_insert((0, 0));
         *known = (*known).max((now.commit, entry_term));
     }
 
-    /// Log matching lets one comparison, at the newest such entry, stand for all before it.
+    /// Checks that a leader has the newest entry committed in an earlier term; by log matching it then has all before
+    /// it.
     pub fn check_leader(&self, now: &DriverStatus, log: &Log) -> Check {
         if now.role != Role::Leader {
             return Ok(());

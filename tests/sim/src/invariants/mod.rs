@@ -14,7 +14,7 @@
 //! | `order` | first index <= snapshot + 1, applied <= commit <= last index | Raft paper 7; rule N8 |
 //! | `one_change` | one membership change is in flight | Raft thesis 4.1; rule N3 |
 //! | `same_membership` | the membership at a conf index is the same everywhere | rules N3, N8, N12 |
-//! | `removed_ids` | nobody leaves but into the removed set; no id is used twice; a 410 is true | rule N4; design 4 |
+//! | `removed_ids` | members leave only into the removed set; no id is used twice; a 410 is true | rule N4; design 4 |
 //! | `exactly_once` | a request is applied at most once, and never after it was answered `none` | rule N5 |
 //!
 //! The clients' own check (every read and write by its revision) is [`crate::client`].
@@ -57,10 +57,10 @@ pub struct Violation {
     pub what: String,
 }
 
-/// What a check says.
+/// The result of a check.
 pub type Check = Result<(), Violation>;
 
-/// Ends a check.
+/// Ends a check: the invariant does not hold.
 pub fn broken<T>(invariant: &'static str, what: String) -> Result<T, Violation> {
     Err(Violation { invariant, what })
 }
@@ -70,7 +70,7 @@ pub fn broken<T>(invariant: &'static str, what: String) -> Result<T, Violation> 
 pub struct Invariants {
     /// What each member's disk promised to keep.
     witnesses: BTreeMap<MemberId, Witness>,
-    /// As of the last look at each slot's running process.
+    /// The last look at each slot's running process.
     seen: BTreeMap<Slot, DriverStatus>,
     elections: election_safety::Elections,
     entries: log_matching::Entries,
@@ -85,7 +85,7 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// A process was stepped: looks at what it shows.
+    /// Checks a process after a step.
     pub fn looked(&mut self, slot: Slot, now: DriverStatus, log: &Log) -> Check {
         let before = self.seen.get(&slot);
         self.elections.check(&now)?;
@@ -110,7 +110,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// A member's log became durable up to `last_index`, and its term; `log` is what raft reads at that moment.
+    /// A member's log became durable up to `last_index`, and so did its term; `log` is what raft reads at that moment.
     pub fn durable(&mut self, id: MemberId, log: &Log, last_index: Index, term: Term) -> Check {
         let witness = self.witnesses.entry(id).or_default();
         witness.term = witness.term.max(term);
@@ -137,7 +137,7 @@ impl Invariants {
         self.entries.check(status.id, witness, low)
     }
 
-    /// Whether a directory with this log holds all that its member promised.
+    /// Whether a directory with this log still holds all that its member promised.
     pub fn keeps(&self, status: &DriverStatus, log: &Log) -> bool {
         let keeps_log = |witness: &Witness| durability::check(status, log, witness).is_ok();
         let hard_state = log.hard_state();

@@ -3,7 +3,7 @@
 use super::{Check, broken};
 use raftkv_core::driver::DriverStatus;
 
-/// A process was stepped.
+/// Checks a process after a step.
 pub fn check(before: Option<&DriverStatus>, now: &DriverStatus) -> Check {
     let Some(before) = before else { return Ok(()) };
     let pairs = [

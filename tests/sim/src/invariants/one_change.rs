@@ -4,7 +4,7 @@ use super::witness::Witness;
 use super::{Check, broken};
 use raftkv_core::types::{Index, MemberId};
 
-/// A log became durable; everything up to `committed` is known to be committed.
+/// Checks a log that became durable; everything up to `committed` is known to be committed.
 pub fn check(id: MemberId, witness: &Witness, committed: Index) -> Check {
     let pending: Vec<Index> =
         witness.entries.range(committed + 1..).filter(|(_, kept)| kept.conf).map(|(index, _)| *index).collect();

@@ -17,7 +17,7 @@ impl Votes {
         self.votes.get(&(id, term)).copied()
     }
 
-    /// A message leaves; asking for votes is voting for oneself.
+    /// Checks a message that leaves; a member that asks for votes votes for itself.
     pub fn check(&mut self, message: &Message) -> Check {
         let candidate = match message.get_msg_type() {
             MessageType::MsgRequestVote => message.from,

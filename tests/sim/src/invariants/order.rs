@@ -3,10 +3,10 @@
 use super::{Check, broken};
 use raftkv_core::driver::DriverStatus;
 
-/// A process was stepped.
+/// Checks a process after a step.
 pub fn check(now: &DriverStatus) -> Check {
     let DriverStatus { first_index, snapshot_index, applied, commit, last_index, .. } = now;
-    // While the mark of a snapshot is made durable, the log has restarted behind it and nothing else has.
+    // While the mark of a snapshot is being made durable, only the log has restarted behind it.
     let is_installing = *first_index > snapshot_index + 1;
     let in_order = applied <= commit
         && commit <= last_index

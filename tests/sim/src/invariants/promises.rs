@@ -4,13 +4,13 @@ use super::witness::Witness;
 use super::{Check, broken};
 use raft::prelude::{Message, MessageType};
 
-/// A message leaves.
+/// Checks a message that leaves.
 pub fn check(message: &Message, witness: &Witness) -> Check {
     let kind = message.get_msg_type();
     let term_must_be_durable = match kind {
         MessageType::MsgRequestVoteResponse => !message.reject,
         MessageType::MsgRequestVote | MessageType::MsgAppendResponse => true,
-        // A leader's word: its term was won by votes, its own among them.
+        // A leader's word: its term was won by votes, and its own is one of them.
         MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot => true,
         _ => false,
     };
@@ -21,9 +21,10 @@ pub fn check(message: &Message, witness: &Witness) -> Check {
         );
         return broken("promises", what);
     }
-    // Not so for a word of an older term: if a new leader's append follows in the same batch, the entries may be
-    // replaced before they are written. That leader was elected without them, so no quorum of the older term holds
-    // them, and none will: whoever voted rejects that term. `commit_on_quorum` looks at what such words lead to.
+    // This does not hold for an acknowledgement of an older term: if a new leader's append follows in the same batch,
+    // the entries may be replaced before they are written. That leader was elected without them, so no quorum of the
+    // older term holds them, and none ever will: whoever voted rejects that term. `commit_on_quorum` checks what such
+    // acknowledgements lead to.
     let is_of_this_term = message.term == witness.term;
     let acknowledges = kind == MessageType::MsgAppendResponse && !message.reject;
     if acknowledges && is_of_this_term && message.index > witness.last() {

@@ -7,7 +7,7 @@ use raftkv_core::membership::Membership;
 use raftkv_core::types::{Index, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whose each id is, and who was removed.
+/// The owner of each id, and who was removed.
 #[derive(Debug, Default)]
 pub struct Ids {
     owners: BTreeMap<MemberId, Hex128>,
@@ -16,7 +16,7 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// A process has this membership.
+    /// Checks the membership of a process.
     pub fn check(&mut self, membership: &Membership) -> Check {
         let present = membership.members.iter().map(|(id, member)| (*id, member.incarnation));
         let gone = membership.removed.iter().map(|(id, removed)| (*id, removed.incarnation));

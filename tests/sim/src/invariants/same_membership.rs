@@ -1,4 +1,4 @@
-//! Same membership: whoever is at a conf index has the same membership state, by log or by snapshot.
+//! Same membership: all members at a conf index have the same membership state, whether it came by log or by snapshot.
 
 use super::{Check, broken};
 use raftkv_core::membership::Membership;
@@ -13,7 +13,7 @@ pub struct Memberships {
 }
 
 impl Memberships {
-    /// A process has this membership.
+    /// Checks the membership of a process.
     pub fn check(&mut self, membership: &Arc<Membership>, id: MemberId) -> Check {
         let (first, by) = self.seen.entry(membership.conf_index).or_insert_with(|| (membership.clone(), id));
         if first == membership {

@@ -1,5 +1,5 @@
-//! State machine safety: if a member has applied an entry at an index, no other applies a different one there; and
-//! since apply is pure, results and state hashes are equal too. The model says what the result must be.
+//! State machine safety: if a member has applied an entry at an index, no other member applies a different one there.
+//! Apply is pure, so results and state hashes are equal too. The model says what the result must be.
 
 use super::{Check, broken};
 use crate::model::Model;
@@ -18,17 +18,17 @@ struct First {
     by: MemberId,
 }
 
-/// Everything that was applied, by everyone together.
+/// Everything that was applied, by all members together.
 #[derive(Debug, Default)]
 pub struct History {
     entries: BTreeMap<Index, First>,
     hashes: BTreeMap<Index, (Hex128, MemberId)>,
-    /// The store as it must be.
+    /// The store as it must be after that.
     pub model: Model,
 }
 
 impl History {
-    /// A member applied an entry.
+    /// Checks an entry that a member applied.
     pub fn check(&mut self, id: MemberId, item: &Committed, result: &Applied) -> Check {
         let (index, term, hash) = match item {
             Committed::Normal { index, term, data, .. } => (*index, *term, hash_of(data)),
@@ -75,7 +75,7 @@ impl History {
         Ok(())
     }
 
-    /// A member published this state.
+    /// Checks the state that a member published.
     pub fn check_hash(&mut self, id: MemberId, hash: &StateHash) -> Check {
         let (first, by) = *self.hashes.entry(hash.applied).or_insert((hash.log_hash, id));
         if first == hash.log_hash {

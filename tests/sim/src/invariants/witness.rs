@@ -1,4 +1,4 @@
-//! What a member's disk promised to keep: followed from outside, and compared with what a restart finds.
+//! What a member's disk promised to keep: followed from outside the process, and compared with what a restart finds.
 
 use crate::trace::hash_of;
 use raft::prelude::{Entry, EntryType};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct Kept {
     /// Its term.
     pub term: Term,
-    /// Of its type, context and data.
+    /// Hash of its type, context and data.
     pub hash: u64,
     /// Whether it is a membership change.
     pub conf: bool,
@@ -22,11 +22,12 @@ pub struct Kept {
 pub struct Witness {
     /// The snapshot or compaction point before the first entry.
     pub base: Mark,
-    /// Entries behind it.
+    /// The entries behind it.
     pub entries: BTreeMap<Index, Kept>,
     /// Durable term.
     pub term: Term,
-    /// The process ended while a batch that replaces entries from here on was being written: they may be gone.
+    /// Set when the process ended while a batch that replaces entries from here on was being written: these may be
+    /// gone.
     pub replacing_from: Option<Index>,
 }
 
@@ -36,7 +37,7 @@ impl Witness {
         self.entries.last_key_value().map_or(self.base.index, |(index, _)| *index)
     }
 
-    /// Term at an index, if it is held.
+    /// Term of the entry at an index, if it is known.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -44,12 +45,12 @@ impl Witness {
         self.entries.get(&index).map(|kept| kept.term)
     }
 
-    /// Whether the disk holds this entry, or a snapshot behind it.
+    /// Whether the disk holds this entry, or a snapshot above it.
     pub fn holds(&self, index: Index, term: Term) -> bool {
         index < self.base.index || self.term_at(index) == Some(term)
     }
 
-    /// The process ends, and what its log holds in memory may be on the disk or not.
+    /// The process ends: what its log holds in memory may be on the disk or not.
     pub fn interrupted(&mut self, log: &Log) {
         let base = log.base();
         let mut same = log.last_index().min(self.last());
@@ -61,7 +62,7 @@ impl Witness {
         self.replacing_from = (from <= self.last()).then_some(from);
     }
 
-    /// The log up to `last` is durable: takes over what is new, and returns the first new index.
+    /// The log is durable up to `last`: takes over what is new, and returns the first new index.
     pub fn follow(&mut self, log: &Log, last: Index) -> Index {
         let base = log.base();
         let mut same = last.min(self.last());

@@ -1,7 +1,7 @@
-//! A small cluster without chance, for stories that one can read (`tests/golden.rs`).
+//! A small cluster without chance, for readable stories (`tests/golden.rs`).
 //!
 //! Time, frames and crashes come from the script alone. Disks and apply threads work at once unless the script holds
-//! them. Everything that happens is a line of text.
+//! them. Everything that happens becomes a line of text.
 
 mod streams;
 
@@ -23,9 +23,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Shortest election timeout of a story's first node; each further one waits two ticks longer.
+/// Shortest election timeout of a story's first node in ticks; each further node waits two ticks longer.
 const ELECTION_TICKS: usize = 15;
-/// Rounds in which a story must come to rest.
+/// A story must come to rest within this many rounds.
 const ROUNDS_MAX: usize = 2_000;
 
 /// The cluster of a story.
@@ -50,7 +50,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// `nodes` Blank nodes with logs of these sizes.
+    /// A story of `nodes` Blank nodes with logs of these sizes.
     pub fn new(nodes: u64, sizes: Sizes) -> Story {
         Story {
             nodes: (1..=nodes).map(|number| SimNode::blank(number, sizes)).collect(),
@@ -72,12 +72,12 @@ impl Story {
         }
     }
 
-    /// Everything that was told since the last call.
+    /// Takes everything that was told since the last call.
     pub fn take_text(&mut self) -> String {
         std::mem::take(&mut self.text)
     }
 
-    /// Puts back what was taken.
+    /// Puts text back that was taken.
     pub fn tell(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -135,14 +135,15 @@ impl Story {
         self.work();
     }
 
-    /// A tick passes for everyone.
+    /// Lets a tick pass for everyone.
     pub fn tick_all(&mut self) {
         for slot in 0..self.nodes.len() {
             self.step(slot, Event::Tick);
         }
     }
 
-    /// Followers that heard of a leader lately answer no candidate: time passes for them until they may.
+    /// Lets time pass for followers until they may answer a candidate, which they may not while they have just heard of
+    /// a leader.
     pub fn let_leases_end(&mut self) {
         for slot in 0..self.nodes.len() {
             let hears = |story: &Story| {
@@ -157,7 +158,7 @@ impl Story {
         }
     }
 
-    /// Disks and applies that are not held work until they are idle.
+    /// Lets disks and applies that are not held work until they are idle.
     pub fn work(&mut self) {
         for _ in 0..ROUNDS_MAX {
             if let Some((slot, event)) = self.due.pop_front() {
@@ -185,8 +186,8 @@ impl Story {
         panic!("the story does not come to rest");
     }
 
-    /// Does one of the smallest things that could happen next: a step of a disk, of an apply, or the arrival of a frame.
-    /// Disks and applies must be held, so that nothing else happens. False when there is nothing to do.
+    /// Does one of the smallest things that could happen next: a step of a disk, of an apply, or the arrival of a
+    /// frame. Disks and applies must be held, so that nothing else happens. False when there is nothing to do.
     pub fn one_thing(&mut self, choice: u64) -> bool {
         if let Some((slot, event)) = self.due.pop_front() {
             let out = self.nodes[slot].step(event, true);
@@ -311,7 +312,7 @@ impl Story {
         self.work();
     }
 
-    /// Power loss: everything that was not synced is gone; the kv db too, if asked for.
+    /// Power loss: everything that was not synced is gone; so is the kv db, with `kv_is_lost`.
     pub fn crash(&mut self, slot: Slot, kv_is_lost: bool) {
         self.nodes[slot].life = Life::Down;
         self.nodes[slot].disk.crash(0, CrashModel::Nothing);
@@ -342,7 +343,7 @@ impl Story {
         self.backups.insert(slot, (copy_of(&self.nodes[slot].disk), self.nodes[slot].member_id()));
     }
 
-    /// The disk is as it was when the copy was made, as after a restored volume.
+    /// Puts the disk back as it was when the copy was made, like a restored volume.
     pub fn restore(&mut self, slot: Slot) -> Result<(), String> {
         let (disk, _) = self.backups.get(&slot).ok_or("there is no backup")?;
         self.nodes[slot].disk = copy_of(disk);
@@ -389,7 +390,7 @@ impl Story {
         self.say(slot, &text);
     }
 
-    /// A membership call at a node; `if_match` is its own membership unless given.
+    /// Makes a membership call at a node; `if_match` is that node's own conf index unless given.
     pub fn change(&mut self, slot: Slot, call: MembershipCall, if_match: Option<Index>) -> Result<(), String> {
         let request = self.new_call(slot)?;
         let current = self.nodes[slot].status().map_or(0, |status| status.membership.conf_index);
@@ -399,19 +400,19 @@ impl Story {
         Ok(())
     }
 
-    /// The call that adds a node.
+    /// The membership call that adds a node.
     pub fn add_call(&self, slot: Slot) -> MembershipCall {
         let node = &self.nodes[slot];
         let (name, peer_url, incarnation) = (node.name.clone(), node.peer_url(), node.incarnation);
         MembershipCall::Add(AddMember { name, peer_url, incarnation })
     }
 
-    /// Its member id, or why it has none.
+    /// The member id of a node, or an error when it has none.
     pub fn id(&self, slot: Slot) -> Result<MemberId, String> {
         self.nodes[slot].member_id().ok_or_else(|| format!("{} is no member", self.nodes[slot].name))
     }
 
-    /// Leadership is to move.
+    /// Asks a node to move leadership.
     pub fn transfer(&mut self, slot: Slot, to: Option<MemberId>) -> Result<(), String> {
         let request = self.new_call(slot)?;
         let text = format!("takes #{}: transfer leadership", self.count);
@@ -420,12 +421,12 @@ impl Story {
         Ok(())
     }
 
-    /// What a node's driver shows, while it runs.
+    /// What a node's driver shows of itself, while it runs.
     pub fn status_of(&self, slot: Slot) -> Option<DriverStatus> {
         self.nodes[slot].status()
     }
 
-    /// Where a node is in its life.
+    /// The state of a node's life.
     pub fn life_of(&self, slot: Slot) -> &Life {
         &self.nodes[slot].life
     }
@@ -435,7 +436,7 @@ impl Story {
         self.nodes[slot].running().is_some()
     }
 
-    /// A line per node.
+    /// Tells the status of each node in one line.
     pub fn status(&mut self) {
         for slot in 0..self.nodes.len() {
             let text = tell::node(&self.nodes[slot]);
@@ -443,7 +444,7 @@ impl Story {
         }
     }
 
-    /// The entries that a node's log holds.
+    /// Tells the entries that a node's log holds.
     pub fn log(&mut self, slot: Slot) -> Result<(), String> {
         let running = self.nodes[slot].running().ok_or("that node does not run")?;
         let text = tell::log(running.driver.log());

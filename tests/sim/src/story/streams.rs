@@ -39,7 +39,7 @@ impl Story {
         self.due.extend(Event::of_lost_frame(to, frame).map(|event| (from, event)));
     }
 
-    /// Opens a stream with a hello, unless one stands.
+    /// Opens a stream with a hello, unless one is open; false when there is none.
     fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> bool {
         let boots = |story: &Story| (story.nodes[from].boots, story.nodes[target].boots);
         if self.streams.get(&(from, target)) == Some(&boots(self)) && self.nodes[target].running().is_some() {
@@ -119,7 +119,7 @@ impl Story {
         panic!("the story does not come to rest");
     }
 
-    /// Drops everything that is on its way from one node to another; what it was.
+    /// Drops everything that is on its way from one node to another, and tells what it was.
     pub fn drop_frames(&mut self, from: Slot, to: Slot) {
         for frame in self.wires.remove(&(from, to)).unwrap_or_default() {
             if !tell::is_chatter(&frame) {
@@ -129,7 +129,7 @@ impl Story {
         }
     }
 
-    /// The first frame on its way will arrive twice.
+    /// Makes the first frame on its way arrive twice.
     pub fn double(&mut self, from: Slot, to: Slot) {
         let wire = self.wires.entry((from, to)).or_default();
         if let Some(frame) = wire.front().cloned() {
@@ -137,7 +137,7 @@ impl Story {
         }
     }
 
-    /// What is on its way.
+    /// Tells which frames are on their way.
     pub fn frames(&mut self) {
         for ((from, to), frames) in &self.wires {
             for frame in frames {
@@ -169,12 +169,12 @@ impl Story {
         self.wires.remove(&(from, to));
     }
 
-    /// The next copies of snapshot files break.
+    /// Makes the next copies of snapshot files break.
     pub fn break_copies(&mut self, count: u64) {
         self.breaking_copies = count;
     }
 
-    /// Nothing is cut any more.
+    /// Ends all cuts.
     pub fn heal(&mut self) {
         self.blocked.clear();
     }
@@ -203,7 +203,7 @@ impl Story {
         self.due.push_back((to, Event::Fetched { meta, whole }));
     }
 
-    /// A raft message that nobody sent.
+    /// Delivers a frame that its sender never sent.
     pub fn forge(&mut self, from: Slot, to: Slot, frame: Frame) {
         self.hand_over(from, to, frame);
     }
