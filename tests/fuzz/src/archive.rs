@@ -1,9 +1,9 @@
-//! Several named pieces of bytes as one input: the files of a directory, the records of a kv db. PURE.
+//! Several named pieces of bytes as one input: the files of a directory, or the records of a kv db. PURE.
 //!
-//! u8 length of the name, name, u32 little-endian length of the content, content; again and again. Every input is an
+//! Each piece is: u8 length of the name, name, u32 little-endian length of the content, content. Every input is an
 //! archive: a length that is too large takes what is left.
 
-/// A name and what it holds.
+/// A name and its content.
 pub type Piece = (Vec<u8>, Vec<u8>);
 
 /// The pieces of an input.

@@ -1,37 +1,38 @@
-//! The committed inputs: `corpus/<decoder>/<name>`, a file each.
+//! The committed inputs: `corpus/<decoder>/<name>`, one file each.
 //!
-//! What begins with `real-` is an encoding as this software writes it, and must be accepted for ever. Everything else was
-//! found by somebody and must only be survived. A failing input is written here, to be committed with its fix.
+//! An input whose name begins with `real-` is an encoding as this software writes it, and must always be accepted. All
+//! other inputs were found by fuzzing, and must only do no harm. A failing input is written here, to be committed with
+//! its fix.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Begins the names of inputs that must be accepted.
+/// The beginning of the names of inputs that must be accepted.
 pub const REAL: &str = "real-";
 
 /// A committed input.
 pub struct Input {
-    /// Where it stands.
+    /// Its file.
     pub path: PathBuf,
-    /// What it is.
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
 impl Input {
-    /// Whether the decoder has to accept it.
+    /// Whether the decoder must accept it.
     pub fn is_real(&self) -> bool {
         self.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(REAL))
     }
 }
 
-/// Where the inputs of a decoder stand.
+/// The folder of a decoder's inputs.
 pub fn folder(decoder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(decoder)
 }
 
-/// All of a decoder's inputs, by name; none when there is no folder.
+/// All of a decoder's inputs, sorted by name; none when there is no folder.
 pub fn read(decoder: &str) -> io::Result<Vec<Input>> {
     let folder = folder(decoder);
     if !folder.exists() {
@@ -42,7 +43,7 @@ pub fn read(decoder: &str) -> io::Result<Vec<Input>> {
     paths.into_iter().map(|path| Ok(Input { bytes: fs::read(&path)?, path })).collect()
 }
 
-/// Keeps an input under a name of its own.
+/// Writes an input to a file of its own, and returns its path.
 pub fn keep(decoder: &str, begin: &str, bytes: &[u8]) -> io::Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

@@ -1,9 +1,10 @@
-//! How much address space this process ever had: an allocation that nobody should make shows there, touched or not.
+//! The most address space that this process ever had: a huge allocation shows there, whether its memory was used or
+//! not.
 
 use std::fs;
 
-/// One input may raise the peak by this much: an arena of the allocator, and far more than any decoder needs for an
-/// input of 64 KiB, but less than a length that was believed.
+/// One input may raise the peak by this much. It covers an arena of the allocator, and far more than any decoder needs
+/// for an input of 64 KiB, but less than a wrong length that was believed.
 pub const ONE_INPUT_MAX: u64 = 256 * 1024 * 1024;
 
 /// The peak in bytes.

@@ -1,16 +1,16 @@
-//! From good inputs to slightly wrong ones. PURE: everything follows from the generator's seed.
+//! Turns good inputs into slightly wrong ones. PURE: everything follows from the generator's seed.
 //!
-//! The steps are those that break decoders: a flipped bit, an end that is missing, a part that stands twice, the tail of
-//! another input, a number where lengths stand, a number in text, a word that the decoder knows.
+//! The steps are those that break decoders: a flipped bit, a missing end, a doubled part, the tail of another input, a
+//! number where lengths stand, a number in text, a word that the decoder knows.
 
 use raftkv_sim::rng::Rng;
 
-/// No input grows beyond this.
+/// Largest input in bytes.
 pub const INPUT_BYTES_MAX: usize = 64 * 1024;
-/// Steps that are taken on one input.
+/// Most steps on one input.
 const STEPS_MAX: u64 = 4;
 
-/// Numbers at which arithmetic and limits turn.
+/// Numbers at the edges of arithmetic and of limits.
 const NUMBERS: &[u64] = &[
     0,
     1,
@@ -54,7 +54,7 @@ const NUMBERS_AS_TEXT: &[&str] = &[
     "1e9",
 ];
 
-/// A changed copy of `base`; `others` lend their parts, `words` are what the decoder knows.
+/// A changed copy of `base`; parts of `others` can be put in, and `words`, which the decoder knows.
 pub fn mutate(rng: &mut Rng, base: &[u8], others: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
     let mut out = base.to_vec();
     for _ in 0..rng.between(1, STEPS_MAX) {
@@ -102,7 +102,7 @@ fn set_byte(rng: &mut Rng, out: &mut [u8]) {
     }
 }
 
-/// A short range more often than a long one.
+/// A random range, more often a short one than a long one.
 fn part(rng: &mut Rng, len: usize) -> std::ops::Range<usize> {
     let start = rng.index(len + 1);
     let most = if rng.chance(700) { (len - start).min(32) } else { len - start };
@@ -114,7 +114,7 @@ fn insert(rng: &mut Rng, out: &mut Vec<u8>, bytes: &[u8]) {
     out.splice(at..at, bytes.iter().copied());
 }
 
-/// The beginning of this input, the end of another one.
+/// Joins the beginning of this input and the end of another one.
 fn splice(rng: &mut Rng, out: &mut Vec<u8>, others: &[Vec<u8>]) {
     if let Some(other) = rng.pick(others) {
         out.truncate(rng.index(out.len() + 1));
@@ -122,7 +122,7 @@ fn splice(rng: &mut Rng, out: &mut Vec<u8>, others: &[Vec<u8>]) {
     }
 }
 
-/// Overwrites two, four or eight bytes by a number of note, or moves the one that stands there a little.
+/// Overwrites two, four or eight bytes with a special number, or changes the number that stands there a little.
 fn write_number(rng: &mut Rng, out: &mut [u8]) {
     let width = [2, 4, 8][rng.index(3)];
     if out.len() < width {
@@ -145,7 +145,7 @@ fn write_number(rng: &mut Rng, out: &mut [u8]) {
     }
 }
 
-/// The digits at some place become another number.
+/// Replaces the digits at some place by another number.
 fn replace_text_number(rng: &mut Rng, out: &mut Vec<u8>) {
     let from = rng.index(out.len() + 1);
     let Some(start) = out[from..].iter().position(u8::is_ascii_digit).map(|at| from + at) else { return };

@@ -1,4 +1,5 @@
-//! The loop: every input of the corpus, then mutations of them from one seed, with what each decoder promises.
+//! The loop: every input of the corpus, then mutations of these from one seed, each checked against what its decoder
+//! promises.
 
 use crate::corpus;
 use crate::decoders::Decoder;
@@ -11,23 +12,23 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Sums are made right in so many of a thousand inputs; the rest shows that wrong ones are refused.
+/// In this many of a thousand inputs the sums are made right; the rest shows that wrong sums are refused.
 const REPAIRED_PER_MILLE: u64 = 850;
-/// Inputs between two looks at the clock and the memory.
+/// Inputs between two checks of the clock and the memory.
 const INPUTS_AT_ONCE: u64 = 16;
-/// Inputs of this run that were accepted and may be mutated further.
+/// Most accepted inputs of this run that are kept, to be mutated further.
 const KEPT_MAX: usize = 64;
 
-/// How long to go on with one decoder.
+/// How long to continue with one decoder.
 #[derive(Clone, Copy, Debug)]
 pub enum Effort {
-    /// So many thousandths of the decoder's own number of inputs.
+    /// This many thousandths of the decoder's own number of inputs.
     PerMille(u64),
     /// Until this time has passed.
     Time(Duration),
 }
 
-/// What one decoder was given.
+/// The inputs that one decoder was given.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Committed inputs.
@@ -38,7 +39,7 @@ pub struct Tally {
     pub accepted: u64,
 }
 
-/// Replays the corpus, then mutates. The error names the input's file and the command that replays it.
+/// Replays the corpus, then mutates. An error names the input's file and the command that replays it.
 pub fn run(decoder: &Decoder, seed: u64, effort: Effort) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let mut pool = (decoder.seeds)();
@@ -89,7 +90,7 @@ fn goes_on(decoder: &Decoder, effort: Effort, begun: Instant, inputs: u64) -> bo
     }
 }
 
-/// One input; whether it was accepted.
+/// Runs one input; whether it was accepted.
 fn one(decoder: &Decoder, bytes: &[u8], must_accept: bool, path: Option<&Path>) -> Result<bool, String> {
     let run = decoder.run;
     let why = match catch_unwind(|| run(bytes)) {

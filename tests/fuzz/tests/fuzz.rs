@@ -1,8 +1,8 @@
 //! Every decoder over its corpus and over mutations of it.
 //!
-//! Environment, for `make fuzz`: `RAFTKV_FUZZ_SEED` (else a fixed one), `RAFTKV_FUZZ_MINUTES` (that long, each decoder
-//! its part, instead of a fixed number of inputs), `RAFTKV_FUZZ_DECODER` (only this one), `RAFTKV_FUZZ_FILE` (only this
-//! input), `RAFTKV_FUZZ_WRITE` (writes real encodings of this build into the corpus).
+//! Environment, for `make fuzz`: `RAFTKV_FUZZ_SEED` (a fixed one if unset), `RAFTKV_FUZZ_MINUTES` (run this long,
+//! divided among the decoders, instead of a fixed number of inputs), `RAFTKV_FUZZ_DECODER` (only this one),
+//! `RAFTKV_FUZZ_FILE` (only this input), `RAFTKV_FUZZ_WRITE` (writes real encodings of this build into the corpus).
 
 use raftkv_fuzz_tests::run::{self, Effort, Tally};
 use raftkv_fuzz_tests::{DECODERS, Decoder};
@@ -10,7 +10,7 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The seed of the test command: one run is like the next.
+/// The seed of the test command, so that every run is the same.
 const SEED: u64 = 20_240_229;
 
 fn number(name: &str) -> Option<u64> {
@@ -26,7 +26,7 @@ fn wanted() -> Vec<&'static Decoder> {
     wanted
 }
 
-/// One test for all: the peak of the process's memory is part of what is checked.
+/// One test for all decoders, since the peak of the process's memory is part of what is checked.
 #[test]
 fn no_input_breaks_a_decoder() {
     let wanted = wanted();

@@ -1,4 +1,4 @@
-//! A data directory, as a process opens it: identity, log, snapshots, spares, and what was being made.
+//! A data directory as a process opens it: identity, log, snapshots, spares, and unfinished files.
 
 use super::wal;
 use crate::archive;
@@ -13,7 +13,7 @@ use raftkv_sim::disk::SimDisk;
 use raftkv_sim::kv::MemHome;
 use std::sync::Arc;
 
-/// Names that mean something.
+/// File names that mean something to a node.
 pub const WORDS: &[&[u8]] = &[
     b"\x18wal-00000000000000000002",
     b"\x18wal-18446744073709551615",
@@ -28,7 +28,7 @@ pub const WORDS: &[&[u8]] = &[
     b"\x0alost+found",
 ];
 
-/// Opens it, as far as it goes.
+/// Opens the directory as far as that is possible.
 pub fn dir(bytes: &[u8]) -> bool {
     let disk = wal::disk_with(&archive::unpack(bytes));
     match identity::find(&*disk) {
@@ -75,7 +75,8 @@ fn packed(disk: &SimDisk) -> Vec<u8> {
     archive::pack(&files)
 }
 
-/// A new member, one that joined, a blank one, one whose init was cut short, and one with several segments.
+/// A blank member, a new one, one that joined, one whose init was cut short, a removed one, one with several segments,
+/// and an empty directory.
 pub fn seeds() -> Vec<Vec<u8>> {
     let identity = wal::identity();
     let disk = || -> Arc<SimDisk> { Arc::new(SimDisk::new()) };

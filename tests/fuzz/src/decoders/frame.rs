@@ -11,7 +11,7 @@ use raftkv_core::types::RequestId;
 use raftkv_core::wire::{Forward, ForwardReply, Frame, Incoming, RemovedRecord, Report, decode, encode};
 use raftkv_sim::lone::{append, message, put, voters};
 
-/// Tags of protobuf: groups, and the fields of a message in which others stand.
+/// Tags of protobuf: groups, and the fields of a message that contain other messages.
 pub const WORDS: &[&[u8]] = &[
     b"\x0b\x0c",
     b"\xf3\x01\xf4\x01",
@@ -21,7 +21,7 @@ pub const WORDS: &[&[u8]] = &[
     b"\x00\x00\x00\x00\x00\x00\x00\x00\x05",
 ];
 
-/// Decodes until the input ends or is refused.
+/// Decodes frames until the input ends or is refused.
 pub fn frame(bytes: &[u8]) -> bool {
     let mut input = BytesMut::from(bytes);
     let mut frames = 0;
@@ -47,7 +47,7 @@ fn check(incoming: &Incoming, taken: &[u8]) {
     assert!(again.len() <= 2 * taken.len() + 1024, "{} bytes became {}", taken.len(), again.len());
     match frame {
         Frame::Forward(_) | Frame::ForwardReply(_) => assert_eq!(again, taken, "{frame:?}"),
-        // JSON may have been written in another way, and protobuf too.
+        // JSON and protobuf may have been written in another way.
         Frame::Raft(_) | Frame::Removed(_) | Frame::Report(_) => {}
     }
     let decoded = decode(&mut BytesMut::from(&again[..]), FRAME_BYTES_MAX);
@@ -128,7 +128,7 @@ pub fn every_frame() -> Vec<Frame> {
     frames
 }
 
-/// Each alone, and a few behind one another.
+/// Each frame alone, and a few of them in a row.
 pub fn seeds() -> Vec<Vec<u8>> {
     let encoded = |frame: &Frame| {
         let mut out = Vec::new();

@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::{Builder, Runtime};
 
-/// Parts of requests.
+/// Parts of HTTP requests.
 pub const WORDS: &[&[u8]] = &[
     b"GET ",
     b"PUT ",
@@ -68,7 +68,8 @@ pub const WORDS: &[&[u8]] = &[
     b"\"incarnation\":",
 ];
 
-/// Small as texts are: the target, headers up to an empty line, the body. Every route tries to understand it.
+/// A call as a small text: the target, headers up to an empty line, the body. Every route that the path fits tries to
+/// parse it.
 pub fn call(bytes: &[u8]) -> bool {
     let (head, body) = split_at(bytes, b"\n\n");
     let mut lines = head.split(|byte| *byte == b'\n');
@@ -93,7 +94,7 @@ pub fn call(bytes: &[u8]) -> bool {
     accepted
 }
 
-/// Whether the router would send this path there.
+/// Whether the router would send this path to this route.
 fn matches(route: &Route, path: &str) -> bool {
     match (route.path.split_once("{key}"), route.path.split_once("{id}")) {
         (Some((prefix, _)), _) => path.starts_with(prefix),
@@ -112,7 +113,7 @@ fn split_at<'a>(bytes: &'a [u8], by: &[u8]) -> (&'a [u8], &'a [u8]) {
     }
 }
 
-/// What handlers and the store rely on.
+/// Checks what handlers and the store rely on.
 fn check(call: &Call) {
     match call {
         Call::Get { key, .. } | Call::Put { key, .. } | Call::Delete { key, .. } => check_key(key),
@@ -138,7 +139,7 @@ fn check(call: &Call) {
     }
 }
 
-/// It is of a size that may be stored, and written as a path it is read again as the same.
+/// Checks that a key has a size that may be stored, and that the key as a path is read again as the same key.
 fn check_key(key: &Bytes) {
     assert!((1..=limits::KEY_BYTES_MAX).contains(&key.len()), "a key of {} bytes", key.len());
     let target = format!("/v1/kv/{}", percent_encode(key, NON_ALPHANUMERIC));
@@ -152,7 +153,7 @@ fn check_key(key: &Bytes) {
 
 const TARGET: &str = "x-raftkv-cluster: none\nx-raftkv-name: n1\nx-raftkv-incarnation: none";
 
-/// One of each route.
+/// A call for each route.
 pub fn calls() -> Vec<Vec<u8>> {
     let init = r#"{"cluster_id":"01010101010101010101010101010101","name":"n1","incarnation":"05050505050505050505050505050505","min_voters":1}"#;
     let add = r#"{"name":"n2","peer_url":"http://n2:2380","incarnation":"05050505050505050505050505050505"}"#;
@@ -178,7 +179,7 @@ pub fn calls() -> Vec<Vec<u8>> {
     .into()
 }
 
-/// Both ports with a backend that answers everything with 200, and a runtime for one connection at a time.
+/// Both ports, with a backend that answers everything with 200, and a runtime for one connection at a time.
 struct Ports {
     runtime: Runtime,
     routers: [Entrance; 2],
@@ -205,33 +206,34 @@ fn router(port: Port) -> Entrance {
     front.into_service()
 }
 
-/// Raw bytes on a connection of each port. What comes back is nothing, or answers of which none is the server's fault.
+/// Sends raw bytes on a connection of each port. There must be no answer, or only answers that are not the server's
+/// fault.
 pub fn connection(bytes: &[u8]) -> bool {
     let ports = &*PORTS;
     let answers = ports.routers.each_ref().map(|router| ports.runtime.block_on(exchange(router.clone(), bytes)));
     answers.iter().map(|answer| check_answers(answer)).max().unwrap_or_default()
 }
 
-/// hyper as the server sets it up, then the end of the client's side.
+/// Serves the bytes with hyper as the server sets it up; then the client closes its side.
 async fn exchange(router: Entrance, bytes: &[u8]) -> Vec<u8> {
     let (mut client, server) = duplex(1 << 20);
     client.write_all(bytes).await.expect("it fits");
     client.shutdown().await.expect("memory");
     let head_bytes_max = 2 * limits::HEADER_BYTES_MAX;
     let served = http1::Builder::new()
-        // The end of the client's side means here that nothing else comes, not that nobody reads.
+        // Here the end of the client's side means that nothing else comes, not that nobody reads.
         .half_close(true)
         .max_header_size(head_bytes_max)
         .max_buf_size(head_bytes_max)
         .serve_connection(TokioIo::new(server), TowerToHyperService::new(router));
-    // An error is hyper's word that the bytes are no HTTP.
+    // An error means that hyper does not take the bytes for HTTP.
     let _refused = served.await;
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.expect("memory");
     answer
 }
 
-/// Whether one of the answers was 200.
+/// Checks the answers; whether one of them was 200.
 fn check_answers(mut bytes: &[u8]) -> bool {
     let mut good = false;
     while !bytes.is_empty() {
@@ -242,14 +244,14 @@ fn check_answers(mut bytes: &[u8]) -> bool {
         assert!(status < 500, "status {status}");
         good |= status == 200;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        // The answer to a HEAD says how long the body would be; none of ours begins as an answer does.
+        // The answer to a HEAD gives the length that the body would have; no body of ours begins like an answer.
         let body = if rest.starts_with(b"HTTP/1.") { 0 } else { length.unwrap_or_default() };
         bytes = rest.get(body..).unwrap_or_default();
     }
     good
 }
 
-/// Requests as clients write them, alone and behind one another.
+/// Requests as clients write them, alone and in a row.
 pub fn connections() -> Vec<Vec<u8>> {
     let get = "GET /v1/kv/a?consistency=stale HTTP/1.1\r\nHost: localhost:2379\r\n\r\n";
     let put = "PUT /v1/kv/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nIf-Match: \"3\"\r\n\r\nvalue";

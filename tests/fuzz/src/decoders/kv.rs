@@ -1,4 +1,4 @@
-//! What stands in the kv db and in entries: commands, the meta record, revision records and their chunks.
+//! The contents of the kv db and of entries: commands, the meta record, revision records and their chunks.
 
 use crate::archive;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use raftkv_sim::lone::voters;
 
 const NAME: &str = "kv-1";
 
-/// A command as an entry carries it; then the store applies it.
+/// Decodes a command as an entry carries it; then the store applies it.
 pub fn command(bytes: &[u8]) -> bool {
     let data = Bytes::copy_from_slice(bytes);
     let decoded = Command::decode(&data);
@@ -36,7 +36,7 @@ pub fn commands() -> Vec<Vec<u8>> {
     all.iter().map(|command| command.encode().to_vec()).collect()
 }
 
-/// A whole kv db, given as its records.
+/// Opens a whole kv db, given as its records.
 pub fn kv(bytes: &[u8]) -> bool {
     let home = MemHome::new();
     let disk = home.open(NAME).expect("memory");
@@ -53,7 +53,7 @@ pub fn kv(bytes: &[u8]) -> bool {
     true
 }
 
-/// Commands on what was opened: a put, a delete, a compaction and its removals.
+/// Applies commands to the opened store: a put, a delete, a compaction and its removals.
 fn go_on(store: &mut Store, applied: Index, term: u64) {
     let newest = store.view().revision();
     let commands = [
@@ -68,11 +68,11 @@ fn go_on(store: &mut Store, applied: Index, term: u64) {
     let committed: Vec<_> = commands.iter().zip(applied + 1..).map(entry).collect();
     let results = store.apply(&committed).expect("memory");
     assert_eq!(results.len(), committed.len());
-    // A record that is missing ends the sweep with an error, not with a panic.
+    // A missing record must end the sweep with an error, not with a panic.
     while store.compact_step().unwrap_or(false) {}
 }
 
-/// Every key, at the newest revision and at the oldest. A value that is not there is an error, not a panic.
+/// Reads every key, at the newest revision and at the oldest. A missing value must be an error, not a panic.
 pub fn read_everything(view: &View) {
     for revision in [0, view.compacted().max(1), view.revision()] {
         let query = RangeQuery { limit: PAGE_KEYS_MAX, bytes_max: PAGE_BYTES_MAX, revision, ..RangeQuery::default() };
@@ -86,7 +86,7 @@ pub fn read_everything(view: &View) {
     }
 }
 
-/// A store with three keys, one of them deleted, one with a value of several chunks, and kept hashes.
+/// A store with three keys: one is deleted, one has a value of several chunks; it also has kept hashes.
 pub fn filled_store() -> (Store, MemHome) {
     let home = MemHome::new();
     let disk = home.open(NAME).expect("memory");
@@ -105,7 +105,7 @@ pub fn filled_store() -> (Store, MemHome) {
     (store, home)
 }
 
-/// The records of an empty store, of [`filled_store`], and of that after its compaction.
+/// The records of an empty store, of [`filled_store`], and of that store after its compaction.
 pub fn seeds() -> Vec<Vec<u8>> {
     let records = |home: &MemHome| {
         let mut records = Vec::new();
@@ -131,7 +131,7 @@ mod tests {
     use super::super::sums;
     use super::*;
 
-    /// The key index keeps a revision in 63 bits, and panics at one that takes more.
+    /// The key index keeps a revision in 63 bits, and panics at a larger one.
     #[test]
     fn a_record_of_a_revision_without_a_next_one_is_refused() {
         let mut records = archive::unpack(&seeds()[1]);

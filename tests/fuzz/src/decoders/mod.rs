@@ -12,21 +12,21 @@ mod wal;
 
 /// A decoder of bytes from outside.
 pub struct Decoder {
-    /// Also its folder in the corpus.
+    /// Its name, and the name of its folder in the corpus.
     pub name: &'static str,
     /// Decodes, and checks what was accepted.
     pub run: fn(&[u8]) -> bool,
     /// Real encodings, as this build makes them.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Makes the checksums right again.
+    /// Makes the checksums right again after a mutation.
     pub repair: Option<fn(&mut Vec<u8>)>,
     /// What a mutation may insert.
     pub words: &'static [&'static [u8]],
-    /// Mutated inputs of the test command; each decoder takes about as long as the next.
+    /// Mutated inputs in the test command; the numbers are chosen so that each decoder takes about the same time.
     pub inputs: u64,
 }
 
-/// All of them.
+/// All decoders.
 pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "frame",

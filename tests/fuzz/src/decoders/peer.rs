@@ -1,4 +1,4 @@
-//! What a peer says around its frames, and what a member makes of the frames.
+//! What a peer says around its frames, and what a member does with the frames.
 
 use super::frame;
 use super::wal;
@@ -46,7 +46,7 @@ pub fn hello(bytes: &[u8]) -> bool {
     true
 }
 
-/// Hellos with plain names and with names that have to be escaped.
+/// Hellos with a plain name and with a name that must be escaped.
 pub fn hellos() -> Vec<Vec<u8>> {
     ["n2", "n\u{e9}\u{1f600}\"\\"].map(|name| transport::hello_to_header(&a_hello(name)).as_bytes().to_vec()).into()
 }
@@ -73,7 +73,7 @@ fn a_hello(name: &str) -> Hello {
     }
 }
 
-/// The answer to a dialler: two bytes of status, then the body. Only what is said in so many words is final.
+/// The answer to a dialler: two bytes of status, then the body. A refusal is final only if it says so explicitly.
 pub fn refusal(bytes: &[u8]) -> bool {
     let Some((status, body)) = bytes.split_first_chunk() else { return false };
     let Ok(status) = StatusCode::from_u16(u16::from_be_bytes(*status)) else { return false };
@@ -112,7 +112,7 @@ pub fn refusals() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What a MsgSnapshot carries: the file's description, whose membership raft and this member will take over.
+/// The content of a MsgSnapshot: the file's description, whose membership raft and the member would take over.
 pub fn offer(bytes: &[u8]) -> bool {
     let mut snapshot = Snapshot { data: bytes.to_vec().into(), ..Snapshot::default() };
     let Ok(json) = serde_json::from_slice::<Value>(bytes) else { return false };
@@ -129,7 +129,7 @@ pub fn offer(bytes: &[u8]) -> bool {
     true
 }
 
-/// Every change that a membership allows leads to one that is sound again.
+/// Checks that every change which a membership allows leads to a sound membership.
 fn goes_on(membership: &Membership, index: u64) {
     let next = membership.next_member_id;
     let add = Change::AddLearner {
@@ -183,10 +183,10 @@ pub fn offers() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A member that hears a peer's frames: the first byte says what it is at that time, the frames follow.
+/// A member that hears a peer's frames: the first byte says in which state it is then, the frames follow.
 ///
-/// A peer that lies about what it appended may stop a member, by the assertion that names it; it may not do anything
-/// else.
+/// A peer that lies about what it appended may stop a member, by the assertion that names that peer; it must not do
+/// anything else.
 pub fn stream(bytes: &[u8]) -> bool {
     let Some((kind, frames)) = bytes.split_first() else { return false };
     let mut member = match kind % 4 {
@@ -207,7 +207,7 @@ pub fn stream(bytes: &[u8]) -> bool {
     heard > 0
 }
 
-/// As the node makes events of a peer's frames; a message in another one's name ends the stream.
+/// Makes an event of a peer's frame as the node does; a message in another peer's name ends the stream.
 fn event(frame: Frame) -> Option<Event> {
     const PEER: u64 = 2;
     match frame {

@@ -10,7 +10,7 @@ use raftkv_sim::kv::MemHome;
 
 const NAME: &str = "snapshot";
 
-/// Verifies, and what verifies is installed.
+/// Verifies a snapshot file; a file that verifies is installed.
 pub fn snapshot(bytes: &[u8]) -> bool {
     let disk = wal::disk_with(&[(NAME.into(), bytes.to_vec())]);
     let Ok(meta) = snapshot::verify(&*disk, NAME) else { return false };
@@ -19,7 +19,7 @@ pub fn snapshot(bytes: &[u8]) -> bool {
     disk.rename(NAME, &meta.file_name()).expect("memory");
     let home = MemHome::new();
     let kv = home.open("kv-1").expect("memory");
-    // Sums of records say nothing about what stands in them: those are looked at here for the first time.
+    // Sums of records do not cover their meaning: the contents are looked at here for the first time.
     let Ok(mut store) = snapshot::install(&*disk, &meta, kv, &mut |_, _| {}) else { return true };
     assert_eq!((store.view().applied(), store.view().revision()), (meta.index, meta.revision));
     kv::read_everything(&store.view());
@@ -33,7 +33,7 @@ pub fn snapshot(bytes: &[u8]) -> bool {
     true
 }
 
-/// The first of a cluster, and one with records.
+/// The first snapshot of a cluster, and one with records.
 pub fn seeds() -> Vec<Vec<u8>> {
     let files = |write: &dyn Fn(&SimDisk) -> SnapshotMeta| {
         let disk = SimDisk::new();

@@ -1,4 +1,4 @@
-//! Checksums made right after a mutation, and lengths that would end a decoder at its first line.
+//! Makes checksums right after a mutation, and lengths that would otherwise stop a decoder at once.
 #![allow(clippy::ptr_arg, reason = "all are of one type, and some make the input longer")]
 
 use crate::archive;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const FRAME_HEAD_BYTES: usize = 9;
 
-/// Of the frames of a peer's stream.
+/// Repairs the frames of a peer's stream.
 pub fn frames(bytes: &mut Vec<u8>) {
     let mut at = 0;
     while let Some(end) = frame_end(bytes, at) {
@@ -18,7 +18,7 @@ pub fn frames(bytes: &mut Vec<u8>) {
     }
 }
 
-/// The same, behind a first byte that is none of theirs.
+/// The same, behind a first byte that belongs to no frame.
 pub fn frames_behind_a_byte(bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         return;
@@ -28,7 +28,7 @@ pub fn frames_behind_a_byte(bytes: &mut Vec<u8>) {
     bytes.append(&mut rest);
 }
 
-/// Where the frame that begins at `at` ends; the last one ends with the input, whatever its length says.
+/// Where the frame that begins at `at` ends; a frame that is too long is made to end with the input.
 fn frame_end(bytes: &mut [u8], at: usize) -> Option<usize> {
     let head = bytes.get(at..at + FRAME_HEAD_BYTES)?;
     let len = u32::from_be_bytes(head[..4].try_into().expect("4 bytes")) as usize;
@@ -41,7 +41,7 @@ fn frame_end(bytes: &mut [u8], at: usize) -> Option<usize> {
     Some(bytes.len())
 }
 
-/// Of a segment of the log with the number 1.
+/// Repairs a segment of the log with the number 1.
 pub fn wal(bytes: &mut Vec<u8>) {
     segment(bytes, 1);
 }
@@ -70,7 +70,7 @@ fn segment(bytes: &mut [u8], seq: u64) {
     }
 }
 
-/// Of every file of a data directory.
+/// Repairs every file of a data directory.
 pub fn dir(bytes: &mut Vec<u8>) {
     let mut files = archive::unpack(bytes);
     for (name, content) in &mut files {
@@ -86,7 +86,7 @@ pub fn dir(bytes: &mut Vec<u8>) {
     *bytes = archive::pack(&files);
 }
 
-/// Of a snapshot file: every frame's, and the count and sum of the records in the header and the end.
+/// Repairs a snapshot file: the sum of every frame, and the count and sum of the records in the header and the end.
 pub fn snapshot(bytes: &mut Vec<u8>) {
     const MAGIC_BYTES: usize = 8;
     const HEADER: u8 = 1;
@@ -134,7 +134,7 @@ fn record(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((key, value, rest))
 }
 
-/// A header that is no JSON stays as it is.
+/// Announces the records in the header; a header that is not JSON stays as it is.
 fn announce(header: &mut Vec<u8>, records: u64, sum: Hex128) {
     let Ok(mut json) = serde_json::from_slice::<Value>(header) else { return };
     if let Some(state) = json.get_mut("state").and_then(Value::as_object_mut) {
@@ -144,7 +144,7 @@ fn announce(header: &mut Vec<u8>, records: u64, sum: Hex128) {
     }
 }
 
-/// Of an identity file: over the compact JSON of what it says.
+/// Repairs an identity file: its sum is over the compact JSON of its content.
 pub fn identity(bytes: &mut Vec<u8>) {
     let Ok(mut json) = serde_json::from_slice::<Value>(bytes) else { return };
     let Ok(identity) = serde_json::from_value::<raftkv_core::identity::Identity>(json["identity"].clone()) else {
@@ -157,14 +157,14 @@ pub fn identity(bytes: &mut Vec<u8>) {
     }
 }
 
-/// Of a kv db: the meta record's own, and in it count and sums of the others.
+/// Repairs a kv db: the meta record's sum, and in that record the count and sums of the other records.
 pub fn kv(bytes: &mut Vec<u8>) {
     const RECORDS: usize = 5 + 5 * 8;
     const SUMS: usize = 5 + 6 * 8;
     const FIXED_BYTES: usize = SUMS + 3 * Sum::BYTES;
     let mut records = archive::unpack(bytes);
     let (mut count, mut records_sum, mut sum) = (0u64, Sum::default(), Sum::default());
-    // The last of two records with one key is the one that a map keeps.
+    // Of two records with one key, a map keeps the last.
     let latest: std::collections::BTreeMap<_, _> = records.iter().cloned().collect();
     for (key, value) in latest.iter().filter(|(key, _)| *key != b"m/state") {
         sum.add(hash::of_record(key, value));

@@ -8,7 +8,7 @@ use raftkv_node::token;
 use raftkv_sim::disk::SimDisk;
 use std::path::Path;
 
-/// Around tokens.
+/// Bytes that may stand around tokens.
 pub const WORDS: &[&[u8]] = &[
     b"\n",
     b"\r\n",
@@ -18,7 +18,7 @@ pub const WORDS: &[&[u8]] = &[
     b"\xe2\x80\xa8",
 ];
 
-/// The identity file alone in its directory: a blank one is blank, whatever else it says needs a log.
+/// An identity file alone in its directory: a blank one is Blank, any other state needs a log.
 pub fn identity(bytes: &[u8]) -> bool {
     let disk = wal::disk_with(&[(IDENTITY_FILE.into(), bytes.to_vec())]);
     match identity::find(&*disk) {
@@ -34,7 +34,7 @@ pub fn identity(bytes: &[u8]) -> bool {
     }
 }
 
-/// As this build writes them.
+/// Identity files as this build writes them.
 pub fn identities() -> Vec<Vec<u8>> {
     let identity = wal::identity();
     let removed = Identity::Removed { identity, index: 4, term: 1 };
@@ -61,7 +61,7 @@ pub fn token(bytes: &[u8]) -> bool {
             true
         }
         Err(error) => {
-            // Half a token is a secret too.
+            // Half a token is secret too.
             let said = error.to_string();
             let shown = text.split_whitespace().find(|word| word.len() > 16 && said.contains(*word));
             assert_eq!(shown, None, "an error shows what stands in the file");
@@ -70,7 +70,7 @@ pub fn token(bytes: &[u8]) -> bool {
     }
 }
 
-/// One token, two, and lines between them.
+/// One token, two tokens, and tokens with blank lines between them.
 pub fn tokens() -> Vec<Vec<u8>> {
     let (one, two) = ("0123456789abcdef".repeat(4), "fedcba9876543210".repeat(4));
     vec![one.clone().into_bytes(), format!("{one}\n{two}\n").into_bytes(), format!("\n {two} \r\n\n{one}").into_bytes()]

@@ -14,7 +14,7 @@ pub const CONFIG: LogConfig =
     LogConfig { segment_bytes: 2048, batch_bytes_max: 1024, cache_bytes_max: 256, spare_segments: 1 };
 const SEGMENT: &str = "wal-00000000000000000001";
 
-/// Whose log the seeds are.
+/// The member whose log the seeds are.
 pub fn identity() -> MemberIdentity {
     MemberIdentity {
         cluster_id: Hex128([1; 16]),
@@ -29,7 +29,7 @@ pub fn identity() -> MemberIdentity {
 pub fn disk_with(files: &[(Vec<u8>, Vec<u8>)]) -> Arc<SimDisk> {
     let disk = SimDisk::new();
     for (name, content) in files {
-        // A name that is no file name never comes from a directory.
+        // A directory never yields a name that is not a file name.
         let Some(name) = std::str::from_utf8(name).ok().filter(|name| !name.is_empty() && !name.contains('/')) else {
             continue;
         };
@@ -52,7 +52,7 @@ pub fn wal(bytes: &[u8]) -> bool {
     }
 }
 
-/// What replay accepted is read back whole, twice alike, and goes on.
+/// Checks that what replay accepted is read back whole, is the same at a second replay, and can be appended to.
 pub fn check(replayed: Replayed, disk: Arc<SimDisk>) {
     log::execute(&*disk, &replayed.repairs).expect("memory");
     let first = state(&replayed);
@@ -108,7 +108,7 @@ pub fn batches() -> Vec<Batch> {
     ]
 }
 
-/// The disk behind so many of [`batches`].
+/// The disk after the first `count` of [`batches`].
 pub fn disk_after(count: usize) -> Arc<SimDisk> {
     let disk = Arc::new(SimDisk::new());
     let (mut log, ops) = Log::create(CONFIG, identity(), disk.clone());
