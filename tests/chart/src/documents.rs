@@ -1,11 +1,12 @@
-//! What is made from the documented values: the table in the chart's README, the descriptions in its schema. PURE.
+//! Documents that are made from the documented values: the table in the chart's README, and the descriptions in its
+//! schema. PURE.
 
 use crate::values::Documented;
 use serde_json::{Value, json};
 
-/// Begins the generated part of the README.
+/// Marks the beginning of the generated part of the README.
 pub const BEGIN: &str = "<!-- begin values: made from values.yaml by `make fix` -->";
-/// Ends it.
+/// Marks the end of that part.
 pub const END: &str = "<!-- end values -->";
 
 /// The README with its table of values replaced.
@@ -24,7 +25,7 @@ fn table(values: &[Documented]) -> String {
     format!("| value | default | what it does |\n|---|---|---|\n{}", rows.collect::<String>())
 }
 
-/// The schema with the description of each value replaced, or the value that it lacks.
+/// The schema with the description of each value replaced, or an error that names a value which the schema lacks.
 pub fn with_descriptions(schema: &Value, values: &[Documented]) -> Result<Value, String> {
     let mut schema = schema.clone();
     for value in values {
@@ -36,14 +37,14 @@ pub fn with_descriptions(schema: &Value, values: &[Documented]) -> Result<Value,
     Ok(schema)
 }
 
-/// Paths of the schema's properties, sections left out, in no order.
+/// Paths of the schema's properties without those of sections, in no order.
 pub fn leaves(schema: &Value, path: &str) -> Vec<String> {
     let Some(properties) = schema["properties"].as_object() else { return vec![path.to_string()] };
     let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
     properties.iter().flat_map(|(key, property)| leaves(property, &below(key))).collect()
 }
 
-/// Objects of the schema that let any property pass, by path. A list's items are `path[]`.
+/// Paths of the schema's objects that let any property pass. A list's items are `path[]`.
 pub fn open_objects(schema: &Value, path: &str) -> Vec<String> {
     let mut open = Vec::new();
     if schema["type"] == json!("object") && schema.get("additionalProperties").is_none() {

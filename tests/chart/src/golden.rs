@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// # Panics
-/// When they differ, with the first line that does and what to do about it.
+/// When they differ, with the first line that differs and what to do about it.
 pub fn compare(path: &Path, actual: &str) {
     if std::env::var_os("UPDATE_GOLDENFILES").is_some_and(|value| value == "1") {
         fs::write(path, actual).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -20,7 +20,7 @@ pub fn compare(path: &Path, actual: &str) {
     }
 }
 
-/// Number, expected and actual text of the first line in which the two differ.
+/// Number, expected text and actual text of the first line in which the two differ.
 fn first_difference<'a>(expected: &'a str, actual: &'a str) -> Option<(usize, &'a str, &'a str)> {
     if expected == actual {
         return None;

@@ -3,7 +3,7 @@
 use crate::{Object, Rendered};
 use serde_json::Value;
 
-/// Every Role and ClusterRole with its rules, and to whom or by which labels it is granted.
+/// Every Role and ClusterRole with its rules, and the subjects or labels by which it is granted.
 pub fn grants(rendered: &Rendered) -> String {
     let roles = ["ClusterRole", "Role"].into_iter().flat_map(|kind| rendered.of(kind));
     roles.map(|role| format!("{}{}", head(rendered, role), rules(role))).collect()
@@ -44,7 +44,7 @@ fn rule(rule: &Value) -> String {
         none if none.is_empty() => none,
         names => format!(" named {names}"),
     };
-    // A rule about URLs would otherwise be a line that says nothing.
+    // Without the URLs, a rule about them would be a line that says nothing.
     let urls = words("nonResourceURLs", ",");
     format!("    {group} {}{urls}{names}: {}\n", words("resources", ","), words("verbs", " "))
 }

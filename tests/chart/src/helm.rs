@@ -1,4 +1,4 @@
-//! Runs helm on the chart. Enters: values, as `path=json`. Leaves: what helm rendered, or what it complained about.
+//! Runs helm on the chart. Enters: values, as `path=json`. Leaves: what helm rendered, or its complaint.
 //!
 //! helm is looked for on the PATH, then where `make e2e-tools` puts it. No cluster is contacted.
 
@@ -32,14 +32,14 @@ pub fn template(chart: &Path, release: &str, namespace: &str, values: &[&str]) -
     run(&["template", release, &path(chart), "--namespace", namespace], values)
 }
 
-/// What `helm install` would tell the user.
+/// The notes that `helm install` would print for the user.
 pub fn notes(values: &[&str]) -> String {
     let said = run(&["install", RELEASE, &path(&chart()), "--namespace", NAMESPACE, "--dry-run=client"], values);
     let said = said.unwrap_or_else(|error| panic!("helm install refuses {values:?}:\n{error}"));
     said.split_once("\nNOTES:\n").expect("helm prints the notes last").1.to_string()
 }
 
-/// What `helm lint --strict` complains about.
+/// The complaints of `helm lint --strict`.
 pub fn lint(values: &[&str]) -> Result<String, String> {
     run(&["lint", "--strict", &path(&chart())], values)
 }
@@ -66,7 +66,7 @@ fn run(arguments: &[&str], values: &[&str]) -> Result<String, String> {
 }
 
 /// # Panics
-/// Without helm: then no test here can say anything.
+/// Without helm, since then no test here means anything.
 fn helm() -> &'static Path {
     HELM.get_or_init(|| {
         let candidates = candidates();
@@ -77,7 +77,7 @@ fn helm() -> &'static Path {
     })
 }
 
-/// Where helm may be, the best place first.
+/// The places where helm may be, the best one first.
 fn candidates() -> Vec<PathBuf> {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let cache = std::env::var_os("RAFTKV_CACHE").map(PathBuf::from).or_else(|| {

@@ -1,4 +1,5 @@
-//! What the tests of the Helm chart share: running helm, reading what it rendered, and the documents made from values.yaml.
+//! Shared parts of the tests of the Helm chart: they run helm, read what it rendered, and make the documents from
+//! values.yaml.
 //!
 //! ```text
 //!   values.yaml ── documented ──┬── table ───────► README.md             compared, or written with UPDATE_GOLDENFILES=1
@@ -6,7 +7,7 @@
 //!   values of a test ── helm template ──► Rendered ──► what a test asserts
 //! ```
 //!
-//! No cluster is asked for anything here: what an API server makes of the objects is for the tests in `tests/e2e`.
+//! No cluster is contacted here: the tests in `tests/e2e` show what an API server does with the objects.
 #![forbid(unsafe_code)]
 
 pub mod documents;

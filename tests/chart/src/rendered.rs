@@ -1,4 +1,4 @@
-//! The objects that helm rendered, to be asked for by kind and name and read by JSON pointer. PURE.
+//! The objects that helm rendered: they are found by kind and name, and read by JSON pointer. PURE.
 
 use serde_json::Value;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object(Value);
 
-/// Everything that one run of helm rendered, in its order.
+/// Everything that one run of helm rendered, in helm's order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
     objects: Vec<Object>,
@@ -22,20 +22,20 @@ impl Rendered {
         Rendered { objects: documents.into_iter().map(Object).collect() }
     }
 
-    /// All of them.
+    /// All objects.
     pub fn all(&self) -> &[Object] {
         &self.objects
     }
 
-    /// Those of one kind.
+    /// The objects of one kind.
     pub fn of(&self, kind: &str) -> Vec<&Object> {
         self.objects.iter().filter(|object| object.kind() == kind).collect()
     }
 
-    /// The one of its kind, tests of helm's left out.
+    /// The only object of this kind; objects for `helm test` count too.
     ///
     /// # Panics
-    /// When there is none or a second one.
+    /// When there is none, or more than one.
     pub fn only(&self, kind: &str) -> &Object {
         match self.of(kind)[..] {
             [one] => one,
@@ -55,7 +55,7 @@ impl Object {
         self.text("/metadata/name")
     }
 
-    /// Its namespace, or nothing.
+    /// Its namespace; empty if it has none.
     pub fn namespace(&self) -> &str {
         self.text("/metadata/namespace")
     }

@@ -1,19 +1,19 @@
-//! values.yaml as a list of documented values. PURE.
+//! Reads values.yaml as a list of documented values. PURE.
 //!
-//! A value is a key with a `# --` comment above it, which may go on in further `#` lines; its default is everything below the
-//! key. A key without such a comment is a section, and everything in it must be documented.
+//! A value is a key with a `# --` comment above it, which may go on in further `#` lines; its default is everything
+//! below the key. A key without such a comment is a section, and everything in it must be documented.
 
 use serde_json::Value;
 
-/// Spaces of one level in values.yaml.
+/// Spaces per level in values.yaml.
 const INDENT: usize = 2;
 
 /// One value that a user may set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Documented {
-    /// Its path, as for `--set`.
+    /// Its path, in the form for `--set`.
     pub path: String,
-    /// What it is without being set.
+    /// Its default.
     pub default: Value,
     /// What it does.
     pub text: String,
@@ -26,7 +26,7 @@ impl Documented {
     }
 }
 
-/// The documented values, in the order of the file, or the keys that say nothing.
+/// The documented values in the order of the file, or an error that names the keys without a comment.
 pub fn documented(text: &str) -> Result<Vec<Documented>, String> {
     let defaults: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let mut found: Vec<Documented> = Vec::new();

@@ -1,4 +1,5 @@
-//! The CustomResourceDefinition in the chart: the one of crds/, templated so that it is upgraded, kept on uninstall.
+//! The CustomResourceDefinition in the chart: the one of crds/, templated so that upgrades change it, and kept on
+//! uninstall.
 
 use raftkv_chart_tests::helm::render;
 use raftkv_chart_tests::{chart, golden, root};
@@ -25,7 +26,7 @@ fn what_is_rendered_is_the_copy_with_labels_and_the_keep_annotation() {
     assert_eq!(difference(&rendered, &copy, ""), None);
 }
 
-/// Where two values differ. Numbers are compared as numbers: helm writes 9 for 9.0.
+/// The first place where two values differ. Numbers are compared as numbers, since helm writes 9 for 9.0.
 fn difference(one: &Value, other: &Value, path: &str) -> Option<String> {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {

@@ -1,4 +1,4 @@
-//! The operator's pod: what it may do on its node, and that the values reach it.
+//! The operator's pod: what it may do on its machine, and that the values reach it.
 
 use crate::matrix::SETS;
 use raftkv_chart_tests::Object;
@@ -18,7 +18,7 @@ fn env(values: &[&str], name: &str) -> Value {
     variables.iter().find(|variable| variable["name"] == name).cloned().unwrap_or_default()
 }
 
-/// The restricted Pod Security Standard, field by field; the strings are the paths that break it.
+/// Checks the restricted Pod Security Standard field by field; returns the paths that break it.
 fn breaks_restricted(pod: &Value) -> Vec<String> {
     let at = |pointer: &str| pod.pointer(pointer).cloned().unwrap_or_default();
     let mut broken = Vec::new();

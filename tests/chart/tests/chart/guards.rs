@@ -1,5 +1,5 @@
-//! What limits the operator's pods: the disruption budget and the NetworkPolicy. The policy is checked as text only: whether
-//! it is enforced depends on the network of a Kubernetes cluster (rule O25).
+//! The limits on the operator's pods: the disruption budget and the NetworkPolicy. The policy is checked only as text:
+//! whether it is enforced depends on the network of a Kubernetes cluster (rule O25).
 
 use crate::matrix::SETS;
 use raftkv_chart_tests::helm::render;

@@ -1,4 +1,5 @@
-//! The chart, over what helm renders of it. One program, since each would link everything again.
+//! Tests of what helm renders from the chart. They are one program, since each further program would link everything
+//! again.
 #![allow(clippy::unwrap_used)]
 
 mod crds;

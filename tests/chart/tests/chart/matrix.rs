@@ -1,4 +1,4 @@
-//! What holds for every object of every set of values.
+//! Checks that hold for every object of every set of values.
 
 use raftkv_chart_tests::helm::{self, NAMESPACE, render};
 use raftkv_chart_tests::{Object, Rendered, chart};
@@ -99,7 +99,7 @@ fn the_longest_release_name_still_makes_valid_names() {
     let values = [MONITORED, &["networkPolicy.enabled=true", "replicaCount=2"]].concat();
     let rendered = Rendered::parse(&helm::template(&chart(), &release, NAMESPACE, &values).unwrap());
     for object in rendered.all().iter().filter(|object| !object.kind().starts_with("ClusterRole")) {
-        // A CustomResourceDefinition's name is a subdomain; that of everything else becomes a DNS label somewhere.
+        // A CustomResourceDefinition's name is a subdomain; every other name becomes a DNS label somewhere.
         let limit = if object.kind() == "CustomResourceDefinition" { 253 } else { 63 };
         assert!(object.name().len() <= limit, "{object}");
         for (label, value) in object.at("/metadata/labels").as_object().into_iter().flatten() {

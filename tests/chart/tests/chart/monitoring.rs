@@ -1,4 +1,4 @@
-//! Monitors, alerts and the dashboard: they ask for metrics that exist, and lead to a runbook.
+//! Monitors, alerts and the dashboard: they ask only for metrics that exist, and each alert leads to a runbook.
 
 use crate::matrix::MONITORED;
 use raftkv_chart_tests::helm::render;
@@ -10,10 +10,10 @@ use std::fs;
 /// The label of the PodMonitor, which looks like a metric.
 const LABEL: &str = "raftkv_cluster";
 
-/// Where the documents are that alerts lead to.
+/// The place of the documents that alerts lead to.
 const DOCUMENTS: &str = "https://github.com/raftkv/raftkv/blob/main/docs/";
 
-/// What a node counts, from the table in its source.
+/// The metrics of a node, from the table in its source.
 fn of_the_node() -> BTreeSet<String> {
     let source = fs::read_to_string(root().join("node/src/metrics.rs")).unwrap();
     let (_, table) = source.split_once("\nmetrics! {\n").expect("the table begins so");
@@ -22,7 +22,7 @@ fn of_the_node() -> BTreeSet<String> {
     names.map(|(name, _)| format!("raftkv_{name}")).collect()
 }
 
-/// What the operator counts: the names that stand as literals in its source.
+/// The metrics of the operator: the names that stand as literals in its source.
 fn of_the_operator() -> BTreeSet<String> {
     let source = fs::read_to_string(root().join("operator/src/edge/metrics.rs")).unwrap();
     let literals = source.split('"').filter(|text| text.starts_with("raftkv_operator_"));
@@ -85,7 +85,8 @@ fn every_alert_says_how_bad_and_what() {
     assert!(names.len() >= 15, "{names:?}");
 }
 
-/// Document and heading that an alert leads to; where it depends on the reason of a condition, the one without any.
+/// The document and the heading that an alert leads to; if these depend on the reason of a condition, those for no
+/// reason.
 fn runbook(alert: &Value) -> (&str, &str) {
     let url = text(alert, "/annotations/runbook_url").strip_prefix(DOCUMENTS).unwrap_or_default();
     let (file, anchor) = url.split_once('#').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Rights, by verb (rule O20). The golden file is what a reviewer reads: a wider right is a line in its diff.
+//! The operator's rights, by verb (rule O20). A reviewer reads the golden file: a wider right is a line in its diff.
 
 use crate::matrix::NAMESPACED;
 use raftkv_chart_tests::grants::grants;

@@ -18,7 +18,7 @@ const OF_KUBERNETES: &[&str] = &[
     ".topologySpreadConstraints[]",
 ];
 
-/// What the schema knows and values.yaml does not: helm's own, for charts that depend on this one.
+/// Values that the schema knows and values.yaml does not: they are helm's own, for charts that depend on this one.
 const OF_HELM: &[&str] = &["enabled", "global"];
 
 fn schema() -> Value {

@@ -1,4 +1,4 @@
-//! What a person gets to see: the notes after an install, `helm test`, and the page on Artifact Hub.
+//! What a user sees: the notes after an install, `helm test`, and the page on Artifact Hub.
 
 use raftkv_chart_tests::helm::{notes, render};
 use raftkv_chart_tests::{chart, root};

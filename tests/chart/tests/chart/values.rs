@@ -1,4 +1,4 @@
-//! values.yaml, README.md and the schema say the same, and every value has an effect.
+//! values.yaml, README.md and the schema agree, and every value has an effect.
 
 use raftkv_chart_tests::helm::render;
 use raftkv_chart_tests::values::{Documented, documented};
@@ -30,7 +30,7 @@ fn the_schema_describes_every_value_as_values_yaml_does() {
     }
 }
 
-/// A value, another one for it, and what must be set for it to matter.
+/// A value, another setting for it, and what must be set so that it matters.
 const EFFECTS: &[(&str, &str, &[&str])] = &[
     ("image.repository", r#""r.example/op""#, &[]),
     ("image.tag", r#""9""#, &[]),
