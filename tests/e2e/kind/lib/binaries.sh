@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Binaries built from Go modules, for machines that cannot pull images or lack a tool. They go into $bin and stay there.
-# Each binary carries its module's version, so a version that was raised is built anew and one that is right is left alone.
+# Each binary has its module's version: after a version was raised it is built again, otherwise it is left alone.
 
 # The version that modules/NAME/go.mod asks for.
 module_version() {
@@ -11,7 +11,7 @@ kubernetes_version() {
   module_version kubernetes k8s.io/kubernetes
 }
 
-# binary NAME...: afterwards $bin/NAME exists and has the right version.
+# binary NAME...: makes $bin/NAME exist with the right version.
 binary() {
   command -v go >/dev/null ||
     die "$* must be built, and there is no go: install Go 1.26 or newer, or install the tool itself"
@@ -32,15 +32,15 @@ binary() {
   done
 }
 
-# Reads the module and version that the Go linker wrote into the file.
+# Whether the file has this module and version, which the Go linker wrote into it.
 is_current() {
   local file=$1 module=$2 version=$3
   [ -x "$file" ] && go version -m "$file" 2>/dev/null |
     awk -v m="$module" -v v="$version" '($1 == "mod" || $1 == "dep") && $2 == m && $3 == v { found = 1 } END { exit !found }'
 }
 
-# Some modules forbid `go install PACKAGE@VERSION`: their go.mod has replace or exclude directives, which count in a main
-# module only. modules/NAME is such a main module, and repeats them.
+# Some modules forbid `go install PACKAGE@VERSION`: their go.mod has replace or exclude directives, which count only in
+# a main module. modules/NAME is such a main module, and repeats them.
 from_module() {
   local dir=$1 module=$2 package=$3 name=$4 version
   version=$(module_version "$dir" "$module")
@@ -51,12 +51,12 @@ from_module() {
 go_build() {
   local dir=$1 package=$2 output=$3 ldflags="-s -w" tags=""
   if [ "$dir" = kubernetes ]; then
-    # Without these the version is v0.0.0-master, which kubeadm, helm and kubectl refuse.
+    # Without these flags the version is v0.0.0-master, which kubeadm, helm and kubectl refuse.
     local version key=k8s.io/component-base/version
     version=$(kubernetes_version)
     ldflags+=" -X $key.gitVersion=$version -X $key.gitMajor=1 -X $key.gitMinor=$(cut -d. -f2 <<<"$version")"
   elif [ "$dir" = containerd ]; then
-    # Snapshotters that need C libraries, and that no kind node uses.
+    # These snapshotters need C libraries, and no kind node uses them.
     tags="no_btrfs no_devmapper no_zfs"
   fi
   cd "$kind_dir/modules/$dir"

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The kind cluster: created, or reused when it is there, is healthy and was made from the same image and configuration.
+# The kind cluster: created, or reused if it exists, is healthy and was made from the same image and configuration.
 
 nodes_ready_s=120
-# Where the control plane's container keeps what it was made from.
+# A file in the control plane's container that says from what the cluster was made.
 fingerprint_file=/kind/raftkv-e2e
 
 cluster_up() {
@@ -24,7 +24,7 @@ cluster_up() {
 
 write_config() {
   sed "s,@AUDIT_POLICY@,$kind_dir/audit-policy.yaml," "$kind_dir/cluster.yaml" >"$1"
-  # Kubelets refuse cgroup v1 unless told otherwise.
+  # A kubelet refuses cgroup v1 unless told otherwise.
   if [ "$(docker info -f '{{.CgroupVersion}}')" = 1 ]; then
     echo "  failCgroupV1: false" >>"$1"
   fi
@@ -34,7 +34,7 @@ cluster_exists() {
   docker ps -a --format '{{.Names}}' --filter "label=io.x-k8s.kind.cluster=$cluster" | grep -q .
 }
 
-# Sets $unusable to the reason when the cluster cannot be used as it is.
+# Whether the cluster can be used as it is; otherwise $unusable is the reason.
 reusable() {
   local nodes running
   nodes=$(grep -c '^- role:' "$kind_dir/cluster.yaml")

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the commands of this directory share: where things are, how progress and errors look, who may run at the same time.
+# The shared parts of the commands in this directory: paths, the form of progress and errors, and the lock between
+# commands.
 
 set -euo pipefail
 
@@ -11,10 +12,10 @@ repo=$(cd "$kind_dir/../../.." && pwd)
   exit 1
 }
 
-# What is expensive outlives the checkout: built binaries, and the engine's images.
+# Expensive things are kept beyond the checkout: built binaries, and the engine's images.
 cache=${RAFTKV_CACHE:-$HOME/.cache/raftkv-e2e}
 bin=$cache/bin
-# What belongs to the checkout: the kubeconfig, and links to the tools that were chosen.
+# These belong to the checkout: the kubeconfig, and links to the chosen tools.
 out=$repo/target/e2e
 # shellcheck disable=SC2034 # read by the commands
 cluster=${E2E_CLUSTER:-raftkv-e2e}
@@ -34,8 +35,8 @@ die() {
   exit 1
 }
 
-# step TEXT COMMAND...: says what it does and how long that took. The output goes to a log, and is shown when the command
-# fails. The command runs in a subshell of its own: inside an `if` or `||` a function would run without `set -e`.
+# step TEXT COMMAND...: prints what it does and how long that took. The output goes to a log, and is shown when the
+# command fails. The command runs in a separate subshell: inside an `if` or `||` a function would run without `set -e`.
 step() {
   local text=$1 log=$out/last-step.log started=$SECONDS code=0
   shift
@@ -51,13 +52,14 @@ step() {
   [ $((SECONDS - started)) -lt 2 ] || say "  done in $((SECONDS - started)) s"
 }
 
-# Two commands at the same time would build the same things into the same places. The lock ends with the process.
+# Two commands at the same time would build the same things in the same places. The lock ends with the process.
 lock() {
   exec 9>"$cache/lock"
   flock --nonblock 9 || { say "waiting for another command of tests/e2e/kind"; flock 9; }
 }
 
-# installed COMMAND PACKAGE...: installs Debian packages when the command is missing and we may; else says what to install.
+# installed COMMAND PACKAGE...: installs Debian packages if the command is missing and we may; otherwise says what to
+# install.
 installed() {
   local command=$1
   shift

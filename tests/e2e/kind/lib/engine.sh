@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The container engine: the one that answers, else Debian's docker.io run by us, with its state in $cache/docker.
-# Only the engine that we started is ever stopped.
+# The container engine: the one that answers, otherwise Debian's docker.io, which we run with its state in
+# $cache/docker. We stop only an engine that we started.
 
 engine_state=$cache/docker
 engine_pid=$engine_state/pid
-# Starting takes a second; longer when many containers of an earlier run are cleaned up.
+# The start takes a second, or longer if many containers of an earlier run must be cleaned up.
 engine_start_s=60
 
 engine_up() {
@@ -17,7 +17,7 @@ engine_up() {
   start_engine
 }
 
-# A package of its own since Debian 13.
+# The client is a separate package since Debian 13.
 docker_client_package() {
   if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi
 }
@@ -29,18 +29,18 @@ engine_answers() {
 start_engine() {
   say "starting an engine of our own, state in $engine_state"
   mkdir -p "$engine_state"
-  # After a reboot these name other processes, and the engine would wait for them.
+  # After a reboot these files name other processes, and the engine would wait for those.
   forget_stale "$engine_pid" "$engine_pid"
   forget_stale "$engine_state/exec/containerd/containerd.pid" "$engine_state/exec"
   local options=(--data-root "$engine_state/root" --exec-root "$engine_state/exec" --pidfile "$engine_pid")
   if lacks_sys_resource; then
     installed jq jq
-    # A copy, because the engine may outlive the checkout.
+    # A copy, because the engine may be kept longer than the checkout.
     install "$kind_dir/runtime-within-bounds" "$engine_state/"
     options+=(--add-runtime "within-bounds=$engine_state/runtime-within-bounds" --default-runtime within-bounds)
   fi
-  # In a session of its own and without our descriptors: whoever reads our output must not wait for the engine's end, and
-  # the lock must not be held by it.
+  # The engine gets its own session and none of our descriptors: whoever reads our output must not wait for the engine's
+  # end, and the engine must not hold the lock.
   PATH=$PATH:/usr/sbin:/sbin setsid dockerd "${options[@]}" </dev/null >"$engine_state/log" 2>&1 9>&- &
   local deadline=$((SECONDS + engine_start_s))
   until engine_answers; do
@@ -52,14 +52,15 @@ start_engine() {
   done
 }
 
-# The capability that `docker run --privileged` hands out and some virtual machines withhold from root: bit 24.
+# Whether root lacks the capability of bit 24, which `docker run --privileged` hands out and some virtual machines
+# withhold.
 lacks_sys_resource() {
   local bounding
   bounding=$(awk '$1 == "CapBnd:" { print $2 }' /proc/self/status)
   (((16#$bounding >> 24 & 1) == 0))
 }
 
-# forget_stale PIDFILE TEXT: removes the file unless it names a process with that text in its command line.
+# forget_stale PIDFILE TEXT: removes the file unless it names a process that has this text in its command line.
 forget_stale() {
   [ -f "$1" ] || return 0
   runs "$1" "$2" || rm -f "$1"
@@ -69,7 +70,7 @@ runs() {
   { tr '\0' ' ' <"/proc/$(cat "$1")/cmdline"; } 2>/dev/null | grep -qF -- "$2"
 }
 
-# Stops our engine, when nothing else runs on it.
+# Stops our engine if nothing else runs on it.
 engine_down() {
   if ! [ -f "$engine_pid" ] || ! runs "$engine_pid" "$engine_pid"; then
     return 0

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# The image that each kind node is a container of: pulled where that is possible, else built here, once, and kept by the engine.
+# The image of the kind nodes: pulled where that is possible, otherwise built here once, and kept by the engine.
 #
-# The built one holds the same things as kindest/node: Debian with systemd, containerd and the kubelet; kind's own entrypoint
-# and units, from kind's Go module; the control plane's images, from Go modules; and a pod network and a storage class. It
-# differs in the pod network alone, which cannot be kindnet: see node/pod-network.
+# The built image holds the same things as kindest/node: Debian with systemd, containerd and the kubelet; kind's own
+# entrypoint and units, from kind's Go module; the control plane's images, from Go modules; and a pod network and a
+# storage class. Only the pod network differs, since it cannot be kindnet: see node/pod-network.
 
-# A registry that can be reached answers within this time. The pull itself may take longer.
+# A registry that can be reached answers within this time; the pull itself may take longer.
 registry_answer_s=30
 pull_s=900
 built_repository=raftkv.local/kind-node
 
-# Afterwards $node_image is an image that the engine has.
+# Sets $node_image to an image that the engine has.
 choose_node_image() {
   node_image=${E2E_NODE_IMAGE:-$NODE_IMAGE}
   engine_has "$node_image" && return
@@ -48,7 +48,7 @@ pull_node_image() {
   return 1
 }
 
-# Named by what it is made of: a recipe or version that changes makes another image.
+# The name contains a hash of the recipe: another recipe or version makes another image.
 built_tag() {
   local recipe
   recipe=$(cd "$kind_dir" && cat lib/versions.sh lib/node_image.sh node/* modules/*/go.mod "$repo/images/pack" | sha256sum)
@@ -69,7 +69,7 @@ build_node_image() {
   step "putting the node image together" assemble "$tag"
 }
 
-# Each is over a gigabyte. One that a cluster still uses stays.
+# Each of these images is over a gigabyte. One that a cluster still uses stays.
 remove_other_node_images() {
   local image
   for image in $(docker image ls --format '{{.Repository}}:{{.Tag}}' "$built_repository"); do
@@ -79,11 +79,11 @@ remove_other_node_images() {
 
 # --- Debian --------------------------------------------------------------------------------------------------------------
 
-# What kind's base image installs (images/base/Dockerfile in kind's source), and the CNI plugins.
+# The packages that kind's base image installs (images/base/Dockerfile in kind's source), and the CNI plugins.
 debian_packages=systemd,conntrack,iptables,nftables,iproute2,ethtool,util-linux,mount,kmod,libseccomp2,pigz,e2fsprogs,bash
 debian_packages+=,ca-certificates,curl,jq,procps,socat,runc,containernetworking-plugins
 
-# Kept as an archive: it takes a minute, and nothing here changes it.
+# Debian is kept as an archive: it takes a minute to install, and nothing here changes it.
 debian_base() {
   debian=$cache/debian-$DEBIAN_SUITE-$(sha256sum <<<"$debian_packages" | cut -c 1-12).tar
   [ -f "$debian" ] || step "installing Debian $DEBIAN_SUITE for the nodes" debian_archive "$debian"
@@ -119,7 +119,7 @@ assemble() {
   storage
   units
   tar -C "$root" -c . | docker import - "$tag"
-  # `docker import` knows no stop signal. systemd shuts down on this one; SIGTERM would be ignored for ten seconds.
+  # `docker import` cannot set a stop signal. systemd shuts down on this one, and would ignore SIGTERM for ten seconds.
   docker build --tag "$tag" - <<EOF
 FROM $tag
 ENV container=docker
@@ -136,11 +136,12 @@ node_files() {
   mkdir -p "$root/opt/cni/bin" "$root/etc/kubernetes/manifests" "$root/kind/images/control-plane" "$root/kind/manifests"
   cp "$root"/usr/lib/cni/* "$root/opt/cni/bin/"
   ln -sf /usr/sbin/runc "$root/usr/local/sbin/runc"
-  # `kind load` asks crictl whether the node has an image already; "no" is a fine answer.
+  # `kind load` asks crictl whether the node has an image already; "no" is always a right answer.
   printf '#!/bin/sh\nexit 1\n' >"$root/usr/local/bin/crictl"
   chmod 755 "$root/usr/local/bin/crictl"
 
-  # Limits are left as the engine gives them, as kind does; the rest is for machines whose root lacks CAP_SYS_RESOURCE.
+  # The limits stay as the engine gives them, as kind does it; the rest is for machines whose root lacks
+  # CAP_SYS_RESOURCE.
   "$bin/ctr" oci spec | jq 'del(.process.rlimits)' >"$root/etc/containerd/cri-base.json"
   pause=$(control_plane_image pause)
   sed -i -e "s,sandbox_image = .*,sandbox_image = \"$pause\"," \
@@ -155,7 +156,7 @@ node_files() {
   kubernetes_version >"$root/kind/version"
 }
 
-# Mostly what the last lines of kind's own base image do: units that make no sense in a container are taken away.
+# Mostly what the last lines of kind's own base image do: removes units that make no sense in a container.
 units() {
   chroot "$root" bash -euc '
     rm -f /lib/systemd/system/sysinit.target.wants/systemd-tmpfiles-setup.service
@@ -167,9 +168,10 @@ units() {
     systemctl -q mask systemd-binfmt'
 }
 
-# --- images that the nodes bring along -----------------------------------------------------------------------------------
+# --- images in the nodes
+# -------------------------------------------------------------------------------------------------
 
-# The full name, tag included, under which kubeadm asks for an image.
+# The full name and tag under which kubeadm asks for an image.
 control_plane_image() {
   "$bin/kubeadm" config images list --kubernetes-version "$(kubernetes_version)" | grep "/$1:"
 }
@@ -194,12 +196,13 @@ control_plane_images() {
   done
   binary_archive "$(control_plane_image coredns)" coredns "$bin/coredns" coredns
   install -D /bin/busybox "$work/image/bin/busybox"
-  # Process 1 ignores a signal that it does not handle: without the trap a node takes as long to shut down as it may.
+  # Process 1 ignores a signal that it does not handle: without the trap a node would take the longest time allowed to
+  # shut down.
   node_archive "$pause" pause '["/bin/busybox","sh","-c","trap \"exit 0\" TERM INT; /bin/busybox sleep infinity & wait"]'
   kube_proxy
 }
 
-# kube-proxy calls iptables, nft and conntrack: they and their libraries come from the node's Debian.
+# kube-proxy calls iptables, nft and conntrack, so these and their libraries are taken from the node's Debian.
 kube_proxy() {
   local programs=(/usr/sbin/xtables-nft-multi /usr/sbin/conntrack /usr/sbin/nft) files name
   mapfile -t files < <(chroot "$root" bash -c '{ ls /usr/lib/*/xtables/*.so; ldd "$@" /usr/lib/*/xtables/*.so 2>/dev/null; } |
@@ -212,8 +215,8 @@ kube_proxy() {
   node_archive "$(control_plane_image kube-proxy)" kube-proxy '["/usr/local/bin/kube-proxy"]'
 }
 
-# kind's storage class: local-path volumes, writable by every user and pinned to their node. The manifest is a constant in
-# kind's Go source, with the names of its two images spliced in.
+# kind's storage class: local-path volumes, which every user can write and which are pinned to their node. The manifest
+# is a constant in kind's Go source, into which the names of its two images are put.
 storage() {
   local source=$kind_source/pkg/build/nodeimage/const_storage.go provisioner helper name
   provisioner=$(sed -n 's/^const storageProvisionerImage = "\(.*\)"/\1/p' "$source")

@@ -1,4 +1,4 @@
-//! The operators that are measured, each asked as its users ask it and judged by its own status.
+//! The operators that are measured: each is asked as its users ask it, and judged by its own status.
 
 use crate::harness::volumes::CLASS;
 use crate::harness::wait::holds;
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, anyhow};
 use raftkv_crds::child;
 use serde_json::{Value, json};
 
-/// Where etcd-operator's objects are.
+/// The API path of etcd-operator's objects.
 const ETCD_API: &str = "/apis/operator.etcd.io/v1alpha1";
 
 /// An operator of clusters.
 pub trait Contender {
-    /// Its column.
+    /// The title of its column.
     fn title(&self) -> &'static str;
-    /// A name for namespaces.
+    /// A short name for namespaces.
     fn slug(&self) -> &'static str;
-    /// Its process, as the kernel names it.
+    /// The name of its process, as the kernel has it.
     fn process(&self) -> &'static str;
     /// Its service account, as `namespace:name`.
     fn account(&self) -> String;
@@ -24,7 +24,7 @@ pub trait Contender {
     fn apply(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()>;
     /// Asks for another size.
     fn scale(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()>;
-    /// So many pods are ready, and so many members are known that are no learners.
+    /// Whether this many pods are ready, and this many members are known, none of which is a learner.
     fn is_ready(&self, scene: &Scene<'_>, name: &str, replicas: u32) -> Result<()>;
     /// The id of the member with this ordinal.
     fn member(&self, scene: &Scene<'_>, name: &str, ordinal: u32) -> Result<String>;
@@ -32,7 +32,7 @@ pub trait Contender {
     fn claim(&self, name: &str, ordinal: u32) -> String;
 }
 
-/// Ours.
+/// Our operator.
 pub struct Raftkv;
 
 impl Contender for Raftkv {
@@ -83,7 +83,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// The one in this cluster.
+    /// The etcd-operator in this Kubernetes cluster, if there is one.
     pub fn find(site: &Site) -> Result<Option<Etcd>> {
         let crd = ["get", "crd", "etcdclusters.operator.etcd.io", "--ignore-not-found", "-o", "name"];
         if site.kubectl(&crd)?.trim().is_empty() {

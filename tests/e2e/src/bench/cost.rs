@@ -1,4 +1,5 @@
-//! What an operator costs while nothing is asked of it: resident memory, CPU, and requests in the API server's audit log.
+//! What an operator costs while nothing is asked of it: resident memory, CPU, and requests in the API server's audit
+//! log.
 
 use crate::bench::Bench;
 use crate::bench::contender::Contender;
@@ -10,14 +11,14 @@ use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
 const CLUSTERS: u32 = 10;
-/// All of them, from apply to ready.
+/// Time for all of them, from apply to ready.
 const READY_MAX: Duration = Duration::from_secs(240);
-/// What was asked for is over, its last events are written.
+/// Time until what was asked for is done and its last events are written.
 const SETTLE: Duration = Duration::from_secs(20);
-/// How long is measured: many passes of an operator that looks every few seconds.
+/// Time of a measurement: many passes of an operator that looks every few seconds.
 const WINDOW: Duration = Duration::from_secs(120);
 
-/// Ten idle clusters of each operator, then one of ours under load.
+/// Measures ten idle clusters of each operator, then one of ours under load.
 pub fn measure(bench: &Bench, figures: &mut Figures) -> Result<()> {
     for contender in &bench.contenders {
         let scene = bench.open(&format!("bench-cost-{}", contender.slug()))?;
@@ -47,7 +48,7 @@ pub fn measure(bench: &Bench, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// What was seen in a window of time.
+/// The measurements in a window of time.
 struct Cost {
     resident_mb: f64,
     cpu_percent: f64,
@@ -81,7 +82,7 @@ fn requests(log: &str, account: &str) -> Vec<Request> {
     all.filter(|request| request.account == account && request.right.resource != "leases").collect()
 }
 
-/// What the kernel says of the operator's process.
+/// The kernel's figures for the operator's process.
 struct Process {
     cpu_s: f64,
     resident_kb: f64,

@@ -1,8 +1,8 @@
-//! What was measured, and the table of it. PURE.
+//! The measurements, and the table of them. PURE.
 
 use std::collections::BTreeMap;
 
-/// What is measured, in the order of the table: words, unit, and the goal.
+/// Rows in the order of the table: what is measured, its unit, and the goal.
 const ROWS: [(&str, &str, &str); 13] = [
     (APPLY, "s", "6"),
     (UP, "s", "7"),
@@ -33,19 +33,19 @@ pub const REQUESTS: &str = "API requests a minute, 10 idle clusters";
 pub const CPU_LOADED: &str = "operator's CPU, one of the clusters loaded";
 pub const WRITES_LOADED: &str = "API writes a minute, one of the clusters loaded";
 
-/// Samples by what was measured and of whom; `None` is one that did not come to an end.
+/// Samples, by what was measured and of which operator; `None` is a sample that did not come to an end.
 #[derive(Debug, Default)]
 pub struct Figures {
     samples: BTreeMap<(&'static str, &'static str), Vec<Option<f64>>>,
 }
 
 impl Figures {
-    /// One more.
+    /// Adds a sample.
     pub fn add(&mut self, what: &'static str, whose: &'static str, sample: Option<f64>) {
         self.samples.entry((what, whose)).or_default().push(sample);
     }
 
-    /// A table in Markdown: median and worst of each.
+    /// A table in Markdown, with the median and the worst of each.
     pub fn table(&self, whose: &[&str]) -> String {
         let mut table = format!("| median (worst, samples) | goal | {} |\n|---|---|", whose.join(" | "));
         table.push_str(&"---|".repeat(whose.len()));
@@ -63,7 +63,7 @@ impl Figures {
         let Some((_, samples)) = self.samples.iter().find(|((of, who), _)| *of == what && *who == whose) else {
             return "-".to_string();
         };
-        // What did not come to an end is worse than all that did.
+        // A sample that did not come to an end is worse than all that did.
         let mut sorted: Vec<f64> = samples.iter().map(|sample| sample.unwrap_or(f64::INFINITY)).collect();
         sorted.sort_by(f64::total_cmp);
         let tell = |value: f64| match value {

@@ -1,4 +1,4 @@
-//! Apply, scale up, scale down, and a lost volume, in turns: A B B A.
+//! Measures apply, scale up, scale down, and a lost volume, in turns: A B B A.
 
 use crate::bench::Bench;
 use crate::bench::contender::Contender;
@@ -9,14 +9,14 @@ use anyhow::Result;
 use std::time::{Duration, Instant};
 
 const NAME: &str = "demo";
-/// A step that takes longer did not come to an end.
+/// A step that takes longer counts as one that did not come to an end.
 const STEP_MAX: Duration = Duration::from_secs(60);
-/// How long a lost volume is watched.
+/// Time for which a lost volume is watched.
 const LOST_MAX: Duration = Duration::from_secs(45);
 /// The member that loses its volume.
 const ORDINAL: u32 = 1;
 
-/// So many rounds, each with every operator.
+/// Runs this many rounds, each with every operator.
 pub fn measure(bench: &Bench, rounds: u32, figures: &mut Figures) -> Result<()> {
     for round in 0..rounds {
         let turns: Vec<&dyn Contender> = match round % 2 {

@@ -1,5 +1,6 @@
-//! `make bench-operator`: how long the operator takes for what users ask, how long writers are without service meanwhile, and
-//! what it costs while nobody asks anything. Where etcd-io/etcd-operator is installed in the cluster, it takes turns.
+//! `make bench-operator`: measures how long the operator takes for what users ask, how long writers are without service
+//! meanwhile, and what it costs while nobody asks anything. If etcd-io/etcd-operator is installed in the cluster, the
+//! two take turns.
 //!
 //! ```text
 //!   src/bin/bench.rs ── run ──┬── lifecycle    apply, scale, a lost volume: both operators, A B B A
@@ -23,10 +24,10 @@ use contender::{Contender, Etcd, Raftkv};
 use figures::Figures;
 use std::time::{Duration, Instant};
 
-/// The whole run; what hangs is a defect of its own.
+/// Time for the whole run; a run that hangs is itself a defect.
 const RUN_MAX: Duration = Duration::from_secs(3_600);
 
-/// A third of ten clusters of three, and some to spare.
+/// A third of the volumes of ten clusters of three, and some more.
 const VOLUMES_PER_MACHINE: usize = 14;
 /// A namespace goes when its pods have gone.
 const CLOSE_MAX: Duration = Duration::from_secs(110);
@@ -43,7 +44,7 @@ struct Flags {
     parts: Vec<String>,
 }
 
-/// What the parts share.
+/// What the parts of a run share.
 struct Bench {
     site: Site,
     progress: Progress,
@@ -52,7 +53,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// A namespace without what the round before left. It demands no Pod Security of its pods: that is not what is measured.
+    /// Opens a namespace without what the round before left. It demands no Pod Security of its pods, since that is not
+    /// measured.
     fn open(&self, name: &str) -> Result<Scene<'_>> {
         let scene = Scene::open(&self.site, &self.progress, name, self.deadline)?;
         let relax = "pod-security.kubernetes.io/enforce=privileged";
@@ -60,12 +62,12 @@ impl Bench {
         Ok(scene)
     }
 
-    /// What was there is over: new volumes.
+    /// Replaces all volumes by new ones, since the round before is over.
     fn renew_volumes(&self) -> Result<()> {
         volumes::renew(&self.site, VOLUMES_PER_MACHINE)
     }
 
-    /// The namespace goes, and is waited for: volumes are made anew after it.
+    /// Deletes the namespace and waits until it is gone: volumes are made again after it.
     fn close(&self, scene: &Scene<'_>) -> Result<()> {
         let gone = ["delete", "namespace", &scene.namespace, "--timeout=100s"];
         self.site.slow_kubectl(&gone, CLOSE_MAX)?.expect_success()?;
@@ -73,7 +75,7 @@ impl Bench {
     }
 }
 
-/// From the command line to the table.
+/// Runs everything, from the command line to the table.
 ///
 /// # Errors
 /// When the cluster is not ours, or does not do what is measured.

@@ -1,4 +1,5 @@
-//! How long writers are without service: a planned move of the leader, a whole rolling update, kill -9 of the leader.
+//! How long writers are without service: during a planned move of the leader, a rolling update, and a kill -9 of the
+//! leader.
 
 use crate::bench::Bench;
 use crate::bench::contender::{Contender, Raftkv};
@@ -12,7 +13,7 @@ const MOVES: u32 = 20;
 const ROLLINGS: u32 = 4;
 const KILLS: u32 = 10;
 
-/// Ours alone: etcd-operator's users have no rolling update, and their writers another client.
+/// Measures our operator alone: etcd-operator's users have no rolling update, and their writers use another client.
 pub fn measure(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let scene = bench.open("bench-service")?;
     bench.renew_volumes()?;
@@ -50,14 +51,14 @@ fn roll(demo: &Cluster<'_>, nth: u32) -> Result<()> {
     })
 }
 
-/// From outside of its pod: inside, a process with the id 1 cannot be killed.
+/// Kills from outside of the pod: inside, the process with the id 1 cannot be killed.
 fn kill_leader(demo: &Cluster<'_>) -> Result<()> {
     let leader = demo.leader()?;
     let machine = demo.pod(&leader)?.node.context("the leader's pod is on no machine")?;
     demo.scene.say(format!("kill -9 of {leader} on {machine}"));
     let pattern = format!("raftkv serve --name={leader} .*{}.svc", demo.scene.namespace);
     demo.scene.site.docker(&["exec", &machine, "pkill", "-KILL", "-f", &pattern])?;
-    // Another one leads; whether the killed one is back is waited for after it.
+    // Another node must lead; the caller then waits for the killed one.
     demo.scene.wait("another leader", || {
         let now = demo.leader()?;
         holds(now != leader, || format!("it is {now}"))

@@ -1,4 +1,4 @@
-//! `make bench-operator`: measurements on the kind cluster, a table at the end.
+//! `make bench-operator`: runs measurements on the kind cluster and prints a table at the end.
 
 fn main() -> anyhow::Result<()> {
     raftkv_e2e::bench::run()

@@ -1,4 +1,4 @@
-//! The load as a process: flags in, a report out on `GET /report` until somebody ends it.
+//! The load as a process: flags go in, a report comes out on `GET /report` until somebody ends it.
 
 use clap::Parser;
 use raftkv_e2e::load::drive::Plan;
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
         read_every: Duration::from_millis(flags.read_every_ms.max(1)),
     };
     println!("load: {plan:?}");
-    // As process 1 it gets no default action for signals.
+    // As process 1 it has no default action for signals.
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         ended = serve(plan, flags.listen) => ended,

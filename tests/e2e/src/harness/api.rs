@@ -1,5 +1,5 @@
-//! Reading the API server, many times a second: through `kubectl proxy`, which has the credentials. One kubectl a question
-//! would keep a core busy with starting kubectl.
+//! Reads the API server many times a second, through `kubectl proxy`, which has the credentials. One kubectl for each
+//! question would keep a core busy with starting kubectl.
 
 use crate::harness::shell::tail;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -16,12 +16,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-/// One exchange.
+/// Time limit of one exchange.
 const EXCHANGE_MAX: Duration = Duration::from_secs(15);
-/// Largest answer: a list of everything in a namespace is far below it.
+/// Largest answer in bytes: a list of everything in a namespace is far below it.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Kinds of objects that scenarios look at.
+/// Kinds of objects that the scenarios read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `RaftKvCluster`.
@@ -42,12 +42,12 @@ pub enum Kind {
     Event,
     /// Lease.
     Lease,
-    /// Node; its namespace means nothing.
+    /// Node; the namespace is ignored.
     Node,
 }
 
 impl Kind {
-    /// Where its objects are.
+    /// The API path of the objects of this kind.
     fn path(self, namespace: &str) -> String {
         let (group, plural) = match self {
             Kind::Cluster => ("apis/raftkv.dev/v1alpha1", "raftkvclusters"),
@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// The API server; the proxy ends with it.
+/// The API server; the proxy ends when this is dropped.
 #[derive(Debug)]
 pub struct Api {
     proxy: Child,
@@ -74,7 +74,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Starts the proxy: `kubectl` with all that it needs to find its cluster.
+    /// Starts the proxy; `kubectl` has all that it needs to find its cluster.
     pub fn start(mut kubectl: Command) -> Result<Api> {
         kubectl.args(["proxy", "--port=0"]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut proxy = kubectl.spawn().context("`kubectl proxy` cannot be started")?;
@@ -82,7 +82,7 @@ impl Api {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let Some(authority) = line.trim().strip_prefix("Starting to serve on ") else {
-            // It said why on standard error, which is ours.
+            // The proxy said why on standard error, which is ours.
             proxy.kill()?;
             proxy.wait()?;
             bail!("`kubectl proxy` does not serve: '{}'", line.trim());
@@ -97,7 +97,7 @@ impl Api {
         serde_json::from_slice(&self.exchange(Method::GET, &path, None)?).with_context(|| path)
     }
 
-    /// All objects with a label, `name=value`; all objects without one.
+    /// All objects of a kind, or only those with a label `name=value`.
     pub fn list(&self, kind: Kind, namespace: &str, label: Option<&str>) -> Result<Value> {
         let selector = label
             .map_or(String::new(), |label| format!("?labelSelector={}", label.replace('/', "%2F").replace('=', "%3D")));
@@ -105,7 +105,7 @@ impl Api {
         serde_json::from_slice(&self.exchange(Method::GET, &path, None)?).with_context(|| path)
     }
 
-    /// GET without a body, POST with one.
+    /// Sends GET without a body, POST with one.
     pub fn raw(&self, path: &str, body: Option<&Value>) -> Result<String> {
         let method = if body.is_some() { Method::POST } else { Method::GET };
         Ok(String::from_utf8_lossy(&self.exchange(method, path, body)?).into_owned())
@@ -146,7 +146,7 @@ async fn exchange(authority: &str, method: Method, path: &str, body: String) -> 
     Ok(body)
 }
 
-/// The API server's own words, if they are.
+/// The API server's own message, if the body has one.
 fn why(status: hyper::StatusCode, body: &[u8]) -> String {
     let told = serde_json::from_slice::<Value>(body).ok();
     let message = told.as_ref().and_then(|told| told["message"].as_str()).map(String::from);

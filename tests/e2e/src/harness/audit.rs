@@ -1,7 +1,7 @@
-//! What the API server wrote down of the operators' requests, compared with what their roles grant (rule O20). PURE.
+//! Compares the requests of the operators in the API server's audit log with what their roles grant (rule O20). PURE.
 //!
-//! What enters is the audit log's text and the roles as JSON; what leaves is a sentence for each right that nobody used, and
-//! for each refusal that nothing explains. A right that was used is one that a scenario needs: without it, that very request
+//! Enters: the audit log's text and the roles as JSON. Leaves: a sentence for each right that nobody used, and for each
+//! refusal that nothing explains. A right that was used is one that a scenario needs: without it, that very request
 //! would have been denied.
 
 use serde_json::Value;
@@ -10,14 +10,14 @@ use std::fmt;
 
 /// Part of the name of each account of our operator, whatever its release is called.
 pub const OPERATOR: &str = "raftkv-operator";
-/// The API server's word for a request that the roles allow.
+/// The decision of the API server about a request that the roles allow.
 const ALLOWED: &str = "allow";
-/// The API server's cause for refusing what is new in a namespace that is being deleted.
+/// The cause that the API server gives when it refuses new objects in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
-/// HTTP 403.
+/// The status of HTTP 403.
 const FORBIDDEN: u64 = 403;
 
-/// Rights that are granted and that no request shows: group, resource, verb, and why it is granted all the same.
+/// Rights that are granted although no request shows them: group, resource, verb, and why they are granted.
 const UNSEEN: &[(&str, &str, &str, &str)] = &[(
     "raftkv.dev",
     "raftkvclusters/finalizers",
@@ -26,12 +26,12 @@ const UNSEEN: &[(&str, &str, &str, &str)] = &[(
      child with blockOwnerDeletion asks for it",
 )];
 
-/// Something that a role lets somebody do.
+/// Something that a role allows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// The API group; empty for the core.
     pub group: String,
-    /// The resource, with its subresource.
+    /// The resource, with its subresource if it has one.
     pub resource: String,
     /// The verb.
     pub verb: String,
@@ -61,29 +61,29 @@ impl fmt::Display for Right {
 pub struct Request {
     /// The service account, as `namespace:name`.
     pub account: String,
-    /// The namespace that it is about; empty for all of them.
+    /// The namespace of the request; empty for all namespaces.
     pub namespace: String,
-    /// What it takes.
+    /// The right that it needs.
     pub right: Right,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What came of a request, as far as rights are concerned.
+/// The outcome of a request, as far as rights are concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The roles allowed it.
     Allowed,
-    /// The roles allowed it, and its namespace is being deleted.
+    /// The roles allowed it, but its namespace is being deleted.
     NamespaceGoes,
-    /// The roles forbade it, in these words.
+    /// The roles forbade it, with this message.
     Forbidden(String),
-    /// The roles allowed it, and something else refused it, in these words.
+    /// The roles allowed it, but something else refused it, with this message.
     Refused(String),
 }
 
-/// The requests for objects of service accounts with `of` in their names. A line that was cut at either end of the text is
-/// left out.
+/// The requests for objects by service accounts with `of` in their names. A line that is cut off at either end of the
+/// text is left out.
 pub fn requests(log: &str, of: &str) -> Vec<Request> {
     let lines = log.lines().filter(|line| line.contains(of));
     let requests = lines.filter_map(|line| request(&serde_json::from_str(line).ok()?));
@@ -122,7 +122,7 @@ fn said(answer: &Value) -> String {
     answer["message"].as_str().unwrap_or("without a word").to_string()
 }
 
-/// What the roles and cluster roles in this list grant to an account, by the bindings in it.
+/// What the roles and cluster roles in this list grant to an account, by the bindings in the list.
 pub fn granted(list: &Value, account: &str) -> BTreeSet<Right> {
     let objects = || list["items"].as_array().into_iter().flatten();
     let is_to_account = |binding: &&Value| {
@@ -160,7 +160,7 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Rights that the account has and that no request of its own needed, but for those that no request can show.
+/// Rights that the account has and that none of its requests needed, except for those that no request can show.
 pub fn unused(granted: &BTreeSet<Right>, requests: &[Request], account: &str) -> Vec<String> {
     let ours = requests.iter().filter(|request| request.account == account && request.outcome == Outcome::Allowed);
     let used: BTreeSet<&Right> = ours.map(|request| &request.right).collect();
@@ -172,7 +172,7 @@ pub fn unused(granted: &BTreeSet<Right>, requests: &[Request], account: &str) ->
     left.map(|right| format!("{account} may {right}, and no scenario needs it: take it from the chart")).collect()
 }
 
-/// Refusals, each once, and how often; without what the roles forbade where `explains` knows why they did.
+/// Refusals, each once with its count; a refusal by the roles is left out if `explains` knows its reason.
 pub fn refusals(requests: &[Request], explains: impl Fn(&Request) -> bool) -> Vec<String> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for request in requests {

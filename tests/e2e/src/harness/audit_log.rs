@@ -1,10 +1,10 @@
-//! The audit log of our own API server, from a moment on. What stands in it is read by `audit`.
+//! The audit log of our own API server, from a moment on. `audit` reads its contents.
 
 use crate::harness::machines::control_plane;
 use crate::harness::site::Site;
 use anyhow::{Context, Result};
 
-/// Prints the log, the oldest part first: one that has become too large is set aside under an earlier name.
+/// Prints the log, the oldest part first: a file that has become too large is kept under another name.
 const PRINT: &str = "cat /var/log/kubernetes/audit*.log";
 
 /// A place in the log.
@@ -14,14 +14,14 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// Its present end.
+    /// The present end of the log.
     pub fn from_here(site: &Site) -> Result<AuditLog> {
         let machine = control_plane(site)?;
         let bytes = print(site, &machine, "wc -c")?.trim().parse().context("the size of the audit log")?;
         Ok(AuditLog { machine, bytes })
     }
 
-    /// What was written since.
+    /// What was written since that place.
     pub fn since(&self, site: &Site) -> Result<String> {
         print(site, &self.machine, &format!("tail -c +{}", self.bytes + 1))
     }

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The container of a pod.
+/// The container's name in a pod.
 const CONTAINER: &str = "raftkv";
 
-/// A cluster; it need not exist.
+/// A cluster, which may not exist.
 #[derive(Clone)]
 pub struct Cluster<'a> {
-    /// Where it is.
+    /// The scene that it is in.
     pub scene: &'a Scene<'a>,
     /// Its name.
     pub name: String,
@@ -29,21 +29,21 @@ impl<'a> Cluster<'a> {
         Cluster { scene, name: name.to_string() }
     }
 
-    // What a user does.
+    // Actions of a user.
 
-    /// Applies it with so many replicas, small in everything else.
+    /// Applies it with this many replicas, small in everything else.
     pub fn apply(&self, replicas: u32) -> Result<()> {
         self.apply_with(replicas, json!({}))
     }
 
-    /// The same with further fields of the spec.
+    /// The same with additional fields of the spec.
     pub fn apply_with(&self, replicas: u32, more: Value) -> Result<()> {
         self.scene.say(format!("kubectl apply: {} with {replicas} replicas", self.name));
         self.scene.kubectl_with(&["apply", "-f", "-"], &self.manifest(replicas, more).to_string())?;
         Ok(())
     }
 
-    /// What [`Cluster::apply_with`] applies.
+    /// The manifest that [`Cluster::apply_with`] applies.
     pub fn manifest(&self, replicas: u32, more: Value) -> Value {
         let storage = match self.scene.site.is_ours() {
             true => json!({"size": "1Gi", "storageClassName": volumes::CLASS}),
@@ -80,7 +80,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Deletes it and waits until its pods have gone; volumes stay.
+    /// Deletes it and waits until its pods are gone; the volumes stay.
     pub fn delete(&self) -> Result<()> {
         self.scene.say(format!("kubectl delete rkv {}", self.name));
         self.scene.kubectl(&["delete", "rkv", &self.name, "--wait=false"])?;
@@ -101,27 +101,27 @@ impl<'a> Cluster<'a> {
     pub fn delete_pod_and_claim(&self, ordinal: u32) -> Result<()> {
         let (pod, claim) = (self.pod_name(ordinal), self.claim_name(ordinal));
         self.scene.say(format!("kubectl delete pvc/{claim} pod/{pod}"));
-        // The claim first: it waits for its pod, and the pod's successor gets a new one.
+        // The claim first: it stays until its pod has gone, and the pod's successor gets a new one.
         self.scene.kubectl(&["delete", "pvc", &claim, "--wait=false"])?;
         self.scene.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
         Ok(())
     }
 
-    /// Gives a pod an image that does not exist, or its own again: its container ends, the pod and its volume stay.
+    /// Gives a pod an image that does not exist, or its own again: the container ends, the pod and its volume stay.
     pub fn set_pod_image(&self, pod: &str, image: &str) -> Result<()> {
         self.scene.say(format!("kubectl set image pod/{pod} {image}"));
         self.scene.kubectl(&["set", "image", &format!("pod/{pod}"), &format!("{CONTAINER}={image}")])?;
         Ok(())
     }
 
-    // What can be seen.
+    // Observations.
 
     /// The custom resource.
     pub fn get(&self) -> Result<RaftKvCluster> {
         self.scene.object(Kind::Cluster, &self.name)
     }
 
-    /// What the operator tells of it.
+    /// What the operator reports of it.
     pub fn status(&self) -> Result<RaftKvClusterStatus> {
         Ok(self.get()?.status.unwrap_or_default())
     }
@@ -137,7 +137,7 @@ impl<'a> Cluster<'a> {
         self.pods()?.remove(name).with_context(|| format!("there is no pod {name}"))
     }
 
-    /// The volume claims of its names, by name, whoever made them.
+    /// The volume claims with its names, by name, whoever made them.
     pub fn claims(&self) -> Result<BTreeMap<String, Claim>> {
         let all = self.scene.list(Kind::Claim, None)?;
         let ours = items(&all, Claim::read).into_iter();
@@ -159,17 +159,17 @@ impl<'a> Cluster<'a> {
         child::claim(&self.name, ordinal)
     }
 
-    /// The pod whose node leads.
+    /// The name of the pod whose node leads.
     pub fn leader(&self) -> Result<String> {
         Ok(self.status()?.leader.context("the status names no leader")?.name)
     }
 
-    /// Member ids by name, as the status has them.
+    /// Member ids by name, from the status.
     pub fn member_ids(&self) -> Result<BTreeMap<String, String>> {
         Ok(self.status()?.members.into_iter().map(|member| (member.name, member.id)).collect())
     }
 
-    /// Events about it: reasons and notes.
+    /// Reasons and notes of the events about it.
     pub fn events(&self) -> Result<Vec<(String, String)>> {
         let all = self.scene.list(Kind::Event, None)?;
         let event = |json: &Value| (text(&json["regarding"]["name"]), text(&json["reason"]), text(&json["note"]));
@@ -177,12 +177,12 @@ impl<'a> Cluster<'a> {
         Ok(items(&all, event).into_iter().filter_map(about_us).collect())
     }
 
-    /// raftkvctl inside a pod.
+    /// Runs raftkvctl inside a pod.
     pub fn ctl(&self, pod: &str, args: &[&str]) -> Result<String> {
         let before = ["-n", &self.scene.namespace, "exec", pod, "-c", CONTAINER, "--", "raftkvctl"];
         let at = ["--admin-endpoints", "http://127.0.0.1:2381", "--token-file", "/etc/raftkv/auth/token", "-o", "json"];
         let output = self.scene.site.try_kubectl(&[&before[..], &at, args].concat(), None)?;
-        // An unwell cluster is an exit code, and its status is told all the same.
+        // An unhealthy cluster gives an exit code, but its status is printed all the same.
         if output.stdout.starts_with('{') { Ok(output.stdout) } else { output.expect_success() }
     }
 
@@ -191,7 +191,7 @@ impl<'a> Cluster<'a> {
         serde_json::from_str(&self.ctl(pod, &["members"])?).context("`raftkvctl members`")
     }
 
-    /// What every node that can be found says of itself, and whether raftkvctl calls the cluster healthy.
+    /// The status of every node that can be found, and raftkvctl's verdict on the cluster.
     pub fn node_statuses(&self, pod: &str) -> Result<(Vec<Status>, String)> {
         let told: Value = serde_json::from_str(&self.ctl(pod, &["status"])?).context("`raftkvctl status`")?;
         let mut statuses = Vec::new();
@@ -202,7 +202,7 @@ impl<'a> Cluster<'a> {
         Ok((statuses, text(&told["verdict"])))
     }
 
-    /// What the node in this pod says of itself.
+    /// The status of the node in this pod.
     pub fn told_by_node(&self, pod: &str) -> Result<Status> {
         let told: Value = serde_json::from_str(&self.ctl(pod, &["status"])?).context("`raftkvctl status`")?;
         let statuses = told["nodes"].as_array().into_iter().flatten().map(|node| &node["status"]);
@@ -211,20 +211,20 @@ impl<'a> Cluster<'a> {
         Ok(serde_json::from_value(own.clone())?)
     }
 
-    // What is waited for.
+    // Waits.
 
-    /// Waits until it is as its spec asks, with so many voters.
+    /// Waits until it is as its spec asks, with this many voters.
     pub fn wait_ready(&self, replicas: u32) -> Result<()> {
         self.wait_ready_for(STEP_MAX, replicas)
     }
 
-    /// The same, for so long.
+    /// The same with another time limit.
     pub fn wait_ready_for(&self, limit: Duration, replicas: u32) -> Result<()> {
         let what = format!("{} to be ready with {replicas} voters", self.name);
         self.scene.wait_for(limit, &what, || self.is_ready(replicas))
     }
 
-    /// Whether it is as its spec asks, with so many voters; what is missing otherwise.
+    /// Whether it is as its spec asks, with this many voters; the error says what is missing.
     pub fn is_ready(&self, replicas: u32) -> Result<()> {
         let cluster = self.get()?;
         let status = cluster.status.unwrap_or_default();
@@ -247,12 +247,13 @@ impl<'a> Cluster<'a> {
         holds(ready && status.operation.is_none(), why)
     }
 
-    /// Waits until a condition is so, and returns its message.
+    /// Waits until a condition has this status and reason, and returns its message.
     pub fn wait_condition(&self, kind: ConditionType, is: &str, reason: Reason) -> Result<String> {
         self.scene.wait(&format!("{}={is}/{reason}", kind.as_str()), || self.has_condition(kind, is, reason))
     }
 
-    /// Waits until something is said to be wrong in these words. The reason is that of the worst of several things.
+    /// Waits until Degraded is true with these words in its message. The reason is that of the worst of several
+    /// problems.
     pub fn wait_degraded(&self, words: &[&str]) -> Result<String> {
         self.scene.wait(&format!("a Degraded condition that says {words:?}"), || {
             let status = self.status()?;
@@ -266,7 +267,7 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// The message of a condition that must be so.
+    /// The message of a condition that must have this status and reason.
     pub fn has_condition(&self, kind: ConditionType, is: &str, reason: Reason) -> Result<String> {
         let status = self.status()?;
         match condition(&status, kind) {

@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a log that are kept.
 const LOG_LINES: u32 = 400;
-/// Lines of a file that are printed, and what is printed of each.
+/// Lines of a file that are printed, and characters that are printed of each.
 const PRINTED_LINES: usize = 15;
 const PRINTED_CHARS: usize = 300;
 
-/// Forgets what an earlier run of the scenario left.
+/// Deletes what an earlier run of the scenario left.
 pub fn clear(site: &Site, scenario: &str) -> Result<()> {
     let directory = directory(site, scenario);
     if directory.exists() { Ok(fs::remove_dir_all(directory)?) } else { Ok(()) }
 }
 
-/// Writes down what can be seen, the first time that it is called: when a wait ends in vain, before the guards of the scenario
-/// put right what it disturbed.
+/// Writes down what can be seen, at the first call only: that is when a wait ends in vain, before the guards of the
+/// scenario undo what it disturbed.
 pub fn keep(site: &Site, scenario: &str, error: &anyhow::Error) -> Result<()> {
     let directory = directory(site, scenario);
     if directory.exists() { Ok(()) } else { write_all(site, scenario, &directory, error) }
 }
 
-/// What to print of it.
+/// The text to print about the failure.
 pub fn tell(site: &Site, scenario: &str, error: &anyhow::Error) -> String {
     let directory = directory(site, scenario);
     let mut text = format!("FAILED {scenario}: {error:#}\n");
@@ -45,7 +45,7 @@ fn directory(site: &Site, scenario: &str) -> PathBuf {
     site.repo().join("target/e2e/failures").join(scenario)
 }
 
-/// The last lines; of a log that all scenarios share, those about this one.
+/// The last lines; from a log that all scenarios share, only those about this one.
 fn excerpt(content: &str, scenario: &str, is_shared: bool) -> String {
     let ours = |line: &&str| !is_shared || line.contains(&format!("e2e-{scenario}"));
     let lines: Vec<&str> = content.lines().filter(ours).collect();
@@ -85,7 +85,7 @@ fn write_all(site: &Site, scenario: &str, directory: &Path, error: &anyhow::Erro
     Ok(())
 }
 
-/// The files of several namespaces are told apart; those of one need no prefix.
+/// The files of a second namespace get a prefix, so that they are told apart.
 fn file(directory: &Path, namespace: &str, namespaces: usize, name: &str) -> PathBuf {
     let second = namespaces > 1 && namespace.ends_with("-2");
     directory.join(if second { format!("second-{name}") } else { name.to_string() })

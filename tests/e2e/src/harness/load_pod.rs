@@ -1,4 +1,4 @@
-//! The load as a pod beside a cluster. It is looked at and ended through the API server's proxy, which needs no route from
+//! The load as a pod beside a cluster. It is read and ended through the API server's proxy, which needs no route from
 //! here to the pods.
 
 use crate::harness::cluster::Cluster;
@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use raftkv_crds::child;
 use serde_json::{Value, json};
 
-/// Its port.
+/// The port of its report.
 const PORT: u16 = 8080;
 
-/// So many further writes prove that the cluster serves.
+/// This many more writes prove that the cluster serves.
 const SOME_MORE: u64 = 20;
-/// The names of its pods begin with it.
+/// The names of its pods begin with this.
 pub const PREFIX: &str = "load-";
 
 /// A load that was started.
@@ -26,7 +26,7 @@ pub struct LoadPod<'a> {
 }
 
 impl<'a> LoadPod<'a> {
-    /// Starts it; it waits for the cluster, if that is not there yet.
+    /// Starts the load; it waits for the cluster, if that does not exist yet.
     pub fn start(cluster: &Cluster<'a>) -> Result<LoadPod<'a>> {
         let scene = cluster.scene;
         let load = LoadPod { scene, cluster: cluster.name.clone(), pod: format!("{PREFIX}{}", cluster.name) };
@@ -51,7 +51,7 @@ impl<'a> LoadPod<'a> {
             }],
         });
         if scene.site.is_ours() {
-            // The one machine that no scenario disturbs.
+            // This is the one machine that no scenario disturbs.
             spec["nodeSelector"] = json!({"node-role.kubernetes.io/control-plane": ""});
             spec["tolerations"] = json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]);
         }
@@ -60,17 +60,17 @@ impl<'a> LoadPod<'a> {
         Ok(load)
     }
 
-    /// What it tells.
+    /// The load's report.
     pub fn report(&self) -> Result<Report> {
         read(&raw_report(self.scene.site, &self.scene.namespace, &self.pod)?)
     }
 
-    /// Waits until it has written and read.
+    /// Waits until the load has written and read.
     pub fn wait_writing(&self) -> Result<()> {
         self.wait_for_some_more()
     }
 
-    /// Waits until further writes are acknowledged: the cluster serves.
+    /// Waits until more writes are acknowledged, so that the cluster serves.
     pub fn wait_for_some_more(&self) -> Result<()> {
         let mut before = None;
         self.scene.wait("the load to write", || {
@@ -81,12 +81,12 @@ impl<'a> LoadPod<'a> {
         })
     }
 
-    /// Measures gaps anew from here.
+    /// Measures gaps from here on only.
     pub fn mark(&self) -> Result<()> {
         self.post("mark", &json!({})).map(drop)
     }
 
-    /// Says how long writers and readers were without service since the mark.
+    /// Prints how long writers and readers were without service since the mark.
     pub fn tell_gap(&self, during: &str) -> Result<()> {
         let report = self.report()?;
         let (writes, reads) = (report.longest_write_gap_ms, report.longest_read_gap_ms);
@@ -94,7 +94,8 @@ impl<'a> LoadPod<'a> {
         Ok(())
     }
 
-    /// Ends it, has everything read back through the Service and from each of so many pods, and returns its last report.
+    /// Stops the load, lets it read everything back through the Service and from each of this many pods, and returns
+    /// its last report.
     pub fn stop(&self, pods: u32) -> Result<Report> {
         let peers = child::peers(&self.cluster);
         let url = |ordinal| self.scene.client_url(&format!("{}.{peers}", child::pod(&self.cluster, ordinal)));
@@ -116,7 +117,7 @@ impl<'a> LoadPod<'a> {
     }
 }
 
-/// What the load in this pod tells, as it tells it.
+/// The report of the load in this pod, as it sends it.
 pub fn raw_report(site: &Site, namespace: &str, pod: &str) -> Result<String> {
     site.api().raw(&path(namespace, pod, "report"), None)
 }

@@ -1,5 +1,5 @@
-//! The machines of our own kind cluster: containers that a scenario stops, starts, drains. Whatever a scenario did to one is
-//! undone when its guard goes, also when the scenario failed.
+//! The machines of our own kind cluster: containers that a scenario stops, starts and drains. Whatever a scenario did
+//! to one is undone when its guard is dropped, also when the scenario failed.
 
 use crate::harness::api::Kind;
 use crate::harness::objects::{items, text};
@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Longer than any drain that may be waited for.
+/// Longer than any drain that a scenario may wait for.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
-/// A worker, and its container of the same name. It is put right when this goes.
+/// A worker, and its container of the same name. It is put right when this is dropped.
 pub struct Machine<'a> {
     scene: &'a Scene<'a>,
     /// Its name.
@@ -50,7 +50,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Deletes its Node object: it is gone for good.
+    /// Deletes its Node object, as if the machine were gone for good.
     pub fn delete_node(&self) -> Result<()> {
         self.scene.say(format!("kubectl delete node {}", self.name));
         self.scene.site.kubectl(&["delete", "node", &self.name])?;
@@ -83,13 +83,14 @@ impl<'a> Machine<'a> {
 
 impl Drop for Machine<'_> {
     fn drop(&mut self) {
-        // Both do nothing to a machine that is as it should be. What fails here fails the next scenario's check of machines.
+        // Both do nothing to a machine that is as it should be. If they fail, the next scenario's check of the machines
+        // fails.
         drop(self.scene.site.docker(&["start", &self.name]));
         drop(self.scene.site.try_kubectl(&["uncordon", &self.name], None));
     }
 }
 
-/// Names of the machines that pods may be given to.
+/// Names of the machines on which pods may be scheduled.
 pub fn workers(site: &Site) -> Result<Vec<String>> {
     named(site, None, |node| {
         let taints = node["spec"]["taints"].as_array();
@@ -102,7 +103,7 @@ pub fn all(site: &Site) -> Result<Vec<String>> {
     named(site, None, |_| true)
 }
 
-/// The name of the machine whose API server is asked.
+/// The name of the machine whose API server is used.
 pub fn control_plane(site: &Site) -> Result<String> {
     named(site, Some(CONTROL_PLANE), |_| true)?.pop().context("there is no control plane among the nodes")
 }
@@ -112,7 +113,7 @@ fn named(site: &Site, label: Option<&str>, wanted: impl Fn(&Value) -> bool) -> R
     Ok(nodes.iter().filter(|node| wanted(node)).map(|node| text(&node["metadata"]["name"])).collect())
 }
 
-/// Whether every machine is ready and takes pods; which one does not otherwise.
+/// Whether every machine is ready and takes pods; the error names one that does not.
 pub fn all_well(site: &Site) -> Result<()> {
     let nodes = site.api().list(Kind::Node, "", None)?;
     for node in nodes["items"].as_array().into_iter().flatten() {

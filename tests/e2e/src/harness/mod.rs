@@ -1,4 +1,4 @@
-//! What the scenarios are told with: a site, a scene, a cluster, its load, its operator, its machines.
+//! The parts of which scenarios are made: a site, a scene, a cluster, its load, its operator, its machines.
 
 pub mod api;
 pub mod audit;

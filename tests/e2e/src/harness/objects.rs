@@ -1,4 +1,4 @@
-//! Objects of Kubernetes as far as the scenarios look at them, read from kubectl's JSON.
+//! Objects of Kubernetes, as far as the scenarios need them, read from kubectl's JSON.
 
 use raftkv_crds::annotation;
 use serde_json::Value;
@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 pub struct Pod {
     /// Its name.
     pub name: String,
-    /// Its uid: another pod of this name has another one.
+    /// Its uid: another pod of this name has another uid.
     pub uid: String,
-    /// The Kubernetes node that it was given to.
+    /// The Kubernetes node on which it was scheduled.
     pub node: Option<String>,
-    /// The image that its container shall run.
+    /// The image that its container must run.
     pub image: String,
-    /// Ready, as the kubelet sees it.
+    /// Whether the kubelet calls it ready.
     pub ready: bool,
-    /// It is being deleted.
+    /// Whether it is being deleted.
     pub terminating: bool,
     /// Pending, Running, ...
     pub phase: String,
@@ -52,15 +52,15 @@ impl Pod {
 pub struct Claim {
     /// Its name.
     pub name: String,
-    /// Its uid: another claim of this name, and so another volume, has another one.
+    /// Its uid: another claim of this name, and so another volume, has another uid.
     pub uid: String,
-    /// It has a volume.
+    /// Whether it has a volume.
     pub bound: bool,
-    /// It is being deleted.
+    /// Whether it is being deleted.
     pub terminating: bool,
-    /// Whose data it holds, as the operator annotated it.
+    /// The id of the member whose data it holds, as the operator annotated it.
     pub member_id: Option<String>,
-    /// The data directory, as the operator annotated it.
+    /// The incarnation of its data directory, as the operator annotated it.
     pub incarnation: Option<String>,
 }
 
@@ -89,7 +89,7 @@ pub fn uids<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeMap
     named.into_iter().map(|(name, uid)| (name.to_string(), uid.to_string())).collect()
 }
 
-/// A text, or nothing.
+/// The text of a JSON string; empty if it is none.
 pub fn text(json: &Value) -> String {
     json.as_str().unwrap_or_default().to_string()
 }

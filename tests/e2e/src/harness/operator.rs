@@ -1,4 +1,4 @@
-//! The operator under test, installed from the chart by helm as a user would.
+//! The operator under test, installed from the chart by helm, as a user would install it.
 
 use crate::harness::api::Kind;
 use crate::harness::objects::{Pod, items};
@@ -18,12 +18,12 @@ pub const RELEASE: &str = "raftkv-operator";
 const LEASE: &str = "raftkv-operator";
 /// Makes the operator exit after its n-th action (rule O17).
 const EXIT_AFTER: &str = "RAFTKV_OPERATOR_EXIT_AFTER";
-/// Where a CRD has the schema of the status.
+/// The place of the status schema in a CRD.
 const STATUS_SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
-/// A Deployment's rollout.
+/// Time limit of a Deployment's rollout.
 const ROLLOUT_MAX: Duration = Duration::from_secs(90);
 
-/// The service account of the one that all scenarios share, as `namespace:name`.
+/// The service account of the operator that all scenarios share, as `namespace:name`.
 pub fn account() -> String {
     format!("{NAMESPACE}:{RELEASE}")
 }
@@ -36,7 +36,7 @@ pub struct Operator<'a> {
 }
 
 impl<'a> Operator<'a> {
-    /// The one that all scenarios share.
+    /// The operator that all scenarios share.
     pub fn of(site: &'a Site) -> Operator<'a> {
         Operator { site, release: RELEASE, namespace: NAMESPACE }
     }
@@ -46,24 +46,24 @@ impl<'a> Operator<'a> {
         Operator { site, release, namespace }
     }
 
-    /// Installs it, or brings what is installed to this state; whoever owned the CRD before.
+    /// Installs it, or brings an installed one to this state, whoever owned the CRD before.
     pub fn install(&self) -> Result<()> {
         self.helm_install(&self.chart()?, &["--take-ownership"])?.expect_success()?;
         Ok(())
     }
 
-    /// `helm upgrade --install --wait` of a chart, with further arguments.
+    /// `helm upgrade --install --wait` of a chart, with additional arguments.
     pub fn helm_install(&self, chart: &str, more: &[&str]) -> Result<Output> {
         self.helm_begin(chart, &[&["--wait", "--timeout", "90s"], more].concat())
     }
 
-    /// The same, and nothing is waited for.
+    /// The same, without waiting for anything.
     pub fn helm_begin(&self, chart: &str, more: &[&str]) -> Result<Output> {
         let images = [("image", "raftkv-operator"), ("nodeImage", "raftkv")].map(|(value, image)| {
             let repository = self.site.image_repository(image);
             format!("{value}.repository={repository},{value}.tag=dev,{value}.pullPolicy=IfNotPresent")
         });
-        // The image behind a tag may be a newer one: the pod is made anew in each run.
+        // The image behind a tag may be a newer one, so each run makes a new pod.
         let run = format!("podAnnotations.e2e-run={}", run_id());
         let mut args = vec!["upgrade", "--install", self.release, chart, "-n", self.namespace, "--create-namespace"];
         args.extend(["-f", "tests/e2e/operator-values.yaml", "--set", &images[0], "--set", &images[1]]);
@@ -80,7 +80,7 @@ impl<'a> Operator<'a> {
         path_text(&self.site.repo().join("charts/raftkv-operator"))
     }
 
-    /// `helm test`: what it said.
+    /// Runs `helm test` and returns its output.
     pub fn helm_test(&self) -> Result<String> {
         self.site.helm(&["test", self.release, "-n", self.namespace, "--timeout", "60s"])?.expect_success()
     }
@@ -93,13 +93,13 @@ impl<'a> Operator<'a> {
         Ok(())
     }
 
-    /// Deletes its Lease, which no chart made and which stays: the next process makes it anew, as in a new cluster.
+    /// Deletes its Lease, which no chart made and which stays: the next process makes it again, as in a new cluster.
     pub fn forget_lease(&self) -> Result<()> {
         self.kubectl(&["delete", "lease", LEASE, "--ignore-not-found"])?;
         Ok(())
     }
 
-    /// Its processes exit after each `n`-th action, or, with `None`, no more.
+    /// Makes its processes exit after each `n`-th action; `None` ends this.
     pub fn exit_after(&self, n: Option<u32>) -> Result<()> {
         let setting = n.map_or(format!("{EXIT_AFTER}-"), |n| format!("{EXIT_AFTER}={n}"));
         self.kubectl(&["set", "env", &self.deployment(), &setting])?;
@@ -108,7 +108,7 @@ impl<'a> Operator<'a> {
         Ok(())
     }
 
-    /// How often its container was started again, over all its pods that stay: one that goes takes its count with it.
+    /// How often its container was started again, over all its pods that stay: the count of a pod that goes is lost.
     pub fn restarts(&self) -> Result<u64> {
         Ok(self.seen_pods()?.iter().filter(|pod| !pod.terminating).map(|pod| pod.restarts).sum())
     }
@@ -129,13 +129,13 @@ impl<'a> Operator<'a> {
         Ok(names.lines().map(String::from).collect())
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     pub fn log(&self, lines: u32) -> Result<String> {
         let (selector, tail) = (self.selector(), format!("--tail={lines}"));
         self.kubectl(&["logs", "--selector", &selector, "--prefix", "--timestamps", &tail])
     }
 
-    /// The end of the logs of its processes before those that run.
+    /// The last lines of the logs of the processes before the current ones.
     pub fn log_before_restart(&self, lines: u32) -> Result<String> {
         let tail = format!("--tail={lines}");
         let log = |pod: &String| self.kubectl(&["logs", pod, "--previous", "--timestamps", &tail]);
@@ -160,7 +160,7 @@ impl<'a> Operator<'a> {
     }
 }
 
-/// A copy of the chart whose CRD has another description of `spec.replicas`: what a later release brings.
+/// A copy of the chart whose CRD has another description of `spec.replicas`, as a later release would bring.
 pub fn next_chart(site: &Site, description: &str) -> Result<String> {
     chart_with(site, "next-chart", |text| {
         let now = "How many members the cluster has.";
@@ -169,7 +169,7 @@ pub fn next_chart(site: &Site, description: &str) -> Result<String> {
     })
 }
 
-/// A copy of the chart whose CRD lacks a field of the status: what an earlier release left.
+/// A copy of the chart whose CRD lacks a field of the status, as an earlier release would have left it.
 pub fn older_chart(site: &Site, field: &str) -> Result<String> {
     chart_with(site, "older-chart", |_text| {
         let mut crd = serde_json::to_value(raftkv_crds::crd())?;
@@ -181,7 +181,7 @@ pub fn older_chart(site: &Site, field: &str) -> Result<String> {
     })
 }
 
-/// A copy of the chart, below `target/e2e`, with another CRD made from the one that it has.
+/// A copy of the chart, below `target/e2e`, with a CRD that `crd` makes from the present one.
 fn chart_with(site: &Site, name: &str, crd: impl FnOnce(&str) -> Result<String>) -> Result<String> {
     let (from, to) = (site.repo().join("charts/raftkv-operator"), site.repo().join("target/e2e").join(name));
     if to.exists() {

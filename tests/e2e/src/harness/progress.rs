@@ -1,4 +1,5 @@
-//! What a person sees while the scenarios run: one line at a time, with the time and the scenario, and measured latencies.
+//! What a person sees while the scenarios run: one line at a time, with the time and the scenario, and measured
+//! latencies.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,31 +9,31 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Progress {
     begun: Instant,
-    /// Latencies by what was measured, with the scenario.
+    /// Latencies by what was measured, each with its scenario.
     measured: Mutex<BTreeMap<&'static str, Vec<(Duration, String)>>>,
 }
 
 impl Progress {
-    /// The clock starts.
+    /// Starts the clock.
     pub fn start() -> Progress {
         Progress { begun: Instant::now(), measured: Mutex::default() }
     }
 
-    /// A line of this scenario.
+    /// Prints a line of this scenario.
     pub fn say(&self, who: &str, text: &str) {
         let seconds = self.begun.elapsed().as_secs();
         // One call, so that lines of several threads stay whole.
         println!("[{:02}:{:02}] {who}: {text}", seconds / 60, seconds % 60);
     }
 
-    /// A latency, for the table at the end.
+    /// Adds a latency to the table at the end.
     pub fn measured(&self, who: &str, what: &'static str, took: Duration) {
         self.say(who, &format!("{what}: {:.1} s", took.as_secs_f64()));
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         measured.entry(what).or_default().push((took, who.to_string()));
     }
 
-    /// The table of latencies: best and worst of each.
+    /// The table of latencies, with the best and the worst of each.
     pub fn latencies(&self) -> Vec<String> {
         let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let line = |(what, all): (&&'static str, &Vec<(Duration, String)>)| {

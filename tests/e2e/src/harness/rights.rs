@@ -1,4 +1,4 @@
-//! The rights of the operator under test: seen at work over a whole run, and taken away one at a time (rule O20).
+//! The rights of the operator under test: observed over a whole run, and taken away one at a time (rule O20).
 
 use crate::harness::audit::{self, Right};
 use crate::harness::audit_log::AuditLog;
@@ -9,17 +9,17 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// helm's name among those who set fields: what is put back as its own does not stand in the way of its next upgrade.
+/// helm's name as a field manager: what is put back under this name does not conflict with helm's next upgrade.
 const FIELD_MANAGER: &str = "--field-manager=helm";
 
-/// What the shared operator may do, and where the audit log ended, at the beginning of a run.
+/// The rights of the shared operator, and the end of the audit log, at the beginning of a run.
 pub struct Watch {
     log: AuditLog,
     granted: BTreeSet<Right>,
 }
 
 impl Watch {
-    /// From here on requests count.
+    /// Begins to count requests.
     pub fn begin(site: &Site) -> Result<Watch> {
         let log = AuditLog::from_here(site)?;
         let kinds = "clusterroles,clusterrolebindings,roles,rolebindings";
@@ -30,12 +30,13 @@ impl Watch {
         Ok(Watch { log, granted })
     }
 
-    /// Each right that was granted was used since, and nothing was refused without a reason; how much was looked at.
+    /// Checks that each right that was granted was used since, and that nothing was refused without a reason; returns
+    /// the numbers.
     pub fn end(&self, site: &Site) -> Result<String> {
         let requests = audit::requests(&self.log.since(site)?, audit::OPERATOR);
         let mut faults = audit::unused(&self.granted, &requests, &account());
-        // What it may is refused only while its roles are away: a scenario dropped a verb, or helm uninstalled them a moment
-        // before the operator's process had ended.
+        // Something that its roles allow is refused only while the roles are away: a scenario dropped a verb, or helm
+        // uninstalled them a moment before the operator's process ended.
         faults.extend(audit::refusals(&requests, |request| self.granted.contains(&request.right)));
         if faults.is_empty() {
             return Ok(format!("{} rights, all of them used by {} requests", self.granted.len(), requests.len()));
@@ -44,18 +45,18 @@ impl Watch {
     }
 }
 
-/// The rights of the shared operator in the namespaces that it watches. They are whole again when this goes.
+/// The rights of the shared operator in the namespaces that it watches. They are put back when this is dropped.
 pub struct Rights<'a> {
     scene: &'a Scene<'a>,
     role: Value,
 }
 
 impl<'a> Rights<'a> {
-    /// As they are.
+    /// The rights as they are now.
     pub fn of(scene: &'a Scene<'a>) -> Result<Rights<'a>> {
         let role = format!("{NAMESPACE}:{RELEASE}");
         let live: Value = serde_json::from_str(&scene.site.kubectl(&["get", "clusterrole", &role, "-o", "json"])?)?;
-        // What the API server adds is left out.
+        // Fields that the API server adds are left out.
         let [labels, annotations] = ["labels", "annotations"].map(|field| live["metadata"][field].clone());
         let role = json!({
             "apiVersion": live["apiVersion"],
@@ -66,7 +67,7 @@ impl<'a> Rights<'a> {
         Ok(Rights { scene, role })
     }
 
-    /// All but this one.
+    /// Takes this one right away.
     pub fn without(&self, right: &Right) -> Result<()> {
         self.scene.say(format!("the operator may not {right}"));
         let mut role = self.role.clone();
@@ -75,7 +76,7 @@ impl<'a> Rights<'a> {
         self.apply(&role)
     }
 
-    /// All of them.
+    /// Puts all rights back.
     pub fn put_back(&self) -> Result<()> {
         self.apply(&self.role)
     }
@@ -94,7 +95,8 @@ impl Drop for Rights<'_> {
     }
 }
 
-/// Takes a verb from the rules that grant it, and a rule that has no other with it; how many did.
+/// Takes a verb from the rules that grant it, and removes a rule that has no other verb; returns how many rules granted
+/// it.
 fn drop_verb(role: &mut Value, right: &Right) -> usize {
     let mut dropped = 0;
     let Some(rules) = role["rules"].as_array_mut() else { return dropped };

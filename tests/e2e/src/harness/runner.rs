@@ -1,4 +1,4 @@
-//! Runs the scenarios: those that disturb nobody three at a time, the others alone after them, and at last a look at what the
+//! Runs the scenarios: those that disturb nobody three at a time, then the others alone; in the end it checks what the
 //! operator was allowed in all of them.
 
 use crate::harness::machines;
@@ -16,23 +16,23 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Scenarios at the same time: what two cores bear.
+/// Scenarios at the same time: as many as two cores can bear.
 const AT_A_TIME: usize = 3;
 /// A scenario that takes longer is a defect (rule O17).
 pub const WANTED: Duration = Duration::from_secs(60);
-/// Beyond what is wanted, a scenario ends as failed after this.
+/// A scenario that takes this much longer than wanted is ended as failed.
 const GRACE: Duration = Duration::from_secs(120);
-/// Machines that were disturbed come back within this.
+/// Disturbed machines come back within this time.
 const MACHINES_MAX: Duration = Duration::from_secs(90);
-/// More than all scenarios use, however unevenly: a volume is used once.
+/// More than all scenarios use, however unevenly: each volume is used once.
 const VOLUMES_PER_MACHINE_MAX: usize = 75;
 /// More than one scenario uses.
 const VOLUMES_A_SCENARIO: usize = 10;
-/// Machines of somebody else are not ours to stop, and only ours restart a container within a second, which killing the operator
-/// at every step needs.
+/// We must not stop machines of somebody else. Also, only our own cluster restarts a container within a second, which
+/// killing the operator at every step needs.
 const ONLY_OURS: &str = "skipped: it disturbs the cluster itself or counts on its settings, and this one is not ours";
 
-/// The line of the table about the operator's rights.
+/// The name of the table's line about the operator's rights.
 const RIGHTS: &str = "rbac";
 const NOT_ALL: &str =
     "skipped: it takes all scenarios, on our own cluster, to see that each right of the operator is needed";
@@ -42,23 +42,23 @@ const NOT_ALL: &str =
 pub enum Disturbs {
     /// Nobody outside its namespace.
     Nobody,
-    /// The operator of all: it runs alone.
+    /// The operator that all share: it runs alone.
     Operator,
-    /// The Kubernetes cluster itself, or it counts on what only our own one does: it runs alone, and there only.
+    /// The Kubernetes cluster itself, or it counts on what only our own cluster does: it runs alone, and only there.
     Cluster,
 }
 
-/// A story.
+/// A scenario.
 pub struct Scenario {
-    /// Its name, also in its namespace.
+    /// Its name, which is also part of its namespace's name.
     pub name: &'static str,
-    /// What it shows, in a line.
+    /// One line that says what it shows.
     pub about: &'static str,
     /// Whom it disturbs.
     pub disturbs: Disturbs,
-    /// How long it should take at most.
+    /// Longest time that it should take.
     pub wanted: Duration,
-    /// The story.
+    /// The function that plays it.
     pub run: fn(&Scene<'_>) -> Result<()>,
 }
 
@@ -106,7 +106,7 @@ fn choose<'a>(scenarios: &'a [Scenario], filters: &[String]) -> Vec<&'a Scenario
     scenarios.iter().filter(|scenario| wanted(scenario)).collect()
 }
 
-/// Returns how many failed.
+/// Runs the scenarios, and returns how many failed.
 fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     if chosen.is_empty() {
         println!("0 passed, 0 failed");
@@ -114,7 +114,7 @@ fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     }
     let progress = Progress::start();
     let site = Site::find()?;
-    // Until the end of the process.
+    // This is held until the end of the process.
     let _only_run = only_run(&site, &progress)?;
     progress.say("setup", "helm upgrade --install raftkv-operator");
     Operator::of(&site).install()?;
@@ -123,7 +123,7 @@ fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
         Scene::clear_all(&site)?;
         volumes::renew(&site, VOLUMES_PER_MACHINE_MAX.min(chosen.len() * VOLUMES_A_SCENARIO))?;
     }
-    // Only all scenarios together need every right, and only our own API server writes down who asked for what.
+    // Only all scenarios together need every right, and only our own API server logs who asked for what.
     let rights = (is_whole && site.is_ours()).then(|| Watch::begin(&site));
     let run = Run { site, progress, results: Mutex::default(), sweeping: Mutex::default() };
     let (together, alone): (Vec<&Scenario>, Vec<&Scenario>) =
@@ -136,7 +136,7 @@ fn run(chosen: &[&Scenario], is_whole: bool) -> Result<usize> {
     Ok(run.tell())
 }
 
-/// Two runs on one cluster would delete each other's namespaces and replace each other's operator.
+/// Holds a lock: two runs on one cluster would delete each other's namespaces and replace each other's operator.
 pub(crate) fn only_run(site: &Site, progress: &Progress) -> Result<File> {
     let path = site.repo().join("target/e2e/scenarios.lock");
     let lock = File::create(&path).with_context(|| format!("{}", path.display()))?;
@@ -188,7 +188,8 @@ impl Run {
             self.progress.say(scenario.name, ONLY_OURS);
             return self.ended(scenario.name, scenario.wanted, Duration::ZERO, How::Skipped);
         }
-        // What the scenario before did to machines must be over; a machine that stays away fails this one and says so.
+        // What the scenario before did to machines must be over; a machine that stays away fails this scenario, which
+        // says so.
         let deadline = Instant::now() + MACHINES_MAX;
         let mut tell = |error: &anyhow::Error| self.progress.say(scenario.name, &format!("not begun yet: {error}"));
         match wait::until(deadline, "machines", &mut tell, || machines::all_well(&self.site)) {
@@ -224,7 +225,8 @@ impl Run {
         self.sweep(scenario.name);
     }
 
-    /// Namespaces go while the next scenario runs: what is not gone yet is erased after that one.
+    /// Erases volumes of namespaces that are gone. These go while the next scenario runs: the rest is erased after that
+    /// one.
     fn sweep(&self, name: &str) {
         let Ok(_only) = self.sweeping.try_lock() else { return };
         if !self.site.is_ours() {
@@ -242,7 +244,7 @@ impl Run {
         scene.close()
     }
 
-    /// The namespaces of a failed scenario take room that others need; `KEEP=1` keeps them for a look.
+    /// Deletes the namespaces of a failed scenario, which take room that others need; `KEEP=1` keeps them for a look.
     fn let_go(&self, name: &str) {
         if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty()) {
             return;
@@ -276,7 +278,7 @@ impl Run {
         self.results.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
     }
 
-    /// Prints the end of the run and returns how many failed.
+    /// Prints the results of the run and returns how many scenarios failed.
     fn tell(&self) -> usize {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         println!("\nlatencies, as seen by kubectl");

@@ -1,4 +1,4 @@
-//! Where one scenario plays: namespaces of its own, a clock, and the one way to wait.
+//! The place where one scenario runs: its own namespaces, a clock, and the only way to wait.
 
 use crate::harness::progress::Progress;
 use crate::harness::{Cluster, Kind, Site, failure, wait};
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 pub const STEP_MAX: Duration = Duration::from_secs(60);
 /// A line about a wait is printed at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(4);
-/// The label on namespaces: which scenario made them.
+/// The label on namespaces that says which scenario made them.
 const SCENARIO_LABEL: &str = "raftkv.dev/e2e";
 /// The DNS domain of the Kubernetes cluster, as the chart assumes it too.
 const CLUSTER_DOMAIN: &str = "cluster.local";
-/// Deleting what an earlier run left.
+/// Time limit for deleting what an earlier run left.
 const CLEAN_MAX: Duration = Duration::from_secs(90);
-/// The same for all of them.
+/// The same for all scenarios.
 const CLEAN_ALL_MAX: Duration = Duration::from_secs(120);
 
-/// A namespace that enforces restricted Pod Security, and what is done in it.
+/// A namespace that enforces restricted Pod Security, with the actions in it.
 pub struct Scene<'a> {
     /// The Kubernetes cluster.
     pub site: &'a Site,
@@ -32,7 +32,7 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// A scene without what an earlier run left; it ends at the deadline, whatever is waited for.
+    /// Opens a scene without what an earlier run left; it ends at the deadline, whatever is being waited for.
     pub fn open(site: &'a Site, progress: &'a Progress, name: &str, deadline: Instant) -> Result<Scene<'a>> {
         let scene = Scene { site, namespace: format!("e2e-{name}"), progress, name: name.to_string(), deadline };
         let selector = format!("{SCENARIO_LABEL}={name}");
@@ -42,14 +42,14 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    /// Deletes what earlier runs left, of whichever scenario, and waits for it.
+    /// Deletes what earlier runs of any scenario left, and waits for it.
     pub fn clear_all(site: &Site) -> Result<()> {
         let clean = ["delete", "namespace", "--selector", SCENARIO_LABEL, "--timeout=110s"];
         site.slow_kubectl(&clean, CLEAN_ALL_MAX)?.expect_success().context("deleting what earlier runs left")?;
         Ok(())
     }
 
-    /// A further namespace of this scenario.
+    /// Makes another namespace for this scenario.
     pub fn beside(&self) -> Result<Scene<'a>> {
         let namespace = format!("{}-2", self.namespace);
         let scene = Scene { namespace, name: self.name.clone(), ..*self };
@@ -57,7 +57,7 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    /// A namespace that is there already, and stays.
+    /// A namespace that exists already, and stays.
     pub fn elsewhere(&self, namespace: &str) -> Scene<'a> {
         Scene { namespace: namespace.to_string(), name: self.name.clone(), ..*self }
     }
@@ -73,7 +73,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Lets the namespaces go, without waiting for it.
+    /// Deletes the namespaces, without waiting for it.
     pub fn close(&self) -> Result<()> {
         let selector = format!("{SCENARIO_LABEL}={}", self.name);
         self.site.kubectl(&["delete", "namespace", "--selector", &selector, "--wait=false"])?;
@@ -87,28 +87,29 @@ impl<'a> Scene<'a> {
         Ok(names.lines().filter_map(|line| line.strip_prefix("namespace/")).map(String::from).collect())
     }
 
-    /// The client URL of a Service here, or of a pod behind one. It ends with a dot, so that DNS is asked for this name and no
-    /// other: while a Service is not there, a shorter one would be asked for in the world outside, where anybody may answer.
+    /// The client URL of a Service in this namespace, or of a pod behind one. It ends with a dot, so that DNS is asked
+    /// for this name only: without the dot, while a Service does not exist, other names would be asked for in the
+    /// outside world, where anybody may answer.
     pub fn client_url(&self, host: &str) -> String {
         format!("http://{host}.{}.svc.{CLUSTER_DOMAIN}.:2379", self.namespace)
     }
 
-    /// A line of progress.
+    /// Prints a line of progress.
     pub fn say(&self, text: impl AsRef<str>) {
         self.progress.say(&self.name, text.as_ref());
     }
 
-    /// A latency, for the table at the end.
+    /// Adds a latency to the table at the end.
     pub fn measured(&self, what: &'static str, since: Instant) {
         self.progress.measured(&self.name, what, since.elapsed());
     }
 
-    /// Asks until the answer is `Ok`, at most as long as a step may take.
+    /// Asks until the answer is `Ok`, for at most as long as a step may take.
     pub fn wait<T>(&self, what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
         self.wait_for(STEP_MAX, what, ask)
     }
 
-    /// Asks until the answer is `Ok`; says what it waits for, and why it still does.
+    /// Asks until the answer is `Ok`; prints what it waits for, and why it still does.
     pub fn wait_for<T>(&self, limit: Duration, what: &str, ask: impl FnMut() -> Result<T>) -> Result<T> {
         let deadline = self.deadline.min(Instant::now() + limit);
         let mut told_at = Instant::now();
@@ -127,7 +128,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// `ask` must go on being `Ok` for so long: for what must *not* happen.
+    /// Checks that `ask` stays `Ok` for this long: for things that must *not* happen.
     pub fn stays(&self, long: Duration, what: &str, mut ask: impl FnMut() -> Result<()>) -> Result<()> {
         let until = Instant::now() + long;
         self.wait_for(long + STEP_MAX, what, || {
@@ -146,22 +147,22 @@ impl<'a> Scene<'a> {
         self.site.api().get(kind, &self.namespace, name)
     }
 
-    /// Objects in the namespace, with this label.
+    /// The objects in the namespace, or only those with this label.
     pub fn list(&self, kind: Kind, label: Option<&str>) -> Result<Value> {
         self.site.api().list(kind, &self.namespace, label)
     }
 
-    /// kubectl in the namespace.
+    /// Runs kubectl in the namespace.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.site.kubectl(&[&["-n", &self.namespace], args].concat())
     }
 
-    /// kubectl in the namespace, with something on its standard input.
+    /// Runs kubectl in the namespace, with text on its standard input.
     pub fn kubectl_with(&self, args: &[&str], stdin: &str) -> Result<String> {
         self.site.kubectl_with(&[&["-n", &self.namespace], args].concat(), stdin)
     }
 
-    /// `kubectl raftkv` in the namespace.
+    /// Runs `kubectl raftkv` in the namespace.
     pub fn plugin(&self, args: &[&str]) -> Result<String> {
         self.site.plugin(&self.namespace, args)?.expect_success()
     }

@@ -1,4 +1,4 @@
-//! One command of a user, run to its end or to its time limit.
+//! Runs one command of a user to its end or to its time limit.
 
 use crate::harness::wait::pause;
 use anyhow::{Context, Result, anyhow, bail};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Characters of a command's output that an error quotes, from its end.
+/// An error quotes at most this many characters from the end of a command's output.
 const QUOTED_CHARS_MAX: usize = 2_000;
 
 /// What a command printed, and whether it succeeded.
@@ -32,7 +32,7 @@ impl Output {
         Err(anyhow!("`{}` failed: {}", self.line, tail(&format!("{}{}", self.stdout, self.stderr))))
     }
 
-    /// What a command that must fail said.
+    /// The output of a command that must fail.
     pub fn expect_failure(self) -> Result<String> {
         if self.success {
             bail!("`{}` succeeded, and was to be refused: {}", self.line, tail(&self.stdout));
@@ -41,7 +41,7 @@ impl Output {
     }
 }
 
-/// Runs a command; `stdin` is all that it reads.
+/// Runs a command; `stdin` is all that it can read.
 pub fn run(mut command: Command, stdin: Option<&str>, limit: Duration) -> Result<Output> {
     let line = command_line(&command);
     command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -50,7 +50,7 @@ pub fn run(mut command: Command, stdin: Option<&str>, limit: Duration) -> Result
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        // A command that ends without reading tells why on its standard error.
+        // A command that ends without reading says why on its standard error.
         drop(pipe.write_all(text.as_bytes()));
     }
     let status = end(&mut child, limit)?;
@@ -62,7 +62,7 @@ pub fn run(mut command: Command, stdin: Option<&str>, limit: Duration) -> Result
     }
 }
 
-/// How it ended; `None` when it had to be ended.
+/// Waits until the command ends; `None` if it had to be killed.
 fn end(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let begun = Instant::now();
     loop {
@@ -94,7 +94,7 @@ fn command_line(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// The end of a text, where the reason stands.
+/// The end of a text, where the reason usually stands.
 pub fn tail(text: &str) -> String {
     let text = text.trim();
     let skip = text.chars().count().saturating_sub(QUOTED_CHARS_MAX);

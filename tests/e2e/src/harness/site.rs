@@ -1,4 +1,4 @@
-//! The Kubernetes cluster under the tests, and the tools of a user to reach it: kubectl, helm, docker.
+//! The Kubernetes cluster under the tests, and a user's tools to reach it: kubectl, helm, docker.
 
 use crate::harness::api::Api;
 use crate::harness::shell::{self, Output};
@@ -8,38 +8,38 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Any command of kubectl that is not told to wait longer.
+/// Time limit of a kubectl command that is not told to wait longer.
 const KUBECTL_MAX: Duration = Duration::from_secs(20);
-/// kubectl's own limit for one request, so that it says which one hangs.
+/// kubectl's own limit for one request, so that kubectl says which request hangs.
 const REQUEST_TIMEOUT: &str = "--request-timeout=15s";
-/// helm waits for what it installed.
+/// Time limit of helm, which waits for what it installed.
 const HELM_MAX: Duration = Duration::from_secs(120);
-/// Stopping or starting a machine.
+/// Time limit for stopping or starting a machine.
 const DOCKER_MAX: Duration = Duration::from_secs(60);
 
-/// Where the link to raftkvctl is.
+/// The directory of the link to raftkvctl.
 const PLUGIN_DIRECTORY: &str = "target/e2e/plugin";
-/// By this name kubectl finds it.
+/// The name by which kubectl finds the plugin.
 const PLUGIN: &str = "kubectl-raftkv";
 
-/// Variables that cargo sets for a test, by the beginnings of their names.
+/// Beginnings of the names of variables that cargo sets for a test.
 const OF_CARGO_TEST: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "LD_LIBRARY_PATH"];
 
-/// Where the tests run.
+/// The Kubernetes cluster that the tests run on.
 #[derive(Debug)]
 pub struct Site {
     kubeconfig: PathBuf,
     repo: PathBuf,
     path: OsString,
-    /// Not the kind cluster of this repository: its machines are not ours to stop.
+    /// Whether it is not the kind cluster of this repository: then its machines are not ours to stop.
     foreign: bool,
-    /// What stands before the names of images.
+    /// The registry before the names of images.
     images: String,
     api: Api,
 }
 
 impl Site {
-    /// Finds the cluster and sees that it answers.
+    /// Finds the cluster and checks that it answers.
     pub fn find() -> Result<Site> {
         let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
         let named = std::env::var_os("E2E_KUBECONFIG").filter(|path| !path.is_empty());
@@ -59,12 +59,12 @@ impl Site {
         Ok(Site { path, kubeconfig, repo, foreign, images, api })
     }
 
-    /// Reading what is there.
+    /// The API server, for reading.
     pub fn api(&self) -> &Api {
         &self.api
     }
 
-    /// Whether its machines may be stopped and its kubelets are set as ours are.
+    /// Whether its machines may be stopped, and its kubelets have our settings.
     pub fn is_ours(&self) -> bool {
         !self.foreign
     }
@@ -74,51 +74,51 @@ impl Site {
         &self.repo
     }
 
-    /// What prepares a shell for the commands that errors quote.
+    /// The line that prepares a shell for the commands that errors quote.
     pub fn shell_prefix(&self) -> String {
         format!("export KUBECONFIG={}", self.kubeconfig.display())
     }
 
-    /// `raftkv` and `dev` are `raftkv.local/raftkv:dev`.
+    /// The full name of an image: `raftkv` and `dev` give `raftkv.local/raftkv:dev`.
     pub fn image(&self, name: &str, tag: &str) -> String {
         format!("{}/{name}:{tag}", self.images)
     }
 
-    /// What an image's name is without its tag.
+    /// The full name of an image without its tag.
     pub fn image_repository(&self, name: &str) -> String {
         format!("{}/{name}", self.images)
     }
 
-    /// kubectl that must succeed.
+    /// Runs kubectl, which must succeed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.try_kubectl(args, None)?.expect_success()
     }
 
-    /// kubectl with something on its standard input.
+    /// Runs kubectl with text on its standard input.
     pub fn kubectl_with(&self, args: &[&str], stdin: &str) -> Result<String> {
         self.try_kubectl(args, Some(stdin))?.expect_success()
     }
 
-    /// kubectl that may fail.
+    /// Runs kubectl, which may fail.
     pub fn try_kubectl(&self, args: &[&str], stdin: Option<&str>) -> Result<Output> {
         let mut command = self.command("kubectl");
         command.arg(REQUEST_TIMEOUT).args(args);
         shell::run(command, stdin, KUBECTL_MAX)
     }
 
-    /// kubectl that takes its time: no limit for a request, another one for the whole.
+    /// Runs kubectl without a limit for one request, and with another limit for the whole.
     pub fn slow_kubectl(&self, args: &[&str], limit: Duration) -> Result<Output> {
         self.slow_kubectl_with(args, None, limit)
     }
 
-    /// The same with something on its standard input.
+    /// The same with text on its standard input.
     pub fn slow_kubectl_with(&self, args: &[&str], stdin: Option<&str>, limit: Duration) -> Result<Output> {
         let mut command = self.command("kubectl");
         command.args(args);
         shell::run(command, stdin, limit)
     }
 
-    /// `kubectl raftkv`, which may fail. kubectl takes no flags before a plugin's name.
+    /// Runs `kubectl raftkv`, which may fail. kubectl takes no flags before a plugin's name.
     pub fn plugin(&self, namespace: &str, args: &[&str]) -> Result<Output> {
         if !self.repo.join(PLUGIN_DIRECTORY).join(PLUGIN).exists() {
             bail!("raftkvctl is not built: `make image PROFILE=dev` builds it");
@@ -128,25 +128,27 @@ impl Site {
         shell::run(command, None, KUBECTL_MAX)
     }
 
-    /// helm.
+    /// Runs helm.
     pub fn helm(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.command("helm");
         command.args(args);
         shell::run(command, None, HELM_MAX)
     }
 
-    /// docker, for the machines of our own cluster.
+    /// Runs docker, for the machines of our own cluster.
     pub fn docker(&self, args: &[&str]) -> Result<String> {
         let mut command = self.command("docker");
         command.args(args);
         shell::run(command, None, DOCKER_MAX)?.expect_success()
     }
 
-    /// A line as a reader of the manual types it, in the repository. At the limit everything that it started ends too.
+    /// Runs a line as a reader of the manual types it, in the repository. At the limit everything that it started ends
+    /// too.
     pub fn shell(&self, line: &str, limit: Duration) -> Result<Output> {
         let mut command = self.command("timeout");
         command.args(["--kill-after=5", &limit.as_secs().to_string(), "bash", "-ec", line]);
-        // What cargo tells its tests is not in a reader's shell; some build scripts would build everything anew for it.
+        // A reader's shell does not have what cargo tells its tests; with it, some build scripts would build everything
+        // again.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text == "CARGO" || OF_CARGO_TEST.iter().any(|prefix| text.starts_with(prefix)) {
@@ -167,19 +169,20 @@ fn command(program: &str, path: &OsStr, kubeconfig: &Path, repo: &Path) -> Comma
     command
 }
 
-/// raftkvctl as the plugin of kubectl: the link that the manual describes, to what cargo built beside this very test.
+/// Makes raftkvctl a plugin of kubectl: the link that the manual describes, to the binary that cargo built beside this
+/// test.
 fn link_plugin(repo: &Path) -> Result<()> {
     let test = std::env::current_exe().context("the path of this test")?;
     let built = test.ancestors().nth(2).context("this test lies in no target directory")?.join("raftkvctl");
     let directory = repo.join(PLUGIN_DIRECTORY);
     std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
-    // Under another name first: another run may be calling it.
+    // The link gets another name first, since another run may be calling the plugin.
     let (link, new) = (directory.join(PLUGIN), directory.join(format!("new-{}", std::process::id())));
     std::os::unix::fs::symlink(&built, &new).with_context(|| format!("{}", new.display()))?;
     std::fs::rename(&new, &link).with_context(|| format!("{}", link.display()))
 }
 
-/// The tools that `make e2e-up` chose come first, then those that it built, then the user's.
+/// The search path: first the tools that `make e2e-up` chose, then the user's, then those that it built.
 fn tools_path(repo: &Path) -> Result<OsString> {
     let cache = match std::env::var_os("RAFTKV_CACHE") {
         Some(cache) => Some(PathBuf::from(cache)),

@@ -1,4 +1,5 @@
-//! How every scenario ends: nothing lost, members equal to pods by member id, no phantom learner, volumes as expected.
+//! How every scenario ends: nothing is lost, members match the pods by member id, no learner is left over, and volumes
+//! are as expected.
 
 use crate::harness::api::Kind;
 use crate::harness::cluster::Cluster;
@@ -10,27 +11,27 @@ use raftkv_crds::{annotation, label};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What a cluster must be like at the end.
+/// What a cluster must be like at the end of a scenario.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// Its members.
+    /// Number of its members.
     pub replicas: u32,
-    /// Volume claims that may be there as well: of pods that never joined, which the operator does not delete.
+    /// Volume claims that may be left over: those of pods that never joined, which the operator does not delete.
     pub spare_claims: Vec<u32>,
 }
 
 impl Ending {
-    /// So many members, each with its volume, and nothing else.
+    /// This many members, each with its volume, and nothing else.
     pub fn with(replicas: u32) -> Ending {
         Ending { replicas, spare_claims: Vec::new() }
     }
 
-    /// These claims may be there as well.
+    /// Allows these claims to be left over.
     pub fn and_spare_claims(self, ordinals: impl IntoIterator<Item = u32>) -> Ending {
         Ending { spare_claims: ordinals.into_iter().collect(), ..self }
     }
 
-    /// Waits until the cluster is like this, ends its load, and asserts that nothing was lost.
+    /// Waits until the cluster is like this, ends its load, and checks that nothing was lost.
     pub fn check(&self, cluster: &Cluster<'_>, load: &LoadPod<'_>) -> Result<()> {
         load.wait_for_some_more()?;
         self.check_members(cluster)?;
@@ -67,7 +68,7 @@ impl Ending {
         budget(cluster, self.replicas)
     }
 
-    /// The status, the leader's membership and what each node says of itself are one set.
+    /// Checks that the status, the leader's membership and what each node says of itself name the same members.
     fn agree_with_nodes(&self, cluster: &Cluster<'_>, told: &BTreeSet<Identity>) -> Result<()> {
         let asked = cluster.pod_name(0);
         let members = cluster.members(&asked)?;
@@ -91,7 +92,7 @@ impl Ending {
         holds(verdict == "healthy", || format!("`raftkvctl status` says {verdict}"))
     }
 
-    /// Each member has its volume, annotated with its id; nothing else is there.
+    /// Checks that each member has its volume, annotated with its id, and that no other volume is there.
     fn agree_with_claims(&self, cluster: &Cluster<'_>, told: &BTreeSet<Identity>) -> Result<()> {
         let mut claims = cluster.claims()?;
         for ordinal in &self.spare_claims {
@@ -110,7 +111,7 @@ impl Ending {
     }
 }
 
-/// A member, as everybody must know it.
+/// A member, as everyone must know it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     id: String,
@@ -135,7 +136,7 @@ fn told_members(cluster: &Cluster<'_>) -> Result<BTreeSet<Identity>> {
     Ok(told)
 }
 
-/// Rule O12.
+/// Checks the disruption budget (rule O12).
 fn budget(cluster: &Cluster<'_>, voters: u32) -> Result<()> {
     let wanted = if voters <= 2 { voters - 1 } else { voters / 2 + 1 };
     let scene = cluster.scene;

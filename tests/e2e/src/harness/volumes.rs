@@ -1,6 +1,6 @@
-//! Volumes that are there before they are asked for: local directories of our own machines, in a StorageClass of their own.
-//! What a provisioner takes is not the operator's; kind's makes one volume after the other, each by a pod of its own, and would
-//! be most of what the scenarios take.
+//! Volumes that exist before they are asked for: local directories of our own machines, in a separate StorageClass. The
+//! time of a provisioner is not the operator's; kind's provisioner makes one volume after the other, each with a pod,
+//! and would take most of the scenarios' time.
 
 use crate::harness::Site;
 use crate::harness::machines::workers;
@@ -12,17 +12,17 @@ use std::time::Duration;
 
 /// The StorageClass.
 pub const CLASS: &str = "raftkv-e2e";
-/// Where they are on a machine.
+/// The directory of the volumes on a machine.
 const DIRECTORY: &str = "/var/lib/raftkv-e2e";
 const LABEL: &str = "raftkv.dev/e2e-volume";
-/// On which machine one is.
+/// The label that says on which machine a volume is.
 const MACHINE: &str = "raftkv.dev/e2e-machine";
-/// Volumes go after their claims.
+/// Time limit for deleting: volumes go after their claims.
 const DELETE_MAX: Duration = Duration::from_secs(110);
-/// One request for each, and a look of the controller's.
+/// Time limit for creating: one request for each volume, and a pass of the controller.
 const CREATE_MAX: Duration = Duration::from_secs(60);
 
-/// New and empty ones instead of those that were there, which nobody may use any more.
+/// Makes new and empty volumes and deletes the earlier ones, which nobody may be using.
 pub fn renew(site: &Site, per_machine: usize) -> Result<()> {
     let delete = ["delete", "persistentvolume", "--selector", LABEL, "--timeout=100s"];
     site.slow_kubectl(&delete, DELETE_MAX)?.expect_success()?;
@@ -37,18 +37,18 @@ pub fn renew(site: &Site, per_machine: usize) -> Result<()> {
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     site.slow_kubectl_with(&["create", "-f", "-"], Some(&list.to_string()), CREATE_MAX)?.expect_success()?;
-    // The controller of volumes makes them available one after the other, and claims wait behind them.
+    // The volume controller makes them available one after the other, and claims would wait behind that.
     let available = ["wait", "persistentvolume", "--selector", LABEL, "--for=jsonpath={.status.phase}=Available"];
     site.slow_kubectl(&[&available[..], &["--timeout=50s"]].concat(), CREATE_MAX)?.expect_success()?;
     Ok(())
 }
 
-/// Erases the volumes of namespaces that are gone. Nobody provisioned them, so nobody else does, and a run would need as much
-/// disk as all its scenarios together.
+/// Erases the volumes of namespaces that are gone. No provisioner made them, so none erases them; without this, a run
+/// would need as much disk as all its scenarios together.
 pub fn sweep(site: &Site) -> Result<()> {
     let json = |args: &[&str]| -> Result<Value> { Ok(serde_json::from_str(&site.kubectl(args)?)?) };
     let volumes = items(&json(&["get", "persistentvolume", "--selector", LABEL, "-o", "json"])?, Used::read);
-    // Asked for after the volumes: whoever had one by then has its namespace here, unless that is gone.
+    // This is read after the volumes: every namespace that had a volume by then is in this list, unless it is gone.
     let namespaces = json(&["get", "namespace", "-o", "json"])?;
     let namespaces = items(&namespaces, |namespace| text(&namespace["metadata"]["name"])).into_iter().collect();
     for (machine, names) in left_behind(volumes, &namespaces) {
@@ -62,11 +62,11 @@ pub fn sweep(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A volume, and who has it or had it.
+/// A volume, with the namespace that has it or had it.
 struct Used {
     name: String,
     machine: String,
-    /// None: nobody yet.
+    /// `None` while nobody has used it.
     namespace: Option<String>,
 }
 

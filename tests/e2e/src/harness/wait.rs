@@ -1,15 +1,15 @@
-//! Waiting on a condition with a deadline: the only way to wait here.
+//! Waits on a condition with a deadline: the only way to wait in this crate.
 
 use anyhow::{Result, anyhow};
 use std::time::{Duration, Instant};
 
-/// The pause between two questions; never a wait for something to have happened.
+/// The pause between two questions; never a wait for something to happen.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// The pause between two looks at a process of ours.
+/// The pause between two looks at a process that we started.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Asks until the answer is `Ok`, or until `deadline`: then the last error is the answer, with `what` before it. Each error
-/// is handed to `tell` meanwhile.
+/// Asks until the answer is `Ok`, or until `deadline`: then it returns the last error, with `what` before it. Meanwhile
+/// each error is handed to `tell`.
 pub fn until<T>(
     deadline: Instant,
     what: &str,
@@ -42,12 +42,12 @@ impl std::fmt::Display for Never {
 
 impl std::error::Error for Never {}
 
-/// The condition as an answer.
+/// Turns a condition into an answer.
 pub fn holds(condition: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     if condition { Ok(()) } else { Err(anyhow!(otherwise())) }
 }
 
-/// Between two looks at a process of ours.
+/// Pauses between two looks at a process that we started.
 pub(crate) fn pause() {
     std::thread::park_timeout(LOOK_EVERY);
 }

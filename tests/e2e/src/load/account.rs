@@ -1,27 +1,27 @@
 //! What writers and readers of the load know, and what follows from it. PURE.
 //!
-//! Enters: the beginning and the end of each write and read, with what was answered. Leaves: counts, and a sentence for
+//! Enters: the beginning and the end of each write and read, with its answer. Leaves: counts, and a sentence for
 //! everything that a linearizable store which loses nothing cannot have done. Times are passed in.
 //!
-//! Each key has one writer, which writes sequences 1, 2, 3, ... and always on the condition that the key is still as its
-//! last write left it. So a write that arrives late or twice changes nothing, a lost write breaks the chain at the next
-//! one, and a key's version counts its writes.
+//! Each key has one writer, which writes sequences 1, 2, 3, ... and always on the condition that the key is still as
+//! its last write left it. So a write that arrives late or twice changes nothing, a lost write breaks the chain at the
+//! next one, and a key's version counts its writes.
 
 use crate::load::gap::Gap;
 use crate::load::report::Report;
 use std::collections::BTreeMap;
 
-/// Every key begins with it.
+/// The prefix of every key.
 pub const PREFIX: &str = "load/";
-/// Sentences that a report keeps; the rest is counted.
+/// A report keeps at most this many sentences; the rest is only counted.
 const VIOLATIONS_KEPT: usize = 20;
 
 /// A key and its only writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// Who writes it.
+    /// The number of its writer.
     pub writer: u32,
-    /// Which one of the writer's keys.
+    /// Its number among the writer's keys.
     pub slot: u32,
 }
 
@@ -38,7 +38,7 @@ impl Key {
         (key.name() == name).then_some(key)
     }
 
-    /// What its writer writes into it.
+    /// The value that its writer writes into it.
     pub fn value(self, sequence: u64) -> String {
         format!("{}:{}:{sequence}", self.writer, self.slot)
     }
@@ -51,16 +51,16 @@ impl Key {
     }
 }
 
-/// A write that is known to stand.
+/// A write that is known to have taken effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stand {
-    /// What was written.
+    /// The sequence that was written.
     pub sequence: u64,
-    /// The store's revision that it made.
+    /// The store's revision of the write.
     pub revision: u64,
 }
 
-/// A key as it was found.
+/// A key as a read found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its value.
@@ -69,61 +69,61 @@ pub struct Found {
     pub revision: u64,
 }
 
-/// What is known of one key.
+/// What is known about one key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     /// The last write that was acknowledged, or read after its outcome was unknown.
     acked: Option<Stand>,
-    /// The newest that a finished read saw.
+    /// The newest write that a finished read saw.
     seen: Option<Stand>,
     /// The newest sequence that was sent.
     sent: u64,
 }
 
 impl Line {
-    /// What a read that begins here may not be older than.
+    /// A read that begins now must not see anything older than this.
     fn floor(&self) -> Option<Stand> {
         [self.acked, self.seen].into_iter().flatten().max_by_key(|stand| stand.sequence)
     }
 }
 
-/// A write under way.
+/// A write in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
-    /// Where.
+    /// The key.
     pub key: Key,
-    /// What.
+    /// The sequence.
     pub sequence: u64,
-    /// What the key must still be at: 0, it does not exist.
+    /// The revision at which the key must still be; 0 means that it must not exist.
     pub after_revision: u64,
     revision_floor: u64,
 }
 
-/// A read under way, with what it may not be older than.
+/// A read in flight, with the oldest state that it may see.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
-    /// Where.
+    /// The key.
     pub key: Key,
     floor: Option<Stand>,
     revision_floor: u64,
 }
 
-/// What became of a write whose outcome was unknown.
+/// The result of settling a write whose outcome was unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It stands.
+    /// It took effect.
     Took,
-    /// It does not stand; sent again on the same condition, it can still do so only once.
+    /// It did not take effect so far; sent again on the same condition, it can still do so only once.
     NotYet,
-    /// The key is as nobody can have made it.
+    /// The key is in a state that nobody can have made.
     Broken,
 }
 
-/// The books.
+/// The account.
 #[derive(Debug, Default)]
 pub struct Account {
     lines: BTreeMap<Key, Line>,
-    /// The newest revision that was answered to anybody.
+    /// The newest revision in any answer.
     revision: u64,
     acked: u64,
     unknown: u64,
@@ -139,7 +139,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// The next write of a key begins.
+    /// Begins the next write of a key.
     pub fn begin_write(&mut self, key: Key) -> Write {
         let line = self.lines.entry(key).or_default();
         let acked = line.acked;
@@ -148,7 +148,7 @@ impl Account {
         Write { key, sequence: line.sent, after_revision, revision_floor: self.revision }
     }
 
-    /// It was acknowledged at this revision; `version` counts the writes of the key.
+    /// The write was acknowledged at this revision; `version` counts the writes of the key.
     pub fn acknowledged(&mut self, write: &Write, revision: u64, version: u64, at_ms: u64) {
         let Write { key, sequence, .. } = *write;
         if version != sequence {
@@ -157,7 +157,7 @@ impl Account {
         self.stands(write, revision, at_ms);
     }
 
-    /// Its outcome is unknown: it has to be settled by [`Account::settle`].
+    /// The write's outcome is unknown: it must be settled by [`Account::settle`].
     pub fn outcome_unknown(&mut self, why: String) {
         self.unknown += 1;
         self.last_error = Some(why);
@@ -168,7 +168,8 @@ impl Account {
         self.last_error = Some(why);
     }
 
-    /// It was refused because the key is not as its only writer left it, though nothing of this write was sent before.
+    /// The write was refused because the key is not as its only writer left it, although nothing of this write was sent
+    /// before.
     pub fn chain_broken(&mut self, write: &Write, why: &str) {
         let (name, sequence) = (write.key.name(), write.sequence);
         self.violated(format!(
@@ -177,7 +178,7 @@ impl Account {
         ));
     }
 
-    /// What a linearizable read found after the write's outcome was unknown.
+    /// Settles a write whose outcome was unknown, by what a linearizable read found afterwards.
     pub fn settle(&mut self, write: &Write, found: Option<&Found>, at_ms: u64) -> Settled {
         let key = write.key;
         let sequence = found.map_or(Some(0), |found| key.sequence(&found.value));
@@ -197,7 +198,7 @@ impl Account {
         Settled::Broken
     }
 
-    /// The writer gave up settling it: either may be true.
+    /// The writer gave up settling its write: both outcomes are possible.
     pub fn left_open(&mut self) {
         self.unsettled += 1;
     }
@@ -214,13 +215,13 @@ impl Account {
         self.writes_gap.success(at_ms);
     }
 
-    /// A linearizable read begins.
+    /// Begins a linearizable read.
     pub fn begin_read(&self, key: Key) -> Read {
         let floor = self.lines.get(&key).and_then(Line::floor);
         Read { key, floor, revision_floor: self.revision }
     }
 
-    /// It ended with this answer, given by a store at `store_revision`.
+    /// The read ended with this answer, from a store at `store_revision`.
     pub fn ended(&mut self, read: &Read, found: Option<&Found>, store_revision: u64, at_ms: u64) {
         self.reads += 1;
         self.reads_gap.success(at_ms);
@@ -234,7 +235,7 @@ impl Account {
         self.compare(read, found);
     }
 
-    /// It found no key: what store it saw is not told then.
+    /// The read found no key; then the answer has no revision of the store.
     pub fn ended_absent(&mut self, read: &Read, at_ms: u64) {
         self.reads += 1;
         self.reads_gap.success(at_ms);
@@ -279,7 +280,7 @@ impl Account {
         self.lines.keys().copied()
     }
 
-    /// At the end: everything that `place` holds below [`PREFIX`], with each key's version.
+    /// Checks at the end everything that `place` holds below [`PREFIX`], with each key's version.
     pub fn read_back(&mut self, place: &str, all: &BTreeMap<String, (Found, u64)>) {
         let lines: Vec<(Key, Line)> = self.lines.iter().map(|(key, line)| (*key, *line)).collect();
         for (key, line) in &lines {
@@ -319,7 +320,7 @@ impl Account {
         }
     }
 
-    /// Gaps are measured anew from here.
+    /// Measures gaps from here on only.
     pub fn mark(&mut self, at_ms: u64) {
         self.writes_gap.mark(at_ms);
         self.reads_gap.mark(at_ms);
@@ -332,7 +333,7 @@ impl Account {
         }
     }
 
-    /// What there is to tell.
+    /// The report so far.
     pub fn report(&self, at_ms: u64) -> Report {
         Report {
             acked: self.acked,
@@ -376,7 +377,7 @@ mod tests {
         account.report(9).first_violations
     }
 
-    /// One violation, and it says this.
+    /// Checks that there is one violation with these words.
     fn assert_told(account: &Account, words: &str) {
         let told = told(account);
         assert!(told.len() == 1 && told[0].contains(words), "wanted '{words}', was told {told:?}");

@@ -1,5 +1,5 @@
-//! Runs the writers and the readers, and reads everything back at the end. Decides nothing about what was right: that is
-//! the account's business.
+//! Runs the writers and the readers, and reads everything back at the end. It does not decide what was right: the
+//! account does.
 
 use crate::load::account::{Account, Found, Key, PREFIX, Settled, Write};
 use crate::load::report::Report;
@@ -13,27 +13,27 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Keys of each writer.
+/// Number of keys of each writer.
 const KEYS_PER_WRITER: u32 = 4;
-/// A node answers within 5 s, if only that it does not know; its answer says more than silence.
+/// A node answers within 5 s, even if only that the outcome is unknown; its answer says more than silence.
 const ATTEMPT_MAX: Duration = Duration::from_millis(5_500);
-/// Between two attempts at the same thing: what the measured gaps are blurred by.
+/// The pause between two attempts at the same thing, which makes the measured gaps less exact by as much.
 const AGAIN_EVERY: Duration = Duration::from_millis(20);
-/// How long a writer that is told to stop goes on settling its last write.
+/// A writer that is told to stop goes on settling its last write for this time.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
-/// How long one place is tried to be read back.
+/// One place is read back within this time.
 const READ_BACK_MAX: Duration = Duration::from_secs(20);
-/// Keys of one page when all are read back.
+/// Keys of one page when everything is read back.
 const PAGE_KEYS: u64 = 1_000;
 
-/// What to run.
+/// The load to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The client URL, usually that of a Service.
     pub endpoint: String,
-    /// Writers, each with keys of its own.
+    /// Writers, each with its own keys.
     pub writers: u32,
-    /// Readers, each of all keys.
+    /// Readers, each of which reads all keys.
     pub readers: u32,
     /// A writer begins a write this often, at most.
     pub write_every: Duration,
@@ -41,7 +41,7 @@ pub struct Plan {
     pub read_every: Duration,
 }
 
-/// A load that runs, or has run.
+/// A load that runs or has run.
 #[derive(Clone)]
 pub struct Load {
     shared: Arc<Shared>,
@@ -52,7 +52,7 @@ struct Shared {
     begun: Instant,
     account: Mutex<Account>,
     stopping: AtomicBool,
-    /// What was read back, when it was.
+    /// What was read back, once that is done.
     ended: Mutex<Option<ReadBack>>,
 }
 
@@ -83,18 +83,18 @@ impl Load {
         Ok((load, tasks))
     }
 
-    /// Asks writers and readers to end.
+    /// Tells writers and readers to end.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
     }
 
-    /// Measures gaps anew.
+    /// Measures gaps from here on only.
     pub fn mark(&self) {
         let at_ms = self.now_ms();
         self.account().mark(at_ms);
     }
 
-    /// What there is to tell.
+    /// The report so far.
     pub fn report(&self) -> Report {
         let ended = self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let report = self.account().report(self.now_ms());
@@ -106,7 +106,7 @@ impl Load {
         }
     }
 
-    /// Once writers and readers have ended: reads everything back, from the endpoint and from `others`.
+    /// Waits until writers and readers have ended, then reads everything back, from the endpoint and from `others`.
     pub async fn read_back(&self, mut tasks: JoinSet<()>, others: Vec<String>) {
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -137,7 +137,7 @@ impl Load {
         }
     }
 
-    /// One write until it stands; `false` when this writer cannot go on.
+    /// Sends one write until it has taken effect; `false` when this writer cannot go on.
     async fn write_one(&self, key: Key, line: &mut Line) -> bool {
         let write = self.account().begin_write(key);
         let condition = match write.after_revision {
@@ -179,13 +179,13 @@ impl Load {
                 }
             }
             if self.is_late(&mut deadline) {
-                // Nothing is open here: what was unknown was just settled.
+                // Nothing is unknown here: an unknown outcome was just settled.
                 return false;
             }
         }
     }
 
-    /// Reads until there is an answer; `None` when the load stops before.
+    /// Reads until there is an answer, and settles the write; `None` when the load stops first.
     async fn settle(&self, write: &Write, line: &mut Line) -> Option<Settled> {
         let mut again = ticker(AGAIN_EVERY);
         let mut deadline = None;
@@ -220,7 +220,7 @@ impl Load {
         }
     }
 
-    /// One linearizable read, into the account; `None` when it was not answered.
+    /// Makes one linearizable read and enters it into the account; `None` when it was not answered.
     async fn read_one(&self, key: Key, line: &mut Line) -> Option<Option<Found>> {
         let read = self.account().begin_read(key);
         let answer = line.client.get(key.name().as_bytes(), ReadOptions::default()).await;
@@ -247,7 +247,7 @@ impl Load {
         self.shared.stopping.load(Ordering::Acquire)
     }
 
-    /// Whether the load has been stopping for [`SETTLE_MAX`], as seen by one caller.
+    /// Whether the load has been stopping for [`SETTLE_MAX`], counted from this caller's first question.
     fn is_late(&self, deadline: &mut Option<Instant>) -> bool {
         if !self.is_stopping() {
             return false;
@@ -276,8 +276,8 @@ struct Line {
 }
 
 impl Line {
-    /// A connection to somebody else is not kept: before the machines know where a new Service leads, its address may reach
-    /// whoever listens outside.
+    /// Drops a connection to a foreign server: before the machines know where a new Service leads, its address may
+    /// reach whoever listens outside.
     fn after(&mut self, error: &Error) {
         if let (Cause::Foreign { .. }, Ok(client)) = (&error.cause, client(&self.endpoint)) {
             self.client = client;
@@ -285,11 +285,11 @@ impl Line {
     }
 }
 
-/// What a failed write asks for.
+/// What to do after a failed write.
 enum After {
-    /// It had no effect: the same once more.
+    /// It had no effect: send the same again.
     Again,
-    /// It may have had one.
+    /// It may have had an effect.
     Unknown,
     /// The condition did not hold.
     Refused,
@@ -305,13 +305,13 @@ fn after(error: &Error) -> After {
     }
 }
 
-/// One attempt a call: the loops here say what comes next.
+/// Makes one attempt per call: the loops here decide what comes next.
 fn client(endpoint: &str) -> Result<Client> {
     let policy = Policy { attempt_timeout: ATTEMPT_MAX, retry_for: Duration::ZERO };
     Client::with_policy(&[endpoint], policy).with_context(|| format!("endpoint {endpoint}"))
 }
 
-/// The first tick is at once; a tick that comes late delays the next.
+/// A ticker whose first tick comes at once; a late tick delays the next one.
 fn ticker(every: Duration) -> Interval {
     let mut ticker = interval(every);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -340,7 +340,7 @@ async fn all_pages(client: &Client) -> Result<BTreeMap<String, (Found, u64)>, Er
         for kv in page.kvs {
             let value = kv.value.unwrap_or_default().into_bytes();
             let found = Found { value, revision: kv.mod_revision };
-            // A key that is not UTF-8 is none of ours, and is told as such by its base64.
+            // A key that is not UTF-8 is not ours, and is reported as such by its base64.
             all.insert(kv.key.or(kv.key_b64).unwrap_or_default(), (found, kv.version));
         }
     }

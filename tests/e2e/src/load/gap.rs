@@ -1,6 +1,6 @@
 //! The longest time without a success, between the first success and the moment of asking. PURE.
 
-/// One kind of calls.
+/// The gaps of one kind of call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
     last_ms: Option<u64>,
@@ -14,13 +14,13 @@ impl Gap {
         self.last_ms = Some(at_ms);
     }
 
-    /// The longest gap, the one that lasts included.
+    /// The longest gap; the present one counts.
     pub fn longest_ms(&self, at_ms: u64) -> u64 {
         let lasting = self.last_ms.map_or(0, |last| at_ms.saturating_sub(last));
         self.longest_ms.max(lasting)
     }
 
-    /// Forgets the gaps before this moment; one that lasts begins here.
+    /// Forgets the gaps before this moment; a present gap begins here.
     pub fn mark(&mut self, at_ms: u64) {
         *self = Gap { last_ms: self.last_ms.map(|_| at_ms), longest_ms: 0 };
     }

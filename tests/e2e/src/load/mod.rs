@@ -8,8 +8,8 @@
 //!     └──── read back ┘        └──► Report
 //! ```
 //!
-//! It runs as a pod beside the cluster, because a client's view is what counts, through the Service's address and its DNS
-//! name. No write whose outcome is unknown is sent again blindly: every write is conditional on the one before it.
+//! It runs as a pod beside the cluster, because the view of a client counts, through the Service's address and its DNS
+//! name. A write whose outcome is unknown is never sent again blindly: every write is conditional on the one before it.
 
 pub mod account;
 pub mod drive;

@@ -1,42 +1,42 @@
-//! What the load tells: the answer of `GET /report`, as the load writes it and a scenario reads it. PURE.
+//! The load's report: the answer of `GET /report`, as the load writes it and a scenario reads it. PURE.
 
 use serde::{Deserialize, Serialize};
 
-/// The load so far.
+/// The state of the load.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Writes that are known to stand.
+    /// Writes that are known to have taken effect.
     pub acked: u64,
     /// Writes whose outcome was unknown, and which were settled by reading.
     pub unknown: u64,
-    /// Writes that could not be settled until the end.
+    /// Writes that could not be settled by the end.
     pub unsettled: u64,
     /// Linearizable reads that were answered.
     pub reads: u64,
     /// Acknowledged writes that were not there at the end, counted in each place that was read back.
     pub lost: u64,
-    /// Everything that contradicts a linearizable store, lost writes included.
+    /// Everything that contradicts a linearizable store; lost writes count too.
     pub violations: u64,
-    /// The first of them, in sentences.
+    /// The first violations, in sentences.
     pub first_violations: Vec<String>,
-    /// From the start of the load to the first acknowledged write.
+    /// Time from the start of the load to the first acknowledged write.
     pub first_ack_ms: Option<u64>,
-    /// The longest time without a write that succeeded, since the first one or the last mark.
+    /// The longest time without a successful write, since the first one or the last mark.
     pub longest_write_gap_ms: u64,
     /// The same for reads.
     pub longest_read_gap_ms: u64,
-    /// The last failure of a call, for whoever looks why nothing moves.
+    /// The last failure of a call, for a person who looks why nothing moves.
     pub last_error: Option<String>,
-    /// Writers and readers have ended, and everything was read back.
+    /// Whether writers and readers have ended, and everything was read back.
     pub stopped: bool,
-    /// Where everything was read back.
+    /// Places from which everything was read back.
     pub read_back: Vec<String>,
-    /// Where it could not be, and why.
+    /// Places from which that was not possible, and why.
     pub not_read_back: Vec<String>,
 }
 
 impl Report {
-    /// What is wrong with a load that has stopped; nothing, if it is as it must be.
+    /// What is wrong with a load that has stopped; empty if it is as it must be.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.first_violations.clone();
         let mut must = |good: bool, fault: String| faults.extend((!good).then_some(fault));

@@ -1,8 +1,8 @@
-//! The load's own HTTP: how a scenario looks at it and ends it, through the API server's proxy.
+//! The load's HTTP interface: a scenario reads and ends the load by it, through the API server's proxy.
 //!
-//! `GET /report`; `POST /mark` measures gaps anew; `POST /stop` ends it and reads everything back, also from the client URLs
-//! in its body, a JSON list (the proxy escapes what stands in a query). All answer at once with the report; it says `stopped`
-//! when the reading back is done.
+//! `GET /report`; `POST /mark` measures gaps from here on only; `POST /stop` ends the load and reads everything back,
+//! also from the client URLs in its body, a JSON list (in a query the proxy would escape them). All answer at once with
+//! the report; it says `stopped` when everything is read back.
 
 use crate::load::drive::{Load, Plan};
 use anyhow::{Context, Result, anyhow};
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// A list of nine URLs is far below it.
+/// A list of nine URLs is far below this.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Runs the load and serves until the process is ended.
@@ -36,14 +36,14 @@ pub async fn serve(plan: Plan, listen: SocketAddr) -> Result<()> {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service);
-        // A client that goes away is none of our business.
+        // It does not matter here when a client goes away.
         tokio::spawn(async move { drop(connection.await) });
     }
 }
 
 struct Desk {
     load: Load,
-    /// Until it was told to stop.
+    /// The writers and readers, until the load was told to stop.
     running: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -68,7 +68,7 @@ impl Desk {
         }
     }
 
-    /// Once; a second call changes nothing.
+    /// Stops the load once; a second call changes nothing.
     fn stop(&self, also: Vec<String>) {
         self.load.stop();
         if let Some(tasks) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -78,7 +78,7 @@ impl Desk {
     }
 }
 
-/// Where else everything is to be read back.
+/// The further URLs from which everything is to be read back.
 async fn urls(body: Incoming) -> Result<Vec<String>> {
     let body =
         Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| anyhow!("reading the body: {error}"))?;

@@ -1,4 +1,4 @@
-//! Specs that cannot be. What the schema and CEL can see, the API server refuses; the rest becomes a condition.
+//! Specs that are invalid. The API server refuses what the schema and CEL can see; the rest becomes a condition.
 
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, Scene};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use raftkv_crds::{ConditionType, Reason};
 use serde_json::{Value, json};
 
-/// Fields of the spec that are refused, and what the message must name.
+/// Fields of the spec that are refused, each with the name that the message must contain.
 fn refused_specs() -> Vec<(Value, &'static str)> {
     let secrets: Vec<Value> = (0..9).map(|nth| json!({"name": format!("s{nth}")})).collect();
     let labels: Value = (0..33).map(|nth| (format!("l{nth}"), json!("x"))).collect::<serde_json::Map<_, _>>().into();
@@ -45,7 +45,7 @@ fn refused_specs() -> Vec<(Value, &'static str)> {
 /// Names that are refused: a Service or a StatefulSet could not carry them.
 const REFUSED_NAMES: &[&str] = &["Demo", "1demo", "my.demo", "demo-", "a-name-that-has-forty-one-characters-in-it"];
 
-/// Changes of a cluster that is there, by merge patch, and what the message must name.
+/// Changes of an existing cluster, by merge patch, each with the name that the message must contain.
 fn refused_changes() -> Vec<(Value, &'static str)> {
     vec![
         (json!({"storage": {"size": "2Gi"}}), "spec.storage"),
@@ -66,7 +66,7 @@ pub fn invalid_specs(scene: &Scene<'_>) -> Result<()> {
     for name in REFUSED_NAMES {
         note(&mut wrong, name, "metadata.name", &create(scene, &scene.cluster(name).manifest(3, json!({})))?);
     }
-    // It is paused, so that nothing runs while its spec is tried.
+    // The cluster is paused, so that nothing runs while its spec is tried.
     demo.apply_with(3, json!({"paused": true}))?;
     for (spec, field) in refused_changes() {
         note(&mut wrong, &format!("change to {spec}"), field, &patch(&demo, &json!({"spec": spec}))?);
@@ -76,13 +76,13 @@ pub fn invalid_specs(scene: &Scene<'_>) -> Result<()> {
         note(&mut wrong, replicas, "spec.replicas", &refusal(scene, &args, None)?);
     }
     ensure!(wrong.is_empty(), "{} of them went wrong:\n  {}", wrong.len(), wrong.join("\n  "));
-    // The control: the same commands take what is right.
+    // The control: the same commands accept a valid spec.
     create_anew(scene)?;
     demo.edit(json!({"replicas": 5}))?;
     demo.edit(json!({"storage": {"size": "1Gi"}}))
 }
 
-/// Adds a sentence unless it was refused with this field named.
+/// Adds a sentence unless the spec was refused with this field named.
 fn note(wrong: &mut Vec<String>, what: &str, field: &str, said: &str) {
     if !said.contains(field) {
         wrong.push(format!("{what}: {field} is not named in: {}", said.trim()));
@@ -105,7 +105,7 @@ fn patch(demo: &Cluster<'_>, change: &Value) -> Result<String> {
     refusal(scene, &args, None)
 }
 
-/// What kubectl said; that it was taken is an answer too, which names no field.
+/// What kubectl said. A spec that was accepted gives an answer too, which names no field.
 fn refusal(scene: &Scene<'_>, args: &[&str], stdin: Option<&str>) -> Result<String> {
     let output = scene.site.try_kubectl(args, stdin)?;
     Ok(if output.success { "it was taken".to_string() } else { output.stderr })

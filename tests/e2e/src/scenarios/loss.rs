@@ -1,4 +1,4 @@
-//! Pods and volumes that go without being asked to.
+//! Pods and volumes that disappear unexpectedly.
 
 use crate::harness::objects::uids;
 use crate::harness::wait::holds;
@@ -55,7 +55,7 @@ pub fn replace_after_loss(demo: &Cluster<'_>, ordinal: u32) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the member with this ordinal, and no other, has a new id.
+/// Waits until the member with this ordinal has a new id, and checks that no other member has.
 pub fn wait_replaced(demo: &Cluster<'_>, ordinal: u32, before: &BTreeMap<String, String>) -> Result<()> {
     let pod = demo.pod_name(ordinal);
     let count = u32::try_from(before.len())?;
@@ -98,7 +98,7 @@ pub fn quorum_lost_and_back(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check(&demo, &load)
 }
 
-/// uids of pods and volumes.
+/// The uids of pods and volumes.
 pub fn everything(demo: &Cluster<'_>) -> Result<BTreeMap<String, String>> {
     let (pods, claims) = (demo.pods()?, demo.claims()?);
     let pods = pods.values().map(|pod| (pod.name.as_str(), pod.uid.as_str()));
@@ -121,7 +121,7 @@ pub fn statefulset_scaled_to_zero(scene: &Scene<'_>) -> Result<()> {
     scene.kubectl(&["scale", "sts", "demo", "--replicas=0"])?;
     scene.wait("the StatefulSet to be put right", || {
         let (now, replicas) = generation(&demo)?;
-        // Once by us, once by the operator.
+        // Once by this test, once by the operator.
         holds(now >= made + 2 && replicas == 3, || format!("generation {now}, replicas {replicas}"))
     })?;
     demo.wait_ready(3)?;

@@ -10,11 +10,11 @@ use raftkv_crds::{ConditionType, Reason, annotation};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// How long a machine is away that comes back.
+/// How long a machine is away before it comes back.
 const AWAY: Duration = Duration::from_secs(60);
-/// Kubernetes itself calls a machine's pods ready for 50 s after its last word.
+/// Kubernetes itself calls a machine's pods ready for 50 s after it last heard from the machine.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(90);
-/// From a machine's end until its pods are given up by Kubernetes, and a successor has caught up.
+/// Time from a machine's end until Kubernetes has given up its pods and a successor has caught up.
 const REPLACED_MAX: Duration = Duration::from_secs(100);
 
 pub fn drain_and_uncordon(scene: &Scene<'_>) -> Result<()> {
@@ -84,7 +84,7 @@ pub fn replace_by_annotation(scene: &Scene<'_>) -> Result<()> {
     let (pod, machine) = lone_member(&demo)?;
     let ordinal = raftkv_crds::child::ordinal(&pod, &demo.name).context("a pod without an ordinal")?;
     let claim = demo.claims()?.remove(&demo.claim_name(ordinal)).context("it has no volume to lose")?;
-    // The machine is there and takes no pods: Kubernetes does not say that the volume on it is lost, and a person knows.
+    // The machine exists and takes no pods: Kubernetes does not say that the volume on it is lost, but a person knows.
     machine.cordon()?;
     demo.delete_pod(&pod)?;
     let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::MemberUnreachable)?;
@@ -103,12 +103,12 @@ pub fn replace_by_annotation(scene: &Scene<'_>) -> Result<()> {
     ensure!(after.uid != claim.uid, "the volume is the one that was given up");
     ensure!(demo.pod(&pod)?.node.as_ref() != Some(&machine.name), "its successor is on the machine that takes no pods");
     machine.uncordon()?;
-    // The annotation stays, and names a member that is no more.
+    // The annotation stays, and names a member that does not exist.
     Ending::with(3).check(&demo, &load)
 }
 
 pub fn gone_for_good(scene: &Scene<'_>) -> Result<()> {
-    // Of the default class: which machine a volume is on, the operator knows from what a provisioner was told.
+    // This uses the default class: the operator knows which machine a volume is on from what the provisioner was told.
     let (demo, load) = ready_with(scene, 3, json!({"storage": {"size": "1Gi"}}))?;
     let members = demo.member_ids()?;
     let (pod, machine) = lone_member(&demo)?;
@@ -125,7 +125,7 @@ pub fn gone_for_good(scene: &Scene<'_>) -> Result<()> {
     wait_replaced(&demo, ordinal, &members)?;
     scene.measured("lost machine -> replaced", begun);
     load.wait_for_some_more()?;
-    // It comes back with the old member's process and data, whom nobody needs any more.
+    // The machine comes back with the old member's process and data, which nobody needs.
     machine.start()?;
     machine.wait_ready()?;
     Ending::with(3).check(&demo, &load)
@@ -136,7 +136,7 @@ fn machine_of<'a>(demo: &Cluster<'a>, pod: &str) -> Result<Machine<'a>> {
     Ok(Machine::named(demo.scene, &name))
 }
 
-/// A pod that shares its machine with no other member, so that the others keep their quorum without it.
+/// A pod that shares its machine with no other member, so that the others have a quorum without it.
 fn lone_member<'a>(demo: &Cluster<'a>) -> Result<(String, Machine<'a>)> {
     let pods = demo.pods()?;
     let alone = pods.values().find(|pod| pods.values().filter(|other| other.node == pod.node).count() == 1);

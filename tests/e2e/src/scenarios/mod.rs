@@ -1,5 +1,5 @@
-//! All scenarios, by family. Each reads like a story and ends with `Ending::check`: zero lost writes, members equal to pods
-//! by member id, no phantom learner, the client Service answering.
+//! All scenarios, by family. Each reads like a story and ends with `Ending::check`: no lost writes, members that match
+//! the pods by member id, no learner left over, and a client Service that answers.
 
 mod bad_input;
 mod loss;
@@ -75,7 +75,7 @@ fn story(name: &'static str, about: &'static str, disturbs: Disturbs, run: fn(&S
     Scenario { name, about, disturbs, wanted: WANTED, run }
 }
 
-/// What has to wait for something that takes long by itself.
+/// A scenario that must wait for something that itself takes long.
 fn long(
     name: &'static str,
     about: &'static str,
@@ -86,12 +86,12 @@ fn long(
     Scenario { name, about, disturbs, wanted: Duration::from_secs(seconds), run }
 }
 
-/// A cluster `demo` of so many members that serves, and its load.
+/// A cluster `demo` of this many members that serves, with its load.
 fn ready<'a>(scene: &'a Scene<'a>, replicas: u32) -> Result<(crate::harness::Cluster<'a>, LoadPod<'a>)> {
     ready_with(scene, replicas, json!({}))
 }
 
-/// The same with further fields of the spec.
+/// The same with additional fields of the spec.
 fn ready_with<'a>(
     scene: &'a Scene<'a>,
     replicas: u32,

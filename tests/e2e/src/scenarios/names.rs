@@ -1,4 +1,4 @@
-//! Several clusters, and strangers with a name that a cluster needs.
+//! Several clusters, and objects of strangers whose name a cluster needs.
 
 use crate::harness::wait::holds;
 use crate::harness::{Ending, Kind, LoadPod, Scene};
@@ -29,7 +29,7 @@ pub fn two_clusters_and_two_namespaces(scene: &Scene<'_>) -> Result<()> {
     }
     ensure!(ids.len() == 3, "clusters share an id: {ids:?}");
     ensure!(tokens.len() == 3, "clusters share a token");
-    // Each load reads back all there is, so that a key of another cluster would be found.
+    // Each load reads back everything in its cluster, so that a key of another cluster would be found.
     Ending::with(1).check(&other, &other_load)?;
     Ending::with(3).check(&demo, &load)?;
     demo.delete()?;

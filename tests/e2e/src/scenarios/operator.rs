@@ -8,15 +8,15 @@ use crate::scenarios::{LEFT_ALONE, ready};
 use anyhow::{Result, anyhow, ensure};
 use std::time::{Duration, Instant};
 
-/// Each action costs the kubelet two to three seconds to start the next process.
+/// Each action costs two to three seconds, until the kubelet has started the next process.
 const KILLED_MAX: Duration = Duration::from_secs(120);
 
-/// Lines of the operators' logs that are searched.
+/// This many lines of the operators' logs are searched.
 const LOG_LINES: u32 = 50;
-/// What an operator says of a CRD that lacks a field.
+/// What an operator logs about a CRD that lacks a field.
 const OLDER: &str = "is older than this operator: it lacks";
 
-/// The operator of all is as it was when this goes, however the scenario ended.
+/// Puts the shared operator back as it was when this is dropped, however the scenario ended.
 pub struct PutBack<'a>(pub &'a Scene<'a>);
 
 impl Drop for PutBack<'_> {
@@ -141,7 +141,7 @@ pub fn two_namespaced(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// While this lives, the operator exits after each action.
+/// While this exists, the operator exits after each action.
 struct Killed<'a> {
     scene: &'a Scene<'a>,
     operator: Operator<'a>,
@@ -157,12 +157,12 @@ impl<'a> Killed<'a> {
         Ok(Killed { scene, operator, before })
     }
 
-    /// How often it was killed.
+    /// How often the operator was killed.
     fn times(&self) -> Result<u64> {
         Ok(self.operator.restarts()?.saturating_sub(self.before))
     }
 
-    /// Says how often it was killed; that it was must be seen. The kubelet reports a restart some time after it.
+    /// Waits until this many kills are seen, and prints their number. The kubelet reports a restart some time after it.
     fn tell(&self, at_least: u64) -> Result<()> {
         self.scene.wait(&format!("{at_least} kills of the operator, one for each action"), || {
             let kills = self.times()?;
@@ -189,7 +189,8 @@ pub fn killed_forming(scene: &Scene<'_>) -> Result<()> {
     demo.apply(1)?;
     demo.wait_ready_for(KILLED_MAX, 1)?;
     scene.say(format!("formed under kills in {} s", begun.elapsed().as_secs()));
-    // Secret, two Services, StatefulSet, two notes which disk may form it, one whose data is on it, init, and that it was done.
+    // Secret, two Services, StatefulSet, two notes about which disk may form it, one about whose data is on it, init,
+    // and that init was done.
     killed.tell(9)?;
     drop(killed);
     Ending::with(1).check(&demo, &load)
@@ -198,8 +199,8 @@ pub fn killed_forming(scene: &Scene<'_>) -> Result<()> {
 pub fn killed_scaling(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let killed = Killed::after_each_action(scene)?;
-    // For each new member its claim, learner and voter, twice, and the StatefulSet; for each that goes its removal, the
-    // StatefulSet and the claim.
+    // Each new member needs its claim, a learner and a voter, twice, and the StatefulSet changes once; each member that
+    // goes needs its removal, a change of the StatefulSet, and the claim's deletion.
     for (to, actions) in [(5, 7), (3, 6)] {
         let (begun, before) = (Instant::now(), killed.times()?);
         demo.scale(to)?;
@@ -215,7 +216,7 @@ pub fn killed_replacing(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let killed = Killed::after_each_action(scene)?;
     replace_after_loss(&demo, 1)?;
-    // The new claim's label, a learner, a note at the claim, the joint change.
+    // The new claim's label, a learner, a note at the claim, and the joint change.
     killed.tell(3)?;
     drop(killed);
     Ending::with(3).check(&demo, &load)

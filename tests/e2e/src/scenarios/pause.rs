@@ -1,4 +1,4 @@
-//! What a user asks for that leaves the data alone: no pods for a while, and no changes for a while.
+//! Requests of a user that leave the data alone: no pods for a while, and no changes for a while.
 
 use crate::harness::objects::uids;
 use crate::harness::wait::holds;
@@ -21,7 +21,7 @@ pub fn suspend_and_resume(scene: &Scene<'_>) -> Result<()> {
     })?;
     demo.wait_condition(ConditionType::Progressing, "False", Reason::Suspended)?;
     demo.wait_condition(ConditionType::Available, "False", Reason::Suspended)?;
-    // Asked for is not degraded, and the column STATUS says it in a word.
+    // A requested suspension is not degraded, and the column STATUS says it in a word.
     demo.wait_condition(ConditionType::Degraded, "False", Reason::Healthy)?;
     let row = scene.kubectl(&["get", "rkv", "demo"])?;
     ensure!(row.contains("Suspended"), "the row does not say that it is suspended: {row}");
@@ -41,7 +41,7 @@ pub fn suspend_and_resume(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check(&demo, &load)
 }
 
-/// uids of its volume claims.
+/// The uids of its volume claims.
 fn volumes(demo: &Cluster<'_>) -> Result<BTreeMap<String, String>> {
     let claims = demo.claims()?;
     Ok(uids(claims.values().map(|claim| (claim.name.as_str(), claim.uid.as_str()))))

@@ -1,4 +1,4 @@
-//! `kubectl raftkv`, as its user calls it: through kubectl, with nothing set up but a link in the PATH.
+//! `kubectl raftkv` as its user calls it: through kubectl, with nothing set up but a link in the PATH.
 
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, Scene};
@@ -25,7 +25,7 @@ pub fn kubectl_raftkv(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check(&demo, &load)
 }
 
-/// As a program reads it.
+/// Checks the status as a program reads it.
 fn tells_what_is(demo: &Cluster<'_>) -> Result<()> {
     let screen: Value = serde_json::from_str(&demo.scene.plugin(&["status", "demo", "-o", "json"])?)?;
     ensure!(screen["level"] == "healthy", "a healthy cluster is called {}: {screen}", screen["level"]);
@@ -39,12 +39,12 @@ fn tells_what_is(demo: &Cluster<'_>) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
     let told: BTreeMap<String, String> = rows.iter().map(|row| (text(&row["pod"]), text(&row["id"]))).collect();
     ensure!(told == demo.member_ids()?, "members are {:?}, it says {told:?}", demo.member_ids()?);
-    // Numbers come from the nodes themselves: it reached all of them.
+    // These numbers come from the nodes themselves, so it reached all of them.
     ensure!(rows.iter().all(|row| row["applied"].is_u64()), "it did not ask every node: {screen}");
     Ok(())
 }
 
-/// To whom it likes, and back by name.
+/// Moves the leader to any member, and back by name.
 fn moves_the_leader(demo: &Cluster<'_>, leader: &str) -> Result<()> {
     let moved: Value = serde_json::from_str(&demo.scene.plugin(&["leader", "move", "demo", "-o", "json"])?)?;
     let to = moved["pod"].as_str().context("it names no pod")?;
@@ -55,7 +55,7 @@ fn moves_the_leader(demo: &Cluster<'_>, leader: &str) -> Result<()> {
     wait_leads(demo, leader)
 }
 
-/// By its own word, and by the status.
+/// Waits until the pod's node leads, as the node itself and the status say.
 fn wait_leads(demo: &Cluster<'_>, pod: &str) -> Result<()> {
     demo.scene.wait(&format!("{pod} to lead"), || {
         let status = demo.told_by_node(pod)?;

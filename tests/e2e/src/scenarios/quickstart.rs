@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// The comment above the commands in README.md.
 const MARK: &str = "<!-- the e2e test readme-quickstart runs these commands -->";
-/// One of the commands: `make e2e` has built everything before, a person who calls the scenario alone may not have.
+/// Time limit of one command: `make e2e` has built everything before, but a person who runs only this scenario may not
+/// have.
 const COMMAND_MAX: Duration = Duration::from_secs(300);
 
 pub fn three_commands(scene: &Scene<'_>) -> Result<()> {
@@ -25,7 +26,7 @@ pub fn three_commands(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check_members(&users.cluster("demo"))
 }
 
-/// What the quickstart made goes when this goes.
+/// Deletes what the quickstart made when this is dropped.
 struct Gone<'a>(&'a Scene<'a>);
 
 impl Drop for Gone<'_> {
@@ -41,7 +42,8 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// The lines of the fenced block below the mark; one that ends with a backslash goes on in the next, comments are left out.
+/// The commands in the fenced block below the mark; a line that ends with a backslash continues in the next, comments
+/// are left out.
 fn commands(readme: &str) -> Option<Vec<String>> {
     let (_, below) = readme.split_once(MARK)?;
     let (_, block) = below.split_once("```")?;

@@ -1,5 +1,6 @@
-//! The operator without one of its rights: the story of that right stops, the operator says at what, and it goes on when the
-//! right is back. That each right belongs to some story is seen over a whole run, in the audit log (`harness::rights`).
+//! The operator without one of its rights: the action that needs the right stops, the operator says which right is
+//! missing, and it goes on when the right is back. The audit log of a whole run shows that some scenario needs each
+//! right (`harness::rights`).
 
 use crate::harness::audit::Right;
 use crate::harness::operator::Operator;
@@ -11,7 +12,7 @@ use anyhow::{Result, anyhow, ensure};
 use raftkv_crds::label;
 use serde_json::{Value, json};
 
-/// Lines of the operator's log that are searched for what it said a moment ago.
+/// This many lines of the operator's log are searched for what it said a moment ago.
 const LOG_LINES: u32 = 200;
 /// The reason of its events about a step that failed.
 const STEP_FAILED: &str = "StepFailed";
@@ -64,7 +65,7 @@ fn fewer_volumes(demo: &Cluster<'_>, rights: &Rights<'_>) -> Result<()> {
     })
 }
 
-/// Neither a condition nor an event can say that the status cannot be written: the log does.
+/// Checks the log: neither a condition nor an event can say that the status cannot be written.
 fn told(demo: &Cluster<'_>, rights: &Rights<'_>) -> Result<()> {
     let scene = demo.scene;
     rights.without(&Right::new("raftkv.dev", "raftkvclusters/status", "update"))?;
@@ -79,7 +80,7 @@ fn told(demo: &Cluster<'_>, rights: &Rights<'_>) -> Result<()> {
     demo.wait_ready(1)
 }
 
-/// An event about the cluster that has these words, which name the verb and the resource.
+/// Waits for an event about the cluster with these words, which name the verb and the resource.
 fn wait_told(demo: &Cluster<'_>, words: &str) -> Result<()> {
     let note = demo.scene.wait(&format!("an event that says '{words}'"), || {
         let events = demo.events()?;
@@ -91,7 +92,8 @@ fn wait_told(demo: &Cluster<'_>, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// Clusters of other scenarios, which may be going still, would be refused something as well.
+/// Waits until this is the only cluster: clusters of other scenarios, which may still be going, would be refused
+/// something too.
 fn alone(scene: &Scene<'_>) -> Result<()> {
     scene.wait("the clusters of other scenarios to go", || {
         let all = scene.site.kubectl(&["get", "rkv", "-A", "-o", "name"])?;

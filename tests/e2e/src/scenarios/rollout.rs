@@ -1,4 +1,4 @@
-//! Another template for the pods: a good image, a bad one.
+//! Other templates for the pods: one with a good image, one with a bad image.
 
 use crate::harness::wait::{Never, holds};
 use crate::harness::{Cluster, Ending, Scene};
@@ -22,7 +22,7 @@ pub fn rolling_update(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check(&demo, &load)
 }
 
-/// Waits until all pods run an image; never is more than one of them not ready.
+/// Waits until all pods run an image; at no time may more than one of them be not ready.
 fn wait_rolled_out(demo: &Cluster<'_>, image: &str) -> Result<()> {
     demo.scene.wait("every pod to run the image", || {
         let pods = demo.pods()?;

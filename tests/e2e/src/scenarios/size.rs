@@ -1,4 +1,4 @@
-//! How many members there are: the first three, more, fewer, and both at once.
+//! The number of members: the first three, more, fewer, and both at once.
 
 use crate::harness::machines::workers;
 use crate::harness::wait::holds;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 /// The API server's limit for `spec.replicas`.
 const REPLICAS_MAX: u32 = 9;
-/// An image that nobody has.
+/// An image that does not exist.
 pub const NO_IMAGE: &str = "raftkv.local/raftkv:does-not-exist";
 
 pub fn apply_three(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
-    // As a person looks at it.
+    // The view of a person.
     scene.kubectl(&["wait", "--for=condition=Ready", "rkv/demo", "--timeout=10s"])?;
     let row = scene.kubectl(&["get", "rkv", "demo"])?;
     scene.say(format!("kubectl get rkv:\n{row}"));
@@ -43,7 +43,7 @@ pub fn scale_up_and_down(scene: &Scene<'_>) -> Result<()> {
     Ending::with(3).check(&demo, &load)
 }
 
-/// A removed member's volume goes with it.
+/// Waits until only these volumes are left: a removed member's volume goes with it.
 fn has_claims(demo: &Cluster<'_>, replicas: u32) -> Result<()> {
     let wanted: BTreeSet<String> = (0..replicas).map(|ordinal| demo.claim_name(ordinal)).collect();
     demo.scene.wait("the volumes of removed members to go", || {
@@ -60,7 +60,7 @@ pub fn edit_within_a_second(scene: &Scene<'_>) -> Result<()> {
     demo.scale(1)?;
     scene.say(format!("both within {} ms", begun.elapsed().as_millis()));
     demo.wait_ready(1)?;
-    // Pods 3 and 4 may have been there without ever being members: what is on their volumes is not known, so they stay.
+    // Pods 3 and 4 may have existed without ever being members: nobody knows what is on their volumes, so these stay.
     Ending::with(1).and_spare_claims([3, 4]).check(&demo, &load)
 }
 
@@ -103,7 +103,7 @@ pub fn scale_down_with_a_dead_member(scene: &Scene<'_>) -> Result<()> {
         let seen = status.observed_generation == demo.get()?.metadata.generation;
         holds(seen && message.contains(&dead), || format!("it says '{message}'"))
     })?;
-    // Two of three answer: taking one of them would leave one of two.
+    // Two of three answer: removing one of these would leave one of two.
     scene.stays(LEFT_ALONE, "nobody is removed", || {
         let now = demo.member_ids()?;
         holds(now == members, || format!("members are {now:?}"))
@@ -120,7 +120,7 @@ pub fn spread_over_nodes(scene: &Scene<'_>) -> Result<()> {
     let pods = demo.pods()?;
     let used: BTreeSet<&String> = pods.values().filter_map(|pod| pod.node.as_ref()).collect();
     ensure!(used.len() == usize::try_from(machines.min(3))?, "three members are on {used:?}");
-    // No service of ours: this is to see that a whole machine may go.
+    // The status must tell the machines, so that a person can see that a whole machine may go.
     scene.wait_for(Duration::from_secs(5), "the status to tell machines", || {
         let status = demo.status()?;
         let told: BTreeSet<&String> = status.members.iter().filter_map(|member| member.node.as_ref()).collect();

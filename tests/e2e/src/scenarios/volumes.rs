@@ -1,4 +1,4 @@
-//! What is found on volumes and in a status decides: never a name, never an ordinal.
+//! The contents of volumes and of a status decide: never a name, never an ordinal.
 
 use crate::harness::scene::Scene;
 use crate::harness::wait::holds;
@@ -80,7 +80,7 @@ pub fn strangers_volume(scene: &Scene<'_>) -> Result<()> {
     scene.kubectl_with(&["create", "-f", "-"], &claim.to_string())?;
     let demo = scene.cluster("demo");
     let before = demo.claims()?.remove("raftkv-demo-0").context("the stranger's claim is not there")?;
-    // Kubernetes tells times in seconds: only then is it older than what the operator makes.
+    // Kubernetes tells times in seconds: only after one is the claim older than what the operator makes.
     scene.stays(Duration::from_millis(1_100), "the claim is there", || demo.claims().map(drop))?;
     demo.apply(3)?;
     let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::ForeignVolumes)?;
@@ -90,7 +90,7 @@ pub fn strangers_volume(scene: &Scene<'_>) -> Result<()> {
         holds(now.uid == before.uid && now.member_id.is_none(), || format!("{before:?} became {now:?}"))?;
         holds(!demo.status()?.bootstrapped, || "a cluster was formed on it".to_string())
     })?;
-    // Its owner gives it up, by the commands that the message spells.
+    // Its owner gives it up, with the commands from the message.
     let load = LoadPod::start(&demo)?;
     scene.say("kubectl delete pvc raftkv-demo-0; kubectl delete pod demo-0");
     scene.kubectl(&["delete", "pvc", "raftkv-demo-0", "--wait=false"])?;
@@ -108,7 +108,7 @@ pub fn another_clusters_volume(scene: &Scene<'_>) -> Result<()> {
     let (cluster_id, members) = (other.status()?.cluster_id, other.member_ids()?);
     other.delete()?;
     give_volume(scene, &other.claim_name(0), &demo.claim_name(0))?;
-    // Its only voter answers, so that it is a whole cluster that is found here, and still not this one.
+    // The only voter of that cluster answers, so a whole cluster is found here, but still not this one.
     demo.apply(3)?;
     let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::ForeignVolumes)?;
     scene.say(format!("it says: {message}"));
@@ -122,7 +122,7 @@ pub fn another_clusters_volume(scene: &Scene<'_>) -> Result<()> {
     })?;
     let told = demo.told_by_node("demo-0")?;
     ensure!(told.cluster_id.map(|id| id.to_string()) == cluster_id, "its node is of {:?}", told.cluster_id);
-    // Whose it is gets it back as it was.
+    // The owner gets the volume back as it was.
     demo.delete()?;
     give_volume(scene, &demo.claim_name(0), &other.claim_name(0))?;
     other.apply(1)?;
@@ -132,7 +132,7 @@ pub fn another_clusters_volume(scene: &Scene<'_>) -> Result<()> {
     Ending::with(1).check(&other, &load)
 }
 
-/// Puts a volume under another claim's name, as a person does who renames a claim: Kubernetes has no command for it.
+/// Puts a volume under another claim's name, like a person who renames a claim: Kubernetes has no command for that.
 fn give_volume(scene: &Scene<'_>, from: &str, to: &str) -> Result<()> {
     scene.say(format!("the volume of claim {from} is put under the name {to}"));
     let claim: Value = scene.object(Kind::Claim, from)?;
@@ -140,13 +140,13 @@ fn give_volume(scene: &Scene<'_>, from: &str, to: &str) -> Result<()> {
     let keep = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}).to_string();
     scene.kubectl(&["patch", "pv", volume, "-p", &keep])?;
     scene.kubectl(&["delete", "pvc", from])?;
-    // Kept for that claim: a volume that is free may be given to anybody.
+    // The volume is reserved for that claim, since a free volume may be given to anyone.
     let kept_for = json!({"spec": {"claimRef": {"name": to, "uid": null, "resourceVersion": null}}}).to_string();
     scene.kubectl(&["patch", "pv", volume, "-p", &kept_for])?;
     spec["volumeName"] = json!(volume);
     let renamed = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": to}, "spec": spec});
     scene.kubectl_with(&["create", "-f", "-"], &renamed.to_string())?;
-    // It goes with its namespace again.
+    // From here on the volume goes with its namespace again.
     let let_go = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}}).to_string();
     scene.kubectl(&["patch", "pv", volume, "-p", &let_go])?;
     scene.wait(&format!("claim {to} to be bound"), || {
