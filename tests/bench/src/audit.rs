@@ -1,5 +1,5 @@
-//! How often a system makes its writes durable, as the kernel sees it: strace counts the calls of all its nodes. It slows them
-//! down, so nothing else is measured then.
+//! Counts how often a system makes its writes durable, as the kernel sees it: strace counts the calls of all its nodes.
+//! That slows the nodes down, so nothing else is measured meanwhile.
 
 use crate::load;
 use crate::process;
@@ -11,14 +11,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::{Command, Stdio};
 
-/// Calls that return when data is on the disk, its own cache included.
+/// Calls that return when data is on the disk, past the disk's own cache too.
 pub const DURABLE: &[&str] = &["fsync", "fdatasync"];
-/// A call that returns when the disk was given the data. sled makes it at each flush, and nothing that raft relies on rests on it.
+/// A call that returns when the disk was given the data. sled makes it at each flush; nothing that raft relies on
+/// depends on it.
 pub const HANDED_OVER: &[&str] = &["sync_file_range"];
-/// What runs while it is.
+/// The load while calls are counted.
 const LOAD: Workload = Workload { name: "put, 64 clients, traced", kind: Kind::Put, clients: 64, requests: 20_000 };
 
-/// Calls of each kind for each put, of one node on average: [`DURABLE`] ones and [`HANDED_OVER`] ones.
+/// Calls for each put, of one node on average: first [`DURABLE`] calls, then [`HANDED_OVER`] calls.
 pub fn syncs_per_put(running: &Running) -> Result<(f64, f64)> {
     let pids = running.pids()?;
     let out = tempfile::NamedTempFile::new()?;
@@ -46,7 +47,7 @@ pub fn syncs_per_put(running: &Running) -> Result<(f64, f64)> {
     Ok((each(DURABLE), each(HANDED_OVER)))
 }
 
-/// The sum of the column `calls` of `strace -c`.
+/// The sum of the column `calls` of `strace -c` for these calls.
 fn count(table: &str, names: &[&str]) -> u64 {
     let calls = |line: &str| -> Option<u64> {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Figures of two systems as ratios, and whether they reach what was promised. PURE.
+//! The figures of two systems as ratios, and whether the ratios reach the promised ones. PURE.
 
 use crate::load::Seen;
 use crate::rounds::Block;
@@ -8,31 +8,31 @@ use std::fmt::Write;
 /// One run of one system.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// By workload.
+    /// Figures of each workload.
     pub loads: Vec<LoadFigures>,
-    /// Of the largest node, after all puts.
+    /// Resident bytes of the largest node, after all puts.
     pub resident_bytes: u64,
 }
 
 /// One workload of one run.
 #[derive(Clone, Debug)]
 pub struct LoadFigures {
-    /// Which.
+    /// The workload.
     pub load: Workload,
-    /// What clients saw.
+    /// What its clients saw.
     pub seen: Seen,
-    /// Microseconds of server CPU for each request, all nodes together.
+    /// Microseconds of server CPU for each request, over all nodes.
     pub cpu_us: f64,
 }
 
 impl Measured {
-    /// One more workload.
+    /// Adds the figures of a workload.
     pub fn add(&mut self, load: &Workload, seen: Seen, cpu_us: f64) {
         self.loads.push(LoadFigures { load: *load, seen, cpu_us });
     }
 }
 
-/// What the ratio, raftkv's figure by etcd's, is to be.
+/// The ratio that is wanted of raftkv's figure to etcd's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wanted {
     /// At least this.
@@ -60,13 +60,13 @@ impl Wanted {
 /// A line of the table.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is, with its unit.
+    /// What was measured, with its unit.
     pub what: String,
-    /// raftkv's and etcd's figure, a pair for each pair of runs.
+    /// raftkv's and etcd's figure, one pair for each pair of runs.
     pub pairs: Vec<(f64, f64)>,
-    /// What must be reached.
+    /// The ratio that must be reached.
     pub floor: Option<Wanted>,
-    /// What would be good.
+    /// The ratio that would be good.
     pub goal: Option<Wanted>,
 }
 
@@ -77,13 +77,13 @@ impl Line {
         ratios
     }
 
-    /// Whether the median of the ratios is what it must be.
+    /// Whether the median of the ratios reaches the floor.
     pub fn holds(&self) -> bool {
         self.floor.is_none_or(|floor| floor.holds(median(&self.ratios())))
     }
 }
 
-/// Every line, from all blocks.
+/// All lines of the table, from all blocks.
 pub fn lines(blocks: &[Block]) -> Vec<Line> {
     let pairs: Vec<&(Measured, Measured)> = blocks.iter().flat_map(|block| &block.pairs).collect();
     let Some(((first, _), _)) = pairs.split_first() else { return Vec::new() };
@@ -152,7 +152,7 @@ pub fn table(lines: &[Line]) -> String {
     text
 }
 
-/// Nothing by nothing is no number.
+/// A ratio as text; zero by zero is no number.
 fn ratio(value: f64) -> String {
     if value.is_finite() { format!("{value:.2}") } else { "-".into() }
 }

@@ -1,8 +1,9 @@
-//! Measures raftkv beside etcd: three nodes of each in turn on one machine and one disk, the same clients, keys and values.
+//! Measures raftkv beside etcd: three nodes of each in turn on one machine and one disk, with the same clients, keys
+//! and values.
 //!
-//! One load generator drives both, each through the protocol that its own clients use: HTTP/1.1 with a connection a client for
-//! raftkv, gRPC over HTTP/2 with clients sharing connections, as etcd's own benchmark does, for etcd. It is a single thread, so
-//! that on a small machine it takes no more from one system than from the other.
+//! One load generator drives both, each through the protocol that its own clients use: for raftkv HTTP/1.1 with a
+//! connection for each client, for etcd gRPC over HTTP/2 with clients that share connections, as in etcd's own
+//! benchmark. It is a single thread, so that on a small machine it takes no more from one system than from the other.
 
 pub mod audit;
 pub mod figures;

@@ -1,4 +1,4 @@
-//! Runs a workload and says how long its requests took.
+//! Runs a workload and measures how long its requests took.
 
 use crate::wire::{Client, Protocol};
 use crate::workload::{self, Kind, VALUE_BYTES, Workload};
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
-/// More than any workload takes on a slow system.
+/// Longer than any workload takes on a slow system.
 const WORKLOAD_MAX: Duration = Duration::from_secs(180);
 
 /// What the clients saw.
@@ -23,7 +23,7 @@ pub struct Seen {
     pub p99: Duration,
 }
 
-/// Runs it to its end.
+/// Runs a workload to its end.
 ///
 /// # Errors
 /// When any request failed: a system that refuses is not measured.

@@ -1,4 +1,4 @@
-//! What processes have used, from /proc.
+//! The CPU time and memory that processes use, from /proc.
 
 use anyhow::{Context, Result};
 use std::fs;
@@ -15,7 +15,7 @@ pub fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     Ok(sum as f64 / ticks)
 }
 
-/// `utime` and `stime` of proc_pid_stat(5), which are its fields 14 and 15; a name with blanks may stand before them.
+/// `utime` and `stime` of proc_pid_stat(5), its fields 14 and 15; the name before them may contain blanks.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);
@@ -33,7 +33,7 @@ pub fn resident_bytes(pids: &[u32]) -> Result<u64> {
     Ok(largest)
 }
 
-/// Whether all threads of these processes are watched by a tracer.
+/// Whether a tracer watches all threads of these processes.
 pub fn is_traced(pids: &[u32]) -> Result<bool> {
     for pid in pids {
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -46,7 +46,7 @@ pub fn is_traced(pids: &[u32]) -> Result<bool> {
     Ok(true)
 }
 
-/// The number of a line of proc_pid_status(5).
+/// The number in the line `name` of proc_pid_status(5).
 fn number(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

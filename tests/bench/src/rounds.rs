@@ -1,5 +1,6 @@
-//! Who runs when, and what is compared with what: A B B A, again and again, so that what drifts on the machine meets both.
-//! Each half of such a block is a pair; a block whose two A differ too much is run again and said to be.
+//! The order of the runs and the pairs that are compared: A B B A, again and again, so that a drift of the machine
+//! affects both. Each half of such a block is a pair. A block whose two A runs differ too much is run again, which is
+//! reported.
 
 use crate::figures::{LoadFigures, Measured};
 use crate::load;
@@ -8,17 +9,17 @@ use crate::workload::{self, Workload};
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// raftkv's two runs in a block may differ by this part, in requests a second of any workload.
+/// raftkv's two runs in a block may differ by at most this part, in requests a second of any workload.
 const SPREAD_MAX: f64 = 0.15;
-/// A block is begun anew this often; then it counts as it is.
+/// A block is run again at most this often; then it counts as it is.
 const REPEATS_MAX: usize = 1;
 
-/// What was measured in one block: two pairs.
+/// The measurements of one block: two pairs.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// raftkv's first run beside etcd's, and the other way round.
+    /// raftkv's first run with etcd's first, and raftkv's second with etcd's second.
     pub pairs: [(Measured, Measured); 2],
-    /// By what part raftkv's two runs differ at most, over all workloads.
+    /// The largest part by which raftkv's two runs differ, over all workloads.
     pub spread: f64,
 }
 
@@ -38,7 +39,7 @@ impl Block {
     }
 }
 
-/// Runs `blocks` blocks; `tell` gets lines for a person.
+/// Runs `blocks` blocks; `tell` gets lines for people.
 pub fn run(blocks: usize, loads: &[Workload], etcd: &Path, tell: &dyn Fn(&str)) -> Result<Vec<Block>> {
     let mut kept = Vec::new();
     for block in 1..=blocks {
@@ -62,7 +63,7 @@ pub fn run(blocks: usize, loads: &[Workload], etcd: &Path, tell: &dyn Fn(&str)) 
     Ok(kept)
 }
 
-/// Starts a system, runs every workload and ends it.
+/// Starts a system, runs every workload, and stops it.
 pub fn instance(system: System, loads: &[Workload], etcd: &Path, tell: &dyn Fn(&str)) -> Result<Measured> {
     let running = system.start(etcd)?;
     let (protocol, nodes) = (running.protocol(), running.nodes());

@@ -1,8 +1,8 @@
-//! What is measured: so many operations of one kind by so many clients. PURE.
+//! The workloads: a number of operations of one kind by a number of clients. PURE.
 
 use bytes::Bytes;
 
-/// Keys that are written and read: 8 decimal digits each, as etcd's benchmark makes them.
+/// Number of keys that are written and read; a key has 8 decimal digits, as in etcd's benchmark.
 pub const KEYS: u64 = 10_000;
 /// Bytes of a value.
 pub const VALUE_BYTES: usize = 256;
@@ -19,17 +19,18 @@ pub enum Kind {
 /// A workload: each client sends its next request when the last one was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// As in the table.
+    /// The name in the table.
     pub name: &'static str,
     /// What each request does.
     pub kind: Kind,
-    /// Requests under way at a time.
+    /// Number of requests in flight at a time.
     pub clients: usize,
-    /// Requests in all: a number and not a time, so that both systems hold the same data after it.
+    /// Number of all requests: a number and not a time, so that both systems hold the same data afterwards.
     pub requests: u64,
 }
 
-/// Every one, in the order in which they run; all puts of one instance together are the 260,000 after which memory is read.
+/// All workloads, in the order in which they run; all puts of one instance, with those of [`FILL`], are the 260,000
+/// after which memory is read.
 pub const ALL: [Workload; 5] = [
     Workload { name: "put, 1 client", kind: Kind::Put, clients: 1, requests: 5_000 },
     Workload { name: "put, 64 clients", kind: Kind::Put, clients: 64, requests: 105_000 },
@@ -38,16 +39,16 @@ pub const ALL: [Workload; 5] = [
     Workload { name: "get, 256 clients", kind: Kind::Get, clients: 256, requests: 150_000 },
 ];
 
-/// Writes every key once, which also warms up what is there to warm up; not measured.
+/// Writes every key once, which also warms the system up; it is not measured.
 pub const FILL: Workload = Workload { name: "fill", kind: Kind::Put, clients: 64, requests: KEYS };
 
-/// The key of the `nth` request: all keys in turn, in an order that is none.
+/// The key of the `nth` request: all keys in turn, in no obvious order.
 pub fn key(nth: u64) -> String {
-    // Odd and not divisible by 5: the product runs through all residues of KEYS, a power of 10.
+    // The factor is odd and not divisible by 5, so the product runs through all residues of KEYS, a power of 10.
     format!("{:08}", nth.wrapping_mul(7_919) % KEYS)
 }
 
-/// Bytes that do not compress, the same in each run.
+/// A value whose bytes do not compress; it is the same in each run.
 pub fn value() -> Bytes {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let byte = || {

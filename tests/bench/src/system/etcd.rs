@@ -1,4 +1,4 @@
-//! Three nodes of etcd with its default settings, but for the quota, which is raftkv's here.
+//! Three nodes of etcd with its default settings, except for the quota, which is the same as raftkv's.
 
 use crate::system::NODES;
 use anyhow::{Context, Result, ensure};
@@ -13,16 +13,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// raftkv's default `--quota`; etcd's own would be 2 GiB.
+/// raftkv's default `--quota`; etcd's own default is 2 GiB.
 const QUOTA_BYTES: u64 = 8 * 1024 * 1024 * 1024;
-/// A node that was asked to end does within this.
+/// A node that was asked to stop ends within this time.
 const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// The nodes.
 #[derive(Debug)]
 pub(super) struct Etcd {
     nodes: Vec<Node>,
-    // Goes last: the nodes write into it.
+    // This is dropped last, since the nodes write into it.
     dir: TempDir,
 }
 
@@ -32,7 +32,7 @@ struct Node {
     child: Child,
 }
 
-/// Starts them.
+/// Starts the nodes.
 pub(super) fn start(binary: &Path) -> Result<Etcd> {
     let dir = TempDir::with_prefix("etcd-bench-")?;
     let ports: Vec<Ports> = (0..NODES).map(|_| Ports::free()).collect();
@@ -57,7 +57,7 @@ pub(super) fn start(binary: &Path) -> Result<Etcd> {
         etcd.nodes.push(Node { client: ports.client, child });
     }
     for (n, ports) in ports.iter().enumerate() {
-        // Healthy: it has a leader and a linearizable read works.
+        // A healthy node has a leader and serves linearizable reads.
         let health = Request::new("GET", &format!("{}/health", url(ports.client)));
         eventually(&format!("etcd n{n} is healthy"), || health.send()?.expect(200).map(drop))
             .with_context(|| fs::read_to_string(etcd.log(n)).unwrap_or_default())?;
@@ -70,17 +70,17 @@ impl Etcd {
         self.dir.path().join(format!("n{n}.log"))
     }
 
-    /// Their client ports.
+    /// The addresses of their client ports.
     pub(super) fn nodes(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| SocketAddr::from((Ipv4Addr::LOCALHOST, node.client))).collect()
     }
 
-    /// Their processes.
+    /// Their process ids.
     pub(super) fn pids(&self) -> Vec<u32> {
         self.nodes.iter().map(|node| node.child.id()).collect()
     }
 
-    /// SIGTERM, and the end.
+    /// Sends SIGTERM and waits for the end.
     pub(super) fn stop(mut self) -> Result<()> {
         for node in &self.nodes {
             let pid = Pid::from_raw(node.child.id().cast_signed()).context("process ids are above 0")?;
@@ -100,7 +100,7 @@ impl Etcd {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
+        // An error means that it has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -1,4 +1,4 @@
-//! The systems that are compared: three nodes of one of them, started in fresh directories and ended again.
+//! The systems that are compared: three nodes of one of them, started in new directories and stopped again.
 
 mod etcd;
 mod raftkv;
@@ -9,20 +9,20 @@ use anyhow::Result;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Nodes of each system.
+/// Number of nodes of each system.
 pub const NODES: usize = 3;
 
-/// One of them.
+/// A system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
-    /// This project's.
+    /// This project's system.
     Raftkv,
     /// etcd.
     Etcd,
 }
 
 impl System {
-    /// As in the table.
+    /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
             System::Raftkv => "raftkv",
@@ -30,10 +30,10 @@ impl System {
         }
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts the system and waits until it serves.
     ///
     /// # Errors
-    /// When it does not serve in time, and then what its nodes said.
+    /// When it does not serve in time; the error has what its nodes said.
     pub fn start(self, etcd: &Path) -> Result<Running> {
         let processes = match self {
             System::Raftkv => Processes::Raftkv(raftkv::start()?),
@@ -56,7 +56,7 @@ enum Processes {
 }
 
 impl Running {
-    /// How its clients speak to it.
+    /// The protocol that its clients speak.
     pub fn protocol(&self) -> Protocol {
         match self.processes {
             Processes::Raftkv(_) => Protocol::Http,
@@ -64,7 +64,7 @@ impl Running {
         }
     }
 
-    /// Where its clients reach it.
+    /// The addresses at which its clients reach it.
     pub fn nodes(&self) -> Vec<SocketAddr> {
         match &self.processes {
             Processes::Raftkv(cluster) => raftkv::nodes(cluster),
@@ -72,7 +72,7 @@ impl Running {
         }
     }
 
-    /// Its processes.
+    /// The process ids of its nodes.
     pub fn pids(&self) -> Result<Vec<u32>> {
         match &self.processes {
             Processes::Raftkv(cluster) => cluster.nodes.iter().map(raftkv_cluster_tests::Node::pid).collect(),
@@ -90,7 +90,7 @@ impl Running {
         process::resident_bytes(&self.pids()?)
     }
 
-    /// Ends it; its directories go.
+    /// Stops the system and removes its directories.
     pub fn stop(self) -> Result<()> {
         match self.processes {
             Processes::Raftkv(cluster) => cluster.finish(),

@@ -1,16 +1,16 @@
-//! Three nodes of raftkv with the settings that they have when nobody sets anything.
+//! Three nodes of raftkv with default settings.
 
 use crate::system::NODES;
 use anyhow::Result;
 use raftkv_cluster_tests::Cluster;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// Starts them.
+/// Starts the nodes.
 pub(super) fn start() -> Result<Cluster> {
     let mut cluster = Cluster::empty()?;
     for _ in 0..NODES {
         let node = cluster.new_node();
-        // Tests have smaller segments.
+        // Tests have smaller segments, so their flags are removed.
         cluster.nodes[node].flags.clear();
         cluster.nodes[node].start()?;
     }
@@ -22,7 +22,7 @@ pub(super) fn start() -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Their client ports.
+/// The addresses of their client ports.
 pub(super) fn nodes(cluster: &Cluster) -> Vec<SocketAddr> {
     cluster.nodes.iter().map(|node| SocketAddr::from((Ipv4Addr::LOCALHOST, node.ports.client))).collect()
 }

@@ -1,5 +1,5 @@
-//! etcd's gRPC API, as far as a put and a range of one key: a dozen bytes of protobuf do not need a code generator, and the
-//! less the client costs, the less it takes from the server beside it.
+//! The part of etcd's gRPC API that a put and a range of one key need. A dozen bytes of protobuf do not need a code
+//! generator, and the less the client costs, the less it takes from the server beside it.
 //!
 //! Sources: gRPC over HTTP/2 (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>) and etcd's `rpc.proto`.
 
@@ -10,21 +10,21 @@ use hyper::{Method, Request, StatusCode, header};
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
-/// Before each message: whether it is compressed, and its length.
+/// Bytes before each message, which say whether it is compressed and how long it is.
 const PREFIX_BYTES: usize = 5;
-/// Larger than all answers that are under way on one connection.
+/// Larger than all answers in flight on one connection.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Fields of `PutRequest` and `RangeRequest`.
 const KEY: u8 = 1;
 const PUT_VALUE: u8 = 2;
-/// A field of `RangeResponse`, and in it one of `KeyValue`.
+/// A field of `RangeResponse`, and one of the `KeyValue` in it.
 const RANGE_KVS: u64 = 2;
 const KV_VALUE: u64 = 5;
 /// Protobuf's wire types.
 const VARINT: u64 = 0;
 const LENGTH_DELIMITED: u64 = 2;
 
-/// A client on a connection that it may share.
+/// A client on a connection, which it may share.
 #[derive(Clone, Debug)]
 pub struct Client {
     authority: String,
@@ -48,7 +48,7 @@ impl Client {
         self.call("/etcdserverpb.KV/Put", &message(&[(KEY, key.as_bytes()), (PUT_VALUE, &value)])).await.map(drop)
     }
 
-    /// `KV.Range` of one key; linearizable, since `serializable` is not set.
+    /// `KV.Range` of one key, and the length of its value; linearizable, since `serializable` is not set.
     pub async fn get(&mut self, key: &str) -> Result<usize> {
         let answer = self.call("/etcdserverpb.KV/Range", &message(&[(KEY, key.as_bytes())])).await?;
         let kv = field(&answer, RANGE_KVS)?.context("no such key")?;
@@ -95,7 +95,7 @@ fn framed(message: &[u8]) -> Result<Bytes> {
     Ok(frame.freeze())
 }
 
-/// A message of fields that are bytes.
+/// Encodes a message of fields that hold bytes.
 fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
     let mut message = Vec::new();
     for (number, bytes) in fields {
@@ -111,7 +111,7 @@ fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
     message
 }
 
-/// The first field of this number, which has a length; `None` when there is none.
+/// The first field with this number, which must have a length; `None` when there is none.
 fn field(mut message: &[u8], number: u64) -> Result<Option<&[u8]>> {
     while !message.is_empty() {
         let tag = varint(&mut message)?;

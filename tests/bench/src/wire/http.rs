@@ -1,4 +1,4 @@
-//! raftkv's HTTP API over one connection: as little client as it takes, like that of gRPC beside it.
+//! raftkv's HTTP API over one connection, with a client that is as small as the gRPC client beside it.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Headers that an answer may have.
+/// Most headers of an answer.
 const HEADERS_MAX: usize = 16;
-/// Read at once: more than an answer has.
+/// Bytes read at once: more than an answer has.
 const READ_BYTES: usize = 2048;
 
 /// A client with a connection of its own.
@@ -50,7 +50,7 @@ impl Client {
         self.exchange("GET", key, None).await
     }
 
-    /// One request and its answer, whose body has so many bytes.
+    /// One request and its answer; the number of bytes of the answer's body.
     async fn exchange(&mut self, method: &str, key: &str, body: Option<&[u8]>) -> Result<usize> {
         self.request.clear();
         write!(self.request, "{method} /v1/kv/{key} HTTP/1.1\r\nhost: {}\r\n", self.authority)?;
@@ -77,7 +77,7 @@ impl Client {
     }
 }
 
-/// `None`: it is not whole yet.
+/// The head of an answer; `None` while it is not whole.
 fn head(answer: &[u8]) -> Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);

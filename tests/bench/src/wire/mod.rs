@@ -1,4 +1,4 @@
-//! How a client speaks to a system: a put, and a linearizable get that says how long the value is.
+//! How a client speaks to a system: a put, and a linearizable get that returns how long the value is.
 
 pub mod grpc;
 pub mod http;
@@ -10,26 +10,26 @@ use std::net::SocketAddr;
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// raftkv's HTTP API: a connection for each client.
+    /// raftkv's HTTP API: each client has a connection.
     Http,
     /// etcd's gRPC API: clients share connections.
     Grpc,
 }
 
-/// Connections that clients of one node share, at most, of those that speak gRPC; as etcd's benchmark is told to by its manual.
+/// Most connections that gRPC clients share, as the manual of etcd's benchmark recommends.
 const SHARED_CONNECTIONS: usize = 16;
 
 /// A client.
 #[derive(Debug)]
 pub enum Client {
-    /// Of raftkv.
+    /// A client of raftkv.
     Http(http::Client),
-    /// Of etcd.
+    /// A client of etcd.
     Grpc(grpc::Client),
 }
 
 impl Client {
-    /// So many clients, spread evenly over the nodes.
+    /// Connects this many clients, spread evenly over the nodes.
     pub async fn connect(protocol: Protocol, nodes: &[SocketAddr], clients: usize) -> Result<Vec<Client>> {
         let mut connected = Vec::with_capacity(clients);
         let at = |nth: usize| nodes[nth % nodes.len()];
@@ -58,7 +58,7 @@ impl Client {
         }
     }
 
-    /// Reads a key linearizably: the length of its value.
+    /// Reads a key linearizably; the length of its value.
     pub async fn get(&mut self, key: &str) -> Result<usize> {
         match self {
             Client::Http(client) => client.get(key).await,
