@@ -1,7 +1,7 @@
 # The images for users: `docker build --target node .` and `docker build --target operator .`
 #
-# CI does not run this file, because it has no registry to pull the bases from: it builds the same images from the same
-# binaries by `make image`. Keep the two alike: paths, entrypoints, user.
+# CI does not run this file, because it has no registry from which to pull the bases: `make image` builds the same
+# images from the same binaries. Keep the two alike: paths, entrypoints, user.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src

@@ -1,14 +1,15 @@
-# The table of contents: `make help` prints it. CI runs `make check` and `make test`, nothing else.
+# The table of contents: `make help` prints it. CI runs only `make check` and `make test`.
 
 CARGO ?= cargo
 ADVISORY_DB := $(or $(CARGO_HOME),$(HOME)/.cargo)/advisory-dbs
 
-# Each phase selects the whole workspace and names the targets that it runs: with another selection some dependencies have other
-# features, and cargo would compile nearly everything once more for each phase.
+# Each phase selects the whole workspace and names the targets that it runs: with another selection some dependencies
+# would have other features, and cargo would compile nearly everything again for each phase.
 TEST = $(CARGO) test --locked --workspace
 targets-in = $(foreach dir,$(1),$(patsubst %,--test %,$(notdir $(basename $(wildcard $(dir)/tests/*.rs)) \
   $(patsubst %/main.rs,%,$(wildcard $(dir)/tests/*/main.rs)))))
-# The build with deliberate bugs and crash points has programs of its own, and the dependencies of all others.
+# The build with deliberate bugs and crash points has its own programs, and shares the dependencies with all other
+# builds.
 MUTANT = RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/sim/rustc-mutant" CARGO_BUILD_BUILD_DIR="$(CURDIR)/target" CARGO_TARGET_DIR="$(CURDIR)/target/mutant"
 
 .NOTPARALLEL:
@@ -38,7 +39,7 @@ kind: image e2e-up ## Make a kind cluster with the operator in it, and point kub
 
 ## Test, the cheapest first
 
-# What the tests count and measure are lines that begin with TABLE: the table at the end is made of them.
+# The tests print what they count and measure in lines that begin with TABLE: the table at the end is made of these.
 .PHONY: test
 test: ## Run all tests; the last step makes a Kubernetes of its own
 	@mkdir -p target
@@ -75,14 +76,14 @@ ONE_RUN = $(if $(SEED),RAFTKV_SIM_SEED=$(SEED) $(TEST) --test sim -- one_seed,$(
   $(FULL_SEED),RAFTKV_FULL_SEED=$(FULL_SEED) $(TEST) --test full_disks -- a_member_whose_disk_is_full_waits_and_nothing_is_lost,$(if \
   $(POINT),RAFTKV_CRASH_POINT=$(POINT) $(TEST) --test all_crash_points -- every_crash_point_is_survived)))
 
-# `make unit` has a short form of it. SEED is the clock's unless given, so that every night sees other inputs.
+# `make unit` runs a short form of this. SEED is the clock's time unless given, so that every night sees other inputs.
 .PHONY: fuzz
 fuzz: ## Mutate what decoders read, for MINUTES (10) in all; DECODER=name only that one, FILE=path only that input, SEED=n
 	$(call phase,fuzz: $(or $(DECODER),every decoder)$(if $(FILE), over $(FILE)))
 	RAFTKV_FUZZ_MINUTES=$(or $(MINUTES),10) RAFTKV_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) RAFTKV_FUZZ_DECODER=$(DECODER) \
 	  RAFTKV_FUZZ_FILE=$(if $(FILE),$(abspath $(FILE))) $(TEST) --test fuzz -- --nocapture
 
-# One more build, of our own crates only.
+# This is one more build, of our own crates only.
 .PHONY: mutants
 mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds seeds anew, BUG=name has one only
 	$(call phase,mutants: deliberate bugs)
@@ -118,13 +119,13 @@ crash-points: bins crash-bin ## Kill real processes before and after each place 
 crash-night: export RAFTKV_CRASH_HITS = 20
 crash-night: crash-points ## The same at the first to the twentieth time that a process gets there; hours
 
-# In no other build a node can be told to die at an exact place.
+# Only in this build can a node be told to die at an exact place.
 .PHONY: crash-bin
 crash-bin: ## Build the raftkv that has crash points into target/mutant/debug
 	$(call phase,crash-bin: raftkv with crash points)
 	$(MUTANT) $(CARGO) build --locked --workspace --bin raftkv
 
-# A short form is part of `make cluster`.
+# `make cluster` runs a short form of this.
 .PHONY: overload
 overload: bins ## Run thousands of bad clients, and ten times the load, for SECONDS (60) each
 	$(call phase,overload: more clients than can be served)
@@ -141,8 +142,9 @@ bins: ## Build the binaries into target/debug
 	$(call phase,bins: the binaries)
 	$(CARGO) build --locked --bins
 
-# The binaries as images, the cluster, the images in it, then the scenarios. The cluster is taken down at the end, also after a
-# failure; KEEP=1 leaves it for a look at what is there. E2E_KUBECONFIG=file runs the same scenarios on a cluster of your own.
+# Makes the binaries into images, makes the cluster, loads the images, and runs the scenarios. The cluster is taken down
+# at the end, also after a failure; KEEP=1 leaves it for a look. E2E_KUBECONFIG=file runs the same scenarios on a
+# cluster of your own.
 .PHONY: e2e
 e2e: ## Run the scenarios on a kind cluster; KEEP=1 keeps it, E2E_KUBECONFIG=file uses another
 	@$(MAKE) --no-print-directory image PROFILE=dev
@@ -172,7 +174,8 @@ e2e-down: ## Delete the kind cluster; what was built for it stays
 
 ## Measure
 
-# On an idle machine; nothing else may run beside it. About 15 minutes; BENCH="--blocks 1 --only put" is shorter.
+# Run this on an idle machine, with nothing else beside it. It takes about 15 minutes; BENCH="--blocks 1 --only put" is
+# shorter.
 .PHONY: bench
 bench: ## Measure raftkv beside etcd: three nodes of each in turn on this machine
 	$(call phase,bench: raftkv beside etcd)
@@ -180,13 +183,13 @@ bench: ## Measure raftkv beside etcd: three nodes of each in turn on this machin
 	$(CARGO) build --locked --release -p raftkv-node -p raftkvctl -p raftkv-bench --bins
 	RAFTKV_BIN_DIR="$(CURDIR)/target/release" target/release/raftkv-bench --etcd target/bench/etcd $(BENCH)
 
-# Needs 6 GiB of disk. MIB=64 is a quick look.
+# This needs 6 GiB of disk. MIB=64 is a quick look.
 .PHONY: big-snapshot
 big-snapshot: bins ## Snapshot, send, install and prove a database of 1 GiB, and measure the memory of each process
 	$(call phase,big-snapshot: the memory of a large snapshot)
 	RAFTKV_BIN_DIR="$(CURDIR)/target/debug" $(if $(MIB),MIB=$(MIB) )target/debug/big_snapshot
 
-# Release binaries under the tags of the tests: the next `make e2e` loads its own again.
+# This loads release binaries under the tags of the tests: the next `make e2e` loads its own again.
 .PHONY: bench-operator
 bench-operator: ## Measure the operator on a kind cluster, beside etcd-operator where that is in it; KEEP=1 keeps the cluster
 	@$(MAKE) --no-print-directory image PROFILE=release IMAGE_TAG=dev
@@ -232,8 +235,9 @@ doc: ## Build the documentation; a broken link or a missing word is an error
 	$(call phase,doc: documentation)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
-# Licenses, bans and sources are decided by Cargo.lock alone. Advisories need their database: with no way to fetch it, and
-# no copy from an earlier run, that one check is skipped and says so; with it, an advisory fails the check.
+# Cargo.lock alone decides about licenses, bans and sources. Advisories need their database: if it cannot be fetched and
+# no copy of an earlier run is here, that one check is skipped and says so; with the database, an advisory fails the
+# check.
 .PHONY: deny
 deny: ## Check dependencies: licenses, bans, sources, advisories
 	$(call phase,deny: dependencies)
