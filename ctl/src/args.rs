@@ -1,9 +1,9 @@
 //! What can be asked on the command line, parsed by clap and not interpreted further here.
 
-use crate::client::Condition;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use raftkv_api::{DecimalId, Hex128};
+use raftkv_client::Condition;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -8,8 +8,6 @@
 //! A file gets its name only when it is complete; standard output cannot be taken back, the exit code tells.
 
 use crate::args::{self, FileFormat};
-use crate::bytes_text::{key_of, value_of};
-use crate::client::{Client, RangeQuery};
 use crate::kv::PAGE_KEYS;
 use crate::progress::{Progress, per_second};
 use crate::report::Failed;
@@ -17,6 +15,8 @@ use crate::run::Context;
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use raftkv_api::KeyValue;
+use raftkv_client::bytes_text::{key_of, value_of};
+use raftkv_client::{Client, RangeQuery};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
@@ -107,9 +107,9 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Reply, Server};
     use bytes::Bytes;
     use raftkv_api::Range;
+    use raftkv_client::testing::{Reply, Server};
 
     #[tokio::test]
     async fn pages_become_one_file_that_can_be_imported() {

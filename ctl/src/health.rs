@@ -3,8 +3,8 @@
 //! The worst finding sets the level: `down` when clients cannot be served or data differs, `degraded` when
 //! something needs attention, `healthy` otherwise.
 
-use crate::admin::NodeStatus;
 use raftkv_api::{Hex128, KvState, Member, MemberRole, Members, NodeState, Status};
+use raftkv_client::admin::NodeStatus;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries by which a member may be behind and still count as caught up (rule O6).
@@ -334,12 +334,12 @@ fn state(state: NodeState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Cause, Error};
     use raftkv_api::StateHash;
+    use raftkv_client::{Cause, Error};
     use serde_json::json;
 
     fn node(id: u64, change: impl FnOnce(&mut Status)) -> NodeStatus {
-        let mut status = crate::testing::status(id);
+        let mut status = raftkv_client::testing::status(id);
         change(&mut status);
         NodeStatus { url: format!("http://n{id}:2381"), status: Ok(status) }
     }

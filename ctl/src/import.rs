@@ -8,16 +8,16 @@
 //! Memory is the size of the input, plus the decoded values with `jsonl`, plus some 100 bytes a record.
 
 use crate::args::{self, FileFormat, Output};
-use crate::client::{Client, Policy};
 use crate::progress::{Progress, per_second};
 use crate::record::{FormatError, Record, check_unique};
 use crate::report::Failed;
 use crate::run::{Context, print, print_json, stdin};
-use crate::settle::{self, Unsettled};
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use bytes::Bytes;
 use raftkv_api::Outcome;
+use raftkv_client::settle::{self, Unsettled};
+use raftkv_client::{Client, Policy};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -163,8 +163,8 @@ fn tell(work: &Work, elapsed: Duration, output: Output) -> Result<(), Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Reply, Server};
     use raftkv_api::Code;
+    use raftkv_client::testing::{Reply, Server};
 
     fn work(server: &Server, keys: &[&'static str]) -> Arc<Work> {
         let client = Client::new(&[server.url()]).unwrap();

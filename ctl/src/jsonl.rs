@@ -1,9 +1,9 @@
 //! JSON lines: one object a line, `{"key": .., "value": ..}`, or `key_b64`/`value_b64` with standard base64
 //! where bytes are not UTF-8. Lines of white space only are skipped; other fields are refused.
 
-use crate::bytes_text::{from_pair, text_or_base64};
 use crate::record::{FormatError, Record};
 use bytes::Bytes;
+use raftkv_client::bytes_text::{from_pair, text_or_base64};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]

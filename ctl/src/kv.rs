@@ -1,13 +1,13 @@
 //! `put`, `get`, `del` and `range`.
 
 use crate::args::{Del, Get, Key, Output, Put, Range, Reading};
-use crate::bytes_text::{from_base64, key_of, printable, text_or_base64, to_base64, value_of};
-use crate::client::{RangeQuery, ReadOptions};
 use crate::record::FormatError;
 use crate::report::Failed;
 use crate::run::{Context, print, print_json, stdin};
 use crate::table::{Align, Table, bytes};
 use bytes::Bytes;
+use raftkv_client::bytes_text::{from_base64, key_of, printable, text_or_base64, to_base64, value_of};
+use raftkv_client::{RangeQuery, ReadOptions};
 use serde_json::json;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

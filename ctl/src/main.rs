@@ -1,4 +1,4 @@
-//! `raftkvctl`: everything is in the library, so that tests and `raftkv dev` can use the same client.
+//! The program `raftkvctl`. Everything is in the library, so that tests can reach it.
 
 use std::process::ExitCode;
 

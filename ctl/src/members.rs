@@ -53,7 +53,7 @@ pub(crate) async fn transfer(context: &Context, args: Transfer) -> Result<(), Fa
 
 pub(crate) async fn init(context: &Context, args: Init) -> Result<(), Failed> {
     // Only the node that is named may be touched: the endpoints are not asked.
-    let admin = crate::admin::Admin::new(&[&args.admin_url], context.token()?)?;
+    let admin = raftkv_client::admin::Admin::new(&[&args.admin_url], context.token()?)?;
     let cluster_id = args.cluster_id.unwrap_or_else(|| Hex128(rand::random()));
     let done = admin.init(&args.admin_url, cluster_id, args.min_voters).await?;
     let (id, cluster) = (done.member_id.0, done.cluster_id);
@@ -63,7 +63,7 @@ pub(crate) async fn init(context: &Context, args: Init) -> Result<(), Failed> {
 
 pub(crate) async fn reset(context: &Context, args: Reset) -> Result<(), Failed> {
     let url = args.admin_url;
-    let admin = crate::admin::Admin::new(&[&url], context.token()?)?;
+    let admin = raftkv_client::admin::Admin::new(&[&url], context.token()?)?;
     let done = admin.reset(&url).await?;
     let text = format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {url}\n");
     tell(context, &done, &text)

@@ -3,8 +3,8 @@
 //! An input is read whole before anything is written, so that a mistake on its last line costs nothing.
 //! Its records point into that one buffer where the format allows it.
 
-use crate::bytes_text::printable;
 use bytes::Bytes;
+use raftkv_client::bytes_text::printable;
 use std::collections::BTreeMap;
 
 /// Longest part of a key that a message quotes.

@@ -1,12 +1,12 @@
 //! How a command ends: its exit code, and what a person or a program is told about a failure.
 
-use crate::admin::TokenError;
 use crate::args::Output;
-use crate::bytes_text::BadBytes;
-use crate::client::{EndpointError, Error};
 use crate::kube::KubeFailed;
 use crate::record::FormatError;
 use raftkv_api::{Code, Outcome};
+use raftkv_client::admin::TokenError;
+use raftkv_client::bytes_text::BadBytes;
+use raftkv_client::{EndpointError, Error};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -246,8 +246,8 @@ fn as_json(failed: &Failed, advice: Option<&str>) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Cause;
     use raftkv_api::Problem;
+    use raftkv_client::Cause;
 
     fn failed(code: Code, outcome: Outcome) -> Failed {
         let problem = Problem { outcome, ..Problem::new(code, "told") };

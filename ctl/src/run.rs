@@ -1,12 +1,12 @@
 //! From the command line to an exit code: parses, starts the runtime, calls one command.
 
-use crate::admin::{Admin, Token};
 use crate::args::{Cli, Command, Global, Output};
-use crate::client::Client;
 use crate::kube::{self, Called};
 use crate::report::{Failed, failure};
 use crate::{export, import, kv, members, status};
 use clap::{CommandFactory, Parser};
+use raftkv_client::admin::Admin;
+use raftkv_client::{Client, Token};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{Read, Write};

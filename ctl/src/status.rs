@@ -3,14 +3,14 @@
 //! Nodes are found from the endpoints (or the admin endpoints) and from the membership, so that a node which
 //! nobody listed is shown too. A node that cannot be asked is a row, not an error.
 
-use crate::admin::{Admin, NodeStatus};
 use crate::args::Output;
-use crate::client::{Cause, Error, admin_urls};
 use crate::health::{Level, Report, Row, report};
 use crate::report::Failed;
 use crate::run::{Context, print, print_json};
 use crate::table::{Align, Table, bytes};
 use raftkv_api::{Code, Members, Status};
+use raftkv_client::admin::{Admin, NodeStatus};
+use raftkv_client::{Cause, Error, admin_urls};
 use serde_json::json;
 use std::time::Duration;
 

@@ -3,8 +3,6 @@
 //! What cannot be read is named in the archive and does not end the report: it is made when something is wrong. Sizes
 //! are bounded, and every file comes through [`redact`]. Nothing is sent anywhere.
 
-use crate::admin::NodeStatus;
-use crate::http::{Call, Endpoint};
 use crate::kube::args::Report;
 use crate::kube::failed::KubeFailed;
 use crate::kube::find;
@@ -20,6 +18,8 @@ use crate::table::bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
+use raftkv_client::admin::NodeStatus;
+use raftkv_client::http::{Call, Endpoint};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

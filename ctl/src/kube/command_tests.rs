@@ -7,10 +7,10 @@ use crate::kube::testing::{FakeKubectl, kube};
 use crate::kube::worlds::{TOKEN, World, member, node};
 use crate::kube::{carry_out, output};
 use crate::report::Failed;
-use crate::testing::{Reply, Server};
 use clap::Parser;
 use flate2::read::GzDecoder;
 use raftkv_api::{Code, DecimalId, MemberRole, Outcome, Transferred};
+use raftkv_client::testing::{Reply, Server};
 use serde_json::json;
 use std::io::{Read, Write};
 

@@ -5,7 +5,6 @@
 //! one may be restarted meanwhile.
 
 use crate::args::{Del, Get, Global, Import, Output, Put, Range};
-use crate::discover::all;
 use crate::kube::Kube;
 use crate::kube::args::{Data, Export, Through};
 use crate::kube::failed::KubeFailed;
@@ -13,10 +12,11 @@ use crate::kube::find;
 use crate::kube::forward::{ADMIN_PORT, CLIENT_PORT, Forward};
 use crate::kube::kubectl::{Kubectl, Obstacle};
 use crate::kube::objects::Pod;
-use crate::node::Token;
 use crate::report::Failed;
 use crate::run::Context;
 use crate::{export, import, kv};
+use raftkv_client::Token;
+use raftkv_client::discover::all;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Why a command about a cluster in Kubernetes fails, and what to do about it.
 
-use crate::client::Error;
 use crate::kube::kubectl::{KubectlError, Obstacle};
 use crate::report::Failed;
 use raftkv_api::{Code, Outcome};
+use raftkv_client::Error;
 
 /// What stands in the way of a command, before or beside its call.
 #[derive(Debug, thiserror::Error)]
@@ -159,8 +159,8 @@ fn call(error: &Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Cause;
     use raftkv_api::Problem;
+    use raftkv_client::Cause;
 
     #[test]
     fn advice_names_commands_that_the_plugin_has() {

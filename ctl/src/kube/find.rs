@@ -3,9 +3,9 @@
 use crate::kube::failed::KubeFailed;
 use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
 use crate::kube::objects::{CLUSTERS, Cluster, LABEL_CLUSTER, List, Pod, Secret, is_pod_of};
-use crate::node::Token;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use raftkv_client::Token;
 
 /// Key of the token in its Secret.
 const TOKEN_KEY: &str = "token";

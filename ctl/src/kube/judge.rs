@@ -4,13 +4,13 @@
 //! operator's last pass. The nodes say how they are at this moment. Where both speak of service, the nodes are right:
 //! so the screen is true with the operator down, and with quorum lost.
 
-use crate::admin::NodeStatus;
 use crate::health;
 use crate::kube::next::{self, Advice};
 use crate::kube::objects::{Claim, Cluster, Condition, Deployment, Event, Pod};
 use crate::kube::rows;
 use jiff::Timestamp;
 use raftkv_api::Members;
+use raftkv_client::admin::NodeStatus;
 use serde::Serialize;
 
 /// Everything that was read, and how a command is written that reads the same cluster.

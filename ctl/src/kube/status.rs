@@ -3,10 +3,7 @@
 //! Only the `RaftKvCluster` itself is needed. Everything else that cannot be read is said on the screen and leaves its
 //! part out: a user with few rights, a cluster without quorum and one without an operator all get a screen.
 
-use crate::admin::NodeStatus;
 use crate::args::Output;
-use crate::client::{Cause, Error};
-use crate::discover::all;
 use crate::kube::Kube;
 use crate::kube::args;
 use crate::kube::failed::KubeFailed;
@@ -16,11 +13,15 @@ use crate::kube::judge::{Level, Nodes, Part, Screen, Seen, judge};
 use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
 use crate::kube::objects::{Claim, Deployment, Event, List, OPERATOR_SELECTOR, Pod};
 use crate::kube::screen;
-use crate::node::{NodeClient, Token};
 use crate::report::Failed;
 use crate::run::{print, print_json};
 use jiff::Timestamp;
 use raftkv_api::{Code, Member, Members, Status};
+use raftkv_client::Token;
+use raftkv_client::admin::NodeStatus;
+use raftkv_client::discover::all;
+use raftkv_client::node::NodeClient;
+use raftkv_client::{Cause, Error};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;

@@ -4,11 +4,11 @@
 //! `raftkv-crds`, which is strict, so that a field that is renamed there fails a test here.
 
 use crate::kube::testing::FakeKubectl;
-use crate::testing::{Reply, Server};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use raftkv_api::{DecimalId, Hex128, LeaderRef, Member, MemberRole, Members, NodeState, Peer, Status};
+use raftkv_client::testing::{Reply, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -160,7 +160,7 @@ pub(crate) fn member(id: u64, name: &str, role: MemberRole) -> Member {
 
 /// A voter that follows member 2, or is it.
 pub(crate) fn node(id: u64, name: &str, applied: u64) -> Status {
-    let mut status = crate::testing::status(id);
+    let mut status = raftkv_client::testing::status(id);
     status.name = name.to_string();
     status.version = "0.1.0".to_string();
     status.leader_id = Some(DecimalId(2));

@@ -11,8 +11,9 @@ use crate::plan::{
 use crate::resources::testing::{cluster, settings};
 use jiff::Timestamp;
 use raftkv_api::{Code, Hex128, Problem};
+use raftkv_client::Token;
+use raftkv_client::node::NodeClient;
 use raftkv_crds::RaftKvCluster;
-use raftkvctl::node::{NodeClient, Token};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@ use crate::edge::children::Stage;
 use crate::edge::write::Fault;
 use crate::plan::{NodeSeen, Ordinal, Seed};
 use raftkv_api::{AddMember, DecimalId, Hex128};
-use raftkvctl::client::Error;
-use raftkvctl::node::{Addressee, NodeClient};
+use raftkv_client::Error;
+use raftkv_client::node::{Addressee, NodeClient};
 use std::sync::Arc;
 
 /// HTTP statuses of a node by which it says that it is not in the state, or the membership not the one, that the plan saw.

@@ -5,7 +5,8 @@
 
 use crate::plan::Ordinal;
 use crate::resources::ADMIN_PORT;
-use raftkvctl::node::{NodeClient, Token};
+use raftkv_client::Token;
+use raftkv_client::node::NodeClient;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -33,8 +33,8 @@ use kube::Client;
 use objects::{Objects, Reads};
 use pods::Place;
 use raftkv_api::Hex128;
+use raftkv_client::Token;
 use raftkv_crds::RaftKvCluster;
-use raftkvctl::node::Token;
 use std::collections::BTreeMap;
 
 /// Where objects are taken from.

@@ -3,8 +3,8 @@
 use super::{metadata, name};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use raftkv_client::Token;
 use raftkv_crds::{RaftKvCluster, child};
-use raftkvctl::node::Token;
 
 /// `token` is 64 hex digits.
 pub fn auth_secret(cluster: &RaftKvCluster, token: &str) -> Secret {

@@ -5,7 +5,7 @@ use crate::load::account::{Account, Found, Key, PREFIX, Settled, Write};
 use crate::load::report::Report;
 use anyhow::{Context, Result};
 use raftkv_api::{Code, Outcome};
-use raftkvctl::client::{Cause, Client, Condition, Error, Policy, RangeQuery, ReadOptions};
+use raftkv_client::{Cause, Client, Condition, Error, Policy, RangeQuery, ReadOptions};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -102,7 +102,8 @@ impl Admin {
         self.statuses_of(&self.urls).await
     }
 
-    pub(crate) async fn statuses_of(&self, urls: &[String]) -> Vec<NodeStatus> {
+    /// The status of each of these nodes, asked at the same time.
+    pub async fn statuses_of(&self, urls: &[String]) -> Vec<NodeStatus> {
         let ask = |url: String| {
             let admin = self.clone();
             async move {

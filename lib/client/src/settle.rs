@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// A key that could not be brought to its value in time, or at all.
 #[derive(Debug)]
-pub(crate) struct Unsettled {
+pub struct Unsettled {
     /// The failure that came last.
     pub error: Error,
     /// Unknown as soon as *one* of the writes ended unknown: it may still arrive.
@@ -21,7 +21,7 @@ pub(crate) struct Unsettled {
 }
 
 /// Writes the key; returns how many unknown outcomes had to be settled on the way.
-pub(crate) async fn put(client: &Client, key: &[u8], value: &Bytes, deadline: Instant) -> Result<u64, Unsettled> {
+pub async fn put(client: &Client, key: &[u8], value: &Bytes, deadline: Instant) -> Result<u64, Unsettled> {
     let mut condition = Condition::None;
     let mut unknown = 0;
     let mut pauses = Pauses::new();

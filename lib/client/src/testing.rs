@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
 /// What the server does with one request.
-pub(crate) enum Reply {
+pub enum Reply {
     /// Status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, Bytes),
     /// Reads the request and closes the connection: the client cannot know.
@@ -24,45 +24,51 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
-        Reply::Answer(status, vec![], serde_json::to_vec(body).unwrap().into())
+    /// This status with this body.
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        Reply::Answer(status, vec![], serde_json::to_vec(body).expect("a test's body serializes").into())
     }
 
-    pub(crate) fn problem(code: Code, outcome: Outcome) -> Self {
+    /// A refusal as a node words it.
+    pub fn problem(code: Code, outcome: Outcome) -> Self {
         let problem = Problem { outcome, ..Problem::new(code, "scripted") };
         Reply::json(problem.status, &problem)
     }
 
     /// The answer of a GET of one key.
-    pub(crate) fn found(value: &'static str, mod_revision: u64) -> Self {
+    pub fn found(value: &'static str, mod_revision: u64) -> Self {
         let headers = vec![("etag", format!("\"{mod_revision}\"")), ("x-raftkv-revision", "99".to_string())];
         Reply::Answer(200, headers, value.into())
     }
 
     /// The answer of a PUT.
-    pub(crate) fn put(revision: u64) -> Self {
+    pub fn put(revision: u64) -> Self {
         Reply::json(200, &raftkv_api::Put { revision, version: 1 })
     }
 }
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub struct Seen {
+    /// The method.
     pub method: String,
+    /// Path and query.
     pub target: String,
+    /// The headers.
     pub headers: hyper::HeaderMap,
+    /// The whole body.
     pub body: Bytes,
 }
 
 impl Seen {
     /// A header's text, or nothing.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a test's header is text"))
     }
 }
 
 /// The server; it ends with the test's runtime.
-pub(crate) struct Server {
+pub struct Server {
     url: String,
     shared: Arc<Mutex<Shared>>,
 }
@@ -75,41 +81,45 @@ struct Shared {
 }
 
 impl Server {
-    pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+    /// Listens on a free port and answers from this script.
+    pub async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it listens"));
         let shared = Arc::new(Mutex::new(Shared { script: script.into_iter().collect(), ..Shared::default() }));
         tokio::spawn(accept(listener, shared.clone()));
         Server { url, shared }
     }
 
     /// An endpoint that refuses connections.
-    pub(crate) async fn refusing() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
+    pub async fn refusing() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        format!("http://{}", listener.local_addr().expect("it listens"))
     }
 
-    pub(crate) fn url(&self) -> &str {
+    /// Where it listens.
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.lock().unwrap().seen.clone()
+    /// The requests so far, in their order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.lock().expect("no code panics while it holds this lock").seen.clone()
     }
 
     /// `METHOD target` of each request.
-    pub(crate) fn targets(&self) -> Vec<String> {
+    pub fn targets(&self) -> Vec<String> {
         self.seen().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect()
     }
 
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.lock().unwrap().connections
+    /// How many connections were accepted.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().expect("no code panics while it holds this lock").connections
     }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        shared.lock().unwrap().connections += 1;
+        shared.lock().expect("no code panics while it holds this lock").connections += 1;
         let shared = shared.clone();
         let service = service_fn(move |request| serve(request, shared.clone()));
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -122,7 +132,7 @@ async fn serve(
 ) -> Result<Response<Full<Bytes>>, &'static str> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| "the client went away")?.to_bytes();
-    let mut shared = shared.lock().unwrap();
+    let mut shared = shared.lock().expect("no code panics while it holds this lock");
     let (method, target) = (head.method.to_string(), head.uri.to_string());
     shared.seen.push(Seen { method, target, headers: head.headers, body });
     match shared.script.pop_front() {
@@ -133,14 +143,17 @@ async fn serve(
             for (name, value) in headers {
                 response = response.header(name, value);
             }
-            Ok(response.body(Full::new(body)).unwrap())
+            Ok(response.body(Full::new(body)).expect("a test's headers are valid"))
         }
-        None => Ok(Response::builder().status(500).body(Full::new("the script is over".into())).unwrap()),
+        None => Ok(Response::builder()
+            .status(500)
+            .body(Full::new("the script is over".into()))
+            .expect("a status and a body")),
     }
 }
 
 /// The status of a healthy voter named `n<id>` in a cluster that `n1` leads.
-pub(crate) fn status(id: u64) -> Status {
+pub fn status(id: u64) -> Status {
     serde_json::from_value(json!({
         "name": format!("n{id}"), "version": "0", "state": "voter", "reason": null,
         "incarnation": Hex128([id as u8; 16]), "cluster_id": Hex128([7; 16]), "genesis": Hex128([8; 16]),
@@ -152,5 +165,5 @@ pub(crate) fn status(id: u64) -> Status {
         "state_hash": {"applied": 100, "log_hash": Hex128([9; 16])}, "state_hashes": [], "peers": [],
         "leader_contact_ms": 1, "peer_url": "http://p:2380", "client_url": "", "admin_url": "",
     }))
-    .unwrap()
+    .expect("it has every field of a status")
 }

@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 /// Runs all at the same time; the results are in the order of the futures.
-pub(crate) async fn all<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+pub async fn all<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {

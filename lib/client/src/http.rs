@@ -27,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why an exchange gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// Nothing of the request was written.
     #[error("no connection: {0}")]
     NotSent(String),
@@ -52,11 +52,14 @@ pub struct EndpointError {
 
 /// A request that can be sent more than once: where the rules allow it.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub struct Call {
+    /// The method.
     pub method: Method,
     /// Path and query, percent-encoded.
     pub target: String,
+    /// Headers besides `Host`.
     pub headers: Vec<(HeaderName, String)>,
+    /// The body; empty for a read.
     pub body: Bytes,
     /// Whether it can change something, so that its outcome matters.
     pub mutates: bool,
@@ -64,17 +67,17 @@ pub(crate) struct Call {
 
 impl Call {
     /// A call that only reads.
-    pub(crate) fn get(target: impl Into<String>) -> Self {
+    pub fn get(target: impl Into<String>) -> Self {
         Call { method: Method::GET, target: target.into(), headers: vec![], body: Bytes::new(), mutates: false }
     }
 
     /// A call that changes something.
-    pub(crate) fn change(method: Method, target: impl Into<String>, body: Bytes) -> Self {
+    pub fn change(method: Method, target: impl Into<String>, body: Bytes) -> Self {
         Call { method, target: target.into(), headers: vec![], body, mutates: true }
     }
 
     /// The call with one more header.
-    pub(crate) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -91,9 +94,12 @@ impl Call {
 
 /// A whole answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
+    /// The status.
     pub status: StatusCode,
+    /// The headers.
     pub headers: HeaderMap,
+    /// The whole body.
     pub body: Bytes,
 }
 
@@ -103,7 +109,7 @@ struct Idle {
 }
 
 /// A node's client or admin port, with its idle connections.
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     url: String,
     authority: String,
     idle: Mutex<Vec<Idle>>,
@@ -112,7 +118,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// Parses `http://host:port`.
-    pub(crate) fn new(url: &str) -> Result<Self, EndpointError> {
+    pub fn new(url: &str) -> Result<Self, EndpointError> {
         let bad = |why| EndpointError { url: url.to_string(), why };
         let uri: Uri = url.trim().parse().map_err(|_| bad("it is not a URL"))?;
         match uri.scheme_str() {
@@ -133,17 +139,17 @@ impl Endpoint {
     }
 
     /// Idle connections are reused for this long.
-    pub(crate) fn keeping_idle(self, idle_max: Duration) -> Self {
+    pub fn keeping_idle(self, idle_max: Duration) -> Self {
         Endpoint { idle_max, ..self }
     }
 
     /// The URL in its normal form: no trailing slash.
-    pub(crate) fn url(&self) -> &str {
+    pub fn url(&self) -> &str {
         &self.url
     }
 
     /// Sends the call and reads the whole answer. Sends again only what hyper says was not written.
-    pub(crate) async fn exchange(&self, call: &Call, answer_timeout: Duration) -> Result<Answer, Failure> {
+    pub async fn exchange(&self, call: &Call, answer_timeout: Duration) -> Result<Answer, Failure> {
         let mut request = call.request(&self.authority)?;
         while let Some(mut sender) = self.take_idle().await {
             match self.send(&mut sender, request, answer_timeout).await {

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use raftkvctl::client::{Client, Condition, ReadOptions};
+//! use raftkv_client::{Client, Condition, ReadOptions};
 //! let client = Client::new(&["http://127.0.0.1:2379"])?;
 //! client.put(b"color", "green".into(), Condition::None).await?;
 //! let read = client.get(b"color", ReadOptions::default()).await?;
@@ -26,7 +26,6 @@ use raftkv_api::{Code, Deleted, HEADER_REVISION, Outcome, Problem, Put, Range, V
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-pub use crate::bytes_text::BadBytes;
 pub use crate::http::EndpointError;
 pub use crate::pages::Pages;
 
@@ -133,7 +132,8 @@ pub enum Cause {
 }
 
 impl Error {
-    pub(crate) fn new(endpoint: &str, mutates: bool, cause: Cause) -> Self {
+    /// A failure at this endpoint; `mutates` says whether the call can change something.
+    pub fn new(endpoint: &str, mutates: bool, cause: Cause) -> Self {
         Error { endpoint: endpoint.to_string(), cause, mutates }
     }
 
@@ -257,7 +257,7 @@ impl Client {
 }
 
 /// Asks each endpoint once where its admin API is; those that do not answer are errors in their place.
-pub(crate) async fn admin_urls(endpoints: &[String], attempt_timeout: Duration) -> Vec<Result<Version, Error>> {
+pub async fn admin_urls(endpoints: &[String], attempt_timeout: Duration) -> Vec<Result<Version, Error>> {
     let ask = |url: String| async move {
         let unusable = |error: EndpointError| Error::new(&url, false, Cause::NotSent(error.to_string()));
         let endpoint = Endpoint::new(&url).map_err(unusable)?;
@@ -269,7 +269,7 @@ pub(crate) async fn admin_urls(endpoints: &[String], attempt_timeout: Duration) 
 
 impl Endpoint {
     /// An exchange whose answer is a success; any other answer is an error.
-    pub(crate) async fn call(&self, call: &Call, attempt_timeout: Duration) -> Result<Answer, Error> {
+    pub async fn call(&self, call: &Call, attempt_timeout: Duration) -> Result<Answer, Error> {
         let failed = |cause| Error::new(self.url(), call.mutates, cause);
         let answer = self.exchange(call, attempt_timeout).await.map_err(|failure| match failure {
             Failure::NotSent(why) => failed(Cause::NotSent(why)),

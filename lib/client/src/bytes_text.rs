@@ -28,18 +28,18 @@ pub(crate) fn query_value(bytes: &[u8]) -> String {
 }
 
 /// Standard base64, with padding.
-pub(crate) fn to_base64(bytes: &[u8]) -> String {
+pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 /// The inverse of [`to_base64`].
-pub(crate) fn from_base64(text: &str) -> Result<Bytes, BadBytes> {
+pub fn from_base64(text: &str) -> Result<Bytes, BadBytes> {
     let bytes = STANDARD.decode(text).map_err(|error| BadBytes(format!("'{text}' is not base64: {error}")))?;
     Ok(bytes.into())
 }
 
 /// The UTF-8 text or, when it is none, the base64: the pair of fields `x`, `x_b64` of the API.
-pub(crate) fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
+pub fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text.to_string()), None),
         Err(_) => (None, Some(to_base64(bytes))),
@@ -47,7 +47,7 @@ pub(crate) fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
 }
 
 /// The inverse of [`text_or_base64`]; `None` when both fields are absent.
-pub(crate) fn from_pair(text: Option<String>, base64: Option<&str>) -> Result<Option<Bytes>, BadBytes> {
+pub fn from_pair(text: Option<String>, base64: Option<&str>) -> Result<Option<Bytes>, BadBytes> {
     match (text, base64) {
         (Some(_), Some(_)) => Err(BadBytes("both the text and the base64 field are given".to_string())),
         (Some(text), None) => Ok(Some(text.into())),
@@ -57,19 +57,19 @@ pub(crate) fn from_pair(text: Option<String>, base64: Option<&str>) -> Result<Op
 }
 
 /// The key of one element of a range.
-pub(crate) fn key_of(kv: &KeyValue) -> Result<Bytes, BadBytes> {
+pub fn key_of(kv: &KeyValue) -> Result<Bytes, BadBytes> {
     let key = from_pair(kv.key.clone(), kv.key_b64.as_deref())?;
     key.ok_or_else(|| BadBytes("an element of a range has no key".to_string()))
 }
 
 /// The value of one element of a range; empty when it was read with `keys_only`.
-pub(crate) fn value_of(kv: &KeyValue) -> Result<Bytes, BadBytes> {
+pub fn value_of(kv: &KeyValue) -> Result<Bytes, BadBytes> {
     Ok(from_pair(kv.value.clone(), kv.value_b64.as_deref())?.unwrap_or_default())
 }
 
 /// Bytes as one line for people: control characters and bytes that are no UTF-8 are escaped, and text
 /// beyond `chars_max` is cut with an ellipsis.
-pub(crate) fn printable(bytes: &[u8], chars_max: usize) -> String {
+pub fn printable(bytes: &[u8], chars_max: usize) -> String {
     let mut line = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
