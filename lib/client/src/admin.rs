@@ -4,10 +4,10 @@
 //! the membership go to the leader, found from the nodes' statuses; a `not_leader` answer is followed to the leader
 //! it names. Only calls with outcome `none` are sent again.
 
-use crate::client::{Cause, EndpointError, Error, Policy, parse};
 use crate::discover::all;
 use crate::failover::Pauses;
 use crate::http::{Call, Endpoint};
+use crate::kv::{Cause, EndpointError, Error, Policy, parse};
 use crate::node::{Addressee, NodeClient, NotAToken, READ_TIMEOUT_MS, STATUS_TIMEOUT_MS};
 use hyper::header::AUTHORIZATION;
 use raftkv_api::{
@@ -77,7 +77,7 @@ impl Admin {
 
     /// Finds the admin URLs by asking each client endpoint for its `/version`; fails when none answers.
     pub async fn discover(client_urls: &[String], token: Token) -> Result<Self, Error> {
-        let answers = crate::client::admin_urls(client_urls, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
+        let answers = crate::kv::admin_urls(client_urls, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
         let (mut urls, mut last_error) = (Vec::new(), None);
         for answer in answers {
             match answer {

@@ -1,7 +1,7 @@
 //! Which endpoint is asked next, and whether the same call may be sent there (rule N5).
 
-use crate::client::{Error, Policy};
 use crate::http::{Answer, Call, Endpoint, EndpointError};
+use crate::kv::{Error, Policy};
 use raftkv_api::Outcome;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -84,13 +84,13 @@ impl Failover {
                     if !may_be_sent_again(&error) {
                         return Err(Round::Final(error));
                     }
-                    nobody_listens &= matches!(error.cause, crate::client::Cause::NotSent(_));
+                    nobody_listens &= matches!(error.cause, crate::kv::Cause::NotSent(_));
                     last_error = Some(error);
                 }
             }
         }
         let error = last_error.unwrap_or_else(|| {
-            Error::new("(none)", call.mutates, crate::client::Cause::NotSent("there is no endpoint".to_string()))
+            Error::new("(none)", call.mutates, crate::kv::Cause::NotSent("there is no endpoint".to_string()))
         });
         Err(if nobody_listens { Round::NobodyListens(error) } else { Round::Transient(error) })
     }
@@ -120,7 +120,7 @@ fn may_be_sent_again(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Client, Condition, ReadOptions};
+    use crate::kv::{Client, Condition, ReadOptions};
     use crate::testing::{Reply, Server};
     use raftkv_api::Code;
 
@@ -134,7 +134,7 @@ mod tests {
         client.put(b"k", "v".into(), Condition::None).await
     }
 
-    async fn get(client: &Client) -> Result<Option<crate::client::Found>, Error> {
+    async fn get(client: &Client) -> Result<Option<crate::kv::Found>, Error> {
         client.get(b"k", ReadOptions::default()).await
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let client = Client::new(&[Server::refusing().await]).unwrap();
         let error = put(&client).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::None);
-        assert!(matches!(error.cause, crate::client::Cause::NotSent(_)), "{error}");
+        assert!(matches!(error.cause, crate::kv::Cause::NotSent(_)), "{error}");
     }
 
     #[tokio::test]

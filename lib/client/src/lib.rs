@@ -1,7 +1,7 @@
 //! The client of a node's ports: keys with failover, one node's admin API, and the membership of a cluster.
 //!
 //! ```text
-//!     client, pages, settle     keys: which endpoint, what may be sent again
+//!     kv, pages, settle         keys: which endpoint, what may be sent again
 //!     admin                     members: who leads, what may be sent again
 //!     node                      one node's admin API, once and no more
 //!     http                      one exchange with one endpoint, its idle connections
@@ -14,17 +14,17 @@
 
 pub mod admin;
 pub mod bytes_text;
-mod client;
 pub mod discover;
 mod failover;
 pub mod http;
+mod kv;
 pub mod node;
 mod pages;
 pub mod settle;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use client::{Cause, Client, Condition, Error, Found, Policy, RangeQuery, ReadOptions, admin_urls};
 pub use http::EndpointError;
+pub use kv::{Cause, Client, Condition, Error, Found, Policy, RangeQuery, ReadOptions, admin_urls};
 pub use node::Token;
 pub use pages::Pages;

@@ -5,8 +5,8 @@
 //! decided on (rule O5). Nothing is looked up, followed or sent again here: [`crate::admin`] does that for people, the
 //! operator does it in its next pass.
 
-use crate::client::{EndpointError, Error, parse};
 use crate::http::{Answer, Call, Endpoint};
+use crate::kv::{EndpointError, Error, parse};
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, IF_MATCH};

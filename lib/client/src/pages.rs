@@ -1,6 +1,6 @@
 //! A range, page by page, at one revision: the first page chooses it, the others name it.
 
-use crate::client::{Client, Error, RangeQuery};
+use crate::kv::{Client, Error, RangeQuery};
 use raftkv_api::Range;
 
 /// The pages of a range; see [`Client::pages`].
