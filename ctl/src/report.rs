@@ -4,9 +4,8 @@ use crate::args::Output;
 use crate::kube::KubeFailed;
 use crate::record::FormatError;
 use raftkv_api::{Code, Outcome};
-use raftkv_client::admin::TokenError;
 use raftkv_client::bytes_text::BadBytes;
-use raftkv_client::{EndpointError, Error};
+use raftkv_client::{EndpointError, Error, TokenError};
 use serde_json::json;
 use std::process::ExitCode;
 

@@ -9,8 +9,8 @@ use crate::report::Failed;
 use crate::run::{Context, print, print_json};
 use crate::table::{Align, Table, bytes};
 use raftkv_api::{Code, Members, Status};
-use raftkv_client::admin::{Admin, NodeStatus};
-use raftkv_client::{Cause, Error, admin_urls};
+use raftkv_client::admin::{Admin, NodeStatus, versions};
+use raftkv_client::{Cause, Error};
 use serde_json::json;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ async fn listed(context: &Context) -> (Vec<String>, Vec<NodeStatus>) {
     }
     let endpoints = &context.global.endpoints;
     let (mut urls, mut silent) = (Vec::new(), Vec::new());
-    let answers = admin_urls(endpoints, Duration::from_millis(VERSION_TIMEOUT_MS)).await;
+    let answers = versions(endpoints, Duration::from_millis(VERSION_TIMEOUT_MS)).await;
     for (endpoint, answer) in endpoints.iter().zip(answers) {
         match answer {
             Ok(version) if urls.contains(&version.admin_url) => {}

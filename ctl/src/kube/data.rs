@@ -16,7 +16,7 @@ use crate::report::Failed;
 use crate::run::Context;
 use crate::{export, import, kv};
 use raftkv_client::Token;
-use raftkv_client::discover::all;
+use raftkv_client::admin::ask_all;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -194,7 +194,7 @@ async fn open(kubectl: &Kubectl, pods: Vec<String>, port: u16) -> Result<Vec<(St
         async move { Forward::to(&kubectl, &pod, &[port]).await.map(|forward| (pod, forward)) }
     };
     let (mut forwards, mut last) = (Vec::new(), None);
-    for opened in all(pods.into_iter().map(forward)).await {
+    for opened in ask_all(pods.into_iter().map(forward)).await {
         match opened {
             Ok(forward) => forwards.push(forward),
             Err(error) => last = Some(error),

@@ -18,8 +18,7 @@ use crate::run::{print, print_json};
 use jiff::Timestamp;
 use raftkv_api::{Code, Member, Members, Status};
 use raftkv_client::Token;
-use raftkv_client::admin::NodeStatus;
-use raftkv_client::discover::all;
+use raftkv_client::admin::{NodeStatus, ask_all};
 use raftkv_client::node::NodeClient;
 use raftkv_client::{Cause, Error};
 use serde::de::DeserializeOwned;
@@ -137,7 +136,7 @@ impl<'a> Lookout<'a> {
             return Nodes::NotAsked(error.to_string());
         }
         let linked = |pod: &Pod| self.links.get(&pod.metadata.uid).map(|link| link.node.clone());
-        let asked = all(pods.iter().filter_map(linked).map(|node| async move { node.status().await })).await;
+        let asked = ask_all(pods.iter().filter_map(linked).map(|node| async move { node.status().await })).await;
         let mut answers = asked.into_iter();
         let mut nodes = Vec::new();
         for pod in pods {
@@ -164,7 +163,7 @@ impl<'a> Lookout<'a> {
         let there = |uid: &String| pods.iter().any(|pod| pod.metadata.uid == *uid && pod.is_running());
         self.links.retain(|uid, link| there(uid) && link.forward.is_alive());
         let new = pods.iter().filter(|pod| pod.is_running() && !self.links.contains_key(&pod.metadata.uid));
-        let opened = all(new.map(|pod| {
+        let opened = ask_all(new.map(|pod| {
             let (kubectl, name, uid) = (kubectl.clone(), pod.metadata.name.clone(), pod.metadata.uid.clone());
             async move { (uid, Forward::to(&kubectl, &name, &[ADMIN_PORT]).await) }
         }));

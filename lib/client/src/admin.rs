@@ -4,53 +4,22 @@
 //! the membership go to the leader, found from the nodes' statuses; a `not_leader` answer is followed to the leader
 //! it names. Only calls with outcome `none` are sent again.
 
-use crate::discover::all;
-use crate::failover::Pauses;
-use crate::http::{Call, Endpoint};
-use crate::kv::{Cause, EndpointError, Error, Policy, parse};
-use crate::node::{Addressee, NodeClient, NotAToken, READ_TIMEOUT_MS, STATUS_TIMEOUT_MS};
+use crate::error::{Cause, Error};
+use crate::failover::{Failover, Pauses, Policy};
+use crate::http::{Call, Endpoint, EndpointError, parse};
+use crate::node::{Addressee, NodeClient, READ_TIMEOUT_MS, STATUS_TIMEOUT_MS};
+use crate::token::Token;
 use hyper::header::AUTHORIZATION;
 use raftkv_api::{
     AddMember, Code, DecimalId, Hex128, InitDone, MemberAdded, Members, Outcome, Problem, Reset, Status, Transferred,
+    Version,
 };
-use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-pub use crate::node::Token;
 
 /// For how long a leader is looked for.
 const LEADER_WAIT_MS: u64 = 10_000;
-
-/// There is no usable token.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// The file cannot be read.
-    #[error("cannot read the token file {}: {source}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Its first line is no token.
-    #[error("token file {}: {source}", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: NotAToken,
-    },
-}
-
-impl Token {
-    /// Reads a token file.
-    pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| TokenError::Read { path: path.to_path_buf(), source })?;
-        text.parse().map_err(|source| TokenError::Malformed { path: path.to_path_buf(), source })
-    }
-}
 
 /// What one node said of itself, or why it could not be asked.
 #[derive(Debug)]
@@ -77,7 +46,7 @@ impl Admin {
 
     /// Finds the admin URLs by asking each client endpoint for its `/version`; fails when none answers.
     pub async fn discover(client_urls: &[String], token: Token) -> Result<Self, Error> {
-        let answers = crate::kv::admin_urls(client_urls, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
+        let answers = versions(client_urls, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
         let (mut urls, mut last_error) = (Vec::new(), None);
         for answer in answers {
             match answer {
@@ -111,12 +80,12 @@ impl Admin {
                 NodeStatus { url, status }
             }
         };
-        all(urls.iter().cloned().map(ask)).await
+        ask_all(urls.iter().cloned().map(ask)).await
     }
 
     /// The members, read linearizably from the first node that can.
     pub async fn members(&self) -> Result<Members, Error> {
-        let failover = crate::failover::Failover::new(&self.urls, read_policy()).map_err(|error| unusable(&error))?;
+        let failover = Failover::new(&self.urls, read_policy()).map_err(|error| unusable(&error))?;
         let call = Call::get("/v1/members").header(AUTHORIZATION, self.token.bearer());
         let (url, answer) = failover.call(&call).await?;
         parse(url, false, &answer)
@@ -205,6 +174,31 @@ impl Admin {
     }
 }
 
+/// Asks each client endpoint once for its version and the URL of its admin API; those that do not answer are errors in their place.
+pub async fn versions(endpoints: &[String], attempt_timeout: Duration) -> Vec<Result<Version, Error>> {
+    let ask = |url: String| async move {
+        let unusable = |error: EndpointError| Error::new(&url, false, Cause::NotSent(error.to_string()));
+        let endpoint = Endpoint::new(&url).map_err(unusable)?;
+        let answer = endpoint.call(&Call::get("/version"), attempt_timeout).await?;
+        parse(endpoint.url(), false, &answer)
+    };
+    ask_all(endpoints.iter().cloned().map(ask)).await
+}
+
+/// Runs all at the same time; the results are in the order of the futures.
+pub async fn ask_all<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for (at, future) in futures.into_iter().enumerate() {
+        tasks.spawn(async move { (at, future.await) });
+    }
+    let mut results = tasks.join_all().await;
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Who the node says it is.
 async fn shown(node: &NodeClient) -> Result<Addressee, Error> {
     let status = node.status().await?;
@@ -247,11 +241,10 @@ fn read_policy() -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::TOKEN_DIGITS;
     use crate::testing::{Reply, Server, status};
+    use crate::token::TOKEN_DIGITS;
     use bytes::Bytes;
     use raftkv_api::{HEADER_CLUSTER, HEADER_INCARNATION, HEADER_NAME, Init, LeaderRef, NodeState};
-    use std::io::Write;
 
     fn token() -> Token {
         "ab".repeat(TOKEN_DIGITS / 2).parse().unwrap_or_else(|error| panic!("{error}"))
@@ -347,14 +340,5 @@ mod tests {
         assert_eq!(leader_url(&[node(1, 4, 1), node(2, 5, 2)]).as_deref(), Some("http://reached2:1"));
         assert_eq!(leader_url(&[node(2, 5, 1), node(1, 4, 1)]).as_deref(), Some("http://reached1:1"));
         assert_eq!(leader_url(&[node(2, 5, 1)]).as_deref(), Some("http://n1:2381"));
-    }
-
-    #[test]
-    fn the_first_token_of_the_file_is_sent() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(Token::read(file.path()), Err(TokenError::Malformed { .. })));
-        writeln!(file, "{}\n{}", "1a".repeat(32), "2b".repeat(32)).unwrap();
-        assert_eq!(Token::read(file.path()).unwrap().bearer(), format!("Bearer {}", "1a".repeat(32)));
-        assert!(matches!(Token::read(Path::new("/nonexistent")), Err(TokenError::Read { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! Which endpoint is asked next, and whether the same call may be sent there (rule N5).
 
+use crate::error::{Cause, Error};
 use crate::http::{Answer, Call, Endpoint, EndpointError};
-use crate::kv::{Error, Policy};
 use raftkv_api::Outcome;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +11,22 @@ use tokio::time::{Instant, sleep};
 const PAUSE_MIN_MS: u64 = 50;
 /// ... up to this.
 const PAUSE_MAX_MS: u64 = 1_000;
+
+/// How long one call is waited for and how long it is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// One exchange with one endpoint; longer than the node's own limit of 5 s, so that the node's
+    /// answer, which says more than silence, comes first.
+    pub attempt_timeout: Duration,
+    /// The endpoints are gone through again, with pauses, until this has passed. Each is tried at least once.
+    pub retry_for: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { attempt_timeout: Duration::from_secs(8), retry_for: Duration::from_secs(10) }
+    }
+}
 
 /// Pauses that double.
 pub(crate) struct Pauses {
@@ -84,14 +100,13 @@ impl Failover {
                     if !may_be_sent_again(&error) {
                         return Err(Round::Final(error));
                     }
-                    nobody_listens &= matches!(error.cause, crate::kv::Cause::NotSent(_));
+                    nobody_listens &= matches!(error.cause, Cause::NotSent(_));
                     last_error = Some(error);
                 }
             }
         }
-        let error = last_error.unwrap_or_else(|| {
-            Error::new("(none)", call.mutates, crate::kv::Cause::NotSent("there is no endpoint".to_string()))
-        });
+        let error = last_error
+            .unwrap_or_else(|| Error::new("(none)", call.mutates, Cause::NotSent("there is no endpoint".to_string())));
         Err(if nobody_listens { Round::NobodyListens(error) } else { Round::Transient(error) })
     }
 
@@ -120,7 +135,7 @@ fn may_be_sent_again(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Client, Condition, ReadOptions};
+    use crate::kv::{Client, Condition, Found, ReadOptions};
     use crate::testing::{Reply, Server};
     use raftkv_api::Code;
 
@@ -134,7 +149,7 @@ mod tests {
         client.put(b"k", "v".into(), Condition::None).await
     }
 
-    async fn get(client: &Client) -> Result<Option<crate::kv::Found>, Error> {
+    async fn get(client: &Client) -> Result<Option<Found>, Error> {
         client.get(b"k", ReadOptions::default()).await
     }
 
@@ -203,7 +218,7 @@ mod tests {
         let client = Client::new(&[Server::refusing().await]).unwrap();
         let error = put(&client).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::None);
-        assert!(matches!(error.cause, crate::kv::Cause::NotSent(_)), "{error}");
+        assert!(matches!(error.cause, Cause::NotSent(_)), "{error}");
     }
 
     #[tokio::test]

@@ -1,15 +1,19 @@
 //! One HTTP/1.1 exchange with one endpoint, over connections that are kept alive and reused.
 //!
-//! What enters is a whole request, what leaves is a whole answer or a [`Failure`] that says whether the
-//! request can have reached the node. That distinction is all that the layers above need to keep rule N5,
-//! so it is made here, once, from what hyper tells: a request that hyper hands back was never written.
+//! What enters is a whole request, and what leaves is a whole answer or an [`Error`] that says whether the request can
+//! have reached the node. The layers above need no more than that distinction to keep rule N5, so it is made here, once,
+//! from what hyper tells: a request that hyper hands back was never written.
 
+use crate::bytes_text::printable;
+use crate::error::{Cause, Error};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use raftkv_api::Problem;
+use serde::de::DeserializeOwned;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -24,10 +28,12 @@ const IDLE_MAX_MS: u64 = 4_000;
 const IDLE_CONNECTIONS_MAX: usize = 256;
 /// Largest answer: a page of 8 MiB whose every byte was escaped as `\u00xx`, and some room.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest part of an answer that is not raftkv's own which an error quotes.
+const EXCERPT_CHARS_MAX: usize = 200;
 
 /// Why an exchange gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+enum Failure {
     /// Nothing of the request was written.
     #[error("no connection: {0}")]
     NotSent(String),
@@ -148,8 +154,24 @@ impl Endpoint {
         &self.url
     }
 
+    /// An exchange whose answer is a success; any other answer is an error.
+    pub async fn call(&self, call: &Call, attempt_timeout: Duration) -> Result<Answer, Error> {
+        let failed = |cause| Error::new(self.url(), call.mutates, cause);
+        let answer = self.exchange(call, attempt_timeout).await.map_err(|failure| match failure {
+            Failure::NotSent(why) => failed(Cause::NotSent(why)),
+            Failure::Lost(_) | Failure::TimedOut { .. } => failed(Cause::NoAnswer(failure.to_string())),
+        })?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        Err(failed(match serde_json::from_slice::<Problem>(&answer.body) {
+            Ok(problem) => Cause::Problem(Box::new(problem)),
+            Err(_) => Cause::Foreign { status: answer.status.as_u16(), excerpt: excerpt(&answer.body) },
+        }))
+    }
+
     /// Sends the call and reads the whole answer. Sends again only what hyper says was not written.
-    pub async fn exchange(&self, call: &Call, answer_timeout: Duration) -> Result<Answer, Failure> {
+    async fn exchange(&self, call: &Call, answer_timeout: Duration) -> Result<Answer, Failure> {
         let mut request = call.request(&self.authority)?;
         while let Some(mut sender) = self.take_idle().await {
             match self.send(&mut sender, request, answer_timeout).await {
@@ -233,6 +255,27 @@ impl Endpoint {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }
+}
+
+/// The JSON of a successful answer.
+pub(crate) fn parse<T: DeserializeOwned>(endpoint: &str, mutates: bool, answer: &Answer) -> Result<T, Error> {
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        let excerpt = format!("{error} in {}", excerpt(&answer.body));
+        Error::new(endpoint, mutates, Cause::Foreign { status: answer.status.as_u16(), excerpt })
+    })
+}
+
+/// A header that is a number, in quotes or without.
+pub(crate) fn header_number(endpoint: &str, answer: &Answer, name: HeaderName) -> Result<u64, Error> {
+    let text = answer.headers.get(&name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.trim_matches('"').parse().map_err(|_| {
+        let excerpt = format!("header {name} is '{text}', not a number");
+        Error::new(endpoint, false, Cause::Foreign { status: answer.status.as_u16(), excerpt })
+    })
+}
+
+fn excerpt(body: &[u8]) -> String {
+    printable(body, EXCERPT_CHARS_MAX)
 }
 
 enum Sent {

@@ -1,10 +1,18 @@
 //! The client of a node's ports: keys with failover, one node's admin API, and the membership of a cluster.
 //!
 //! ```text
-//!     kv, pages, settle         keys: which endpoint, what may be sent again
-//!     admin                     members: who leads, what may be sent again
-//!     node                      one node's admin API, once and no more
-//!     http                      one exchange with one endpoint, its idle connections
+//!   keys, in the whole cluster               members
+//!
+//!   settle   pages                           admin      who leads, and what may be sent again
+//!        \   /                                 │
+//!         kv          typed calls            node       one node's admin API, once and no more
+//!          │                                   │
+//!      failover       which endpoint next,     ├── token
+//!          │          what may be sent again   │
+//!          └───────────────┬───────────────────┘
+//!                        http                one exchange with one endpoint, its idle connections
+//!                          │
+//!                        error               why it failed, and whether it can have had an effect
 //! ```
 //!
 //! Rule N5 is the reason for this shape: a write whose outcome is unknown is never sent again blindly, so every failure
@@ -14,7 +22,7 @@
 
 pub mod admin;
 pub mod bytes_text;
-pub mod discover;
+mod error;
 mod failover;
 pub mod http;
 mod kv;
@@ -23,8 +31,11 @@ mod pages;
 pub mod settle;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod token;
 
+pub use error::{Cause, Error};
+pub use failover::Policy;
 pub use http::EndpointError;
-pub use kv::{Cause, Client, Condition, Error, Found, Policy, RangeQuery, ReadOptions, admin_urls};
-pub use node::Token;
-pub use pages::Pages;
+pub use kv::{Client, Condition, Found, ReadOptions};
+pub use pages::{Pages, RangeQuery};
+pub use token::{NotAToken, TOKEN_DIGITS, Token, TokenError};

@@ -5,8 +5,9 @@
 //! decided on (rule O5). Nothing is looked up, followed or sent again here: [`crate::admin`] does that for people, the
 //! operator does it in its next pass.
 
-use crate::http::{Answer, Call, Endpoint};
-use crate::kv::{EndpointError, Error, parse};
+use crate::error::Error;
+use crate::http::{Answer, Call, Endpoint, EndpointError, parse};
+use crate::token::Token;
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, IF_MATCH};
@@ -15,8 +16,6 @@ use raftkv_api::{
     Members, Promote, Reset, Status, Transfer, Transferred,
 };
 use serde::Serialize;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// A linearizable read: longer than the node's own limit of 5 s for one.
@@ -29,44 +28,6 @@ pub const CHANGE_TIMEOUT_MS: u64 = 20_000;
 const IDLE_MAX_MS: u64 = 30_000;
 /// What `X-Raftkv-Cluster` says of a node that belongs to no cluster.
 const NO_CLUSTER: &str = "none";
-/// Hex digits of a token.
-pub const TOKEN_DIGITS: usize = 64;
-
-/// The cluster's bearer token.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-/// A token is a secret and is not printed.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
-
-/// The text does not begin with a token.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the first line is not {TOKEN_DIGITS} hex digits")]
-pub struct NotAToken;
-
-impl FromStr for Token {
-    type Err = NotAToken;
-
-    /// Reads the text of a token file: the first line is the token to send (rule O5).
-    fn from_str(text: &str) -> Result<Self, NotAToken> {
-        let token = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        if token.len() != TOKEN_DIGITS || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(NotAToken);
-        }
-        Ok(Token(token.to_string()))
-    }
-}
-
-impl Token {
-    /// The value of the header `Authorization`.
-    pub(crate) fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
-    }
-}
 
 /// The node that a call is meant for. A node that is another one refuses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +153,7 @@ fn json(body: &impl Serialize) -> Bytes {
 mod tests {
     use super::*;
     use crate::testing::{Reply, Server, status};
+    use crate::token::TOKEN_DIGITS;
     use raftkv_api::{Code, Outcome};
 
     const CLUSTER: Hex128 = Hex128([7; 16]);
@@ -248,14 +210,5 @@ mod tests {
         assert_eq!(Addressee::of(&opening).map(|to| to.name).as_deref(), Some("n2"));
         opening.incarnation = None;
         assert_eq!(Addressee::of(&opening), None);
-    }
-
-    #[test]
-    fn the_first_line_is_the_token_to_send() {
-        let two = format!("\n {}\n{}\n", "1a".repeat(32), "2b".repeat(32));
-        assert!(two.parse::<Token>().is_ok_and(|token| token.0 == "1a".repeat(32)));
-        for bad in ["", "1a", &"1g".repeat(32), &"1a".repeat(33)] {
-            assert!(bad.parse::<Token>().is_err(), "{bad}");
-        }
     }
 }

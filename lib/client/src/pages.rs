@@ -1,7 +1,27 @@
-//! A range, page by page, at one revision: the first page chooses it, the others name it.
+//! A range, page by page, at one revision: the first page chooses the revision, and the others name it.
 
-use crate::kv::{Client, Error, RangeQuery};
+use crate::error::Error;
+use crate::http::{Call, parse};
+use crate::kv::{Client, Query, ReadOptions};
+use bytes::Bytes;
 use raftkv_api::Range;
+
+/// Which keys to read, in pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeQuery {
+    /// Keys that begin with this; when it is not empty, `start` and `end` must be absent.
+    pub prefix: Bytes,
+    /// Keys from this one on, itself included.
+    pub start: Option<Bytes>,
+    /// Keys up to this one, itself excluded.
+    pub end: Option<Bytes>,
+    /// Leave the values out.
+    pub keys_only: bool,
+    /// Only count.
+    pub count_only: bool,
+    /// As in a read of one key.
+    pub read: ReadOptions,
+}
 
 /// The pages of a range; see [`Client::pages`].
 pub struct Pages<'a> {
@@ -17,11 +37,7 @@ enum Next {
     End,
 }
 
-impl<'a> Pages<'a> {
-    pub(crate) fn new(client: &'a Client, query: RangeQuery, page_keys: u64) -> Self {
-        Pages { client, query, page_keys, next: Next::First }
-    }
-
+impl Pages<'_> {
     /// The next page, or `None` after the last one. At most `keys_max` keys, and never more than a page.
     pub async fn next(&mut self, keys_max: u64) -> Result<Option<Range>, Error> {
         let after = match &self.next {
@@ -36,6 +52,32 @@ impl<'a> Pages<'a> {
             None => Next::End,
         };
         Ok(Some(page))
+    }
+}
+
+impl Client {
+    /// Reads a range page by page, all pages at the revision of the first one.
+    pub fn pages(&self, query: RangeQuery, page_keys: u64) -> Pages<'_> {
+        Pages { client: self, query, page_keys, next: Next::First }
+    }
+
+    /// Reads one page: at most `limit` keys, after the last key of the page before.
+    async fn page(&self, range: &RangeQuery, limit: u64, after: Option<&str>) -> Result<Range, Error> {
+        let mut query = Query::default();
+        query.bytes("prefix", Some(&range.prefix).filter(|prefix| !prefix.is_empty()));
+        query.bytes("start", range.start.as_ref());
+        query.bytes("end", range.end.as_ref());
+        query.flag("keys_only", range.keys_only && !range.count_only);
+        query.flag("count_only", range.count_only);
+        query.read(range.read);
+        if !range.count_only {
+            query.text("limit", &limit.to_string());
+        }
+        if let Some(after) = after {
+            query.text("after", after);
+        }
+        let (endpoint, answer) = self.failover.call(&Call::get(query.target("/v1/kv"))).await?;
+        parse(endpoint, false, &answer)
     }
 }
 

@@ -5,8 +5,9 @@
 //! not hold, somebody wrote meanwhile (perhaps the first write, arriving late) and it is read again. No
 //! write is ever repeated blindly, and every wait ends at a deadline.
 
+use crate::error::Error;
 use crate::failover::Pauses;
-use crate::kv::{Client, Condition, Error, Found, ReadOptions};
+use crate::kv::{Client, Condition, Found, ReadOptions};
 use bytes::Bytes;
 use raftkv_api::{Code, Outcome};
 use tokio::time::Instant;
