@@ -10,7 +10,6 @@
 #[cfg(all(mutant, not(debug_assertions)))]
 compile_error!("deliberate bugs and crash points are for tests: no release build has them");
 
-pub mod admin_client;
 pub mod cli;
 pub mod config;
 pub mod crash_point;

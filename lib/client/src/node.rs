@@ -52,13 +52,33 @@ impl Addressee {
 pub struct NodeClient {
     endpoint: Endpoint,
     token: Token,
+    limits: Limits,
+}
+
+/// How long an answer is waited for.
+struct Limits {
+    status: Duration,
+    read: Duration,
+    change: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Limits { status: ms(STATUS_TIMEOUT_MS), read: ms(READ_TIMEOUT_MS), change: ms(CHANGE_TIMEOUT_MS) }
+    }
 }
 
 impl NodeClient {
     /// `url` is an admin URL, `http://host:port`.
     pub fn new(url: &str, token: Token) -> Result<Self, EndpointError> {
         let endpoint = Endpoint::new(url)?.keeping_idle(Duration::from_millis(IDLE_MAX_MS));
-        Ok(NodeClient { endpoint, token })
+        Ok(NodeClient { endpoint, token, limits: Limits::default() })
+    }
+
+    /// Every answer is waited for this long, that of a status or a read, too: for whoever has nobody else to ask.
+    pub fn answered_within(self, limit: Duration) -> Self {
+        NodeClient { limits: Limits { status: limit, read: limit, change: limit }, ..self }
     }
 
     /// The URL in its normal form.
@@ -68,13 +88,13 @@ impl NodeClient {
 
     /// What the node says of itself, in every state.
     pub async fn status(&self) -> Result<Status, Error> {
-        let answer = self.send(Call::get("/v1/status"), STATUS_TIMEOUT_MS).await?;
+        let answer = self.send(Call::get("/v1/status"), self.limits.status).await?;
         parse(self.url(), false, &answer)
     }
 
     /// The members, read linearizably; `conf_index` is what the calls below take.
     pub async fn members(&self) -> Result<Members, Error> {
-        let answer = self.send(Call::get("/v1/members"), READ_TIMEOUT_MS).await?;
+        let answer = self.send(Call::get("/v1/members"), self.limits.read).await?;
         parse(self.url(), false, &answer)
     }
 
@@ -132,12 +152,12 @@ impl NodeClient {
             .header(HeaderName::from_static(HEADER_CLUSTER), cluster)
             .header(HeaderName::from_static(HEADER_NAME), to.name.clone())
             .header(HeaderName::from_static(HEADER_INCARNATION), to.incarnation.to_string());
-        self.send(call, CHANGE_TIMEOUT_MS).await
+        self.send(call, self.limits.change).await
     }
 
-    async fn send(&self, call: Call, timeout_ms: u64) -> Result<Answer, Error> {
+    async fn send(&self, call: Call, limit: Duration) -> Result<Answer, Error> {
         let call = call.header(AUTHORIZATION, self.token.bearer());
-        self.endpoint.call(&call, Duration::from_millis(timeout_ms)).await
+        self.endpoint.call(&call, limit).await
     }
 }
 

@@ -1,13 +1,13 @@
-//! Makes a cluster of the three nodes: asks them, lets [`form`](super::form) decide, calls.
+//! Makes a cluster of the three nodes: it asks them, lets [`form`](super::form) decide, and calls.
 //!
-//! Polling is what keeps this simple and, at 20 ms a pass, fast: a learner that is not caught up yet, an election, a
-//! restart and a lost answer all look the same, namely like something to ask again.
+//! Polling keeps this simple and, at 20 ms a pass, fast: a learner that has not caught up yet, an election, a restart and
+//! a lost answer all look the same, which is like something to ask again. No call is repeated within a pass.
 
 use super::form::{Change, Seen, Step, next_change, next_step};
 use super::layout::{Layout, Place};
-use crate::admin_client::{AdminClient, AdminError};
 use raftkv_api as api;
-use serde::{Serialize, de::DeserializeOwned};
+use raftkv_client::node::{Addressee, NodeClient};
+use raftkv_client::{Cause, Client, Error, Policy, RangeQuery, Token};
 use std::time::{Duration, Instant};
 
 /// Pause between two passes.
@@ -16,13 +16,16 @@ const PASS_EVERY: Duration = Duration::from_millis(20);
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// An obstacle that stands so long is shown.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
+/// Longest wait for one answer: a membership change is answered within 15 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Voters before the cluster serves: two of three, so that it never serves with a single disk.
 const MIN_VOTERS: u32 = 2;
 
-/// The three nodes as a cluster in the making.
+/// The three nodes as a cluster in the making. Its connections end with it.
 pub(super) struct Forming<'a> {
     layout: &'a Layout,
-    client: AdminClient,
+    /// In the order of the layout's places.
+    nodes: Vec<NodeClient>,
     cluster_id: api::Hex128,
 }
 
@@ -34,14 +37,39 @@ pub(super) enum Health {
     Out(String),
 }
 
+/// A call that failed, with what was called: the obstacle that a person reads.
+#[derive(Debug, thiserror::Error)]
+#[error("{called}: {}", reason(.error))]
+struct CallFailed {
+    called: String,
+    error: Error,
+}
+
+fn reason(error: &Error) -> String {
+    match &error.cause {
+        Cause::Problem(problem) => format!("{} {}: {}", problem.status, problem.code.as_str(), problem.detail),
+        Cause::NotSent(why) | Cause::NoAnswer(why) => why.clone(),
+        Cause::Foreign { status, excerpt } => format!("the answer ({status}) is not understood: {excerpt}"),
+    }
+}
+
+fn called(method: &str, url: &str, path: &str) -> impl FnOnce(Error) -> CallFailed {
+    let called = format!("{method} {url}{path}");
+    move |error| CallFailed { called, error }
+}
+
 impl<'a> Forming<'a> {
     pub(super) fn new(layout: &'a Layout) -> Self {
-        let cluster_id = api::Hex128(rand::random());
-        Forming { layout, client: AdminClient::new(layout.token.as_str()), cluster_id }
+        let token: Token = layout.token.parse().expect("the layout has read or made a token");
+        let node = |place: &Place| {
+            let node = NodeClient::new(&place.admin_url(), token.clone()).expect("an address and a port are a URL");
+            node.answered_within(ANSWER_TIMEOUT)
+        };
+        Forming { layout, nodes: layout.places.iter().map(node).collect(), cluster_id: api::Hex128(rand::random()) }
     }
 
     /// Ends when every node is a voter that serves, or cannot be one.
-    pub(super) async fn run(&self) -> anyhow::Result<Vec<Health>> {
+    pub(super) async fn run(self) -> anyhow::Result<Vec<Health>> {
         let mut obstacle = Obstacle::new();
         loop {
             let world = self.observe().await;
@@ -51,7 +79,7 @@ impl<'a> Forming<'a> {
                     Err(error) => error.to_string(),
                 },
                 Step::Wait(why) => why,
-                Step::Init { node, incarnation } => passing(self.init(&world[node], incarnation).await)?,
+                Step::Init { node, incarnation } => passing(self.init(&world, node, incarnation).await)?,
                 Step::AskMembers { leader } => passing(self.change(&world, leader).await)?,
             };
             obstacle.meet(why)?;
@@ -61,77 +89,63 @@ impl<'a> Forming<'a> {
 
     async fn observe(&self) -> Vec<Seen> {
         let mut world = Vec::new();
-        for place in &self.layout.places {
-            let status = self.client.get(&format!("{}/v1/status", place.admin_url())).await.ok();
-            world.push(Seen { name: place.name, peer_url: place.peer_url(), status });
+        for (place, node) in self.layout.places.iter().zip(&self.nodes) {
+            world.push(Seen { name: place.name, peer_url: place.peer_url(), status: node.status().await.ok() });
         }
         world
     }
 
-    async fn init(&self, seen: &Seen, incarnation: api::Hex128) -> Result<(), AdminError> {
-        let init =
-            api::Init { cluster_id: self.cluster_id, name: seen.name.into(), incarnation, min_voters: MIN_VOTERS };
-        self.post::<api::InitDone>(seen, "/v1/init", None, &init).await.map(drop)
+    async fn init(&self, world: &[Seen], node: usize, incarnation: api::Hex128) -> Result<(), CallFailed> {
+        let (seen, node) = (&world[node], &self.nodes[node]);
+        let cluster = seen.status.as_ref().and_then(|status| status.cluster_id);
+        let to = Addressee { cluster, name: seen.name.to_string(), incarnation };
+        let done = node.init(&to, self.cluster_id, MIN_VOTERS).await;
+        done.map(drop).map_err(called("POST", node.url(), "/v1/init"))
     }
 
-    async fn change(&self, world: &[Seen], leader: usize) -> Result<(), AdminError> {
-        let seen = &world[leader];
-        let url = format!("{}/v1/members", self.place(seen).admin_url());
-        let members: api::Members = self.client.get(&url).await?;
-        let if_match = Some(members.conf_index);
+    /// Makes the next change, addressed to the leader as it showed itself and fenced by the membership that it has.
+    async fn change(&self, world: &[Seen], leader: usize) -> Result<(), CallFailed> {
+        let node = &self.nodes[leader];
+        let members = node.members().await.map_err(called("GET", node.url(), "/v1/members"))?;
+        let index = members.conf_index;
+        // A node that leads has opened its data and can be addressed.
+        let Some(to) = world[leader].status.as_ref().and_then(Addressee::of) else { return Ok(()) };
         match next_change(world, &members) {
             None => Ok(()),
             Some(Change::Add(add)) => {
-                self.post::<api::MemberAdded>(seen, "/v1/members", if_match, &add).await.map(drop)
+                let added = node.add(&to, index, &add).await;
+                added.map(drop).map_err(called("POST", node.url(), "/v1/members"))
             }
             Some(Change::Promote { id, replaces }) => {
-                let path = format!("/v1/members/{}/promote", id.0);
-                self.post::<serde_json::Value>(seen, &path, if_match, &api::Promote { replaces }).await.map(drop)
+                let promoted = node.promote(&to, index, id, replaces).await;
+                promoted.map_err(called("POST", node.url(), &format!("/v1/members/{}/promote", id.0)))
             }
         }
     }
 
-    /// A mutating call names the node that it is sent to, and the membership that it was decided on.
-    async fn post<T: DeserializeOwned>(
-        &self,
-        seen: &Seen,
-        path: &str,
-        if_match: Option<u64>,
-        body: &impl Serialize,
-    ) -> Result<T, AdminError> {
-        let status = seen.status.as_ref();
-        let text = |id: Option<api::Hex128>| id.map_or_else(|| "none".to_string(), |id| id.to_string());
-        let mut headers = vec![
-            (api::HEADER_CLUSTER, text(status.and_then(|status| status.cluster_id))),
-            (api::HEADER_NAME, seen.name.to_string()),
-            (api::HEADER_INCARNATION, text(status.and_then(|status| status.incarnation))),
-        ];
-        headers.extend(if_match.map(|index| ("if-match", format!("\"{index}\""))));
-        let url = format!("{}{path}", self.place(seen).admin_url());
-        self.client.post(&url, &headers, body).await
-    }
-
     /// A linearizable read on every voter; the others say why they are out.
-    async fn read_everywhere(&self, world: &[Seen]) -> Result<Vec<Health>, AdminError> {
+    async fn read_everywhere(&self, world: &[Seen]) -> Result<Vec<Health>, CallFailed> {
         let mut health = Vec::new();
         for (place, seen) in self.layout.places.iter().zip(world) {
             let status = seen.status.as_ref();
             health.push(match status.and_then(|status| out_of_service(place, status)) {
                 Some(why) => Health::Out(why),
                 None => {
-                    let url = format!("{}/v1/kv?limit=1", place.client_url());
-                    self.client.get::<api::Range>(&url).await?;
+                    read_one_key(&place.client_url()).await?;
                     Health::Serves
                 }
             });
         }
         Ok(health)
     }
+}
 
-    fn place(&self, seen: &Seen) -> &Place {
-        let named = self.layout.places.iter().find(|place| place.name == seen.name);
-        named.expect("the world was made from the places")
-    }
+async fn read_one_key(url: &str) -> Result<(), CallFailed> {
+    // The next pass tries again.
+    let once = Policy { attempt_timeout: ANSWER_TIMEOUT, retry_for: Duration::ZERO };
+    let client = Client::with_policy(&[url], once).expect("an address and a port are a URL");
+    let page = client.pages(RangeQuery::default(), 1).next(1).await;
+    page.map(drop).map_err(called("GET", url, "/v1/kv?limit=1"))
 }
 
 fn out_of_service(place: &Place, status: &api::Status) -> Option<String> {
@@ -151,12 +165,12 @@ fn out_of_service(place: &Place, status: &api::Status) -> Option<String> {
 }
 
 /// What asking again cannot mend ends the command; the rest is an obstacle.
-fn passing(called: Result<(), AdminError>) -> anyhow::Result<String> {
+fn passing(called: Result<(), CallFailed>) -> anyhow::Result<String> {
     match called {
         Ok(()) => Ok("the nodes take up the last change".into()),
-        Err(error) => match error.problem().map(|problem| problem.status) {
-            Some(400 | 401 | 403 | 404 | 405 | 428) => Err(error.into()),
-            Some(_) | None => Ok(error.to_string()),
+        Err(failed) => match failed.error.problem().map(|problem| problem.status) {
+            Some(400 | 401 | 403 | 404 | 405 | 428) => Err(failed.into()),
+            Some(_) | None => Ok(failed.to_string()),
         },
     }
 }
@@ -192,9 +206,15 @@ mod tests {
     use super::*;
     use api::{Code, Problem};
 
-    fn refused(code: Code) -> Result<(), AdminError> {
+    fn refused(code: Code) -> Result<(), CallFailed> {
         let problem = Box::new(Problem::new(code, "because"));
-        Err(AdminError::Refused { method: hyper::Method::POST, url: "u".into(), problem })
+        Err(called("POST", "http://h:1", "/v1/init")(Error::new("http://h:1", true, Cause::Problem(problem))))
+    }
+
+    #[test]
+    fn an_obstacle_names_the_call_and_what_the_node_said() {
+        let why = passing(refused(Code::NotLeader)).unwrap();
+        assert_eq!(why, "POST http://h:1/v1/init: 409 not_leader: because");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! DIR/port-base            the base that the members' fixed peer URLs were made with
 //! ```
 
+use raftkv_client::TOKEN_DIGITS;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,8 +21,6 @@ const PORT_BASE_DEFAULT: u16 = 2379;
 const NODE_PORTS_APART: u16 = 10_000;
 /// Largest base: the third node's admin port is 20 002 above it.
 const PORT_BASE_MAX: u16 = u16::MAX - 2 * NODE_PORTS_APART - 2;
-/// Letters in a token.
-const TOKEN_DIGITS: usize = 64;
 
 /// Why a dev cluster cannot start here.
 #[derive(Debug, thiserror::Error)]
