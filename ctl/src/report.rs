@@ -150,50 +150,7 @@ fn call_advice(error: &Error) -> Option<&'static str> {
     let Some(code) = error.code() else {
         return Some("is the cluster running there? `--endpoints` takes its client URLs, `raftkvctl status` shows it");
     };
-    match code {
-        Code::Unauthorized => Some("use the cluster's own token file: --token-file or RAFTKV_TOKEN_FILE"),
-        Code::ForbiddenHost => Some("use a host name that the node advertises, or start it with --allowed-host"),
-        Code::NoLeader | Code::NotLeader | Code::Timeout | Code::Dropped | Code::NotAVoter | Code::Opening => {
-            Some("try again; if it stays so, `raftkvctl status` shows which node is missing")
-        }
-        Code::NotAMember => Some("run `raftkvctl init --admin-url URL` on one node, then `raftkvctl add` the others"),
-        Code::Forming => Some("add and promote members until the cluster has the voters that init asked for"),
-        Code::ConditionFailed => Some("read the key again and decide anew"),
-        Code::MembersMoved => Some("look at `raftkvctl members` and decide anew"),
-        Code::ChangePending => Some("wait for the change in flight: `raftkvctl members` shows it"),
-        Code::WouldLoseQuorum => Some("wait until `raftkvctl status` shows every member caught up, or repair it first"),
-        Code::LeaderRemoval => Some("run `raftkvctl transfer --to ID`, then try again"),
-        Code::TransferFailed => Some("wait until `raftkvctl status` shows another voter caught up, then try again"),
-        Code::ChangeRefused => {
-            Some("look at `raftkvctl members`; a node that was removed joins anew after `raftkvctl reset`")
-        }
-        Code::Compacted => Some("that history is gone: read without --revision"),
-        Code::Overloaded => Some("send less at the same time"),
-        Code::NoSpace => Some("free space on the nodes' data volumes; deleting keys still works"),
-        Code::Removed | Code::Quarantined => Some("use another endpoint; `raftkvctl status` says what to do here"),
-        Code::WrongNode => Some("the address leads to another node than before: look at `raftkvctl status`"),
-        Code::WrongState | Code::AlreadyInitialized => Some("`raftkvctl status` shows the node's state"),
-        Code::Internal => Some("look at that node's log"),
-        Code::MemberNotFound => Some("`raftkvctl members` lists the ids"),
-        Code::BadRequest
-        | Code::EmptyKey
-        | Code::KeyTooLarge
-        | Code::UnknownParameter
-        | Code::BadParameter
-        | Code::BadCondition
-        | Code::FutureRevision
-        | Code::MissingHeader
-        | Code::NotFound
-        | Code::KeyNotFound
-        | Code::MethodNotAllowed
-        | Code::RequestTimeout
-        | Code::LengthRequired
-        | Code::BodyTooLarge
-        | Code::UriTooLong
-        | Code::PreconditionRequired
-        | Code::HeadersTooLarge
-        | Code::ShuttingDown => None,
-    }
+    code.advice().by_hand
 }
 
 /// Tells about a failure on standard error and gives the exit code.

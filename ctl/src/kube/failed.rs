@@ -2,7 +2,7 @@
 
 use crate::kube::kubectl::{KubectlError, Obstacle};
 use crate::report::Failed;
-use raftkv_api::{Code, Outcome};
+use raftkv_api::Outcome;
 use raftkv_client::Error;
 
 /// What stands in the way of a command, before or beside its call.
@@ -101,79 +101,22 @@ fn kubectl(obstacle: Obstacle) -> Option<&'static str> {
     }
 }
 
-/// What to do about a call that failed. The operator does by itself what somebody else would do with `raftkvctl`.
+/// What to do about a call that failed.
 fn call(error: &Error) -> Option<String> {
-    const LOOK: &str = "`kubectl raftkv status` shows which member is missing, and what to do";
     if error.outcome() == Outcome::Unknown {
         return Some("read before you write again: `kubectl raftkv get KEY`, or `kubectl raftkv status`".to_string());
     }
     let Some(code) = error.code() else {
-        return Some(format!("try again: the port-forward may have broken; {LOOK}"));
+        let text = "try again: the port-forward may have broken; `kubectl raftkv status` shows which member is missing, and \
+                    what to do";
+        return Some(text.to_string());
     };
-    let text = match code {
-        Code::Unauthorized => "the node has another token than the Secret: was the Secret made anew? Restart the pods",
-        Code::NoLeader | Code::NotLeader | Code::Timeout | Code::Dropped | Code::NotAVoter | Code::Opening => LOOK,
-        Code::NotAMember | Code::Forming => {
-            "wait: the operator is forming the cluster; `kubectl raftkv status --watch`"
-        }
-        Code::ChangePending => "wait for the change in flight: `kubectl raftkv status --watch`",
-        Code::WouldLoseQuorum | Code::TransferFailed => {
-            "wait until all members have caught up: `kubectl raftkv status --watch`"
-        }
-        Code::Removed | Code::Quarantined => "leave --pod out, or name another pod; `kubectl raftkv status` shows them",
-        Code::NoSpace => "free space: delete keys, or raise spec.config.quota",
-        Code::Internal => "look at that node's log: `kubectl logs POD`",
-        Code::MemberNotFound => "`kubectl raftkv members` lists them",
-        Code::ConditionFailed => "read the key again and decide anew",
-        Code::Compacted => "that history is gone: read without --revision",
-        Code::Overloaded => "send less at the same time",
-        Code::MembersMoved
-        | Code::LeaderRemoval
-        | Code::ChangeRefused
-        | Code::WrongNode
-        | Code::WrongState
-        | Code::AlreadyInitialized
-        | Code::ShuttingDown => "the cluster just changed: try again",
-        Code::ForbiddenHost => "a proxy in between changes the Host header: use kubectl's own port-forward",
-        Code::BadRequest
-        | Code::EmptyKey
-        | Code::KeyTooLarge
-        | Code::UnknownParameter
-        | Code::BadParameter
-        | Code::BadCondition
-        | Code::FutureRevision
-        | Code::MissingHeader
-        | Code::NotFound
-        | Code::KeyNotFound
-        | Code::MethodNotAllowed
-        | Code::RequestTimeout
-        | Code::LengthRequired
-        | Code::BodyTooLarge
-        | Code::UriTooLong
-        | Code::PreconditionRequired
-        | Code::HeadersTooLarge => return None,
-    };
-    Some(text.to_string())
+    code.advice().on_kubernetes.map(str::to_string)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftkv_api::Problem;
-    use raftkv_client::Cause;
-
-    #[test]
-    fn advice_names_commands_that_the_plugin_has() {
-        for code in Code::ALL {
-            let problem = Problem { outcome: Outcome::None, ..Problem::new(*code, "told") };
-            let failed = Failed::Call(Error::new("http://h:1", true, Cause::Problem(Box::new(problem))));
-            if let Some(advice) = advice(&failed) {
-                for foreign in ["raftkvctl", "--endpoints", "--token-file"] {
-                    assert!(!advice.contains(foreign), "{code:?}: {advice}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn a_missing_cluster_names_those_that_there_are() {

@@ -1,18 +1,20 @@
 //! The wire types that raftkv's nodes, its command line and its operator agree on.
 //!
 //! Everything here is JSON on the HTTP API v1 (design: client port 2379, admin port 2381). There is no logic beyond
-//! encoding, and no raft or storage type appears.
+//! encoding and the table of advice, and no raft or storage type appears.
 //!
 //! Conventions: 64-bit ids are decimal strings in JSON, since a u64 does not fit a JavaScript number; revisions,
 //! indexes and terms are JSON numbers; `cluster_id`, `genesis` and `incarnation` are 128 random bits as 32 lower-case
 //! hex digits; bytes that are not UTF-8 travel as base64.
 
+mod advice;
 mod hex128;
 mod kv;
 mod members;
 mod problem;
 mod status;
 
+pub use advice::Advice;
 pub use hex128::{Hex128, ParseHexError};
 pub use kv::{Deleted, KeyValue, Put, Range};
 pub use members::{
