@@ -9,6 +9,12 @@ use std::path::PathBuf;
 
 /// The client URLs of `raftkv dev`.
 const DEV_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:12379,http://127.0.0.1:22379";
+/// Writes in flight by default: enough to fill the batches of one leader.
+const CONCURRENCY_DEFAULT: usize = 64;
+/// Most writes in flight; each holds a connection.
+const CONCURRENCY_MAX: usize = 256;
+/// How long one key may take by default: several elections, or a node that restarts.
+const KEY_TIMEOUT_S_DEFAULT: u64 = 60;
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok; 1 failed, without effect; 2 usage; 3 outcome unknown: it may have had an effect;
 4 not found.";
@@ -195,10 +201,10 @@ pub(crate) struct Import {
     #[arg(long, value_enum)]
     pub format: FileFormat,
     /// Writes in flight at the same time
-    #[arg(long, default_value_t = crate::import::CONCURRENCY_DEFAULT, value_parser = parse_concurrency)]
+    #[arg(long, default_value_t = CONCURRENCY_DEFAULT, value_parser = parse_concurrency)]
     pub concurrency: usize,
     /// How long one key may take before the import fails
-    #[arg(long, default_value_t = crate::import::KEY_TIMEOUT_S_DEFAULT, value_name = "SECONDS")]
+    #[arg(long, default_value_t = KEY_TIMEOUT_S_DEFAULT, value_name = "SECONDS")]
     pub timeout_s: u64,
     /// The input; it is read whole before anything is written
     #[arg(default_value = "-")]
@@ -294,8 +300,8 @@ fn parse_id(text: &str) -> Result<DecimalId, String> {
 
 fn parse_concurrency(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(count @ 1..=crate::import::CONCURRENCY_MAX) => Ok(count),
-        Ok(_) | Err(_) => Err(format!("not a number from 1 to {}", crate::import::CONCURRENCY_MAX)),
+        Ok(count @ 1..=CONCURRENCY_MAX) => Ok(count),
+        Ok(_) | Err(_) => Err(format!("not a number from 1 to {}", CONCURRENCY_MAX)),
     }
 }
 

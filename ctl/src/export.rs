@@ -8,10 +8,10 @@
 //! A file gets its name only when it is complete; standard output cannot be taken back, the exit code tells.
 
 use crate::args::{self, FileFormat};
+use crate::context::Context;
 use crate::kv::PAGE_KEYS;
 use crate::progress::{Progress, per_second};
 use crate::report::Failed;
-use crate::run::Context;
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use raftkv_api::KeyValue;

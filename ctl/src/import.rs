@@ -8,10 +8,11 @@
 //! Memory is the size of the input, plus the decoded values with `jsonl`, plus some 100 bytes a record.
 
 use crate::args::{self, FileFormat, Output};
+use crate::context::Context;
 use crate::progress::{Progress, per_second};
 use crate::record::{FormatError, Record, check_unique};
 use crate::report::Failed;
-use crate::run::{Context, print, print_json, stdin};
+use crate::streams::{print, print_json, stdin};
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use bytes::Bytes;
@@ -26,12 +27,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Writes in flight by default: enough to fill the batches of one leader.
-pub(crate) const CONCURRENCY_DEFAULT: usize = 64;
-/// Most writes in flight; each holds a connection.
-pub(crate) const CONCURRENCY_MAX: usize = 256;
-/// How long one key may take by default: several elections, or a node that restarts.
-pub(crate) const KEY_TIMEOUT_S_DEFAULT: u64 = 60;
 /// For how long the client itself goes through the endpoints before the settling logic looks at the result.
 const RETRY_FOR_MS: u64 = 2_000;
 /// How often progress is shown.

@@ -1,9 +1,10 @@
 //! `put`, `get`, `del` and `range`.
 
 use crate::args::{Del, Get, Key, Output, Put, Range, Reading};
+use crate::context::Context;
 use crate::record::FormatError;
 use crate::report::Failed;
-use crate::run::{Context, print, print_json, stdin};
+use crate::streams::{print, print_json, stdin};
 use crate::table::{Align, Table, bytes};
 use bytes::Bytes;
 use raftkv_client::bytes_text::{from_base64, key_of, printable, text_or_base64, to_base64, value_of};

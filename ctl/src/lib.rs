@@ -6,13 +6,16 @@
 //!             ├── kube                 `kubectl raftkv`: the same commands by kubectl and its port-forwards
 //!             │        │
 //!             ├── kv, import, export, members, status      one file per command family: call, then print
+//!             │        │
+//!             │     context            what a command runs with: what was asked of all alike, clients, the runtime
 //!             │
-//!             └── table, report, progress                  what people and programs see
+//!             └── report, streams, table, progress         what people and programs see
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
+mod context;
 mod deb822;
 mod export;
 mod health;
@@ -26,6 +29,7 @@ mod record;
 mod report;
 mod run;
 mod status;
+mod streams;
 mod table;
 
 pub use run::run;

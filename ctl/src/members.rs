@@ -1,8 +1,9 @@
 //! `members`, `add`, `promote`, `remove`, `transfer`, `init` and `reset`.
 
 use crate::args::{Add, Init, Output, Promote, Remove, Reset, Transfer};
+use crate::context::Context;
 use crate::report::Failed;
-use crate::run::{Context, print, print_json};
+use crate::streams::{print, print_json};
 use crate::table::{Align, Table};
 use raftkv_api::{AddMember, Hex128, MemberRole, Members, Status};
 use serde::Serialize;

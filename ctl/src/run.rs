@@ -1,48 +1,14 @@
 //! From the command line to an exit code: parses, starts the runtime, calls one command.
 
-use crate::args::{Cli, Command, Global, Output};
+use crate::args::{Cli, Command};
+use crate::context::{Context, runtime};
 use crate::kube::{self, Called};
 use crate::report::{Failed, failure};
+use crate::streams::print;
 use crate::{export, import, kv, members, status};
 use clap::{CommandFactory, Parser};
-use raftkv_client::admin::Admin;
-use raftkv_client::{Client, Token};
-use serde::Serialize;
 use std::ffi::OsString;
-use std::io::{Read, Write};
 use std::process::ExitCode;
-
-/// What every command needs.
-pub(crate) struct Context {
-    pub global: Global,
-    pub output: Output,
-    /// The token, where it does not come from a file.
-    pub token: Option<Token>,
-}
-
-impl Context {
-    /// A client of the endpoints.
-    pub(crate) fn client(&self) -> Result<Client, Failed> {
-        Ok(Client::new(&self.global.endpoints)?)
-    }
-
-    /// The cluster's token.
-    pub(crate) fn token(&self) -> Result<Token, Failed> {
-        match &self.token {
-            Some(token) => Ok(token.clone()),
-            None => Ok(Token::read(&self.global.token_file)?),
-        }
-    }
-
-    /// A client of the admin API, at the given admin endpoints or at those that the endpoints name.
-    pub(crate) async fn admin(&self) -> Result<Admin, Failed> {
-        let token = self.token()?;
-        match &self.global.admin_endpoints[..] {
-            [] => Ok(Admin::discover(&self.global.endpoints, token).await?),
-            urls => Ok(Admin::new(urls, token)?),
-        }
-    }
-}
 
 /// Runs with these arguments, the program's name first: as `raftkvctl`, or as the plugin of kubectl when that name is
 /// `kubectl-raftkv`.
@@ -67,11 +33,6 @@ fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failure(&failed, output),
     }
-}
-
-/// What the commands run on.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::io("cannot start"))
 }
 
 async fn command(context: &Context, command: Command) -> Result<(), Failed> {
@@ -100,27 +61,4 @@ async fn command(context: &Context, command: Command) -> Result<(), Failed> {
             print(&script)
         }
     }
-}
-
-/// All of standard input. A thread of its own waits for it, so that a signal is not kept waiting.
-pub(crate) async fn stdin() -> Result<Vec<u8>, Failed> {
-    let read = || {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    };
-    let read = tokio::task::spawn_blocking(read).await.expect("reading does not panic");
-    read.map_err(Failed::io("standard input"))
-}
-
-/// Writes to standard output; a closed pipe is an error like any other here.
-pub(crate) fn print(bytes: &[u8]) -> Result<(), Failed> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(Failed::io("standard output"))
-}
-
-/// Writes one JSON document and a newline.
-pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failed> {
-    let mut text = serde_json::to_vec(value).expect("structs of strings and numbers always serialize");
-    text.push(b'\n');
-    print(&text)
 }

@@ -4,9 +4,10 @@
 //! nobody listed is shown too. A node that cannot be asked is a row, not an error.
 
 use crate::args::Output;
+use crate::context::Context;
 use crate::health::{Level, Report, Row, report};
 use crate::report::Failed;
-use crate::run::{Context, print, print_json};
+use crate::streams::{print, print_json};
 use crate::table::{Align, Table, bytes};
 use raftkv_api::{Code, Members, Status};
 use raftkv_client::admin::{Admin, NodeStatus, versions};

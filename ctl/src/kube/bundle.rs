@@ -13,7 +13,7 @@ use crate::kube::status::Lookout;
 use crate::kube::tar::Archive;
 use crate::kube::{Kube, redact, screen};
 use crate::report::Failed;
-use crate::run::print;
+use crate::streams::print;
 use crate::table::bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;

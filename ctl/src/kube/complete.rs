@@ -5,10 +5,11 @@
 //! shell may complete files instead. Names of clusters, pods, namespaces and contexts come from kubectl. Nothing here ever
 //! fails: a shell that completes shows no errors.
 
+use crate::context::runtime;
 use crate::kube::args::{Cli, Global};
 use crate::kube::kubectl::Kubectl;
 use crate::kube::objects::{CLUSTERS, LABEL_CLUSTER};
-use crate::run::{print, runtime};
+use crate::streams::print;
 use clap::{Arg, Command, CommandFactory};
 use std::ffi::OsString;
 use std::process::ExitCode;

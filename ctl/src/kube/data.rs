@@ -5,6 +5,7 @@
 //! one may be restarted meanwhile.
 
 use crate::args::{Del, Get, Global, Import, Output, Put, Range};
+use crate::context::Context;
 use crate::kube::Kube;
 use crate::kube::args::{Data, Export, Through};
 use crate::kube::failed::KubeFailed;
@@ -13,7 +14,6 @@ use crate::kube::forward::{ADMIN_PORT, CLIENT_PORT, Forward};
 use crate::kube::kubectl::{Kubectl, Obstacle};
 use crate::kube::objects::Pod;
 use crate::report::Failed;
-use crate::run::Context;
 use crate::{export, import, kv};
 use raftkv_client::Token;
 use raftkv_client::admin::ask_all;

@@ -6,7 +6,7 @@ use crate::kube::args;
 use crate::kube::data::AdminWay;
 use crate::kube::failed::KubeFailed;
 use crate::report::Failed;
-use crate::run::{print, print_json};
+use crate::streams::{print, print_json};
 use raftkv_api::{DecimalId, Member, MemberRole, Members};
 use serde_json::json;
 

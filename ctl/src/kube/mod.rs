@@ -43,8 +43,8 @@ mod worlds;
 pub(crate) use failed::KubeFailed;
 
 use crate::args::Output;
+use crate::context::runtime;
 use crate::report::{Failed, failure_with};
-use crate::run::runtime;
 use args::{Cli, Command, Global, Leader};
 use clap::{CommandFactory, FromArgMatches};
 use kubectl::Kubectl;

@@ -14,7 +14,7 @@ use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
 use crate::kube::objects::{Claim, Deployment, Event, List, OPERATOR_SELECTOR, Pod};
 use crate::kube::screen;
 use crate::report::Failed;
-use crate::run::{print, print_json};
+use crate::streams::{print, print_json};
 use jiff::Timestamp;
 use raftkv_api::{Code, Member, Members, Status};
 use raftkv_client::Token;
