@@ -1,7 +1,6 @@
-//! How a command ends: its exit code, and what a person or a program is told about a failure.
+//! How a command fails: why, with which exit code, and what a person or a program is told about it.
 
 use crate::args::Output;
-use crate::kube::KubeFailed;
 use crate::record::FormatError;
 use raftkv_api::{Code, Outcome};
 use raftkv_client::bytes_text::BadBytes;
@@ -39,9 +38,6 @@ pub(crate) enum Failed {
     /// A local file or stream.
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
-    /// Something about a cluster in Kubernetes, before or beside its call.
-    #[error(transparent)]
-    Kube(#[from] KubeFailed),
     /// Everything has been said on standard output.
     #[error("the cluster is not well")]
     Unwell,
@@ -65,7 +61,6 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Kube(_)
             | Failed::Unwell => Outcome::None,
         }
     }
@@ -80,7 +75,6 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Kube(_)
             | Failed::Unwell => None,
         }
     }
@@ -96,7 +90,6 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Kube(_)
             | Failed::Unwell => return self,
         };
         if let Some(name) = name(&error.endpoint) {
@@ -110,8 +103,7 @@ impl Failed {
         match self {
             Failed::Usage(_) | Failed::Endpoint(_) => 2,
             _ if self.outcome() == Outcome::Unknown => 3,
-            Failed::NoKey { .. } | Failed::Kube(KubeFailed::NoCluster { .. }) => 4,
-            Failed::Kube(KubeFailed::Interrupted) => 130,
+            Failed::NoKey { .. } => 4,
             _ if missing => 4,
             Failed::Call(_)
             | Failed::Import { .. }
@@ -119,7 +111,6 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Kube(_)
             | Failed::Unwell => 1,
         }
     }
@@ -137,7 +128,6 @@ impl Failed {
             | Failed::Endpoint(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Kube(_)
             | Failed::Unwell => None,
         }
     }
@@ -153,50 +143,92 @@ fn call_advice(error: &Error) -> Option<&'static str> {
     code.advice().by_hand
 }
 
-/// Tells about a failure on standard error and gives the exit code.
-pub(crate) fn failure(failed: &Failed, output: Output) -> ExitCode {
-    failure_with(failed, output, failed.advice())
+/// A failure as it is told on standard error, and the exit code that goes with it.
+pub(crate) struct Account<'a> {
+    /// What went wrong.
+    pub error: String,
+    /// Whether the command can have had an effect.
+    pub outcome: Outcome,
+    pub exit_code: u8,
+    /// The call that failed, if one did.
+    pub call: Option<&'a Error>,
+    /// What to do about it.
+    pub next: Option<String>,
+    pub audience: Audience,
 }
 
-/// The same with this advice.
-pub(crate) fn failure_with(failed: &Failed, output: Output, advice: Option<&str>) -> ExitCode {
-    // A reader that has seen enough, `head` say, is no failure.
-    if let Failed::Io { source, .. } = failed
-        && source.kind() == std::io::ErrorKind::BrokenPipe
-    {
-        return ExitCode::SUCCESS;
-    }
-    match output {
-        Output::Table if matches!(failed, Failed::Unwell) => {}
-        Output::Json => eprintln!("{}", as_json(failed, advice)),
-        Output::Table => eprint!("{}", as_text(failed, advice)),
-    }
-    ExitCode::from(failed.exit_code())
+/// Who is told about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Nobody: a reader that has seen enough, `head` say, is no failure.
+    Nobody,
+    /// Programs only: people have read everything on standard output.
+    Programs,
+    /// People and programs.
+    Everybody,
 }
 
-fn as_text(failed: &Failed, advice: Option<&str>) -> String {
-    let mut text = format!("error: {failed}\n");
-    if failed.outcome() == Outcome::Unknown {
-        text.push_str("outcome: unknown - it may have had an effect, or may still have one\n");
-    } else if failed.call().is_some() {
-        text.push_str("outcome: none\n");
+impl Failed {
+    /// The failure as it is told to somebody who runs the nodes himself.
+    pub(crate) fn account(&self) -> Account<'_> {
+        let (audience, exit_code) = match self {
+            Failed::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => (Audience::Nobody, 0),
+            Failed::Unwell => (Audience::Programs, self.exit_code()),
+            Failed::Call(_)
+            | Failed::Import { .. }
+            | Failed::NoKey { .. }
+            | Failed::Usage(_)
+            | Failed::Endpoint(_)
+            | Failed::Token(_)
+            | Failed::Format(_)
+            | Failed::Bytes(_)
+            | Failed::Io { .. } => (Audience::Everybody, self.exit_code()),
+        };
+        Account {
+            error: self.to_string(),
+            outcome: self.outcome(),
+            exit_code,
+            call: self.call(),
+            next: self.advice().map(str::to_string),
+            audience,
+        }
     }
-    if let Some(advice) = advice {
-        text.push_str(&format!("next: {advice}\n"));
-    }
-    text
 }
 
-fn as_json(failed: &Failed, advice: Option<&str>) -> serde_json::Value {
-    let call = failed.call();
-    json!({
-        "error": failed.to_string(),
-        "outcome": failed.outcome(),
-        "exit_code": failed.exit_code(),
-        "next": advice,
-        "endpoint": call.map(|error| &error.endpoint),
-        "problem": call.and_then(Error::problem),
-    })
+impl Account<'_> {
+    /// Tells it on standard error and gives the exit code.
+    pub(crate) fn tell(&self, output: Output) -> ExitCode {
+        match (self.audience, output) {
+            (Audience::Nobody, _) | (Audience::Programs, Output::Table) => {}
+            (Audience::Programs | Audience::Everybody, Output::Json) => eprintln!("{}", self.json()),
+            (Audience::Everybody, Output::Table) => eprint!("{}", self.text()),
+        }
+        ExitCode::from(self.exit_code)
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.error);
+        if self.outcome == Outcome::Unknown {
+            text.push_str("outcome: unknown - it may have had an effect, or may still have one\n");
+        } else if self.call.is_some() {
+            text.push_str("outcome: none\n");
+        }
+        if let Some(next) = &self.next {
+            text.push_str(&format!("next: {next}\n"));
+        }
+        text
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "error": self.error,
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "next": self.next,
+            "endpoint": self.call.map(|error| &error.endpoint),
+            "problem": self.call.and_then(Error::problem),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -221,14 +253,20 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_where_whether_and_what_next() {
-        let no_leader = failed(Code::NoLeader, Outcome::None);
         assert_eq!(
-            as_text(&no_leader, no_leader.advice()),
+            failed(Code::NoLeader, Outcome::None).account().text(),
             "error: http://h:1: There is no leader, or it could not be reached (no_leader): told\n\
              outcome: none\n\
              next: try again; if it stays so, `raftkvctl status` shows which node is missing\n"
         );
-        let json = as_json(&failed(Code::Timeout, Outcome::Unknown), None);
+        let json = failed(Code::Timeout, Outcome::Unknown).account().json();
         assert_eq!((&json["outcome"], &json["problem"]["code"]), (&"unknown".into(), &"timeout".into()));
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_failure() {
+        let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let failed = Failed::io("standard output")(closed);
+        assert_eq!((failed.account().audience, failed.account().exit_code), (Audience::Nobody, 0));
     }
 }

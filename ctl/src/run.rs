@@ -3,7 +3,7 @@
 use crate::args::{Cli, Command};
 use crate::context::{Context, runtime};
 use crate::kube::{self, Called};
-use crate::report::{Failed, failure};
+use crate::report::Failed;
 use crate::streams::print;
 use crate::{export, import, kv, members, status};
 use clap::{CommandFactory, Parser};
@@ -31,7 +31,7 @@ fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = runtime().and_then(|runtime| runtime.block_on(command(&context, cli.command)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => failure(&failed, output),
+        Err(failed) => failed.account().tell(output),
     }
 }
 

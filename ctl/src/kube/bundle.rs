@@ -39,7 +39,7 @@ const CONTAINER: &str = "raftkv";
 const CHILDREN: &[&str] =
     &["statefulsets.apps", "pods", "services", "endpointslices.discovery.k8s.io", "poddisruptionbudgets.policy"];
 
-pub(crate) async fn report(kube: &Kube, args: Report) -> Result<(), Failed> {
+pub(crate) async fn report(kube: &Kube, args: Report) -> Result<(), KubeFailed> {
     let mut lookout = Lookout::new(kube, args.cluster.name.clone());
     let seen = lookout.look().await?;
     let kubectl = kube.kubectl.in_namespace(&seen.cluster.metadata.namespace);
@@ -56,14 +56,12 @@ pub(crate) async fn report(kube: &Kube, args: Report) -> Result<(), Failed> {
     let packed = pack(&bundle.files, &folder, seen.now)?;
     let file = args.output.unwrap_or_else(|| PathBuf::from(format!("{folder}.tar.gz")));
     if file == Path::new("-") {
-        return print(&packed);
+        return Ok(print(&packed)?);
     }
     save(&file, &packed)?;
     let size = bytes(packed.len() as u64);
-    print(
-        format!("{read_me}\n{} is written, {size}. Look through it before you hand it on.\n", file.display())
-            .as_bytes(),
-    )
+    let told = format!("{read_me}\n{} is written, {size}. Look through it before you hand it on.\n", file.display());
+    Ok(print(told.as_bytes())?)
 }
 
 /// `raftkv-report-demo-20260101T000000Z`.
@@ -73,12 +71,12 @@ fn folder(seen: &Seen) -> String {
 
 /// The tokens that must not be in the report, as text and as the Secret has them. A user who may not read the Secret has
 /// no token, and whatever looks like one is taken out anyway.
-async fn secrets(kubectl: &Kubectl, cluster: &str) -> Result<Vec<String>, Failed> {
+async fn secrets(kubectl: &Kubectl, cluster: &str) -> Result<Vec<String>, KubeFailed> {
     use base64::Engine;
     let text = match find::token_text(kubectl, cluster).await {
         Ok(text) => text,
         Err(KubeFailed::Kubectl(_) | KubeFailed::Token { .. }) => return Ok(Vec::new()),
-        Err(other) => return Err(other.into()),
+        Err(other) => return Err(other),
     };
     let coded = base64::engine::general_purpose::STANDARD.encode(&text);
     let lines = text.lines().map(|line| line.trim().to_string());

@@ -2,11 +2,10 @@
 
 use crate::args::Output;
 use crate::kube::args::{Cli, Command};
-use crate::kube::failed::{KubeFailed, advice};
+use crate::kube::failed::KubeFailed;
 use crate::kube::testing::{FakeKubectl, kube};
 use crate::kube::worlds::{TOKEN, World, member, node};
 use crate::kube::{carry_out, output};
-use crate::report::Failed;
 use clap::Parser;
 use flate2::read::GzDecoder;
 use raftkv_api::{Code, DecimalId, MemberRole, Outcome, Transferred};
@@ -18,7 +17,7 @@ use std::io::{Read, Write};
 const VALUE: &str = "a-value-of-a-user";
 const KEY: &str = "a-key-of-a-user";
 
-async fn run(fake: &FakeKubectl, args: &[&str]) -> Result<(), Failed> {
+async fn run(fake: &FakeKubectl, args: &[&str]) -> Result<(), KubeFailed> {
     let cli = Cli::try_parse_from(["kubectl raftkv"].iter().chain(args)).unwrap();
     carry_out(&kube(fake), cli.command).await
 }
@@ -58,7 +57,7 @@ async fn without_a_ready_pod_only_stale_reads_go_on() {
         failed.to_string(),
         "no pod of demo is ready (demo-0: not ready, demo-1: CrashLoopBackOff, demo-2: not ready)"
     );
-    assert!(advice(&failed).unwrap().contains("kubectl raftkv status demo"));
+    assert!(failed.advice().unwrap().contains("kubectl raftkv status demo"));
     let server = Server::start([Reply::found("x", 5)]).await;
     shown.fake.forward("demo-0", server.url());
     run(&shown.fake, &["get", KEY, "--stale"]).await.unwrap();
@@ -255,11 +254,11 @@ async fn no_cluster_is_said_with_what_to_do() {
     let fake = FakeKubectl::new();
     fake.answer("get raftkvclusters.raftkv.dev", r#"{"items":[]}"#);
     let failed = run(&fake, &["status"]).await.unwrap_err();
-    assert!(matches!(failed, Failed::Kube(KubeFailed::NoCluster { .. })), "{failed}");
-    crate::kube::testing::golden("no_cluster.txt", &format!("error: {failed}\nnext: {}\n", advice(&failed).unwrap()));
+    assert!(matches!(failed, KubeFailed::NoCluster { .. }), "{failed}");
+    crate::kube::testing::golden("no_cluster.txt", &format!("error: {failed}\nnext: {}\n", failed.advice().unwrap()));
     fake.refuse("get raftkvclusters.raftkv.dev", "error: the server doesn't have a resource type \"raftkvclusters\"\n");
     let failed = run(&fake, &["status"]).await.unwrap_err();
-    let text = format!("error: {failed}\nnext: {}\n", advice(&failed).unwrap());
+    let text = format!("error: {failed}\nnext: {}\n", failed.advice().unwrap());
     crate::kube::testing::golden("no_operator_installed.txt", &text);
 }
 

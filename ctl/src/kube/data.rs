@@ -25,31 +25,31 @@ use tokio::time::sleep;
 /// How often port-forwards are looked after while many keys move.
 const KEEP_EVERY_MS: u64 = 500;
 
-pub(crate) async fn put(kube: &Kube, data: Data<Put>) -> Result<(), Failed> {
+pub(crate) async fn put(kube: &Kube, data: Data<Put>) -> Result<(), KubeFailed> {
     let way = Way::to_one(kube, &data.through, Need::Ready).await?;
     let done = kv::put(&way.context, data.args).await;
     done.map_err(|failed| way.named(failed))
 }
 
-pub(crate) async fn get(kube: &Kube, data: Data<Get>) -> Result<(), Failed> {
+pub(crate) async fn get(kube: &Kube, data: Data<Get>) -> Result<(), KubeFailed> {
     let way = Way::to_one(kube, &data.through, Need::of_read(data.args.reading.stale)).await?;
     let done = kv::get(&way.context, data.args).await;
     done.map_err(|failed| way.named(failed))
 }
 
-pub(crate) async fn del(kube: &Kube, data: Data<Del>) -> Result<(), Failed> {
+pub(crate) async fn del(kube: &Kube, data: Data<Del>) -> Result<(), KubeFailed> {
     let way = Way::to_one(kube, &data.through, Need::Ready).await?;
     let done = kv::del(&way.context, data.args).await;
     done.map_err(|failed| way.named(failed))
 }
 
-pub(crate) async fn range(kube: &Kube, data: Data<Range>) -> Result<(), Failed> {
+pub(crate) async fn range(kube: &Kube, data: Data<Range>) -> Result<(), KubeFailed> {
     let way = Way::to_one(kube, &data.through, Need::of_read(data.args.reading.stale)).await?;
     let done = kv::range(&way.context, data.args).await;
     done.map_err(|failed| way.named(failed))
 }
 
-pub(crate) async fn import(kube: &Kube, data: Data<Import>) -> Result<(), Failed> {
+pub(crate) async fn import(kube: &Kube, data: Data<Import>) -> Result<(), KubeFailed> {
     let mut way = Way::to_many(kube, &data.through).await?;
     let done = tokio::select! {
         done = import::import(&way.context, data.args) => done,
@@ -58,7 +58,7 @@ pub(crate) async fn import(kube: &Kube, data: Data<Import>) -> Result<(), Failed
     done.map_err(|failed| way.named(failed))
 }
 
-pub(crate) async fn export(kube: &Kube, data: Data<Export>) -> Result<(), Failed> {
+pub(crate) async fn export(kube: &Kube, data: Data<Export>) -> Result<(), KubeFailed> {
     let mut way = Way::to_many(kube, &data.through).await?;
     let Export { format, prefix, file } = data.args;
     let done = tokio::select! {
@@ -119,35 +119,36 @@ struct Way {
 
 impl Way {
     /// Through the first pod that takes it.
-    async fn to_one(kube: &Kube, through: &Through, need: Need) -> Result<Way, Failed> {
+    async fn to_one(kube: &Kube, through: &Through, need: Need) -> Result<Way, KubeFailed> {
         let Candidates { kubectl, cluster, pods } = candidates(kube, through, need).await?;
         let mut last = None;
         for pod in pods {
             match Forward::to(&kubectl, &pod, &[CLIENT_PORT]).await {
                 Ok(forward) => return Ok(Way::of(kubectl, vec![(pod, forward)], through.format.output)),
-                Err(error) if error.obstacle == Obstacle::Forbidden => return Err(KubeFailed::Kubectl(error).into()),
+                Err(error) if error.obstacle == Obstacle::Forbidden => return Err(error.into()),
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.map_or(no_pod(&cluster, need, &[]), KubeFailed::Kubectl).into())
+        Err(last.map_or(no_pod(&cluster, need, &[]), KubeFailed::Kubectl))
     }
 
     /// Through every pod that is ready.
-    async fn to_many(kube: &Kube, through: &Through) -> Result<Way, Failed> {
+    async fn to_many(kube: &Kube, through: &Through) -> Result<Way, KubeFailed> {
         let Candidates { kubectl, cluster, pods } = candidates(kube, through, Need::Ready).await?;
         let forwards = open(&kubectl, pods, CLIENT_PORT).await?;
         if forwards.is_empty() {
-            return Err(no_pod(&cluster, Need::Ready, &[]).into());
+            return Err(no_pod(&cluster, Need::Ready, &[]));
         }
         Ok(Way::of(kubectl, forwards, through.format.output))
     }
 
     /// The failure with the pod in the place of the address on this machine, which says nothing to anybody.
-    fn named(&self, failed: Failed) -> Failed {
-        failed.at(|endpoint| {
+    fn named(&self, failed: Failed) -> KubeFailed {
+        let named = failed.at(|endpoint| {
             let pod = self.forwards.iter().find(|(_, forward)| forward.url(CLIENT_PORT) == endpoint);
             pod.map(|(pod, _)| format!("pod {pod}"))
-        })
+        });
+        named.into()
     }
 
     fn of(kubectl: Kubectl, forwards: Vec<(String, Forward)>, output: Output) -> Way {

@@ -1,13 +1,16 @@
 //! Why a command about a cluster in Kubernetes fails, and what to do about it.
 
 use crate::kube::kubectl::{KubectlError, Obstacle};
-use crate::report::Failed;
+use crate::report::{Account, Audience, Failed};
 use raftkv_api::Outcome;
 use raftkv_client::Error;
 
-/// What stands in the way of a command, before or beside its call.
+/// What stands in the way of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KubeFailed {
+    /// The command itself, which `raftkvctl` has as well.
+    #[error(transparent)]
+    Command(#[from] Failed),
     /// A run of kubectl.
     #[error(transparent)]
     Kubectl(#[from] KubectlError),
@@ -43,43 +46,56 @@ fn in_brackets(pods: &[String]) -> String {
     if pods.is_empty() { String::new() } else { format!(" ({})", pods.join(", ")) }
 }
 
-/// What to do about a failure, for somebody who runs the cluster in Kubernetes.
-pub(crate) fn advice(failed: &Failed) -> Option<String> {
-    match failed {
-        Failed::Kube(failed) => ours(failed),
-        Failed::Call(error) => call(error),
-        Failed::Import { .. }
-        | Failed::NoKey { .. }
-        | Failed::Usage(_)
-        | Failed::Endpoint(_)
-        | Failed::Token(_)
-        | Failed::Format(_)
-        | Failed::Bytes(_)
-        | Failed::Io { .. }
-        | Failed::Unwell => failed.advice().map(str::to_string),
+/// A call to a node that was made here.
+impl From<Error> for KubeFailed {
+    fn from(error: Error) -> Self {
+        KubeFailed::Command(Failed::Call(error))
     }
 }
 
-fn ours(failed: &KubeFailed) -> Option<String> {
-    let text = match failed {
-        KubeFailed::Kubectl(error) => return kubectl(error.obstacle).map(str::to_string),
-        KubeFailed::NoCluster { others, .. } if !others.is_empty() => {
-            "name one of them, and its namespace with -n".to_string()
-        }
-        KubeFailed::NoCluster { .. } => {
-            "make one with `kubectl apply`, or name its namespace with -n: `kubectl get rkv -A` lists all".to_string()
-        }
-        KubeFailed::Several { .. } => "name one of them".to_string(),
-        KubeFailed::NoPod { cluster, .. } => {
-            format!(
-                "`kubectl raftkv status {cluster}` says what stands in the way; `get --stale` reads from any running pod"
-            )
-        }
-        KubeFailed::Token { .. } => "the operator makes this Secret; do not make one by hand".to_string(),
-        KubeFailed::NoVoter { .. } => "name the pod of a voter, or leave --to out".to_string(),
-        KubeFailed::Interrupted => return None,
-    };
-    Some(text)
+impl KubeFailed {
+    /// The failure as it is told to somebody who runs the cluster in Kubernetes.
+    pub(crate) fn account(&self) -> Account<'_> {
+        let next = self.advice();
+        let exit_code = match self {
+            KubeFailed::Command(failed) => return Account { next, ..failed.account() },
+            KubeFailed::NoCluster { .. } => 4,
+            KubeFailed::Interrupted => 130,
+            KubeFailed::Kubectl(_)
+            | KubeFailed::Several { .. }
+            | KubeFailed::NoPod { .. }
+            | KubeFailed::Token { .. }
+            | KubeFailed::NoVoter { .. } => 1,
+        };
+        let (error, audience) = (self.to_string(), Audience::Everybody);
+        Account { error, outcome: Outcome::None, exit_code, call: None, next, audience }
+    }
+
+    /// What to do about it.
+    pub(crate) fn advice(&self) -> Option<String> {
+        let text = match self {
+            KubeFailed::Command(Failed::Call(error)) => return call(error),
+            KubeFailed::Command(failed) => return failed.advice().map(str::to_string),
+            KubeFailed::Kubectl(error) => return kubectl(error.obstacle).map(str::to_string),
+            KubeFailed::NoCluster { others, .. } if !others.is_empty() => {
+                "name one of them, and its namespace with -n".to_string()
+            }
+            KubeFailed::NoCluster { .. } => {
+                "make one with `kubectl apply`, or name its namespace with -n: `kubectl get rkv -A` lists all"
+                    .to_string()
+            }
+            KubeFailed::Several { .. } => "name one of them".to_string(),
+            KubeFailed::NoPod { cluster, .. } => {
+                format!(
+                    "`kubectl raftkv status {cluster}` says what stands in the way; `get --stale` reads from any running pod"
+                )
+            }
+            KubeFailed::Token { .. } => "the operator makes this Secret; do not make one by hand".to_string(),
+            KubeFailed::NoVoter { .. } => "name the pod of a voter, or leave --to out".to_string(),
+            KubeFailed::Interrupted => return None,
+        };
+        Some(text)
+    }
 }
 
 fn kubectl(obstacle: Obstacle) -> Option<&'static str> {

@@ -5,17 +5,16 @@ use crate::kube::Kube;
 use crate::kube::args;
 use crate::kube::data::AdminWay;
 use crate::kube::failed::KubeFailed;
-use crate::report::Failed;
 use crate::streams::{print, print_json};
 use raftkv_api::{DecimalId, Member, MemberRole, Members};
 use serde_json::json;
 
-pub(crate) async fn members(kube: &Kube, args: args::Members) -> Result<(), Failed> {
+pub(crate) async fn members(kube: &Kube, args: args::Members) -> Result<(), KubeFailed> {
     let way = AdminWay::open(kube, args.cluster.name.as_deref(), args.format.output).await?;
-    crate::members::members(&way.context).await
+    Ok(crate::members::members(&way.context).await?)
 }
 
-pub(crate) async fn move_to(kube: &Kube, args: args::Move) -> Result<(), Failed> {
+pub(crate) async fn move_to(kube: &Kube, args: args::Move) -> Result<(), KubeFailed> {
     let way = AdminWay::open(kube, args.cluster.name.as_deref(), args.format.output).await?;
     let admin = way.context.admin().await?;
     let members = admin.members().await?;
@@ -26,11 +25,12 @@ pub(crate) async fn move_to(kube: &Kube, args: args::Move) -> Result<(), Failed>
         Some(_) | None => admin.transfer(to).await?.leader,
     };
     let pod = name(&members, leader);
-    match args.format.output {
+    let told = match args.format.output {
         Output::Json => print_json(&json!({"leader": leader, "pod": pod, "moved": before != Some(leader)})),
         Output::Table if before == Some(leader) => print(format!("{pod} leads already\n").as_bytes()),
         Output::Table => print(format!("{pod} leads (member {})\n", leader.0).as_bytes()),
-    }
+    };
+    Ok(told?)
 }
 
 /// The voter in this pod. During a replacement two members have its name, and one of them votes to the end.

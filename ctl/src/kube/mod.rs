@@ -40,13 +40,11 @@ mod testing;
 #[cfg(test)]
 mod worlds;
 
-pub(crate) use failed::KubeFailed;
-
 use crate::args::Output;
 use crate::context::runtime;
-use crate::report::{Failed, failure_with};
 use args::{Cli, Command, Global, Leader};
 use clap::{CommandFactory, FromArgMatches};
+use failed::KubeFailed;
 use kubectl::Kubectl;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -109,19 +107,19 @@ pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>
     let output = output(&cli.command);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(failed) => return failure_with(&failed, output, None),
+        Err(failed) => return KubeFailed::from(failed).account().tell(output),
     };
     let result = runtime.block_on(async {
         tokio::select! {
             result = carry_out(&kube, cli.command) => result,
-            () = signalled() => Err(KubeFailed::Interrupted.into()),
+            () = signalled() => Err(KubeFailed::Interrupted),
         }
     });
     // Children of tasks are killed when those are dropped; a thread that waits for standard input must not keep the program.
     runtime.shutdown_timeout(Duration::from_millis(SHUTDOWN_TIMEOUT_MS));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => failure_with(&failed, output, failed::advice(&failed).as_deref()),
+        Err(failed) => failed.account().tell(output),
     }
 }
 
@@ -145,7 +143,7 @@ fn output(command: &Command) -> Output {
     }
 }
 
-async fn carry_out(kube: &Kube, command: Command) -> Result<(), Failed> {
+async fn carry_out(kube: &Kube, command: Command) -> Result<(), KubeFailed> {
     match command {
         Command::Status(args) => status::status(kube, args).await,
         Command::Members(args) => leader::members(kube, args).await,

@@ -35,7 +35,7 @@ const MEMBERS_TIMEOUT_MS: u64 = 3_000;
 /// Clears a terminal and goes to its upper left corner.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
-pub(crate) async fn status(kube: &Kube, args: args::Status) -> Result<(), Failed> {
+pub(crate) async fn status(kube: &Kube, args: args::Status) -> Result<(), KubeFailed> {
     let mut lookout = Lookout::new(kube, args.cluster.name.clone());
     let screen = judge(&lookout.look().await?);
     show(&screen, &args)?;
@@ -43,19 +43,19 @@ pub(crate) async fn status(kube: &Kube, args: args::Status) -> Result<(), Failed
         return watch(&mut lookout, &args).await;
     }
     match screen.level {
-        Level::Down => Err(Failed::Unwell),
+        Level::Down => Err(Failed::Unwell.into()),
         Level::Healthy | Level::Suspended | Level::Changing | Level::Degraded | Level::Unknown => Ok(()),
     }
 }
 
 /// Looks again until the user has seen enough. An API server that does not answer for a moment does not end it.
-async fn watch(lookout: &mut Lookout<'_>, args: &args::Status) -> Result<(), Failed> {
+async fn watch(lookout: &mut Lookout<'_>, args: &args::Status) -> Result<(), KubeFailed> {
     loop {
         sleep(Duration::from_millis(WATCH_EVERY_MS)).await;
         match lookout.look().await {
             Ok(seen) => show(&judge(&seen), args)?,
             Err(failed @ KubeFailed::Kubectl(_)) => eprintln!("error: {failed}; looking again"),
-            Err(failed) => return Err(failed.into()),
+            Err(failed) => return Err(failed),
         }
     }
 }
