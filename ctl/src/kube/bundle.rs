@@ -4,14 +4,16 @@
 //! are bounded, and every file comes through [`redact`]. Nothing is sent anywhere.
 
 use crate::kube::args::Report;
+use crate::kube::context::Kube;
 use crate::kube::failed::KubeFailed;
 use crate::kube::find;
-use crate::kube::judge::{Nodes, Seen, judge};
+use crate::kube::judge::judge;
 use crate::kube::kubectl::{Kubectl, KubectlError};
 use crate::kube::objects::{CLUSTERS, LABEL_CLUSTER, OPERATOR_SELECTOR, is_claim_of, is_pod_of};
+use crate::kube::seen::{Nodes, Seen};
 use crate::kube::status::Lookout;
 use crate::kube::tar::Archive;
-use crate::kube::{Kube, redact, screen};
+use crate::kube::{redact, screen};
 use crate::report::Failed;
 use crate::streams::print;
 use crate::table::bytes;

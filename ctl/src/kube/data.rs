@@ -6,8 +6,8 @@
 
 use crate::args::{Del, Get, Global, Import, Output, Put, Range};
 use crate::context::Context;
-use crate::kube::Kube;
 use crate::kube::args::{Data, Export, Through};
+use crate::kube::context::Kube;
 use crate::kube::failed::KubeFailed;
 use crate::kube::find;
 use crate::kube::forward::{ADMIN_PORT, CLIENT_PORT, Forward};

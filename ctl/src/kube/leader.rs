@@ -1,8 +1,8 @@
 //! `members` and `leader move`: the membership as a majority has it, and who leads it, in the names of pods.
 
 use crate::args::Output;
-use crate::kube::Kube;
 use crate::kube::args;
+use crate::kube::context::Kube;
 use crate::kube::data::AdminWay;
 use crate::kube::failed::KubeFailed;
 use crate::streams::{print, print_json};

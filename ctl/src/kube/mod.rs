@@ -6,19 +6,20 @@
 //!            status, data, leader, bundle        one file per command family
 //!                │            │
 //!                │        kubectl, forward       kubectl as a subprocess; a port-forward to one pod
-//!                │            │
-//!           judge ◄── objects, health            what was seen becomes one screen (PURE)
-//!        rows, next, screen
+//!                │
+//!         seen ──► judge ──► screen              what was seen becomes one screen (PURE)
+//!                rows, next
 //! ```
 //!
-//! All that Kubernetes is asked, kubectl asks. The keys and members are reached by port-forwards with the commands that
-//! `raftkvctl` has anyway. Nothing here changes an object of Kubernetes: that is the operator's, and the user's.
+//! Only kubectl asks Kubernetes. Keys and members are reached through port-forwards, with the commands that `raftkvctl` has
+//! anyway. Nothing here changes an object of Kubernetes: the operator does that, and the user.
 
 mod args;
 mod bundle;
 #[cfg(test)]
 mod command_tests;
 mod complete;
+mod context;
 mod data;
 mod failed;
 mod find;
@@ -31,6 +32,7 @@ mod objects;
 mod redact;
 mod rows;
 mod screen;
+mod seen;
 mod status;
 #[cfg(test)]
 mod status_tests;
@@ -42,8 +44,9 @@ mod worlds;
 
 use crate::args::Output;
 use crate::context::runtime;
-use args::{Cli, Command, Global, Leader};
+use args::{Cli, Command, Leader};
 use clap::{CommandFactory, FromArgMatches};
+use context::Kube;
 use failed::KubeFailed;
 use kubectl::Kubectl;
 use std::ffi::{OsStr, OsString};
@@ -81,21 +84,6 @@ impl Called {
             (false, true) => Called::Plugin,
             (false, false) => Called::Ctl,
         }
-    }
-}
-
-/// What every command needs.
-pub(crate) struct Kube {
-    pub kubectl: Kubectl,
-    pub global: Global,
-    /// How the user calls this program: what advice begins with.
-    pub called: &'static str,
-}
-
-impl Kube {
-    /// What makes a command that is shown reach the same cluster.
-    pub(crate) fn flags(&self, namespace: &str) -> next::Flags {
-        next::Flags::new(self.called, &self.global, namespace)
     }
 }
 

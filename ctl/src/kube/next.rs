@@ -4,11 +4,11 @@
 //! sentence says that data is deleted. The reasons are those of `raftkv_crds::Reason`; a test holds the table against it.
 
 use crate::health;
-use crate::kube::args::Global;
-use crate::kube::judge::{Level, MemberRow, Nodes, OperatorRow, Screen, Seen};
+use crate::kube::context::Flags;
 use crate::kube::objects::{ANNOTATION_REPLACE, LABEL_CLUSTER, pod_of_claim};
 use crate::kube::rows::NO_POD;
-use serde::Serialize;
+use crate::kube::screen::{Advice, Level, MemberRow, OperatorRow, Screen};
+use crate::kube::seen::{Nodes, Seen};
 
 /// The short name of the kind, for commands that people read.
 const SHORT: &str = "rkv";
@@ -17,61 +17,6 @@ const WAIT: &str = "wait; ";
 
 /// What each reason means and what to do, at length.
 const RUNBOOK: &str = "https://github.com/raftkv/raftkv/blob/main/docs/operations.md";
-
-/// A sentence, and the commands that go with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Advice {
-    pub text: String,
-    pub run: Vec<String>,
-}
-
-impl Advice {
-    pub(crate) fn new(text: impl Into<String>, run: impl IntoIterator<Item = String>) -> Self {
-        Advice { text: text.into(), run: run.into_iter().collect() }
-    }
-
-    fn is_wait(&self) -> bool {
-        self.text.starts_with(WAIT)
-    }
-}
-
-/// What makes a command reach the same cluster again.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Flags {
-    called: &'static str,
-    context: String,
-    namespace: String,
-}
-
-impl Flags {
-    /// `called` is how this program was called; the namespace is written out unless it is empty.
-    pub(crate) fn new(called: &'static str, global: &Global, namespace: &str) -> Self {
-        let mut context = String::new();
-        if let Some(name) = &global.context {
-            context.push_str(&format!(" --context {name}"));
-        }
-        if let Some(file) = &global.kubeconfig {
-            context.push_str(&format!(" --kubeconfig {}", file.display()));
-        }
-        let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
-        Flags { called, context, namespace }
-    }
-
-    /// A command of kubectl.
-    pub(crate) fn kubectl(&self, rest: &str) -> String {
-        format!("kubectl{}{} {rest}", self.context, self.namespace)
-    }
-
-    /// A command of kubectl in another namespace.
-    pub(crate) fn kubectl_in(&self, namespace: &str, rest: &str) -> String {
-        format!("kubectl{} -n {namespace} {rest}", self.context)
-    }
-
-    /// A command of this program.
-    pub(crate) fn ours(&self, rest: &str) -> String {
-        format!("{} {rest}{}{}", self.called, self.namespace, self.context)
-    }
-}
 
 /// Everything that is to be done, the most urgent first.
 pub(crate) fn advise(seen: &Seen, screen: &Screen) -> Vec<Advice> {
@@ -87,11 +32,15 @@ pub(crate) fn advise(seen: &Seen, screen: &Screen) -> Vec<Advice> {
     if advice.is_empty() && screen.level == Level::Degraded {
         advice.extend(facts.for_reason("MemberUnreachable").unwrap_or_default());
     }
-    if advice.iter().any(|advice| !advice.is_wait()) {
-        advice.retain(|advice| !advice.is_wait());
+    if advice.iter().any(|advice| !is_wait(advice)) {
+        advice.retain(|advice| !is_wait(advice));
     }
     advice.dedup();
     advice
+}
+
+fn is_wait(advice: &Advice) -> bool {
+    advice.text.starts_with(WAIT)
 }
 
 /// The heading of the runbook about the worst reason, when something is to be done about it.
@@ -363,14 +312,6 @@ mod tests {
             let silent = facts.for_reason(reason.as_str()).is_some_and(|advice| advice.is_empty());
             assert_eq!(silent, good.contains(reason), "{reason}");
         }
-    }
-
-    #[test]
-    fn commands_reach_the_same_cluster_again() {
-        let global = Global { context: Some("kind".into()), kubeconfig: Some("k".into()), ..Global::default() };
-        let flags = Flags::new("kubectl raftkv", &global, "prod");
-        assert_eq!(flags.kubectl("get pods"), "kubectl --context kind --kubeconfig k -n prod get pods");
-        assert_eq!(flags.ours("status demo"), "kubectl raftkv status demo -n prod --context kind --kubeconfig k");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! A member is known by its id. Pods, claims and names are only where it is at the moment: during a replacement two
 //! members have one name, and a pod may answer as a member that nobody expects there.
 
-use crate::kube::judge::{ClaimRow, ConditionRow, EventRow, MemberRow, Nodes, OperationRow, Seen};
 use crate::kube::objects::{
     ANNOTATION_CLUSTER_ID, ANNOTATION_MACHINE, ANNOTATION_MEMBER_ID, Claim, Event, LABEL_CLUSTER_UID, Pod, claim_of,
     is_claim_of, is_pod_of,
 };
+use crate::kube::screen::{ClaimRow, ConditionRow, EventRow, MemberRow, OperationRow};
+use crate::kube::seen::{Nodes, Seen};
 use jiff::Timestamp;
 use raftkv_api::{KvState, MemberRole, NodeState, Status};
 

@@ -1,11 +1,146 @@
-//! The screen as text: the verdict first, what to do last, the evidence in between. PURE.
+//! The screen: what a person or a program is shown of a cluster, and its text. PURE.
+//!
+//! The text has the verdict first, what to do last, and the evidence in between.
 
-use crate::kube::judge::{EventRow, Level, Numbers, OperatorRow, Screen};
 use crate::table::{Align, Table};
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Longest message in a table; `kubectl describe` and JSON have all of it.
 const MESSAGE_CHARS_MAX: usize = 120;
+
+/// How the cluster is, the better the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    /// Nothing to do.
+    Healthy,
+    /// No pods run, because they shall not.
+    Suspended,
+    /// Something is under way.
+    Changing,
+    /// It serves, and something needs attention.
+    Degraded,
+    /// It does not serve, or its members' data differs.
+    Down,
+    /// Nobody has said anything yet.
+    Unknown,
+}
+
+/// Where the numbers of the members come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "source", content = "why")]
+pub(crate) enum Numbers {
+    /// From the nodes themselves.
+    Nodes,
+    /// There are none, since the nodes could not be asked; the rest is the operator's.
+    Status(String),
+}
+
+/// What is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Screen {
+    pub cluster: String,
+    pub namespace: String,
+    pub level: Level,
+    pub summary: String,
+    pub conditions: Vec<ConditionRow>,
+    pub numbers: Numbers,
+    pub members: Vec<MemberRow>,
+    pub leader: Option<String>,
+    pub voters: u32,
+    pub quorum: u32,
+    pub operation: Option<OperationRow>,
+    pub message: Option<String>,
+    pub claims: Vec<ClaimRow>,
+    pub events: Vec<EventRow>,
+    pub operator: OperatorRow,
+    /// What could not be read, and why.
+    pub notes: Vec<String>,
+    pub next: Vec<Advice>,
+    /// Where the runbook has more about the worst reason.
+    pub more: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ConditionRow {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+    pub age: String,
+    pub message: String,
+}
+
+/// A member, or a pod that is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct MemberRow {
+    pub id: Option<String>,
+    pub pod: String,
+    pub role: String,
+    pub state: String,
+    pub lag: Option<u64>,
+    pub applied: Option<u64>,
+    pub version: Option<String>,
+    pub node: Option<String>,
+    pub claim: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct OperationRow {
+    pub kind: String,
+    pub step: String,
+    pub member: Option<String>,
+    pub age: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ClaimRow {
+    pub name: String,
+    pub status: String,
+    pub size: Option<String>,
+    pub class: Option<String>,
+    pub member: Option<String>,
+    pub foreign: bool,
+    pub note: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct EventRow {
+    pub age: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub reason: String,
+    pub object: String,
+    pub message: String,
+}
+
+/// The operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub(crate) enum OperatorRow {
+    /// It runs.
+    Up { namespace: String, name: String, available: u32, wanted: u32 },
+    /// There is one, and no pod of it is available.
+    Down { namespace: String, name: String, wanted: u32 },
+    /// There is none.
+    Absent,
+    /// Deployments may not be listed.
+    Unknown { why: String },
+}
+
+/// A sentence, and the commands that go with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Advice {
+    pub text: String,
+    pub run: Vec<String>,
+}
+
+impl Advice {
+    pub(crate) fn new(text: impl Into<String>, run: impl IntoIterator<Item = String>) -> Self {
+        Advice { text: text.into(), run: run.into_iter().collect() }
+    }
+}
 
 impl Level {
     /// The word in the first line.

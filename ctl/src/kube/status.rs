@@ -4,15 +4,17 @@
 //! part out: a user with few rights, a cluster without quorum and one without an operator all get a screen.
 
 use crate::args::Output;
-use crate::kube::Kube;
 use crate::kube::args;
+use crate::kube::context::Kube;
 use crate::kube::failed::KubeFailed;
 use crate::kube::find;
 use crate::kube::forward::{ADMIN_PORT, Forward};
-use crate::kube::judge::{Level, Nodes, Part, Screen, Seen, judge};
+use crate::kube::judge::judge;
 use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
 use crate::kube::objects::{Claim, Deployment, Event, List, OPERATOR_SELECTOR, Pod};
 use crate::kube::screen;
+use crate::kube::screen::{Level, Screen};
+use crate::kube::seen::{Nodes, Part, Seen};
 use crate::report::Failed;
 use crate::streams::{print, print_json};
 use jiff::Timestamp;

@@ -1,7 +1,8 @@
 //! What `status` shows of a cluster in each of its states. The golden files are the screens that a person gets.
 
-use crate::kube::judge::{Level, Screen, judge};
+use crate::kube::judge::judge;
 use crate::kube::screen;
+use crate::kube::screen::{Level, Screen};
 use crate::kube::status::Lookout;
 use crate::kube::testing::{self, FakeKubectl, golden};
 use crate::kube::worlds::{self, World, blank, claim, event, member, node, now, operator};

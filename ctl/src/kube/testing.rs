@@ -3,10 +3,10 @@
 //! The program is `tests/kube/kubectl`; a link to it in a directory of the test's own says where the answers are. It is not
 //! written by the test: a program that was just written may still be open for writing in another test's child.
 
-use crate::kube::Kube;
 use crate::kube::args::Global;
-use crate::kube::judge::{ClaimRow, Level, MemberRow, Numbers, OperatorRow, Screen};
+use crate::kube::context::Kube;
 use crate::kube::kubectl::Kubectl;
+use crate::kube::screen::{ClaimRow, Level, MemberRow, Numbers, OperatorRow, Screen};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
