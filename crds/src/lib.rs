@@ -19,7 +19,7 @@ mod schema;
 mod spec;
 mod status;
 
-pub use names::{annotation, child, label};
+pub use names::{CLUSTERS, annotation, child, label};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use reason::{ConditionType, Reason};
 pub use reference::api_reference;

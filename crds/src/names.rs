@@ -1,4 +1,7 @@
-//! Names of child objects, labels and annotations. Programs of several versions meet in them, so they never change.
+//! Names of the kind, of child objects, labels and annotations. Programs of several versions meet in them, so they never change.
+
+/// The kind, in full, as kubectl takes it: another group may have a kind of that name.
+pub const CLUSTERS: &str = "raftkvclusters.raftkv.dev";
 
 /// Labels.
 pub mod label {
@@ -71,7 +74,13 @@ pub mod child {
 
 #[cfg(test)]
 mod tests {
-    use super::child;
+    use super::{CLUSTERS, child};
+
+    #[test]
+    fn the_kind_is_called_as_the_resource_says() {
+        let crd = crate::crd().spec;
+        assert_eq!(CLUSTERS, format!("{}.{}", crd.names.plural, crd.group));
+    }
 
     #[test]
     fn ordinals_are_read_from_the_names_that_are_made() {

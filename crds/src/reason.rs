@@ -81,6 +81,13 @@ reasons! {
     InvalidSpec: "The spec passed the API server and still cannot be carried out. The running cluster stays as it was.";
 }
 
+impl Reason {
+    /// The reason that stands in a status; `None` for one of another version.
+    pub fn read(text: &str) -> Option<Reason> {
+        Reason::ALL.iter().copied().find(|reason| reason.as_str() == text)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

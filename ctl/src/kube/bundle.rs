@@ -9,7 +9,7 @@ use crate::kube::failed::KubeFailed;
 use crate::kube::find;
 use crate::kube::judge::judge;
 use crate::kube::kubectl::{Kubectl, KubectlError};
-use crate::kube::objects::{CLUSTERS, LABEL_CLUSTER, OPERATOR_SELECTOR, is_claim_of, is_pod_of};
+use crate::kube::objects::{OPERATOR_SELECTOR, is_claim_of, is_pod_of, selector_of};
 use crate::kube::seen::{Nodes, Seen};
 use crate::kube::status::Lookout;
 use crate::kube::tar::Archive;
@@ -22,6 +22,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use raftkv_client::admin::NodeStatus;
 use raftkv_client::http::{Call, Endpoint};
+use raftkv_crds::CLUSTERS;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -145,7 +146,7 @@ impl Bundle {
     async fn objects(&mut self, kubectl: &Kubectl, cluster: &str) {
         let object = kubectl.json(&["get", CLUSTERS, cluster]).await;
         self.read("objects/raftkvcluster.json", object);
-        let selector = format!("{LABEL_CLUSTER}={cluster}");
+        let selector = selector_of(cluster);
         for kind in CHILDREN {
             let list = kubectl.json(&["get", kind, "--selector", &selector]).await;
             let name = kind.split('.').next().unwrap_or(kind);

@@ -8,9 +8,9 @@
 use crate::context::runtime;
 use crate::kube::args::{Cli, Global};
 use crate::kube::kubectl::Kubectl;
-use crate::kube::objects::{CLUSTERS, LABEL_CLUSTER};
 use crate::streams::print;
 use clap::{Arg, Command, CommandFactory};
+use raftkv_crds::{CLUSTERS, label};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -141,7 +141,7 @@ async fn values(arg: &Arg, kubectl: &Kubectl) -> Offer {
     }
     let candidates = match arg.get_id().as_str() {
         "name" | "cluster" => listed(kubectl, &["get", CLUSTERS, "--output", "name"]).await,
-        "to" | "pod" => listed(kubectl, &["get", "pods", "--selector", LABEL_CLUSTER, "--output", "name"]).await,
+        "to" | "pod" => listed(kubectl, &["get", "pods", "--selector", label::CLUSTER, "--output", "name"]).await,
         "namespace" => listed(kubectl, &["get", "namespaces", "--output", "name"]).await,
         "context" => listed(kubectl, &["config", "get-contexts", "--output", "name"]).await,
         "kubeconfig" | "file" | "output" => return Offer { candidates: Vec::new(), files: true },

@@ -2,13 +2,12 @@
 
 use crate::kube::failed::KubeFailed;
 use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
-use crate::kube::objects::{CLUSTERS, Cluster, LABEL_CLUSTER, List, Pod, Secret, is_pod_of};
+use crate::kube::objects::{Cluster, List, Pod, Secret, is_pod_of, selector_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use raftkv_client::Token;
+use raftkv_crds::{CLUSTERS, child};
 
-/// Key of the token in its Secret.
-const TOKEN_KEY: &str = "token";
 /// What kubectl uses where the context names no namespace.
 const NAMESPACE_DEFAULT: &str = "default";
 
@@ -47,7 +46,7 @@ async fn none(kubectl: &Kubectl, name: Option<&str>) -> KubeFailed {
 
 /// The pods of the cluster, by the place in their StatefulSet.
 pub(crate) async fn pods(kubectl: &Kubectl, cluster: &str) -> Result<Vec<Pod>, KubectlError> {
-    let selector = format!("{LABEL_CLUSTER}={cluster}");
+    let selector = selector_of(cluster);
     let mut pods = kubectl.json::<List<Pod>>(&["get", "pods", "--selector", &selector]).await?.items;
     // A load generator, say, may carry the label too.
     pods.retain(|pod| is_pod_of(&pod.metadata.name, cluster));
@@ -57,21 +56,20 @@ pub(crate) async fn pods(kubectl: &Kubectl, cluster: &str) -> Result<Vec<Pod>, K
 /// The token of the cluster.
 pub(crate) async fn token(kubectl: &Kubectl, cluster: &str) -> Result<Token, KubeFailed> {
     let text = token_text(kubectl, cluster).await?;
-    text.parse().map_err(|error| KubeFailed::Token { secret: secret_of(cluster), why: format!("{TOKEN_KEY}: {error}") })
+    text.parse().map_err(|error| KubeFailed::Token {
+        secret: child::auth(cluster),
+        why: format!("{}: {error}", child::TOKEN_KEY),
+    })
 }
 
 /// The token file of the cluster: one token a line, more than one while it is being changed.
 pub(crate) async fn token_text(kubectl: &Kubectl, cluster: &str) -> Result<String, KubeFailed> {
-    let name = secret_of(cluster);
+    let name = child::auth(cluster);
     let secret: Secret = kubectl.json(&["get", "secret", &name]).await?;
     let bad = |why: &str| KubeFailed::Token { secret: name.clone(), why: why.to_string() };
-    let coded = secret.data.get(TOKEN_KEY).ok_or_else(|| bad("it has no key 'token'"))?;
+    let coded = secret.data.get(child::TOKEN_KEY).ok_or_else(|| bad("it has no key 'token'"))?;
     let bytes = STANDARD.decode(coded).map_err(|_| bad("its key 'token' is not base64"))?;
     String::from_utf8(bytes).map_err(|_| bad("its key 'token' is not text"))
-}
-
-fn secret_of(cluster: &str) -> String {
-    format!("{cluster}-auth")
 }
 
 #[cfg(test)]

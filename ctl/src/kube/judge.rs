@@ -10,6 +10,7 @@ use crate::kube::screen::{Level, Numbers, OperatorRow, Screen};
 use crate::kube::seen::{Nodes, Seen};
 use crate::kube::{next, rows};
 use raftkv_client::admin::NodeStatus;
+use raftkv_crds::Reason;
 
 /// Judges what was seen.
 pub(crate) fn judge(seen: &Seen) -> Screen {
@@ -141,7 +142,7 @@ fn operators_words(seen: &Seen) -> String {
 
 /// It had, once, the voters that make its writes safe.
 fn has_served(seen: &Seen) -> bool {
-    let forming = condition(seen, "Available").is_some_and(|found| found.reason == "Forming");
+    let forming = condition(seen, "Available").is_some_and(|found| found.reason == Reason::Forming.as_str());
     seen.cluster.status.bootstrapped && !forming
 }
 

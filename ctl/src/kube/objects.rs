@@ -1,49 +1,38 @@
 //! The objects of Kubernetes, as far as they are read here.
 //!
 //! A plugin on a laptop is of another version than the operator, now older, now newer. So everything may be missing and
-//! what is not known is skipped: nothing here refuses an object. `raftkv-crds` is strict where this is not, which is why
-//! it is used by the tests only: they hold these names against its types.
+//! what is not known is skipped: nothing here refuses an object.
 
 use jiff::Timestamp;
+use raftkv_crds::{child, label};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The kind, in full: another group may have a kind of that name.
-pub(crate) const CLUSTERS: &str = "raftkvclusters.raftkv.dev";
-/// Label: names the cluster; on pods, volume claims and all other children.
-pub(crate) const LABEL_CLUSTER: &str = "raftkv.dev/cluster";
-/// Label: on a volume claim, the uid of the cluster that it serves.
-pub(crate) const LABEL_CLUSTER_UID: &str = "raftkv.dev/cluster-uid";
-/// Annotation: on a volume claim, the cluster whose data it holds.
-pub(crate) const ANNOTATION_CLUSTER_ID: &str = "raftkv.dev/cluster-id";
-/// Annotation: on a volume claim, the member whose data it holds.
-pub(crate) const ANNOTATION_MEMBER_ID: &str = "raftkv.dev/member-id";
-/// Annotation: on a cluster, by a person: the member whose node is gone for good.
-pub(crate) const ANNOTATION_REPLACE: &str = "raftkv.dev/replace";
 /// Annotation of Kubernetes: on a volume claim, the machine that its volume was made for.
 pub(crate) const ANNOTATION_MACHINE: &str = "volume.kubernetes.io/selected-node";
 /// Labels of the operator's Deployment and pods.
 pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/part-of=raftkv,app.kubernetes.io/component=operator";
-/// The volume claim template: claims are `raftkv-<pod>`.
-const CLAIM_TEMPLATE: &str = "raftkv";
 /// The operator's variable with the namespaces that it watches.
 const WATCH_VARIABLE: &str = "RAFTKV_WATCH_NAMESPACE";
 
+/// What selects all children of a cluster.
+pub(crate) fn selector_of(cluster: &str) -> String {
+    format!("{}={cluster}", label::CLUSTER)
+}
+
 /// The volume claim of a pod.
 pub(crate) fn claim_of(pod: &str) -> String {
-    format!("{CLAIM_TEMPLATE}-{pod}")
+    format!("{}-{pod}", child::CLAIM_TEMPLATE)
 }
 
 /// The pod of a volume claim.
 pub(crate) fn pod_of_claim(claim: &str) -> Option<&str> {
-    claim.strip_prefix(CLAIM_TEMPLATE)?.strip_prefix('-')
+    claim.strip_prefix(child::CLAIM_TEMPLATE)?.strip_prefix('-')
 }
 
 /// Whether a StatefulSet of this name makes pods of that name.
 pub(crate) fn is_pod_of(pod: &str, set: &str) -> bool {
-    let ordinal = pod.strip_prefix(set).and_then(|rest| rest.strip_prefix('-'));
-    // `demo-01` is nobody's.
-    ordinal.and_then(|text| Some((text, text.parse::<u32>().ok()?))).is_some_and(|(text, n)| text == n.to_string())
+    child::ordinal(pod, set).is_some_and(|ordinal| pod == child::pod(set, ordinal))
 }
 
 /// Whether a volume claim of this name is one of that cluster's.
@@ -365,7 +354,6 @@ pub(crate) struct Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftkv_crds::{annotation, child, label};
     use serde_json::{Value, json};
 
     fn read<T: for<'de> Deserialize<'de>>(json: Value) -> T {
@@ -373,13 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_custom_resource() {
-        let crd = raftkv_crds::crd().spec;
-        assert_eq!(CLUSTERS, format!("{}.{}", crd.names.plural, crd.group));
-        assert_eq!(
-            [LABEL_CLUSTER, LABEL_CLUSTER_UID, ANNOTATION_CLUSTER_ID, ANNOTATION_MEMBER_ID, ANNOTATION_REPLACE],
-            [label::CLUSTER, label::CLUSTER_UID, annotation::CLUSTER_ID, annotation::MEMBER_ID, annotation::REPLACE]
-        );
+    fn a_pod_and_its_claim_are_known_by_their_names() {
         for ordinal in [0, 7, 10] {
             let (pod, claim) = (child::pod("demo", ordinal), child::claim("demo", ordinal));
             assert_eq!(claim_of(&pod), claim);

@@ -3,14 +3,12 @@
 //! A member is known by its id. Pods, claims and names are only where it is at the moment: during a replacement two
 //! members have one name, and a pod may answer as a member that nobody expects there.
 
-use crate::kube::objects::{
-    ANNOTATION_CLUSTER_ID, ANNOTATION_MACHINE, ANNOTATION_MEMBER_ID, Claim, Event, LABEL_CLUSTER_UID, Pod, claim_of,
-    is_claim_of, is_pod_of,
-};
+use crate::kube::objects::{ANNOTATION_MACHINE, Claim, Event, Pod, claim_of, is_claim_of, is_pod_of};
 use crate::kube::screen::{ClaimRow, ConditionRow, EventRow, MemberRow, OperationRow};
 use crate::kube::seen::{Nodes, Seen};
 use jiff::Timestamp;
 use raftkv_api::{KvState, MemberRole, NodeState, Status};
+use raftkv_crds::{annotation, label};
 
 /// Events that are shown.
 const EVENTS_MAX: usize = 5;
@@ -151,7 +149,7 @@ pub(crate) fn claims(seen: &Seen, members: &[MemberRow]) -> Vec<ClaimRow> {
 
 fn claim_row(seen: &Seen, members: &[MemberRow], claim: &Claim) -> ClaimRow {
     let meta = &claim.metadata;
-    let member = meta.annotations.get(ANNOTATION_MEMBER_ID).cloned();
+    let member = meta.annotations.get(annotation::MEMBER_ID).cloned();
     ClaimRow {
         name: meta.name.clone(),
         status: claim.status.phase.clone(),
@@ -165,7 +163,7 @@ fn claim_row(seen: &Seen, members: &[MemberRow], claim: &Claim) -> ClaimRow {
 
 /// It is another cluster's. One that was made a moment ago has no label yet.
 fn is_foreign(seen: &Seen, claim: &Claim) -> bool {
-    match claim.metadata.labels.get(LABEL_CLUSTER_UID) {
+    match claim.metadata.labels.get(label::CLUSTER_UID) {
         Some(uid) => *uid != seen.cluster.metadata.uid,
         None => claim.metadata.creation_timestamp < seen.cluster.metadata.creation_timestamp,
     }
@@ -177,7 +175,7 @@ fn claim_note(members: &[MemberRow], claim: &Claim, member: Option<&str>, foreig
     let used = members.iter().any(|row| row.claim.as_ref() == Some(&meta.name));
     match (foreign, member) {
         _ if meta.deletion_timestamp.is_some() => "is being deleted".to_string(),
-        (true, _) => match meta.annotations.get(ANNOTATION_CLUSTER_ID) {
+        (true, _) => match meta.annotations.get(annotation::CLUSTER_ID) {
             Some(id) => format!("FOREIGN: data of cluster {id}"),
             None => "FOREIGN: it was there before this cluster".to_string(),
         },
