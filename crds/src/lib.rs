@@ -19,6 +19,7 @@ mod schema;
 mod spec;
 mod status;
 
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use names::{CLUSTERS, annotation, child, label};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use reason::{ConditionType, Reason};

@@ -1,5 +1,9 @@
-//! What the operator tells. Everything here is derived anew from the world in each pass, but for the latches
-//! `clusterID`, `bootstrap` and `bootstrapped`. Nothing in it moves with traffic (rule O21).
+//! What the operator tells. Each pass derives everything here anew from the world, but for the latches `clusterID`,
+//! `bootstrap` and `bootstrapped`. Nothing in it moves with traffic (rule O21).
+//!
+//! Programs of several versions read it: a field that one of them does not know is skipped, and one that is missing in
+//! the leader, a member or a pod has its default. The schema asks for these fields all the same (`!default`), since the
+//! operator writes them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
@@ -86,8 +90,9 @@ pub struct Bootstrap {
 }
 
 /// The member that leads.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct Leader {
     /// Its pod.
     pub name: String,
@@ -97,8 +102,9 @@ pub struct Leader {
 }
 
 /// One member.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct MemberStatus {
     /// Its id, never used again; a string, since it has 64 bits.
     pub id: String,
@@ -126,8 +132,9 @@ pub struct MemberStatus {
 }
 
 /// A pod that is no member.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
 pub struct PodStatus {
     /// Its name.
     pub name: String,

@@ -1,8 +1,9 @@
 //! Which cluster, which pods, which token: what every command looks up first.
 
+use crate::kube::cluster::Cluster;
 use crate::kube::failed::KubeFailed;
 use crate::kube::kubectl::{Kubectl, KubectlError, Obstacle};
-use crate::kube::objects::{Cluster, List, Pod, Secret, is_pod_of, selector_of};
+use crate::kube::objects::{List, Pod, Secret, is_pod_of, selector_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use raftkv_client::Token;

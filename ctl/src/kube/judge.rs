@@ -5,12 +5,11 @@
 //! so the screen is true with the operator down, and with quorum lost.
 
 use crate::health;
-use crate::kube::objects::Condition;
 use crate::kube::screen::{Level, Numbers, OperatorRow, Screen};
 use crate::kube::seen::{Nodes, Seen};
 use crate::kube::{next, rows};
 use raftkv_client::admin::NodeStatus;
-use raftkv_crds::Reason;
+use raftkv_crds::{Condition, Reason};
 
 /// Judges what was seen.
 pub(crate) fn judge(seen: &Seen) -> Screen {
@@ -133,7 +132,7 @@ fn operators_view(seen: &Seen) -> Level {
 /// What the operator says in one sentence: what is wrong, else what it waits for.
 fn operators_words(seen: &Seen) -> String {
     let conditions = &seen.cluster.status.conditions;
-    let is = |kind: &str, good: &str| conditions.iter().find(|found| found.kind == kind && found.status != good);
+    let is = |kind: &str, good: &str| conditions.iter().find(|found| found.type_ == kind && found.status != good);
     let wrong = is("Degraded", "False").or(is("Available", "True")).map(|found| &found.message);
     let first = conditions.first().map(|found| &found.message);
     let message = seen.cluster.status.message.as_ref().filter(|message| !message.is_empty());
@@ -147,5 +146,5 @@ fn has_served(seen: &Seen) -> bool {
 }
 
 fn condition<'a>(seen: &'a Seen, kind: &str) -> Option<&'a Condition> {
-    seen.cluster.status.conditions.iter().find(|condition| condition.kind == kind)
+    seen.cluster.status.conditions.iter().find(|condition| condition.type_ == kind)
 }

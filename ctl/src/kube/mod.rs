@@ -16,6 +16,7 @@
 
 mod args;
 mod bundle;
+mod cluster;
 #[cfg(test)]
 mod command_tests;
 mod complete;

@@ -3,12 +3,13 @@
 //! A member is known by its id. Pods, claims and names are only where it is at the moment: during a replacement two
 //! members have one name, and a pod may answer as a member that nobody expects there.
 
+use crate::kube::cluster;
 use crate::kube::objects::{ANNOTATION_MACHINE, Claim, Event, Pod, claim_of, is_claim_of, is_pod_of};
 use crate::kube::screen::{ClaimRow, ConditionRow, EventRow, MemberRow, OperationRow};
 use crate::kube::seen::{Nodes, Seen};
 use jiff::Timestamp;
 use raftkv_api::{KvState, MemberRole, NodeState, Status};
-use raftkv_crds::{annotation, label};
+use raftkv_crds::{Condition, annotation, label};
 
 /// Events that are shown.
 const EVENTS_MAX: usize = 5;
@@ -39,7 +40,9 @@ pub(crate) fn leadership(seen: &Seen, rows: &[MemberRow]) -> (Option<String>, u3
     let status = &seen.cluster.status;
     let voters = rows.iter().filter(|row| ["leader", "voter", "outgoing"].contains(&row.role.as_str())).count();
     match &seen.nodes {
-        Nodes::NotAsked(_) => (status.leader.as_ref().map(|leader| leader.name.clone()), status.voters),
+        Nodes::NotAsked(_) => {
+            (status.leader.as_ref().map(|leader| leader.name.clone()), u32::try_from(status.voters).unwrap_or(0))
+        }
         Nodes::Asked(..) => {
             let leader = rows.iter().find(|row| row.role == "leader").map(|row| row.pod.clone());
             (leader, u32::try_from(voters).unwrap_or(u32::MAX))
@@ -189,11 +192,11 @@ fn claim_note(members: &[MemberRow], claim: &Claim, member: Option<&str>, foreig
 
 /// The conditions, in the order of the status.
 pub(crate) fn conditions(seen: &Seen) -> Vec<ConditionRow> {
-    let row = |condition: &crate::kube::objects::Condition| ConditionRow {
-        kind: condition.kind.clone(),
+    let row = |condition: &Condition| ConditionRow {
+        kind: condition.type_.clone(),
         status: condition.status.clone(),
         reason: condition.reason.clone(),
-        age: condition.last_transition_time.map(|at| age(seen.now, at)).unwrap_or_default(),
+        age: cluster::since(condition).map(|at| age(seen.now, at)).unwrap_or_default(),
         message: one_line(&condition.message),
     };
     seen.cluster.status.conditions.iter().map(row).collect()
@@ -201,7 +204,7 @@ pub(crate) fn conditions(seen: &Seen) -> Vec<ConditionRow> {
 
 /// The change that is under way.
 pub(crate) fn operation(seen: &Seen) -> Option<OperationRow> {
-    let operation = seen.cluster.status.operation.as_ref()?;
+    let operation = seen.cluster.operation.as_ref()?;
     Some(OperationRow {
         kind: operation.kind.clone(),
         step: operation.step.clone(),

@@ -2,8 +2,9 @@
 //!
 //! Each part may be missing, and then says why: a user with few rights and a cluster without quorum get a screen as well.
 
+use crate::kube::cluster::Cluster;
 use crate::kube::context::Flags;
-use crate::kube::objects::{Claim, Cluster, Deployment, Event, Pod};
+use crate::kube::objects::{Claim, Deployment, Event, Pod};
 use jiff::Timestamp;
 use raftkv_api::Members;
 use raftkv_client::admin::NodeStatus;
