@@ -5,7 +5,7 @@
 //! index (ReadIndex) and the data comes from that node's own store, so exports of two nodes at an equal
 //! revision compare their stores.
 //!
-//! A file gets its name only when it is complete; standard output cannot be taken back, the exit code tells.
+//! A file gets its name only when it is complete; standard output cannot be taken back, so the exit code tells.
 
 use crate::args::{self, FileFormat};
 use crate::context::Context;

@@ -1,4 +1,4 @@
-//! From the command line to an exit code: parses, starts the runtime, calls one command.
+//! From the command line to an exit code: it parses the arguments, starts the runtime and calls one command.
 
 use crate::args::{Cli, Command};
 use crate::context::{Context, runtime};

@@ -1,4 +1,4 @@
-//! Which cluster, which pods, which token: what every command looks up first.
+//! What every command looks up first: which cluster it is about, its pods, and its token.
 
 use crate::kube::cluster::Cluster;
 use crate::kube::failed::KubeFailed;

@@ -1,8 +1,10 @@
-//! `kubectl` as a subprocess: arguments enter, its standard output leaves, or an error that says what stands in the way.
+//! `kubectl` as a subprocess: arguments enter, and what leaves is its standard output, or an error that says what stands in
+//! the way.
 //!
 //! A plugin always has a kubectl, and with it the kubeconfig, the context and the login of its user. So nothing of that
-//! is done here a second time: no kubeconfig is read, no API server is dialled. What kubectl says on standard error is
-//! sorted into kinds, because each kind has another way out. A child never outlives the value that stands for it.
+//! is done here a second time: no kubeconfig is read, and no API server is dialled. What kubectl says on standard error is
+//! sorted into kinds, because each kind is mended in a way of its own. A child never outlives the value that stands for
+//! it.
 
 use crate::kube::args::Global;
 use serde::de::DeserializeOwned;

@@ -1,8 +1,8 @@
 //! The client of the admin API: who the nodes are, who leads, and the calls that change the membership.
 //!
-//! Calls go out through [`crate::node`], addressed to what the node's own status said just before. Those that change
-//! the membership go to the leader, found from the nodes' statuses; a `not_leader` answer is followed to the leader
-//! it names. Only calls with outcome `none` are sent again.
+//! Calls go out through [`crate::node`] and are addressed to the node as its own status showed it just before. Calls that
+//! change the membership go to the leader, which the nodes' statuses name; a `not_leader` answer is followed to the
+//! leader that it names. Only calls with outcome `none` are sent again.
 
 use crate::error::{Cause, Error};
 use crate::failover::{Failover, Pauses, Policy};

@@ -1,9 +1,10 @@
-//! The client of one node's admin API: each call is sent to that node, once, with what the caller says in its headers.
+//! The client of one node's admin API: each call is sent to that node and sent once, and its headers carry what the caller
+//! says.
 //!
 //! A call that changes something names the node that is meant (cluster, name, incarnation), so that it cannot hit
 //! another node behind the same address; a membership call also carries the index of the membership that it was
-//! decided on (rule O5). Nothing is looked up, followed or sent again here: [`crate::admin`] does that for people, the
-//! operator does it in its next pass.
+//! decided on (rule O5). Nothing is looked up, followed or sent again here: [`crate::admin`] does that for people, and
+//! the operator does it in its next pass.
 
 use crate::error::Error;
 use crate::http::{Answer, Call, Endpoint, EndpointError, parse};

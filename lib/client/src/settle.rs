@@ -1,9 +1,9 @@
-//! Writing a key until it certainly has the wanted value: what `import` does with each record (rule N5).
+//! Writes a key until it certainly has the wanted value, which is what `import` does with each record (rule N5).
 //!
-//! A write whose outcome is unknown is settled by reading the key linearizably. Equal to the wanted value:
-//! done. Otherwise it is written again, on the condition that the key is still what was read; if that does
-//! not hold, somebody wrote meanwhile (perhaps the first write, arriving late) and it is read again. No
-//! write is ever repeated blindly, and every wait ends at a deadline.
+//! A write whose outcome is unknown is settled by reading the key linearizably. If the key has the wanted value, that is
+//! all. Otherwise it is written again, on the condition that the key is still what was read. If that condition does not
+//! hold, somebody wrote meanwhile (perhaps the first write, which arrived late), and the key is read again. No write is
+//! ever repeated blindly, and every wait ends at a deadline.
 
 use crate::error::Error;
 use crate::failover::Pauses;

@@ -4,8 +4,8 @@
 //! cluster is formed with the same calls that an operator makes: init one, add and promote the others. Nothing here is
 //! a special path in the node. Ctrl-C stops all three; their data stay.
 //!
-//! The files in `dev/`: where everything is (`layout`), one child (`child`), what is lacking (`form`, pure), the calls
-//! (`cluster`), logs on the terminal (`tail`).
+//! The files in `dev/`: `layout` says where everything is, `child` keeps one child running, `form` (pure) decides what is
+//! lacking, `cluster` makes the calls, and `tail` shows logs on the terminal.
 
 mod child;
 mod cluster;
