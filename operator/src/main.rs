@@ -1,27 +1,42 @@
 //! The binary `raftkv-operator`: reads flags and environment and runs what they say.
 
-use clap::Parser;
-use raftkv_operator::edge::config::{Args, LogFormat};
+use raftkv_operator::edge::command_line::{self, Asked};
+use raftkv_operator::edge::config::Config;
+use raftkv_operator::edge::flags::{Args, LogFormat};
 use raftkv_operator::edge::{probe::probe, run::run};
+use std::io::Write;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// How the process ends when its command line or environment cannot be read.
+const BAD_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    operate(Args::parse()).unwrap_or_else(|error| {
-        eprintln!("raftkv-operator: {}", whole(&error));
-        ExitCode::FAILURE
-    })
+    match command_line::read(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+        Ok(Asked::Run(args)) => operate(*args).unwrap_or_else(|error| {
+            eprintln!("raftkv-operator: {}", whole(&error));
+            ExitCode::FAILURE
+        }),
+        Ok(Asked::Print(text)) => {
+            // Who reads the help may close the pipe before its end.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}\n\nFor more information, try '--help'.");
+            ExitCode::from(BAD_USAGE)
+        }
+    }
 }
 
 /// One thread is enough for what it does, and costs the least memory.
 fn operate(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Some(url) = args.probe() {
+    if let Some(url) = &args.probe {
         return runtime.block_on(probe(url)).map(|()| ExitCode::SUCCESS);
     }
-    let (filter, format) = args.log();
-    log_to_stderr(filter, format)?;
-    let config = args.validate()?;
+    log_to_stderr(&args.log, args.log_format)?;
+    let config = Config::new(args)?;
     Ok(match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         // Why the process ends is said in the form in which logs are collected.

@@ -1,82 +1,15 @@
-//! How the operator was installed: flags and environment in, a checked [`Config`] out. Nothing else reads either.
+//! How the operator was installed: what enters are the [`Args`] as they were read, what leaves is a checked [`Config`].
+//! Everything else works with that.
 
+use crate::edge::flags::Args;
 use crate::resources::Settings;
-use clap::{ArgAction, Parser, ValueEnum};
-use raftkv_crds::PullPolicy;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-/// Image of clusters that name none, where the installation names none either.
-const NODE_IMAGE: &str = concat!("ghcr.io/raftkv/raftkv:", env!("CARGO_PKG_VERSION"));
 /// The Lease of an operator that watches all namespaces. With some namespaces, a hash of their names follows.
 const LEASE: &str = "raftkv-operator";
 /// Longest name of a namespace.
 const NAMESPACE_CHARS_MAX: usize = 63;
-
-/// Runs raftkv clusters on Kubernetes: each RaftKvCluster becomes a running cluster, and its replicas its membership.
-#[derive(Parser, Clone, Debug)]
-#[command(name = "raftkv-operator", version)]
-pub struct Args {
-    /// Namespaces whose clusters are run, separated by commas; all of them without it
-    #[arg(long, env = "RAFTKV_WATCH_NAMESPACE", default_value = "", hide_default_value = true)]
-    watch_namespace: String,
-    /// Image of clusters whose spec names none
-    #[arg(long, env = "RAFTKV_NODE_IMAGE", default_value = NODE_IMAGE)]
-    node_image: String,
-    /// When that image is pulled
-    #[arg(long, env = "RAFTKV_NODE_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
-    node_image_pull_policy: PullPolicyArg,
-    /// DNS domain of the Kubernetes cluster
-    #[arg(long, env = "RAFTKV_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
-    /// Address of /livez, /readyz and /metrics
-    #[arg(long, env = "RAFTKV_LISTEN", default_value = "0.0.0.0:8080")]
-    listen: SocketAddr,
-    /// Namespace of the Lease; the one that the operator runs in without it
-    #[arg(long, env = "POD_NAMESPACE", default_value = "", hide_default_value = true)]
-    lease_namespace: String,
-    /// Name of the operator's pod, for Events
-    #[arg(long, env = "POD_NAME", default_value = "", hide_default_value = true)]
-    pod_name: String,
-    /// uid of the operator's pod: who holds the Lease; drawn by chance without it
-    #[arg(long, env = "POD_UID", default_value = "", hide_default_value = true)]
-    pod_uid: String,
-    /// Whether Nodes, PersistentVolumes and the CustomResourceDefinition may be read
-    #[arg(long, env = "RAFTKV_CLUSTER_READS", default_value = "true", action = ArgAction::Set)]
-    cluster_reads: bool,
-    /// What is logged: error, warn, info, debug, or a filter such as info,raftkv_operator=debug
-    #[arg(long, env = "RAFTKV_LOG", default_value = "info")]
-    log: String,
-    /// Form of log lines
-    #[arg(long, env = "RAFTKV_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
-    /// Ask for this URL, and exit with 0 if the answer is a success, else with 1
-    #[arg(long, hide = true)]
-    probe: Option<String>,
-    /// For tests only: exit with 17 after so many actions that change the world
-    #[arg(long, hide = true, env = "RAFTKV_OPERATOR_EXIT_AFTER")]
-    exit_after: Option<u64>,
-}
-
-/// As Kubernetes writes it.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum PullPolicyArg {
-    #[value(name = "IfNotPresent")]
-    IfNotPresent,
-    #[value(name = "Always")]
-    Always,
-    #[value(name = "Never")]
-    Never,
-}
-
-/// Form of log lines.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs: one object a line.
-    Json,
-}
 
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,33 +48,23 @@ pub struct ConfigError {
     why: String,
 }
 
-impl Args {
-    /// The URL to ask instead of running.
-    pub fn probe(&self) -> Option<&str> {
-        self.probe.as_deref()
-    }
-
-    /// What is logged, and how.
-    pub fn log(&self) -> (&str, LogFormat) {
-        (&self.log, self.log_format)
-    }
-
-    /// Checks what clap cannot.
-    pub fn validate(self) -> Result<Config, ConfigError> {
+impl Config {
+    /// Checks what the command line cannot.
+    pub fn new(args: Args) -> Result<Config, ConfigError> {
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(Config {
-            scope: scope(&self.watch_namespace)?,
+            scope: scope(&args.watch_namespace)?,
             settings: Settings {
-                node_image: word("--node-image", self.node_image)?,
-                node_image_pull_policy: self.node_image_pull_policy.into(),
-                cluster_domain: domain(self.cluster_domain)?,
-                cluster_reads: self.cluster_reads,
+                node_image: word("--node-image", args.node_image)?,
+                node_image_pull_policy: args.node_image_pull_policy,
+                cluster_domain: domain(args.cluster_domain)?,
+                cluster_reads: args.cluster_reads,
             },
-            listen: self.listen,
-            lease_namespace: given(self.lease_namespace),
-            pod_name: given(self.pod_name).unwrap_or_else(|| LEASE.to_string()),
-            pod_uid: given(self.pod_uid),
-            exit_after: self.exit_after,
+            listen: args.listen.expect("--listen has a default"),
+            lease_namespace: given(args.lease_namespace),
+            pod_name: given(args.pod_name).unwrap_or_else(|| LEASE.to_string()),
+            pod_uid: given(args.pod_uid),
+            exit_after: args.exit_after,
         })
     }
 }
@@ -163,16 +86,6 @@ impl Scope {
         match self {
             Scope::All => vec![None],
             Scope::Namespaces(names) => names.iter().cloned().map(Some).collect(),
-        }
-    }
-}
-
-impl From<PullPolicyArg> for PullPolicy {
-    fn from(policy: PullPolicyArg) -> PullPolicy {
-        match policy {
-            PullPolicyArg::IfNotPresent => PullPolicy::IfNotPresent,
-            PullPolicyArg::Always => PullPolicy::Always,
-            PullPolicyArg::Never => PullPolicy::Never,
         }
     }
 }
@@ -221,9 +134,14 @@ fn fnv(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::command_line::{self, Asked};
+    use std::ffi::OsString;
 
     fn config(args: &[&str]) -> Result<Config, ConfigError> {
-        Args::try_parse_from([&["raftkv-operator"], args].concat()).unwrap().validate()
+        match command_line::read(args.iter().map(OsString::from), |_| None).unwrap() {
+            Asked::Run(args) => Config::new(*args),
+            Asked::Print(text) => panic!("{text}"),
+        }
     }
 
     #[test]
@@ -260,19 +178,5 @@ mod tests {
             let error = config(&[flag, bad]).unwrap_err();
             assert_eq!((error.flag, error.value.as_str()), (flag, bad), "{error}");
         }
-    }
-
-    #[test]
-    fn what_clap_knows_is_refused_by_clap() {
-        for bad in [
-            ["--listen", "8080"],
-            ["--node-image-pull-policy", "Sometimes"],
-            ["--cluster-reads", "maybe"],
-            ["--log-format", "xml"],
-            ["--exit-after", "-1"],
-        ] {
-            assert!(Args::try_parse_from(["raftkv-operator", bad[0], bad[1]]).is_err(), "{bad:?}");
-        }
-        assert!(!config(&["--cluster-reads", "false"]).unwrap().settings.cluster_reads);
     }
 }

@@ -15,9 +15,11 @@
 //! ```
 
 pub mod children;
+pub mod command_line;
 pub mod config;
 pub mod events;
 pub mod execute;
+pub mod flags;
 pub mod fleet;
 pub mod health;
 pub mod lease;
