@@ -9,7 +9,7 @@ use crate::edge::events::Events;
 use crate::edge::lease::{Held, NotHeld};
 use crate::edge::members;
 use crate::edge::metrics::{Metrics, PassResult};
-use crate::edge::words::{doing, word};
+use crate::edge::words::doing;
 use crate::edge::write::Fault;
 use crate::plan::{Action, Note, Step};
 use crate::resources::Settings;
@@ -109,11 +109,11 @@ pub async fn execute(stage: &mut Stage<'_>, steps: &[Step]) -> Result<Done, Exec
                 done.acted += 1;
                 tracing::info!(?action, "{}", doing(action, stage.desired));
                 if let Some(note) = note {
-                    stage.hands.events.tell(stage.cluster, word(action), note);
+                    stage.hands.events.tell(stage.cluster, action.kind().word(), note);
                 }
                 stage.hands.fuse.burn(action);
             }
-            Err(Fault::Refused(said)) if is_child(action) => {
+            Err(Fault::Refused(said)) if action.kind().is_child() => {
                 done.refused
                     .get_or_insert(format!("{}: the API server refuses it: {said}", doing(action, stage.desired)));
             }
@@ -162,36 +162,14 @@ async fn act(stage: &mut Stage<'_>, action: &Action) -> Result<(), Fault> {
     }
 }
 
-/// What the API server may refuse because of what the user asked for. The rest of the plan does not depend on it: a
-/// cluster is repaired, also while a spec that cannot be carried out waits to be put right.
-fn is_child(action: &Action) -> bool {
-    match action {
-        Action::CreateChild(_) | Action::ApplyChild(_) | Action::CreateSet { .. } | Action::ApplySet { .. } => true,
-        Action::AnnotateSeed { .. }
-        | Action::SetBudget { .. }
-        | Action::LatchSeed(_)
-        | Action::LatchFormed { .. }
-        | Action::LabelClaim { .. }
-        | Action::AnnotateClaim { .. }
-        | Action::DeleteClaim { .. }
-        | Action::DeletePod { .. }
-        | Action::Init { .. }
-        | Action::Reset { .. }
-        | Action::AddLearner { .. }
-        | Action::Promote { .. }
-        | Action::Remove { .. }
-        | Action::Transfer { .. } => false,
-    }
-}
-
 fn count(hands: &Hands, action: &Action, result: &Result<(), Fault>) {
     let result = match result {
         Ok(()) => PassResult::Ok,
         Err(Fault::Conflict(_)) => PassResult::Conflict,
         Err(Fault::Refused(_) | Fault::Failed(_)) => PassResult::Error,
     };
-    if action.changes_members() {
-        hands.metrics.membership_change(word(action), result);
+    if action.kind().changes_members() {
+        hands.metrics.membership_change(action.kind().word(), result);
     }
 }
 
@@ -201,7 +179,7 @@ fn failed(stage: &Stage<'_>, action: &Action, fault: Fault) -> ExecuteError {
         Fault::Conflict(why) => ExecuteError::Conflict { doing, why },
         Fault::Refused(why) | Fault::Failed(why) => {
             let note = Note { warning: true, reason: "StepFailed", text: format!("{doing}: {why}") };
-            stage.hands.events.tell(stage.cluster, word(action), &note);
+            stage.hands.events.tell(stage.cluster, action.kind().word(), &note);
             ExecuteError::Failed { doing, why }
         }
     }

@@ -1,31 +1,7 @@
-//! Actions in words: for logs, metrics and Events. PURE.
+//! Actions in words: for logs, Events and errors. PURE.
 
 use crate::plan::{Action, Child, Desired};
 use raftkv_crds::child;
-
-/// A stable word: the `action` of an Event, the `kind` of a metric.
-pub fn word(action: &Action) -> &'static str {
-    match action {
-        Action::CreateChild(_) => "CreateChild",
-        Action::ApplyChild(_) => "ApplyChild",
-        Action::CreateSet { .. } => "CreateSet",
-        Action::ApplySet { .. } => "ApplySet",
-        Action::AnnotateSeed { .. } => "AnnotateSeed",
-        Action::SetBudget { .. } => "SetBudget",
-        Action::LatchSeed(_) => "LatchSeed",
-        Action::LatchFormed { .. } => "LatchFormed",
-        Action::LabelClaim { .. } => "LabelClaim",
-        Action::AnnotateClaim { .. } => "AnnotateClaim",
-        Action::DeleteClaim { .. } => "DeleteClaim",
-        Action::DeletePod { .. } => "DeletePod",
-        Action::Init { .. } => "Init",
-        Action::Reset { .. } => "Reset",
-        Action::AddLearner { .. } => "AddLearner",
-        Action::Promote { .. } => "Promote",
-        Action::Remove { .. } => "Remove",
-        Action::Transfer { .. } => "Transfer",
-    }
-}
 
 /// What is being done, to be followed by what came of it.
 pub fn doing(action: &Action, of: &Desired) -> String {

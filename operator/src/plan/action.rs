@@ -223,28 +223,66 @@ pub(crate) struct Problem {
     pub text: String,
 }
 
-impl Action {
-    /// Whether the action changes a membership, or who leads it.
-    pub fn changes_members(&self) -> bool {
+/// What an action is about. Each kind carries the action's word: the `action` of an Event, the `kind` of a metric. A word is
+/// never renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// An object that the API server may refuse because of what the user asked for. The rest of the plan does not depend on
+    /// it: a cluster is repaired, also while a spec that cannot be carried out waits to be put right.
+    Child(&'static str),
+    /// The membership, or who leads it.
+    Membership(&'static str),
+    /// Everything else.
+    Upkeep(&'static str),
+}
+
+impl ActionKind {
+    /// The action's word.
+    pub fn word(self) -> &'static str {
         match self {
-            Action::Init { .. }
-            | Action::AddLearner { .. }
-            | Action::Promote { .. }
-            | Action::Remove { .. }
-            | Action::Transfer { .. } => true,
-            Action::CreateChild(_)
-            | Action::ApplyChild(_)
-            | Action::CreateSet { .. }
-            | Action::ApplySet { .. }
-            | Action::AnnotateSeed { .. }
-            | Action::SetBudget { .. }
-            | Action::LatchSeed(_)
-            | Action::LatchFormed { .. }
-            | Action::LabelClaim { .. }
-            | Action::AnnotateClaim { .. }
-            | Action::DeleteClaim { .. }
-            | Action::DeletePod { .. }
-            | Action::Reset { .. } => false,
+            ActionKind::Child(word) | ActionKind::Membership(word) | ActionKind::Upkeep(word) => word,
+        }
+    }
+
+    /// Whether the API server may refuse it because of what the user asked for.
+    pub fn is_child(self) -> bool {
+        match self {
+            ActionKind::Child(_) => true,
+            ActionKind::Membership(_) | ActionKind::Upkeep(_) => false,
+        }
+    }
+
+    /// Whether it changes the membership, or who leads it.
+    pub fn changes_members(self) -> bool {
+        match self {
+            ActionKind::Membership(_) => true,
+            ActionKind::Child(_) | ActionKind::Upkeep(_) => false,
+        }
+    }
+}
+
+impl Action {
+    /// What the action is about.
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Action::CreateChild(_) => ActionKind::Child("CreateChild"),
+            Action::ApplyChild(_) => ActionKind::Child("ApplyChild"),
+            Action::CreateSet { .. } => ActionKind::Child("CreateSet"),
+            Action::ApplySet { .. } => ActionKind::Child("ApplySet"),
+            Action::AnnotateSeed { .. } => ActionKind::Upkeep("AnnotateSeed"),
+            Action::SetBudget { .. } => ActionKind::Upkeep("SetBudget"),
+            Action::LatchSeed(_) => ActionKind::Upkeep("LatchSeed"),
+            Action::LatchFormed { .. } => ActionKind::Upkeep("LatchFormed"),
+            Action::LabelClaim { .. } => ActionKind::Upkeep("LabelClaim"),
+            Action::AnnotateClaim { .. } => ActionKind::Upkeep("AnnotateClaim"),
+            Action::DeleteClaim { .. } => ActionKind::Upkeep("DeleteClaim"),
+            Action::DeletePod { .. } => ActionKind::Upkeep("DeletePod"),
+            Action::Init { .. } => ActionKind::Membership("Init"),
+            Action::Reset { .. } => ActionKind::Upkeep("Reset"),
+            Action::AddLearner { .. } => ActionKind::Membership("AddLearner"),
+            Action::Promote { .. } => ActionKind::Membership("Promote"),
+            Action::Remove { .. } => ActionKind::Membership("Remove"),
+            Action::Transfer { .. } => ActionKind::Membership("Transfer"),
         }
     }
 }

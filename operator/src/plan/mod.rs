@@ -25,7 +25,7 @@ mod roll;
 mod size;
 mod world;
 
-pub use action::{Action, Note, Pace, Plan, Step};
+pub use action::{Action, ActionKind, Note, Pace, Plan, Step};
 pub use world::{
     Child, ChildSeen, ClaimOwner, ClaimSeen, Container, Desired, Latch, Machine, Memory, NodeSeen, Observed, Ordinal,
     PodSeen, Replace, Seed, Set, SetSeen,

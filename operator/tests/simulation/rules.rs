@@ -53,8 +53,10 @@ impl Rules {
 
     /// A pass begins: one membership change at a time.
     pub fn plan(&self, made: &Plan) -> Check {
-        let changes =
-            made.actions().filter(|action| action.changes_members() || matches!(action, Action::Reset { .. })).count();
+        let changes = made
+            .actions()
+            .filter(|action| action.kind().changes_members() || matches!(action, Action::Reset { .. }))
+            .count();
         if changes > 1 {
             return broken(PLAN, format!("two membership changes in one pass: {:?}", made.steps));
         }

@@ -314,13 +314,5 @@ impl World {
 }
 
 fn is_membership(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::AddLearner { .. }
-            | Action::Promote { .. }
-            | Action::Remove { .. }
-            | Action::Transfer { .. }
-            | Action::Init { .. }
-            | Action::Reset { .. }
-    )
+    action.kind().changes_members() || matches!(action, Action::Reset { .. })
 }
