@@ -3,7 +3,7 @@
 //! Nothing of a stranger's is written (rule O14): an object is made by POST, and changed only after it was read and found
 //! to be controlled by this cluster, by a patch that is for exactly the object that was read.
 
-use crate::edge::execute::Hands;
+use crate::edge::execute::Operator;
 use crate::edge::nodes::Nodes;
 use crate::edge::refusals::Refusals;
 use crate::edge::write::{Fault, Namespace, Object};
@@ -18,10 +18,10 @@ use raftkv_crds::{Bootstrap, RaftKvCluster, annotation, label};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// What one pass works with.
-pub struct Stage<'a> {
-    /// What it takes to act.
-    pub hands: &'a Hands,
+/// One pass over one cluster: what it acts with, and on.
+pub struct Pass<'a> {
+    /// The running operator.
+    pub operator: &'a Operator,
     /// The cluster's nodes.
     pub nodes: &'a Nodes,
     /// What the user asks for.
@@ -34,85 +34,85 @@ pub struct Stage<'a> {
     pub refusals: &'a mut Refusals,
 }
 
-impl Stage<'_> {
+impl Pass<'_> {
     fn namespace(&self) -> Namespace<'_> {
-        Namespace { client: &self.hands.client, name: namespace(self.cluster), metrics: &self.hands.metrics }
+        Namespace { client: &self.operator.client, name: namespace(self.cluster), metrics: &self.operator.metrics }
     }
 }
 
-pub(crate) async fn create_child(stage: &mut Stage<'_>, child: Child) -> Result<(), Fault> {
+pub(crate) async fn create_child(pass: &mut Pass<'_>, child: Child) -> Result<(), Fault> {
     match child {
         Child::Auth => {
-            let secret = resources::auth_secret(stage.cluster, &token());
-            stage.namespace().create(&secret).await
+            let secret = resources::auth_secret(pass.cluster, &token());
+            pass.namespace().create(&secret).await
         }
-        Child::Peers => create(stage, &resources::peers_service(stage.cluster)).await,
-        Child::Client => create(stage, &resources::client_service(stage.cluster)).await,
+        Child::Peers => create(pass, &resources::peers_service(pass.cluster)).await,
+        Child::Client => create(pass, &resources::client_service(pass.cluster)).await,
         Child::Budget => Err(Fault::Failed("only SetBudget knows its number".to_string())),
     }
 }
 
-pub(crate) async fn apply_child(stage: &mut Stage<'_>, child: Child) -> Result<(), Fault> {
+pub(crate) async fn apply_child(pass: &mut Pass<'_>, child: Child) -> Result<(), Fault> {
     match child {
         Child::Auth => Err(Fault::Failed("a token is made once".to_string())),
-        Child::Peers => apply(stage, &resources::peers_service(stage.cluster)).await,
-        Child::Client => apply(stage, &resources::client_service(stage.cluster)).await,
+        Child::Peers => apply(pass, &resources::peers_service(pass.cluster)).await,
+        Child::Client => apply(pass, &resources::client_service(pass.cluster)).await,
         Child::Budget => Err(Fault::Failed("only SetBudget knows its number".to_string())),
     }
 }
 
-pub(crate) async fn create_set(stage: &mut Stage<'_>, replicas: u32) -> Result<(), Fault> {
-    let set = resources::stateful_set(stage.cluster, &stage.hands.settings, replicas);
-    create(stage, &set).await
+pub(crate) async fn create_set(pass: &mut Pass<'_>, replicas: u32) -> Result<(), Fault> {
+    let set = resources::stateful_set(pass.cluster, &pass.operator.settings, replicas);
+    create(pass, &set).await
 }
 
-pub(crate) async fn apply_set(stage: &mut Stage<'_>, replicas: u32, resource_version: &str) -> Result<(), Fault> {
-    let wanted = resources::stateful_set(stage.cluster, &stage.hands.settings, replicas);
-    let live = own(stage, &stage.desired.name).await?;
-    send(stage, &wanted, &resources::set_patch(&wanted, &live, resource_version)).await
+pub(crate) async fn apply_set(pass: &mut Pass<'_>, replicas: u32, resource_version: &str) -> Result<(), Fault> {
+    let wanted = resources::stateful_set(pass.cluster, &pass.operator.settings, replicas);
+    let live = own(pass, &pass.desired.name).await?;
+    send(pass, &wanted, &resources::set_patch(&wanted, &live, resource_version)).await
 }
 
-pub(crate) async fn annotate_seed(stage: &Stage<'_>, seed: Seed, resource_version: &str) -> Result<(), Fault> {
+pub(crate) async fn annotate_seed(pass: &Pass<'_>, seed: Seed, resource_version: &str) -> Result<(), Fault> {
     let mark = format!("{}/{}", seed.cluster_id, seed.incarnation);
     let patch =
         json!({"metadata": {"resourceVersion": resource_version, "annotations": {annotation::BOOTSTRAP: mark}}});
-    stage.namespace().patch::<StatefulSet>(&stage.desired.name, &patch).await
+    pass.namespace().patch::<StatefulSet>(&pass.desired.name, &patch).await
 }
 
-pub(crate) async fn set_budget(stage: &mut Stage<'_>, min_available: u32) -> Result<(), Fault> {
-    let wanted = resources::disruption_budget(stage.cluster, min_available);
-    match stage.namespace().read(&wanted.name_any()).await? {
-        None => create(stage, &wanted).await,
+pub(crate) async fn set_budget(pass: &mut Pass<'_>, min_available: u32) -> Result<(), Fault> {
+    let wanted = resources::disruption_budget(pass.cluster, min_available);
+    match pass.namespace().read(&wanted.name_any()).await? {
+        None => create(pass, &wanted).await,
         Some(live) => {
-            is_ours(stage, &live)?;
-            send(stage, &wanted, &resources::patch(&wanted, &live)).await
+            is_ours(pass, &live)?;
+            send(pass, &wanted, &resources::patch(&wanted, &live)).await
         }
     }
 }
 
-pub(crate) async fn latch_seed(stage: &mut Stage<'_>, seed: Seed) -> Result<(), Fault> {
-    let mut next = stage.cluster.clone();
+pub(crate) async fn latch_seed(pass: &mut Pass<'_>, seed: Seed) -> Result<(), Fault> {
+    let mut next = pass.cluster.clone();
     let bootstrap = Bootstrap { cluster_id: seed.cluster_id.to_string(), incarnation: seed.incarnation.to_string() };
     next.status.get_or_insert_default().bootstrap = Some(bootstrap);
-    *stage.cluster = stage.namespace().put_status(&next).await?;
+    *pass.cluster = pass.namespace().put_status(&next).await?;
     Ok(())
 }
 
-pub(crate) async fn latch_formed(stage: &mut Stage<'_>, cluster_id: Hex128) -> Result<(), Fault> {
-    let mut next = stage.cluster.clone();
+pub(crate) async fn latch_formed(pass: &mut Pass<'_>, cluster_id: Hex128) -> Result<(), Fault> {
+    let mut next = pass.cluster.clone();
     let status = next.status.get_or_insert_default();
     (status.cluster_id, status.bootstrapped) = (Some(cluster_id.to_string()), true);
-    *stage.cluster = stage.namespace().put_status(&next).await?;
+    *pass.cluster = pass.namespace().put_status(&next).await?;
     Ok(())
 }
 
-pub(crate) async fn label_claim(stage: &Stage<'_>, ordinal: Ordinal, uid: &str, version: &str) -> Result<(), Fault> {
-    let labels = json!({label::CLUSTER: stage.desired.name, label::CLUSTER_UID: stage.desired.uid});
-    patch_claim(stage, ordinal, json!({"uid": uid, "resourceVersion": version, "labels": labels})).await
+pub(crate) async fn label_claim(pass: &Pass<'_>, ordinal: Ordinal, uid: &str, version: &str) -> Result<(), Fault> {
+    let labels = json!({label::CLUSTER: pass.desired.name, label::CLUSTER_UID: pass.desired.uid});
+    patch_claim(pass, ordinal, json!({"uid": uid, "resourceVersion": version, "labels": labels})).await
 }
 
 pub(crate) async fn annotate_claim(
-    stage: &Stage<'_>,
+    pass: &Pass<'_>,
     ordinal: Ordinal,
     uid: &str,
     version: &str,
@@ -123,83 +123,83 @@ pub(crate) async fn annotate_claim(
         annotation::MEMBER_ID: owner.member_id.to_string(),
         annotation::INCARNATION: owner.incarnation.to_string(),
     });
-    patch_claim(stage, ordinal, json!({"uid": uid, "resourceVersion": version, "annotations": annotations})).await
+    patch_claim(pass, ordinal, json!({"uid": uid, "resourceVersion": version, "annotations": annotations})).await
 }
 
-pub(crate) async fn delete_claim(stage: &Stage<'_>, ordinal: Ordinal, uid: &str, version: &str) -> Result<(), Fault> {
-    let name = stage.desired.claim(ordinal);
-    stage.namespace().delete::<PersistentVolumeClaim>(&name, fence(uid, version), None).await
+pub(crate) async fn delete_claim(pass: &Pass<'_>, ordinal: Ordinal, uid: &str, version: &str) -> Result<(), Fault> {
+    let name = pass.desired.claim(ordinal);
+    pass.namespace().delete::<PersistentVolumeClaim>(&name, fence(uid, version), None).await
 }
 
 pub(crate) async fn delete_pod(
-    stage: &Stage<'_>,
+    pass: &Pass<'_>,
     ordinal: Ordinal,
     uid: &str,
     version: &str,
     now: bool,
 ) -> Result<(), Fault> {
     let grace_s = now.then_some(0);
-    stage.namespace().delete::<Pod>(&stage.desired.pod(ordinal), fence(uid, version), grace_s).await
+    pass.namespace().delete::<Pod>(&pass.desired.pod(ordinal), fence(uid, version), grace_s).await
 }
 
-async fn patch_claim(stage: &Stage<'_>, ordinal: Ordinal, metadata: Value) -> Result<(), Fault> {
+async fn patch_claim(pass: &Pass<'_>, ordinal: Ordinal, metadata: Value) -> Result<(), Fault> {
     let patch = json!({"metadata": metadata});
-    stage.namespace().patch::<PersistentVolumeClaim>(&stage.desired.claim(ordinal), &patch).await
+    pass.namespace().patch::<PersistentVolumeClaim>(&pass.desired.claim(ordinal), &patch).await
 }
 
 fn fence(uid: &str, version: &str) -> Preconditions {
     Preconditions { uid: Some(uid.to_string()), resource_version: Some(version.to_string()) }
 }
 
-async fn create<K: Object>(stage: &mut Stage<'_>, wanted: &K) -> Result<(), Fault> {
+async fn create<K: Object>(pass: &mut Pass<'_>, wanted: &K) -> Result<(), Fault> {
     let what = what(wanted);
-    held_back(stage, &what, wanted)?;
-    let result = stage.namespace().create(wanted).await;
-    remember(stage, &what, wanted, &result);
+    held_back(pass, &what, wanted)?;
+    let result = pass.namespace().create(wanted).await;
+    remember(pass, &what, wanted, &result);
     result
 }
 
-async fn apply<K: Object>(stage: &mut Stage<'_>, wanted: &K) -> Result<(), Fault> {
-    let live = own(stage, &wanted.name_any()).await?;
-    send(stage, wanted, &resources::patch(wanted, &live)).await
+async fn apply<K: Object>(pass: &mut Pass<'_>, wanted: &K) -> Result<(), Fault> {
+    let live = own(pass, &wanted.name_any()).await?;
+    send(pass, wanted, &resources::patch(wanted, &live)).await
 }
 
-async fn send<K: Object>(stage: &mut Stage<'_>, wanted: &K, patch: &Value) -> Result<(), Fault> {
+async fn send<K: Object>(pass: &mut Pass<'_>, wanted: &K, patch: &Value) -> Result<(), Fault> {
     let what = what(wanted);
-    held_back(stage, &what, wanted)?;
-    let result = stage.namespace().patch::<K>(&wanted.name_any(), patch).await;
-    remember(stage, &what, wanted, &result);
+    held_back(pass, &what, wanted)?;
+    let result = pass.namespace().patch::<K>(&wanted.name_any(), patch).await;
+    remember(pass, &what, wanted, &result);
     result
 }
 
 /// Reads an object that the plan saw as ours.
-async fn own<K: Object>(stage: &Stage<'_>, name: &str) -> Result<K, Fault> {
+async fn own<K: Object>(pass: &Pass<'_>, name: &str) -> Result<K, Fault> {
     let gone = || Fault::Conflict(format!("{} {name} is gone", K::kind(&())));
-    let live = stage.namespace().read::<K>(name).await?.ok_or_else(gone)?;
-    is_ours(stage, &live)?;
+    let live = pass.namespace().read::<K>(name).await?.ok_or_else(gone)?;
+    is_ours(pass, &live)?;
     Ok(live)
 }
 
-fn is_ours<K: Resource<DynamicType = ()>>(stage: &Stage<'_>, live: &K) -> Result<(), Fault> {
+fn is_ours<K: Resource<DynamicType = ()>>(pass: &Pass<'_>, live: &K) -> Result<(), Fault> {
     let controller = live.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let ours = controller.is_some_and(|owner| owner.uid == stage.desired.uid);
+    let ours = controller.is_some_and(|owner| owner.uid == pass.desired.uid);
     if ours && live.meta().deletion_timestamp.is_none() {
         return Ok(());
     }
     Err(Fault::Conflict(format!("{} is not this cluster's", what(live))))
 }
 
-fn held_back<K: Object>(stage: &Stage<'_>, what: &str, wanted: &K) -> Result<(), Fault> {
-    match stage.refusals.of(what, wanted, Instant::now()) {
+fn held_back<K: Object>(pass: &Pass<'_>, what: &str, wanted: &K) -> Result<(), Fault> {
+    match pass.refusals.of(what, wanted, Instant::now()) {
         Some(said) => Err(Fault::Refused(said.to_string())),
         None => Ok(()),
     }
 }
 
-fn remember<K: Object>(stage: &mut Stage<'_>, what: &str, wanted: &K, result: &Result<(), Fault>) {
+fn remember<K: Object>(pass: &mut Pass<'_>, what: &str, wanted: &K, result: &Result<(), Fault>) {
     match result {
-        Ok(()) => stage.refusals.clear(what),
-        Err(Fault::Refused(said)) => stage.refusals.note(what, wanted, said, Instant::now()),
+        Ok(()) => pass.refusals.clear(what),
+        Err(Fault::Refused(said)) => pass.refusals.note(what, wanted, said, Instant::now()),
         Err(Fault::Conflict(_) | Fault::Failed(_)) => {}
     }
 }

@@ -4,7 +4,7 @@
 //! the Lease first, carries the fence that the plan saw, and is told, counted and logged after. The first that fails ends
 //! the pass: the next one looks at the world. Nothing is decided here.
 
-use crate::edge::children::{self, Stage};
+use crate::edge::children::{self, Pass};
 use crate::edge::events::Events;
 use crate::edge::lease::{Held, NotHeld};
 use crate::edge::members;
@@ -21,8 +21,8 @@ use tokio::sync::watch;
 /// How the process ends when a test asked for it.
 pub const EXIT_AFTER_CODE: i32 = 17;
 
-/// What it takes to act; the same for all clusters.
-pub struct Hands {
+/// The running operator: what every pass over every cluster acts with.
+pub struct Operator {
     /// The API server.
     pub client: Client,
     /// How the operator was installed.
@@ -35,8 +35,8 @@ pub struct Hands {
     pub metrics: Arc<Metrics>,
     /// Whether the process is to end.
     pub stopping: watch::Receiver<bool>,
-    /// For tests.
-    pub fuse: Fuse,
+    /// For tests: when to exit.
+    pub exit_after: ExitAfter,
 }
 
 /// How far a plan was carried out.
@@ -77,15 +77,15 @@ pub enum ExecuteError {
 
 /// Ends the process after so many actions, so that a test can stop it behind each one (rule O17).
 #[derive(Debug, Default)]
-pub struct Fuse(Option<AtomicU64>);
+pub struct ExitAfter(Option<AtomicU64>);
 
-impl Fuse {
+impl ExitAfter {
     /// `None` never burns.
-    pub fn new(actions: Option<u64>) -> Fuse {
-        Fuse(actions.map(AtomicU64::new))
+    pub fn new(actions: Option<u64>) -> ExitAfter {
+        ExitAfter(actions.map(AtomicU64::new))
     }
 
-    fn burn(&self, action: &Action) {
+    fn count_down(&self, action: &Action) {
         let Some(left) = &self.0 else { return };
         if left.fetch_sub(1, Ordering::SeqCst) == 1 {
             tracing::warn!(?action, "RAFTKV_OPERATOR_EXIT_AFTER: the last action is done, exiting");
@@ -94,92 +94,88 @@ impl Fuse {
     }
 }
 
-/// Takes the steps. What a step writes into the cluster's status is in `stage.cluster` after.
-pub async fn execute(stage: &mut Stage<'_>, steps: &[Step]) -> Result<Done, ExecuteError> {
+/// Takes the steps. What a step writes into the cluster's status is in `pass.cluster` after.
+pub async fn execute(pass: &mut Pass<'_>, steps: &[Step]) -> Result<Done, ExecuteError> {
     let mut done = Done::default();
     for Step { action, note } in steps {
-        if *stage.hands.stopping.borrow() {
+        if *pass.operator.stopping.borrow() {
             return Err(ExecuteError::Stopping);
         }
-        stage.hands.held.check()?;
-        let result = act(stage, action).await;
-        count(stage.hands, action, &result);
+        pass.operator.held.check()?;
+        let result = act(pass, action).await;
+        count(pass.operator, action, &result);
         match result {
             Ok(()) => {
                 done.acted += 1;
-                tracing::info!(?action, "{}", doing(action, stage.desired));
+                tracing::info!(?action, "{}", doing(action, pass.desired));
                 if let Some(note) = note {
-                    stage.hands.events.tell(stage.cluster, action.kind().word(), note);
+                    pass.operator.events.tell(pass.cluster, action.kind().word(), note);
                 }
-                stage.hands.fuse.burn(action);
+                pass.operator.exit_after.count_down(action);
             }
             Err(Fault::Refused(said)) if action.kind().is_child() => {
                 done.refused
-                    .get_or_insert(format!("{}: the API server refuses it: {said}", doing(action, stage.desired)));
+                    .get_or_insert(format!("{}: the API server refuses it: {said}", doing(action, pass.desired)));
             }
-            Err(fault) => return Err(failed(stage, action, fault)),
+            Err(fault) => return Err(failed(pass, action, fault)),
         }
     }
     Ok(done)
 }
 
-async fn act(stage: &mut Stage<'_>, action: &Action) -> Result<(), Fault> {
+async fn act(pass: &mut Pass<'_>, action: &Action) -> Result<(), Fault> {
     match action {
-        Action::CreateChild(child) => children::create_child(stage, *child).await,
-        Action::ApplyChild(child) => children::apply_child(stage, *child).await,
-        Action::CreateSet { replicas } => children::create_set(stage, *replicas).await,
-        Action::ApplySet { replicas, resource_version } => {
-            children::apply_set(stage, *replicas, resource_version).await
-        }
-        Action::AnnotateSeed { seed, resource_version } => {
-            children::annotate_seed(stage, *seed, resource_version).await
-        }
-        Action::SetBudget { min_available } => children::set_budget(stage, *min_available).await,
-        Action::LatchSeed(seed) => children::latch_seed(stage, *seed).await,
-        Action::LatchFormed { cluster_id } => children::latch_formed(stage, *cluster_id).await,
+        Action::CreateChild(child) => children::create_child(pass, *child).await,
+        Action::ApplyChild(child) => children::apply_child(pass, *child).await,
+        Action::CreateSet { replicas } => children::create_set(pass, *replicas).await,
+        Action::ApplySet { replicas, resource_version } => children::apply_set(pass, *replicas, resource_version).await,
+        Action::AnnotateSeed { seed, resource_version } => children::annotate_seed(pass, *seed, resource_version).await,
+        Action::SetBudget { min_available } => children::set_budget(pass, *min_available).await,
+        Action::LatchSeed(seed) => children::latch_seed(pass, *seed).await,
+        Action::LatchFormed { cluster_id } => children::latch_formed(pass, *cluster_id).await,
         Action::LabelClaim { ordinal, uid, resource_version } => {
-            children::label_claim(stage, *ordinal, uid, resource_version).await
+            children::label_claim(pass, *ordinal, uid, resource_version).await
         }
         Action::AnnotateClaim { ordinal, uid, resource_version, owner } => {
-            children::annotate_claim(stage, *ordinal, uid, resource_version, *owner).await
+            children::annotate_claim(pass, *ordinal, uid, resource_version, *owner).await
         }
         Action::DeleteClaim { ordinal, uid, resource_version } => {
-            children::delete_claim(stage, *ordinal, uid, resource_version).await
+            children::delete_claim(pass, *ordinal, uid, resource_version).await
         }
         Action::DeletePod { ordinal, uid, resource_version, now } => {
-            children::delete_pod(stage, *ordinal, uid, resource_version, *now).await
+            children::delete_pod(pass, *ordinal, uid, resource_version, *now).await
         }
-        Action::Init { seed, ordinal, min_voters } => members::init(stage, *seed, *ordinal, *min_voters).await,
-        Action::Reset { ordinal, incarnation } => members::reset(stage, *ordinal, *incarnation).await,
+        Action::Init { seed, ordinal, min_voters } => members::init(pass, *seed, *ordinal, *min_voters).await,
+        Action::Reset { ordinal, incarnation } => members::reset(pass, *ordinal, *incarnation).await,
         Action::AddLearner { leader, ordinal, incarnation, conf_index } => {
-            members::add_learner(stage, *leader, *ordinal, *incarnation, *conf_index).await
+            members::add_learner(pass, *leader, *ordinal, *incarnation, *conf_index).await
         }
         Action::Promote { leader, id, replaces, conf_index } => {
-            members::promote(stage, *leader, *id, *replaces, *conf_index).await
+            members::promote(pass, *leader, *id, *replaces, *conf_index).await
         }
-        Action::Remove { leader, id, conf_index } => members::remove(stage, *leader, *id, *conf_index).await,
-        Action::Transfer { leader, to } => members::transfer(stage, *leader, *to).await,
+        Action::Remove { leader, id, conf_index } => members::remove(pass, *leader, *id, *conf_index).await,
+        Action::Transfer { leader, to } => members::transfer(pass, *leader, *to).await,
     }
 }
 
-fn count(hands: &Hands, action: &Action, result: &Result<(), Fault>) {
+fn count(operator: &Operator, action: &Action, result: &Result<(), Fault>) {
     let result = match result {
         Ok(()) => PassResult::Ok,
         Err(Fault::Conflict(_)) => PassResult::Conflict,
         Err(Fault::Refused(_) | Fault::Failed(_)) => PassResult::Error,
     };
     if action.kind().changes_members() {
-        hands.metrics.membership_change(action.kind().word(), result);
+        operator.metrics.membership_change(action.kind().word(), result);
     }
 }
 
-fn failed(stage: &Stage<'_>, action: &Action, fault: Fault) -> ExecuteError {
-    let doing = doing(action, stage.desired);
+fn failed(pass: &Pass<'_>, action: &Action, fault: Fault) -> ExecuteError {
+    let doing = doing(action, pass.desired);
     match fault {
         Fault::Conflict(why) => ExecuteError::Conflict { doing, why },
         Fault::Refused(why) | Fault::Failed(why) => {
             let note = Note { warning: true, reason: "StepFailed", text: format!("{doing}: {why}") };
-            stage.hands.events.tell(stage.cluster, action.kind().word(), &note);
+            pass.operator.events.tell(pass.cluster, action.kind().word(), &note);
             ExecuteError::Failed { doing, why }
         }
     }

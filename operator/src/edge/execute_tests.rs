@@ -1,7 +1,7 @@
 //! The executor over a scripted API server and a scripted node: what is sent, with which fences, and what ends a pass.
 
 use super::*;
-use crate::edge::children::Stage;
+use crate::edge::children::Pass;
 use crate::edge::nodes::Nodes;
 use crate::edge::refusals::Refusals;
 use crate::edge::testing::{Script, Seen, failure, node_status};
@@ -247,19 +247,19 @@ async fn a_child_that_is_refused_is_remembered_and_the_rest_goes_on() {
 #[tokio::test]
 async fn nothing_is_done_without_the_lease_or_while_stopping() {
     let mut world = World::new([], []).await;
-    world.hands.held = Held::lost_for_test();
+    world.operator.held = Held::lost_for_test();
     assert!(matches!(world.run(&[Action::CreateSet { replicas: 3 }]).await, Err(ExecuteError::NotHeld(_))));
-    world.hands.held = Held::for_test();
+    world.operator.held = Held::for_test();
     world.stop.send_replace(true);
     assert!(matches!(world.run(&[Action::CreateSet { replicas: 3 }]).await, Err(ExecuteError::Stopping)));
     assert!(world.api.calls().is_empty());
 }
 
-/// An API server, a leader in `demo-0`, and what it takes to act on them.
+/// An API server, a leader in `demo-0`, and an operator that acts on them.
 struct World {
     api: Script,
     node: Script,
-    hands: Hands,
+    operator: Operator,
     nodes: Nodes,
     stop: watch::Sender<bool>,
 }
@@ -271,7 +271,7 @@ impl World {
         let token: Token = "ab".repeat(32).parse().unwrap();
         nodes.put(0, NodeClient::new(node.url(), token.clone()).unwrap(), &token);
         let (stop, stopping) = watch::channel(false);
-        let hands = Hands {
+        let operator = Operator {
             client: api.client(),
             settings: settings(),
             held: Held::for_test(),
@@ -279,9 +279,9 @@ impl World {
             events: Events::start(Script::start([]).await.client(), "operator-0", || ()),
             metrics: Arc::new(Metrics::new()),
             stopping,
-            fuse: Fuse::default(),
+            exit_after: ExitAfter::default(),
         };
-        World { api, node, hands, nodes, stop }
+        World { api, node, operator, nodes, stop }
     }
 
     async fn run(&self, actions: &[Action]) -> Result<Done, ExecuteError> {
@@ -291,12 +291,12 @@ impl World {
     async fn run_with(&self, refusals: &mut Refusals, actions: &[Action]) -> Result<Done, ExecuteError> {
         let mut cluster: RaftKvCluster = cluster(json!({}));
         cluster.metadata.resource_version = Some("10".to_string());
-        let desired: Desired = crate::resources::desired(&cluster, &self.hands.settings);
+        let desired: Desired = crate::resources::desired(&cluster, &self.operator.settings);
         let seen = observed();
         let steps: Vec<Step> = actions.iter().map(|action| Step { action: action.clone(), note: None }).collect();
-        let (hands, nodes) = (&self.hands, &self.nodes);
-        let mut stage = Stage { hands, nodes, desired: &desired, seen: &seen, cluster: &mut cluster, refusals };
-        execute(&mut stage, &steps).await
+        let (operator, nodes) = (&self.operator, &self.nodes);
+        let mut pass = Pass { operator, nodes, desired: &desired, seen: &seen, cluster: &mut cluster, refusals };
+        execute(&mut pass, &steps).await
     }
 }
 

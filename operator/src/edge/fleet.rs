@@ -8,7 +8,7 @@
 //! one of the same name, or the operator stops; if its cluster is there all the same, it is begun anew.
 
 use crate::edge::config::Scope;
-use crate::edge::execute::Hands;
+use crate::edge::execute::Operator;
 use crate::edge::health::{Health, Role};
 use crate::edge::task;
 use crate::edge::watch::{Key, Wake, Watched};
@@ -33,7 +33,7 @@ const STOP_MS: u64 = 22_000;
 pub struct StillActing(usize);
 
 struct Fleet {
-    hands: Arc<Hands>,
+    operator: Arc<Operator>,
     health: Arc<Health>,
     /// By namespace; `None` is all of them.
     watched: BTreeMap<Option<String>, Watched>,
@@ -44,17 +44,17 @@ struct Fleet {
 }
 
 /// Runs all clusters until the operator stops. No action is under way after.
-pub async fn run(hands: Arc<Hands>, scope: &Scope, health: Arc<Health>) -> Result<(), StillActing> {
+pub async fn run(operator: Arc<Operator>, scope: &Scope, health: Arc<Health>) -> Result<(), StillActing> {
     let mut wakes: SelectAll<BoxStream<'static, Wake>> = SelectAll::new();
     let mut watched = BTreeMap::new();
     for namespace in scope.namespaces() {
-        let (stores, more) = Watched::start(&hands.client, namespace.as_deref());
+        let (stores, more) = Watched::start(&operator.client, namespace.as_deref());
         watched.insert(namespace, stores);
         wakes.extend(more);
     }
-    let mut stopping = hands.stopping.clone();
+    let mut stopping = operator.stopping.clone();
     let (running, tasks) = (BTreeMap::new(), JoinSet::new());
-    let mut fleet = Fleet { hands, health, watched, running, tasks, complete: false };
+    let mut fleet = Fleet { operator, health, watched, running, tasks, complete: false };
     loop {
         fleet.health.turned("the watches");
         tokio::select! {
@@ -109,8 +109,8 @@ impl Fleet {
         let Some(watched) = watched.cloned() else { return };
         let notify = Arc::new(Notify::new());
         self.running.insert(key.clone(), notify.clone());
-        self.hands.metrics.clusters(self.running.len());
-        let task = task::run(self.hands.clone(), self.health.clone(), watched, key.clone(), notify);
+        self.operator.metrics.clusters(self.running.len());
+        let task = task::run(self.operator.clone(), self.health.clone(), watched, key.clone(), notify);
         self.tasks.spawn(async move {
             // In a task of its own, so that a bug that one cluster meets does not end the others.
             if let Err(panicked) = tokio::spawn(task).await {
@@ -124,8 +124,8 @@ impl Fleet {
     fn ended(&mut self, key: &Key) {
         self.running.remove(key);
         self.health.ended(&key.to_string());
-        self.hands.metrics.forget(&key.namespace, &key.name);
-        self.hands.metrics.clusters(self.running.len());
+        self.operator.metrics.forget(&key.namespace, &key.name);
+        self.operator.metrics.clusters(self.running.len());
         self.begin(key.clone());
     }
 

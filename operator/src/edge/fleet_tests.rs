@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::edge::events::Events;
-use crate::edge::execute::Fuse;
+use crate::edge::execute::ExitAfter;
 use crate::edge::fake_api::FakeApi;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
@@ -98,19 +98,19 @@ impl World {
     async fn new() -> World {
         let api = FakeApi::start().await;
         let (stop, stopping) = watch::channel(false);
-        let hands = Arc::new(Hands {
+        let operator = Arc::new(Operator {
             client: api.client(),
             settings: settings(),
             held: Held::for_test(),
             events: Events::start(api.client(), "operator-0", || ()),
             metrics: Arc::new(Metrics::new()),
             stopping,
-            fuse: Fuse::default(),
+            exit_after: ExitAfter::default(),
         });
         let (clusters, writer) = reflector::store();
         let stores = Stores { sets: none(), pods: none(), claims: none(), services: none(), budgets: none() };
         let fleet = Fleet {
-            hands,
+            operator,
             health: Arc::new(Health::default()),
             watched: [(None, Watched { clusters, stores })].into(),
             running: BTreeMap::new(),
@@ -127,7 +127,7 @@ impl World {
 
     async fn passes(&self, passes: usize) {
         let count = || {
-            let text = String::from_utf8(self.fleet.hands.metrics.text()).unwrap();
+            let text = String::from_utf8(self.fleet.operator.metrics.text()).unwrap();
             let line = text.lines().find(|line| line.starts_with("raftkv_operator_reconcile_seconds_count"));
             line.and_then(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).unwrap_or_default()
         };

@@ -106,10 +106,10 @@ impl Candidate {
 
     /// Waits until the Lease is ours; `looked` is called after each look that was answered.
     pub async fn acquire(self, looked: impl Fn()) -> Keeper {
-        let mut watched = None;
+        let mut seen = None;
         loop {
             let asked = Instant::now();
-            match timeout_at(asked + ms(ATTEMPT_TIMEOUT_MS), self.look(&mut watched)).await {
+            match timeout_at(asked + ms(ATTEMPT_TIMEOUT_MS), self.look(&mut seen)).await {
                 Ok(Ok(taken)) => {
                     looked();
                     if taken {
@@ -129,12 +129,12 @@ impl Candidate {
     }
 
     /// Reads the Lease and takes it if that may be; whether it was taken.
-    async fn look(&self, watched: &mut Option<Watched>) -> kube::Result<bool> {
+    async fn look(&self, seen: &mut Option<LeaseSeen>) -> kube::Result<bool> {
         let live = self.api.get_opt(&self.name).await?;
         let now = Instant::now();
-        let seen = Watched::after(watched.take(), Record::of(live.as_ref()), &self.uid, now);
-        let may_take = seen.may_take(now);
-        *watched = Some(seen);
+        let next = LeaseSeen::after(seen.take(), Record::of(live.as_ref()), &self.uid, now);
+        let may_take = next.may_take(now);
+        *seen = Some(next);
         if !may_take {
             return Ok(false);
         }
@@ -273,21 +273,21 @@ impl Record {
 
 /// The Lease as somebody who waits for it sees it. Pure: time is passed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Watched {
+struct LeaseSeen {
     record: Record,
     since: Instant,
     /// How long it must stay like this before it may be taken.
     patience: Duration,
 }
 
-impl Watched {
+impl LeaseSeen {
     /// After one more look.
-    fn after(before: Option<Watched>, record: Record, uid: &str, now: Instant) -> Watched {
+    fn after(before: Option<LeaseSeen>, record: Record, uid: &str, now: Instant) -> LeaseSeen {
         match before {
             Some(before) if before.record == record => before,
             before => {
                 let patience = patience(before.as_ref().map(|before| &before.record), &record, uid);
-                Watched { record, since: now, patience }
+                LeaseSeen { record, since: now, patience }
             }
         }
     }
@@ -350,13 +350,13 @@ mod tests {
     /// What `me` may do after seeing these, each so many seconds after the first.
     fn may_take(looks: &[(u64, Record)]) -> bool {
         let start = Instant::now();
-        let mut watched = None;
+        let mut seen = None;
         let mut last = start;
         for (at, record) in looks {
             last = start + seconds(*at);
-            watched = Some(Watched::after(watched, record.clone(), "me", last));
+            seen = Some(LeaseSeen::after(seen, record.clone(), "me", last));
         }
-        watched.is_some_and(|watched| watched.may_take(last))
+        seen.is_some_and(|seen| seen.may_take(last))
     }
 
     #[test]
@@ -449,9 +449,9 @@ mod tests {
         let script =
             Script::start([(200, lease("", "1")), conflict, (200, lease("me", "2")), (200, lease("me", "3"))]).await;
         let candidate = candidate(&script);
-        let mut watched = None;
-        assert!(!candidate.look(&mut watched).await.unwrap());
-        assert!(candidate.look(&mut watched).await.unwrap());
+        let mut seen = None;
+        assert!(!candidate.look(&mut seen).await.unwrap());
+        assert!(candidate.look(&mut seen).await.unwrap());
     }
 
     #[tokio::test]

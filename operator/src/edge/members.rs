@@ -1,6 +1,6 @@
 //! The actions on nodes, one function each: the call goes to the node that the plan saw, addressed to it alone.
 
-use crate::edge::children::Stage;
+use crate::edge::children::Pass;
 use crate::edge::write::Fault;
 use crate::plan::{NodeSeen, Ordinal, Seed};
 use raftkv_api::{AddMember, DecimalId, Hex128};
@@ -11,67 +11,67 @@ use std::sync::Arc;
 /// HTTP statuses of a node by which it says that it is not in the state, or the membership not the one, that the plan saw.
 const MOVED: [u16; 2] = [409, 412];
 
-pub(crate) async fn init(stage: &Stage<'_>, seed: Seed, ordinal: Ordinal, min_voters: u32) -> Result<(), Fault> {
-    let (node, to) = with_disk(stage, ordinal, seed.incarnation)?;
+pub(crate) async fn init(pass: &Pass<'_>, seed: Seed, ordinal: Ordinal, min_voters: u32) -> Result<(), Fault> {
+    let (node, to) = with_disk(pass, ordinal, seed.incarnation)?;
     node.init(&to, seed.cluster_id, min_voters).await.map(|_| ()).map_err(fault)
 }
 
-pub(crate) async fn reset(stage: &Stage<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(), Fault> {
-    let (node, to) = with_disk(stage, ordinal, incarnation)?;
+pub(crate) async fn reset(pass: &Pass<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(), Fault> {
+    let (node, to) = with_disk(pass, ordinal, incarnation)?;
     node.reset(&to).await.map(|_| ()).map_err(fault)
 }
 
 pub(crate) async fn add_learner(
-    stage: &Stage<'_>,
+    pass: &Pass<'_>,
     leader: Ordinal,
     ordinal: Ordinal,
     incarnation: Hex128,
     conf_index: u64,
 ) -> Result<(), Fault> {
-    let (node, to) = addressed(stage, leader)?;
-    let (name, peer_url) = (stage.desired.pod(ordinal), stage.desired.peer_url(ordinal));
+    let (node, to) = addressed(pass, leader)?;
+    let (name, peer_url) = (pass.desired.pod(ordinal), pass.desired.peer_url(ordinal));
     let member = AddMember { name, peer_url, incarnation };
     node.add(&to, conf_index, &member).await.map(|_| ()).map_err(fault)
 }
 
 pub(crate) async fn promote(
-    stage: &Stage<'_>,
+    pass: &Pass<'_>,
     leader: Ordinal,
     id: u64,
     replaces: Option<u64>,
     conf_index: u64,
 ) -> Result<(), Fault> {
-    let (node, to) = addressed(stage, leader)?;
+    let (node, to) = addressed(pass, leader)?;
     node.promote(&to, conf_index, DecimalId(id), replaces.map(DecimalId)).await.map_err(fault)
 }
 
-pub(crate) async fn remove(stage: &Stage<'_>, leader: Ordinal, id: u64, conf_index: u64) -> Result<(), Fault> {
-    let (node, to) = addressed(stage, leader)?;
+pub(crate) async fn remove(pass: &Pass<'_>, leader: Ordinal, id: u64, conf_index: u64) -> Result<(), Fault> {
+    let (node, to) = addressed(pass, leader)?;
     node.remove(&to, conf_index, DecimalId(id)).await.map_err(fault)
 }
 
-pub(crate) async fn transfer(stage: &Stage<'_>, leader: Ordinal, to: u64) -> Result<(), Fault> {
-    let (node, addressee) = addressed(stage, leader)?;
+pub(crate) async fn transfer(pass: &Pass<'_>, leader: Ordinal, to: u64) -> Result<(), Fault> {
+    let (node, addressee) = addressed(pass, leader)?;
     node.transfer(&addressee, Some(DecimalId(to))).await.map(|_| ()).map_err(fault)
 }
 
 /// The node in this pod, as whom the plan saw it.
-fn addressed(stage: &Stage<'_>, ordinal: Ordinal) -> Result<(Arc<NodeClient>, Addressee), Fault> {
-    let pod = stage.desired.pod(ordinal);
+fn addressed(pass: &Pass<'_>, ordinal: Ordinal) -> Result<(Arc<NodeClient>, Addressee), Fault> {
+    let pod = pass.desired.pod(ordinal);
     let silent = || Fault::Conflict(format!("{pod} does not answer"));
-    let to = match &stage.seen.pods.get(&ordinal).ok_or_else(silent)?.node {
+    let to = match &pass.seen.pods.get(&ordinal).ok_or_else(silent)?.node {
         NodeSeen::Answered(status) => Addressee::of(status).ok_or_else(silent)?,
         NodeSeen::Unreachable(_) => return Err(silent()),
     };
-    let node = stage.nodes.known(ordinal).ok_or_else(silent)?;
+    let node = pass.nodes.known(ordinal).ok_or_else(silent)?;
     Ok((node, to))
 }
 
 /// As [`addressed`], and with this data directory.
-fn with_disk(stage: &Stage<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(Arc<NodeClient>, Addressee), Fault> {
-    let (node, to) = addressed(stage, ordinal)?;
+fn with_disk(pass: &Pass<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(Arc<NodeClient>, Addressee), Fault> {
+    let (node, to) = addressed(pass, ordinal)?;
     if to.incarnation != incarnation {
-        let pod = stage.desired.pod(ordinal);
+        let pod = pass.desired.pod(ordinal);
         return Err(Fault::Conflict(format!("{pod} has the data directory {}, not {incarnation}", to.incarnation)));
     }
     Ok((node, to))

@@ -4,9 +4,9 @@
 //! and only that plan is carried out: no step is taken on a cache's word, and a pass with nothing to do asks the API server
 //! nothing and writes nothing (rule O21).
 
-use crate::edge::children::Stage;
+use crate::edge::children::Pass;
 use crate::edge::events::Events;
-use crate::edge::execute::{Done, ExecuteError, Hands, execute};
+use crate::edge::execute::{Done, ExecuteError, Operator, execute};
 use crate::edge::nodes::Nodes;
 use crate::edge::refusals::Refusals;
 use crate::edge::rhythm::Ended;
@@ -55,10 +55,10 @@ struct Look {
 
 impl Cluster {
     /// Nothing is known yet.
-    pub fn new(hands: &Hands, cluster: &RaftKvCluster) -> Cluster {
+    pub fn new(operator: &Operator, cluster: &RaftKvCluster) -> Cluster {
         Cluster {
             uid: cluster.metadata.uid.clone(),
-            observer: Observer::new(hands.client.clone(), hands.settings.clone()),
+            observer: Observer::new(operator.client.clone(), operator.settings.clone()),
             nodes: Nodes::default(),
             memory: Memory::default(),
             refusals: Refusals::default(),
@@ -73,22 +73,27 @@ impl Cluster {
     }
 
     /// `pushed` is the cluster as the watch has it.
-    pub async fn pass(&mut self, hands: &Hands, stores: &Stores, pushed: &RaftKvCluster) -> Result<Ended, PassError> {
+    pub async fn pass(
+        &mut self,
+        operator: &Operator,
+        stores: &Stores,
+        pushed: &RaftKvCluster,
+    ) -> Result<Ended, PassError> {
         let cluster = newer(pushed, self.written.take());
         if is_going(&cluster) {
             return Ok(Ended::Rested { pace: Pace::Calm, news: false });
         }
-        let cached = self.look(hands, cluster, Source::Cached(stores)).await?; // IO
+        let cached = self.look(operator, cluster, Source::Cached(stores)).await?; // IO
         if cached.plan.steps.is_empty() {
-            return self.finish(hands, cached, Done::default()).await; // IO: the status
+            return self.finish(operator, cached, Done::default()).await; // IO: the status
         }
-        let cluster = self.read(hands, &cached.cluster).await?; // IO
-        let mut live = self.look(hands, cluster, Source::Live).await?; // IO
-        match self.act(hands, &mut live).await {
-            Ok(done) => self.finish(hands, live, done).await,
+        let cluster = self.read(operator, &cached.cluster).await?; // IO
+        let mut live = self.look(operator, cluster, Source::Live).await?; // IO
+        match self.act(operator, &mut live).await {
+            Ok(done) => self.finish(operator, live, done).await,
             // Whoever reads the status reads what failed, and why there is no step forward.
             Err(error @ ExecuteError::Failed { .. }) => {
-                self.finish(hands, live, Done { acted: 0, refused: self.memory.refused.clone() }).await?;
+                self.finish(operator, live, Done { acted: 0, refused: self.memory.refused.clone() }).await?;
                 Err(error.into())
             }
             Err(error @ (ExecuteError::Conflict { .. } | ExecuteError::NotHeld(_) | ExecuteError::Stopping)) => {
@@ -97,50 +102,50 @@ impl Cluster {
         }
     }
 
-    async fn look(&mut self, hands: &Hands, cluster: RaftKvCluster, from: Source<'_>) -> Result<Look, PassError> {
-        let desired = desired(&cluster, &hands.settings); // PURE
+    async fn look(&mut self, operator: &Operator, cluster: RaftKvCluster, from: Source<'_>) -> Result<Look, PassError> {
+        let desired = desired(&cluster, &operator.settings); // PURE
         let seen = self.observer.observe(&cluster, &self.nodes, from, self.memory.clone()).await?; // IO
         let plan = plan(&desired, &seen); // PURE
         Ok(Look { cluster, desired, seen, plan })
     }
 
-    async fn read(&self, hands: &Hands, cluster: &RaftKvCluster) -> Result<RaftKvCluster, ExecuteError> {
+    async fn read(&self, operator: &Operator, cluster: &RaftKvCluster) -> Result<RaftKvCluster, ExecuteError> {
         let doing = || format!("reading RaftKvCluster {}", name(cluster));
-        let read = in_namespace(hands, cluster).read::<RaftKvCluster>(name(cluster)).await;
+        let read = in_namespace(operator, cluster).read::<RaftKvCluster>(name(cluster)).await;
         match read.map_err(|fault| error(doing(), fault))? {
             Some(live) if self.is(&live) && !is_going(&live) => Ok(live),
             Some(_) | None => Err(error(doing(), Fault::Conflict("it is gone".to_string()))),
         }
     }
 
-    async fn act(&mut self, hands: &Hands, look: &mut Look) -> Result<Done, ExecuteError> {
+    async fn act(&mut self, operator: &Operator, look: &mut Look) -> Result<Done, ExecuteError> {
         let Look { cluster, desired, seen, plan } = look;
         let (nodes, refusals) = (&self.nodes, &mut self.refusals);
-        let done = execute(&mut Stage { hands, nodes, desired, seen, cluster, refusals }, &plan.steps).await;
+        let done = execute(&mut Pass { operator, nodes, desired, seen, cluster, refusals }, &plan.steps).await;
         // Latches that it wrote are in it.
         self.written = Some(cluster.clone());
         done
     }
 
     /// Writes the status if it is another one, and tells what turned.
-    async fn finish(&mut self, hands: &Hands, look: Look, done: Done) -> Result<Ended, PassError> {
+    async fn finish(&mut self, operator: &Operator, look: Look, done: Done) -> Result<Ended, PassError> {
         let Look { mut cluster, plan, .. } = look;
         let Plan { status, notes, pace, memory, steps: _ } = plan;
         let is_refused = done.refused.is_some();
         self.memory = Memory { refused: done.refused, ..memory };
         let live = cluster.status.take().unwrap_or_default();
         let status = with_latches(status, &live);
-        hands.metrics.conditions(namespace(&cluster), name(&cluster), &status.conditions);
+        operator.metrics.conditions(namespace(&cluster), name(&cluster), &status.conditions);
         let news = status != live;
         // A pass that acted is followed by another at once, which knows more.
         let lately = self.told.is_some_and(|at| at.elapsed() < Duration::from_millis(STATUS_EVERY_MS));
         if news && !(done.acted > 0 && lately) {
             cluster.status = Some(status);
-            hands.held.check().map_err(ExecuteError::from)?;
-            let written = in_namespace(hands, &cluster).put_status(&cluster).await;
+            operator.held.check().map_err(ExecuteError::from)?;
+            let written = in_namespace(operator, &cluster).put_status(&cluster).await;
             cluster = written.map_err(|fault| error(format!("writing the status of {}", name(&cluster)), fault))?;
             self.told = Some(Instant::now());
-            tell(&hands.events, &cluster, &notes);
+            tell(&operator.events, &cluster, &notes);
         } else {
             cluster.status = Some(live);
         }
@@ -180,8 +185,8 @@ fn tell(events: &Events, cluster: &RaftKvCluster, notes: &[Note]) {
     notes.iter().for_each(|note| events.tell(cluster, "Observe", note));
 }
 
-fn in_namespace<'a>(hands: &'a Hands, cluster: &'a RaftKvCluster) -> Namespace<'a> {
-    Namespace { client: &hands.client, name: namespace(cluster), metrics: &hands.metrics }
+fn in_namespace<'a>(operator: &'a Operator, cluster: &'a RaftKvCluster) -> Namespace<'a> {
+    Namespace { client: &operator.client, name: namespace(cluster), metrics: &operator.metrics }
 }
 
 fn error(doing: String, fault: Fault) -> ExecuteError {

@@ -1,7 +1,7 @@
 //! Passes over an API server that holds a few objects: what is read, what is written, and from what.
 
 use super::*;
-use crate::edge::execute::Fuse;
+use crate::edge::execute::ExitAfter;
 use crate::edge::fake_api::FakeApi;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
@@ -138,7 +138,7 @@ async fn what_is_refused_is_in_the_status_and_is_not_sent_again_and_again() {
 #[tokio::test]
 async fn nothing_is_written_without_the_lease() {
     let mut world = World::new().await;
-    world.hands.held = Held::lost_for_test();
+    world.operator.held = Held::lost_for_test();
     let error = world.pass().await.unwrap_err();
     assert!(matches!(error, PassError::Execute(ExecuteError::NotHeld(_))), "{error}");
     assert!(world.api.calls().iter().all(|call| call.starts_with("GET")));
@@ -147,7 +147,7 @@ async fn nothing_is_written_without_the_lease() {
 /// One cluster `demo` in `team`, and what was pushed of it.
 struct World {
     api: FakeApi,
-    hands: Hands,
+    operator: Operator,
     state: Cluster,
     stores: Stores,
     pushed: RaftKvCluster,
@@ -160,7 +160,7 @@ impl World {
         let object = serde_json::to_value(cluster(json!({}))).unwrap();
         let pushed: RaftKvCluster = serde_json::from_value(api.put(&format!("{CLUSTERS}/demo"), object)).unwrap();
         let (stop, stopping) = watch::channel(false);
-        let hands = Hands {
+        let operator = Operator {
             client: api.client(),
             settings: settings(),
             held: Held::for_test(),
@@ -168,14 +168,14 @@ impl World {
             events: Events::start(FakeApi::start().await.client(), "operator-0", || ()),
             metrics: Arc::new(Metrics::new()),
             stopping,
-            fuse: Fuse::default(),
+            exit_after: ExitAfter::default(),
         };
-        let state = Cluster::new(&hands, &pushed);
-        World { api, hands, state, stores: empty(), pushed, _stop: stop }
+        let state = Cluster::new(&operator, &pushed);
+        World { api, operator, state, stores: empty(), pushed, _stop: stop }
     }
 
     async fn pass(&mut self) -> Result<Ended, PassError> {
-        self.state.pass(&self.hands, &self.stores, &self.pushed).await
+        self.state.pass(&self.operator, &self.stores, &self.pushed).await
     }
 
     /// The watches catch up.

@@ -2,7 +2,7 @@
 
 use crate::edge::config::Config;
 use crate::edge::events::Events;
-use crate::edge::execute::{Fuse, Hands};
+use crate::edge::execute::{ExitAfter, Operator};
 use crate::edge::health::{self, Health, Role};
 use crate::edge::lease::{Candidate, Keeper};
 use crate::edge::metrics::Metrics;
@@ -51,18 +51,18 @@ async fn lead(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
     let counted = metrics.clone();
-    let hands = Arc::new(Hands {
+    let operator = Arc::new(Operator {
         events: Events::start(client.clone(), &config.pod_name, move || counted.wrote("create", "Event")),
         client,
         settings: config.settings.clone(),
         held: keeper.held(),
         metrics,
         stopping,
-        fuse: Fuse::new(config.exit_after),
+        exit_after: ExitAfter::new(config.exit_after),
     });
     tokio::select! {
         lost = keeper.keep(|| health.turned("the lease")) => Err(lost.into()),
-        stopped = fleet::run(hands, &config.scope, health.clone()) => Ok(stopped?),
+        stopped = fleet::run(operator, &config.scope, health.clone()) => Ok(stopped?),
     }
 }
 

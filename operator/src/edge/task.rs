@@ -3,7 +3,7 @@
 //! It is woken by what is pushed, and looks by itself from time to time, since Kubernetes does not tell what happens inside
 //! of nodes. An error ends a pass and never the task.
 
-use crate::edge::execute::{ExecuteError, Hands};
+use crate::edge::execute::{ExecuteError, Operator};
 use crate::edge::health::Health;
 use crate::edge::metrics::PassResult;
 use crate::edge::pass::{Cluster, PassError};
@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
 /// Returns when the cluster is gone, or is another one of its name, or the operator stops.
-pub async fn run(hands: Arc<Hands>, health: Arc<Health>, watched: Watched, key: Key, notify: Arc<Notify>) {
-    let mut stopping = hands.stopping.clone();
+pub async fn run(operator: Arc<Operator>, health: Arc<Health>, watched: Watched, key: Key, notify: Arc<Notify>) {
+    let mut stopping = operator.stopping.clone();
     let mut rhythm = Rhythm::default();
     let mut state: Option<Cluster> = None;
     while !*stopping.borrow() {
@@ -27,16 +27,16 @@ pub async fn run(hands: Arc<Hands>, health: Arc<Health>, watched: Watched, key: 
         let Some(pushed) = watched.cluster(&key) else { return };
         let ended = match &pushed.0 {
             Err(unreadable) => {
-                tell_unreadable(&hands, &*pushed, unreadable);
+                tell_unreadable(&operator, &*pushed, unreadable);
                 Ended::Rested { pace: Pace::Calm, news: false }
             }
             Ok(cluster) => {
-                let state = state.get_or_insert_with(|| Cluster::new(&hands, cluster));
+                let state = state.get_or_insert_with(|| Cluster::new(&operator, cluster));
                 if !state.is(cluster) {
                     return;
                 }
                 let span = tracing::info_span!("pass", namespace = key.namespace, name = key.name);
-                let pass = one_pass(&hands, state, &watched, cluster, &rhythm).instrument(span);
+                let pass = one_pass(&operator, state, &watched, cluster, &rhythm).instrument(span);
                 match pass.await {
                     Some(ended) => ended,
                     None => return,
@@ -49,14 +49,14 @@ pub async fn run(hands: Arc<Hands>, health: Arc<Health>, watched: Watched, key: 
 
 /// `None` when nothing may be done any more.
 async fn one_pass(
-    hands: &Hands,
+    operator: &Operator,
     state: &mut Cluster,
     watched: &Watched,
     cluster: &RaftKvCluster,
     rhythm: &Rhythm,
 ) -> Option<Ended> {
     let began = Instant::now();
-    let (ended, result) = match state.pass(hands, &watched.stores, cluster).await {
+    let (ended, result) = match state.pass(operator, &watched.stores, cluster).await {
         Ok(ended) => (ended, PassResult::Ok),
         Err(PassError::Execute(error @ (ExecuteError::NotHeld(_) | ExecuteError::Stopping))) => {
             tracing::info!(%error, "the pass ends here");
@@ -69,27 +69,27 @@ async fn one_pass(
         }
         Err(error) => {
             tracing::warn!(%error, "the pass failed and is tried again");
-            tell_unseen(hands, cluster, &error);
+            tell_unseen(operator, cluster, &error);
             (Ended::Failed, PassResult::Error)
         }
     };
-    hands.metrics.passed(result, began.elapsed());
+    operator.metrics.passed(result, began.elapsed());
     Some(ended)
 }
 
 /// A field of another type, or one that this operator does not know: the definition is newer than the operator.
-fn tell_unreadable(hands: &Hands, cluster: &impl kube::Resource<DynamicType = ()>, unreadable: &InvalidObject) {
+fn tell_unreadable(operator: &Operator, cluster: &impl kube::Resource<DynamicType = ()>, unreadable: &InvalidObject) {
     let text = format!("this version of the operator cannot read it, and leaves the cluster as it is: {unreadable}");
     let name = unreadable.metadata.name.as_deref().unwrap_or_default();
     tracing::warn!(name, text, "a cluster cannot be read");
-    hands.events.tell(cluster, "Observe", &Note { warning: true, reason: Reason::InvalidSpec.as_str(), text });
+    operator.events.tell(cluster, "Observe", &Note { warning: true, reason: Reason::InvalidSpec.as_str(), text });
 }
 
 /// Without a look at the world there is no status to say it in. A step that failed was told where it was taken.
-fn tell_unseen(hands: &Hands, cluster: &RaftKvCluster, error: &PassError) {
+fn tell_unseen(operator: &Operator, cluster: &RaftKvCluster, error: &PassError) {
     if let PassError::Observe(error) = error {
         let text = format!("{error}. Nothing is changed, and the status stays as it was, until it can be read");
-        hands.events.tell(cluster, "Observe", &Note { warning: true, reason: "ObserveFailed", text });
+        operator.events.tell(cluster, "Observe", &Note { warning: true, reason: "ObserveFailed", text });
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the nodes say. Each node is asked once a pass, all at the same time; one that does not answer is a fact and not an
 //! error. The one that leads is also asked for the members, which it reads linearizably.
 
-use super::pods::Place;
+use super::pods::AddressedPod;
 use crate::edge::nodes::Nodes;
 use crate::plan::{Latch, NodeSeen, Ordinal};
 use futures::future::join_all;
@@ -19,13 +19,13 @@ const STATUS_TIMEOUT_MS: u64 = 1_000;
 const MEMBERS_TIMEOUT_MS: u64 = 2_000;
 
 /// Asks every node that can be asked. `true` when one of them did not know the token.
-pub(super) async fn ask(nodes: &Nodes, token: &Token, places: &mut BTreeMap<Ordinal, Place>) -> bool {
-    let asked = places.iter().filter_map(|(ordinal, place)| Some((*ordinal, place.address?)));
+pub(super) async fn ask(nodes: &Nodes, token: &Token, pods: &mut BTreeMap<Ordinal, AddressedPod>) -> bool {
+    let asked = pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.address?)));
     let answers = join_all(asked.map(|(ordinal, at)| status(nodes, token, ordinal, at))).await;
     let mut unauthorized = false;
     for (ordinal, answer) in answers {
-        let Some(place) = places.get_mut(&ordinal) else { continue };
-        place.pod.node = match answer {
+        let Some(pod) = pods.get_mut(&ordinal) else { continue };
+        pod.seen.node = match answer {
             Ok(status) => NodeSeen::Answered(Box::new(status)),
             Err(silence) => {
                 unauthorized |= silence.unauthorized;
@@ -56,8 +56,8 @@ fn silence(error: &Error) -> Silence {
 }
 
 /// The members, from the node that leads; `None` when nobody does, or it cannot read.
-pub(super) async fn members(nodes: &Nodes, latch: &Latch, places: &BTreeMap<Ordinal, Place>) -> Option<Members> {
-    let (ordinal, status) = leader(latch, places)?;
+pub(super) async fn members(nodes: &Nodes, latch: &Latch, pods: &BTreeMap<Ordinal, AddressedPod>) -> Option<Members> {
+    let (ordinal, status) = leader(latch, pods)?;
     let node = nodes.known(ordinal)?;
     let answer = timeout(Duration::from_millis(MEMBERS_TIMEOUT_MS), node.members()).await.ok()?;
     match answer {
@@ -71,8 +71,8 @@ pub(super) async fn members(nodes: &Nodes, latch: &Latch, places: &BTreeMap<Ordi
 
 /// Of the nodes that say they lead, the one with the highest term: a deposed leader may not know it yet. A node of another
 /// cluster leads nothing here.
-fn leader<'a>(latch: &Latch, places: &'a BTreeMap<Ordinal, Place>) -> Option<(Ordinal, &'a Status)> {
-    let answers = places.iter().filter_map(|(ordinal, place)| match &place.pod.node {
+fn leader<'a>(latch: &Latch, pods: &'a BTreeMap<Ordinal, AddressedPod>) -> Option<(Ordinal, &'a Status)> {
+    let answers = pods.iter().filter_map(|(ordinal, pod)| match &pod.seen.node {
         NodeSeen::Answered(status) => Some((*ordinal, &**status)),
         NodeSeen::Unreachable(_) => None,
     });
@@ -84,13 +84,13 @@ fn leader<'a>(latch: &Latch, places: &'a BTreeMap<Ordinal, Place>) -> Option<(Or
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::tests::{place_of, status};
+    use crate::observe::tests::{pod_of, status};
     use raftkv_api::Hex128;
     use serde_json::{Value, json};
 
     fn led_by(nodes: &[(Ordinal, Value)], latch: &Latch) -> Option<Ordinal> {
-        let places = nodes.iter().map(|(ordinal, status)| (*ordinal, place_of(status.clone()))).collect();
-        leader(latch, &places).map(|(ordinal, _)| ordinal)
+        let pods = nodes.iter().map(|(ordinal, status)| (*ordinal, pod_of(status.clone()))).collect();
+        leader(latch, &pods).map(|(ordinal, _)| ordinal)
     }
 
     fn node(ordinal: u8, term: u64, leader: u8) -> (Ordinal, Value) {

@@ -1,7 +1,7 @@
 //! Kubernetes nodes and volumes of members that do not answer (rule O13). They are looked up live, and only then: a machine
 //! that is gone is the one reason to give a volume up without a person's word.
 
-use super::pods::Place;
+use super::pods::AddressedPod;
 use super::{claims, objects};
 use crate::plan::{ClaimSeen, Machine, NodeSeen, Ordinal};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
@@ -15,13 +15,13 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// Looks up what members that do not answer depend on: sets [`ClaimSeen::machine`] and returns the machines.
 pub(super) async fn look_up(
     client: &Client,
-    places: &BTreeMap<Ordinal, Place>,
+    pods: &BTreeMap<Ordinal, AddressedPod>,
     objects: &[Arc<PersistentVolumeClaim>],
     seen: &mut BTreeMap<Ordinal, ClaimSeen>,
 ) -> BTreeMap<String, Machine> {
     let mut names = BTreeSet::new();
-    for (ordinal, place) in places.iter().filter(|(_, place)| is_silent(place)) {
-        names.extend(place.pod.machine.clone());
+    for (ordinal, pod) in pods.iter().filter(|(_, pod)| is_silent(pod)) {
+        names.extend(pod.seen.machine.clone());
         let Some(seen) = seen.get_mut(ordinal) else { continue };
         let claim = objects.iter().find(|claim| claim.metadata.uid.as_ref() == Some(&seen.uid));
         seen.machine = match claim {
@@ -38,8 +38,8 @@ pub(super) async fn look_up(
     machines
 }
 
-fn is_silent(place: &Place) -> bool {
-    match place.pod.node {
+fn is_silent(pod: &AddressedPod) -> bool {
+    match pod.seen.node {
         NodeSeen::Answered(_) => false,
         NodeSeen::Unreachable(_) => true,
     }

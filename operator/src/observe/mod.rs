@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   stores (pushed) ─┐
-//!                    ├─ objects ─► owned, sets, pods, claims ─► places ─► asked ─► machines ─► Observed
-//!   live reads ──────┘                  (whose is it, PURE)      (IO)     (IO)
+//!                    ├─ objects ─► owned, sets, claims, pods ─► asked ─► machines ─► Observed
+//!   live reads ──────┘               (whose is it, PURE)        (IO)       (IO)
 //! ```
 //!
 //! A pod that does not answer is a fact; an API server that does not is an error, and ends the pass. Nothing is decided
@@ -31,7 +31,7 @@ use crate::resources::Settings;
 use jiff::Timestamp;
 use kube::Client;
 use objects::{Objects, Reads};
-use pods::Place;
+use pods::AddressedPod;
 use raftkv_api::Hex128;
 use raftkv_client::Token;
 use raftkv_crds::RaftKvCluster;
@@ -108,13 +108,13 @@ impl Observer {
         let set = objects.set.as_deref();
         let budget = owned::budget(cluster, objects.budget.as_ref());
         let set_seen = sets::seen(cluster, &self.settings, set, budget)?;
-        let mut places = pods::places(cluster, &objects.pods, set.and_then(sets::update_revision));
-        nodes.keep(|ordinal| places.contains_key(&ordinal));
-        let auth = self.ask(&reads, source, nodes, &mut places).await?;
-        let members = asked::members(nodes, &latch, &places).await;
+        let mut pods = pods::addressed(cluster, &objects.pods, set.and_then(sets::update_revision));
+        nodes.keep(|ordinal| pods.contains_key(&ordinal));
+        let auth = self.ask(&reads, source, nodes, &mut pods).await?;
+        let members = asked::members(nodes, &latch, &pods).await;
         let mut claims = claims::claims(cluster, &objects.claims);
         let machines = match self.settings.cluster_reads {
-            true => machines::look_up(&client, &places, &objects.claims, &mut claims).await,
+            true => machines::look_up(&client, &pods, &objects.claims, &mut claims).await,
             false => Default::default(),
         };
         Ok(Observed {
@@ -125,7 +125,7 @@ impl Observer {
             children: owned::children(cluster, &objects, auth),
             set: set_seen,
             claims,
-            pods: places.into_iter().map(|(ordinal, place)| (ordinal, place.pod)).collect(),
+            pods: pods.into_iter().map(|(ordinal, pod)| (ordinal, pod.seen)).collect(),
             members,
             machines,
         })
@@ -153,18 +153,18 @@ impl Observer {
         reads: &Reads<'_>,
         source: Source<'_>,
         nodes: &Nodes,
-        places: &mut BTreeMap<Ordinal, Place>,
+        pods: &mut BTreeMap<Ordinal, AddressedPod>,
     ) -> Result<ChildSeen, ObserveError> {
         let is_known = matches!((&source, &self.auth), (Source::Cached(_), Some((ChildSeen::Good, _))));
         if !is_known {
             self.read_auth(reads).await?;
         }
-        let refused = self.ask_with_token(nodes, places).await;
+        let refused = self.ask_with_token(nodes, pods).await;
         if refused && is_known {
             let before = self.auth.clone();
             self.read_auth(reads).await?;
             if self.auth != before {
-                self.ask_with_token(nodes, places).await;
+                self.ask_with_token(nodes, pods).await;
             }
         }
         Ok(self.auth.as_ref().map_or(ChildSeen::Absent, |(seen, _)| seen.clone()))
@@ -176,9 +176,9 @@ impl Observer {
         Ok(())
     }
 
-    async fn ask_with_token(&self, nodes: &Nodes, places: &mut BTreeMap<Ordinal, Place>) -> bool {
+    async fn ask_with_token(&self, nodes: &Nodes, pods: &mut BTreeMap<Ordinal, AddressedPod>) -> bool {
         match &self.auth {
-            Some((_, Some(token))) => asked::ask(nodes, token, places).await,
+            Some((_, Some(token))) => asked::ask(nodes, token, pods).await,
             Some((_, None)) | None => false,
         }
     }

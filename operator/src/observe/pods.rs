@@ -15,16 +15,19 @@ const REVISION: &str = "controller-revision-hash";
 
 /// A pod, and where its node can be asked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
-    pub pod: PodSeen,
+pub(super) struct AddressedPod {
+    pub seen: PodSeen,
     /// `None` while there is nothing to ask.
     pub address: Option<IpAddr>,
 }
 
 /// Those of the pods that are members' or may become it. `revision` is the StatefulSet's newest.
-pub(super) fn places(cluster: &RaftKvCluster, pods: &[Arc<Pod>], revision: Option<&str>) -> BTreeMap<Ordinal, Place> {
-    let place = |pod: &Arc<Pod>| Some((ordinal(cluster, pod)?, place(pod, revision)));
-    pods.iter().filter_map(place).collect()
+pub(super) fn addressed(
+    cluster: &RaftKvCluster,
+    pods: &[Arc<Pod>],
+    revision: Option<&str>,
+) -> BTreeMap<Ordinal, AddressedPod> {
+    pods.iter().filter_map(|pod| Some((ordinal(cluster, pod)?, with_address(pod, revision)))).collect()
 }
 
 /// The place of a pod of this cluster's StatefulSet. One whose set was deleted from above it has no owner and still runs a
@@ -38,7 +41,7 @@ fn ordinal(cluster: &RaftKvCluster, pod: &Pod) -> Option<Ordinal> {
     ours.then_some(ordinal)
 }
 
-fn place(pod: &Pod, revision: Option<&str>) -> Place {
+fn with_address(pod: &Pod, revision: Option<&str>) -> AddressedPod {
     let container = container(pod);
     let status = pod.status.as_ref();
     let address = status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
@@ -48,8 +51,8 @@ fn place(pod: &Pod, revision: Option<&str>) -> Place {
         (Container::Unscheduled(_) | Container::Starting | Container::Failing(_), _) => "its container does not run",
     };
     let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
-    Place {
-        pod: PodSeen {
+    AddressedPod {
+        seen: PodSeen {
             uid: pod.uid().unwrap_or_default(),
             resource_version: pod.resource_version().unwrap_or_default(),
             outdated: revision
@@ -70,9 +73,9 @@ mod tests {
     use crate::resources::testing::cluster;
     use serde_json::{Value, json};
 
-    fn seen(pod: Value) -> Option<(Ordinal, Place)> {
+    fn seen(pod: Value) -> Option<(Ordinal, AddressedPod)> {
         let pods = [Arc::new(serde_json::from_value(pod).unwrap())];
-        places(&cluster(json!({})), &pods, Some("demo-new")).pop_first()
+        addressed(&cluster(json!({})), &pods, Some("demo-new")).pop_first()
     }
 
     fn pod(name: &str) -> Value {
@@ -87,19 +90,19 @@ mod tests {
 
     #[test]
     fn a_running_pod_can_be_asked() {
-        let (ordinal, place) = seen(pod("demo-2")).unwrap();
-        assert_eq!((ordinal, place.address), (2, Some(IpAddr::from([10, 0, 0, 7]))));
-        assert!(place.pod.ready && !place.pod.outdated && !place.pod.terminating);
-        assert_eq!((place.pod.container, place.pod.machine.as_deref()), (Container::Running, Some("worker-1")));
-        assert_eq!((place.pod.uid.as_str(), place.pod.resource_version.as_str()), ("u", "5"));
+        let (ordinal, pod) = seen(pod("demo-2")).unwrap();
+        assert_eq!((ordinal, pod.address), (2, Some(IpAddr::from([10, 0, 0, 7]))));
+        assert!(pod.seen.ready && !pod.seen.outdated && !pod.seen.terminating);
+        assert_eq!((pod.seen.container, pod.seen.machine.as_deref()), (Container::Running, Some("worker-1")));
+        assert_eq!((pod.seen.uid.as_str(), pod.seen.resource_version.as_str()), ("u", "5"));
     }
 
     #[test]
     fn a_pod_whose_container_does_not_run_is_not_asked() {
         let mut waiting = pod("demo-0");
         waiting["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "ContainerCreating"}});
-        let (_, place) = seen(waiting).unwrap();
-        assert_eq!((place.address, place.pod.container), (None, Container::Starting));
+        let (_, pod) = seen(waiting).unwrap();
+        assert_eq!((pod.address, pod.seen.container), (None, Container::Starting));
     }
 
     #[test]
@@ -107,7 +110,7 @@ mod tests {
         for label in [json!({"controller-revision-hash": "demo-old"}), json!({})] {
             let mut old = pod("demo-0");
             old["metadata"]["labels"] = label;
-            assert!(seen(old).unwrap().1.pod.outdated);
+            assert!(seen(old).unwrap().1.seen.outdated);
         }
     }
 

@@ -122,11 +122,11 @@ fn ours() -> Value {
 }
 
 /// A pod whose node says this.
-pub(super) fn place_of(status: Value) -> Place {
+pub(super) fn pod_of(status: Value) -> AddressedPod {
     let pods = [Arc::new(serde_json::from_value(pod("demo-0")).unwrap())];
-    let mut place = pods::places(&cluster(json!({})), &pods, None).remove(&0).unwrap();
-    place.pod.node = NodeSeen::Answered(serde_json::from_value(status).unwrap());
-    place
+    let mut pod = pods::addressed(&cluster(json!({})), &pods, None).remove(&0).unwrap();
+    pod.seen.node = NodeSeen::Answered(serde_json::from_value(status).unwrap());
+    pod
 }
 
 /// One node that leads, at a port of its own, and an API server with all children.
