@@ -3,42 +3,18 @@
 //! Nothing of a stranger's is written (rule O14): an object is made by POST, and changed only after it was read and found
 //! to be controlled by this cluster, by a patch that is for exactly the object that was read.
 
-use crate::edge::execute::Operator;
-use crate::edge::nodes::Nodes;
-use crate::edge::refusals::Refusals;
-use crate::edge::write::{Fault, Namespace, Object};
-use crate::plan::{Child, ClaimOwner, Desired, Observed, Ordinal, Seed};
-use crate::resources::{self, namespace};
+use crate::edge::operator::Pass;
+use crate::edge::write::{Fault, Object};
+use crate::plan::{Child, ClaimOwner, Ordinal, Seed};
+use crate::resources;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::Preconditions;
 use kube::{Resource, ResourceExt};
 use raftkv_api::Hex128;
-use raftkv_crds::{Bootstrap, RaftKvCluster, annotation, label};
+use raftkv_crds::{Bootstrap, annotation, label};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-
-/// One pass over one cluster: what it acts with, and on.
-pub struct Pass<'a> {
-    /// The running operator.
-    pub operator: &'a Operator,
-    /// The cluster's nodes.
-    pub nodes: &'a Nodes,
-    /// What the user asks for.
-    pub desired: &'a Desired,
-    /// What the plan saw.
-    pub seen: &'a Observed,
-    /// The cluster as it was read, and as it was written since.
-    pub cluster: &'a mut RaftKvCluster,
-    /// What the API server refused.
-    pub refusals: &'a mut Refusals,
-}
-
-impl Pass<'_> {
-    fn namespace(&self) -> Namespace<'_> {
-        Namespace { client: &self.operator.client, name: namespace(self.cluster), metrics: &self.operator.metrics }
-    }
-}
 
 pub(crate) async fn create_child(pass: &mut Pass<'_>, child: Child) -> Result<(), Fault> {
     match child {

@@ -4,40 +4,13 @@
 //! the Lease first, carries the fence that the plan saw, and is told, counted and logged after. The first that fails ends
 //! the pass: the next one looks at the world. Nothing is decided here.
 
-use crate::edge::children::{self, Pass};
-use crate::edge::events::Events;
-use crate::edge::lease::{Held, NotHeld};
-use crate::edge::members;
-use crate::edge::metrics::{Metrics, PassResult};
+use crate::edge::lease::NotHeld;
+use crate::edge::metrics::PassResult;
+use crate::edge::operator::{Operator, Pass};
 use crate::edge::words::doing;
 use crate::edge::write::Fault;
+use crate::edge::{children, members};
 use crate::plan::{Action, Note, Step};
-use crate::resources::Settings;
-use kube::Client;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
-
-/// How the process ends when a test asked for it.
-pub const EXIT_AFTER_CODE: i32 = 17;
-
-/// The running operator: what every pass over every cluster acts with.
-pub struct Operator {
-    /// The API server.
-    pub client: Client,
-    /// How the operator was installed.
-    pub settings: Settings,
-    /// The Lease.
-    pub held: Held,
-    /// Where Events go.
-    pub events: Events,
-    /// Where it is counted.
-    pub metrics: Arc<Metrics>,
-    /// Whether the process is to end.
-    pub stopping: watch::Receiver<bool>,
-    /// For tests: when to exit.
-    pub exit_after: ExitAfter,
-}
 
 /// How far a plan was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,25 +46,6 @@ pub enum ExecuteError {
         /// What was said.
         why: String,
     },
-}
-
-/// Ends the process after so many actions, so that a test can stop it behind each one (rule O17).
-#[derive(Debug, Default)]
-pub struct ExitAfter(Option<AtomicU64>);
-
-impl ExitAfter {
-    /// `None` never burns.
-    pub fn new(actions: Option<u64>) -> ExitAfter {
-        ExitAfter(actions.map(AtomicU64::new))
-    }
-
-    fn count_down(&self, action: &Action) {
-        let Some(left) = &self.0 else { return };
-        if left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            tracing::warn!(?action, "RAFTKV_OPERATOR_EXIT_AFTER: the last action is done, exiting");
-            std::process::exit(EXIT_AFTER_CODE);
-        }
-    }
 }
 
 /// Takes the steps. What a step writes into the cluster's status is in `pass.cluster` after.

@@ -1,8 +1,11 @@
 //! The executor over a scripted API server and a scripted node: what is sent, with which fences, and what ends a pass.
 
 use super::*;
-use crate::edge::children::Pass;
+use crate::edge::events::Events;
+use crate::edge::lease::Held;
+use crate::edge::metrics::Metrics;
 use crate::edge::nodes::Nodes;
+use crate::edge::operator::ExitAfter;
 use crate::edge::refusals::Refusals;
 use crate::edge::testing::{Script, Seen, failure, node_status};
 use crate::plan::{
@@ -16,6 +19,8 @@ use raftkv_client::node::NodeClient;
 use raftkv_crds::RaftKvCluster;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 const SEED: Seed = Seed { cluster_id: Hex128([7; 16]), incarnation: Hex128([0; 16]) };

@@ -8,8 +8,8 @@
 //! one of the same name, or the operator stops; if its cluster is there all the same, it is begun anew.
 
 use crate::edge::config::Scope;
-use crate::edge::execute::Operator;
 use crate::edge::health::{Health, Role};
+use crate::edge::operator::Operator;
 use crate::edge::task;
 use crate::edge::watch::{Key, Wake, Watched};
 use futures::stream::{BoxStream, SelectAll, StreamExt};

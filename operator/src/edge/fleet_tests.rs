@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::edge::events::Events;
-use crate::edge::execute::ExitAfter;
 use crate::edge::fake_api::FakeApi;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
+use crate::edge::operator::ExitAfter;
 use crate::edge::watch::Guarded;
 use crate::observe::Stores;
 use crate::resources::testing::{cluster, settings};

@@ -1,6 +1,6 @@
 //! The actions on nodes, one function each: the call goes to the node that the plan saw, addressed to it alone.
 
-use crate::edge::children::Pass;
+use crate::edge::operator::Pass;
 use crate::edge::write::Fault;
 use crate::plan::{NodeSeen, Ordinal, Seed};
 use raftkv_api::{AddMember, DecimalId, Hex128};

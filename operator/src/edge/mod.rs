@@ -25,6 +25,7 @@ pub mod health;
 pub mod lease;
 pub mod metrics;
 pub mod nodes;
+pub mod operator;
 pub mod pass;
 pub mod probe;
 pub mod refusals;

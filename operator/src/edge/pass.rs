@@ -4,10 +4,10 @@
 //! and only that plan is carried out: no step is taken on a cache's word, and a pass with nothing to do asks the API server
 //! nothing and writes nothing (rule O21).
 
-use crate::edge::children::Pass;
 use crate::edge::events::Events;
-use crate::edge::execute::{Done, ExecuteError, Operator, execute};
+use crate::edge::execute::{Done, ExecuteError, execute};
 use crate::edge::nodes::Nodes;
+use crate::edge::operator::{Operator, Pass};
 use crate::edge::refusals::Refusals;
 use crate::edge::rhythm::Ended;
 use crate::edge::write::{Fault, Namespace};

@@ -1,10 +1,10 @@
 //! Passes over an API server that holds a few objects: what is read, what is written, and from what.
 
 use super::*;
-use crate::edge::execute::ExitAfter;
 use crate::edge::fake_api::FakeApi;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
+use crate::edge::operator::ExitAfter;
 use crate::resources::testing::{cluster, settings};
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;

@@ -2,10 +2,10 @@
 
 use crate::edge::config::Config;
 use crate::edge::events::Events;
-use crate::edge::execute::{ExitAfter, Operator};
 use crate::edge::health::{self, Health, Role};
 use crate::edge::lease::{Candidate, Keeper};
 use crate::edge::metrics::Metrics;
+use crate::edge::operator::{ExitAfter, Operator};
 use crate::edge::{fleet, schema};
 use anyhow::Context;
 use kube::{Api, Client};

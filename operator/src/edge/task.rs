@@ -3,9 +3,10 @@
 //! It is woken by what is pushed, and looks by itself from time to time, since Kubernetes does not tell what happens inside
 //! of nodes. An error ends a pass and never the task.
 
-use crate::edge::execute::{ExecuteError, Operator};
+use crate::edge::execute::ExecuteError;
 use crate::edge::health::Health;
 use crate::edge::metrics::PassResult;
+use crate::edge::operator::Operator;
 use crate::edge::pass::{Cluster, PassError};
 use crate::edge::rhythm::{Ended, Pause, Rhythm};
 use crate::edge::watch::{Key, Watched};
