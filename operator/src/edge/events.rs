@@ -4,7 +4,8 @@
 //! cannot be written is logged and given up, one that was written a moment ago is not written again, and with a full queue
 //! the newest is dropped. The status says all that matters.
 
-use crate::edge::write::{is_namespace_going, said};
+use crate::edge::write::is_namespace_going;
+use crate::observe::said;
 use crate::plan::Note;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;

@@ -4,10 +4,10 @@ use super::*;
 use crate::edge::events::Events;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
-use crate::edge::nodes::Nodes;
 use crate::edge::operator::ExitAfter;
 use crate::edge::refusals::Refusals;
 use crate::edge::testing::{Script, Seen, failure, node_status};
+use crate::observe::Nodes;
 use crate::plan::{
     Child, ClaimOwner, Container, Desired, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Seed, SetSeen,
 };

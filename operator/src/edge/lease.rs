@@ -8,7 +8,7 @@
 //! A Lease fences nothing by itself: a request that left before it was lost may arrive after. What such a request can do
 //! is fenced by the resourceVersion, uid or membership index that it carries.
 
-use crate::edge::write::said;
+use crate::observe::said;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;

@@ -11,7 +11,7 @@
 //!   pass              observe, plan, execute, status
 //!    │
 //!   execute ── children ── write      objects of Kubernetes
-//!            └ members ─── nodes      calls of the admin API
+//!            └ members               calls of the nodes' admin API
 //! ```
 
 pub mod children;
@@ -24,7 +24,6 @@ pub mod fleet;
 pub mod health;
 pub mod lease;
 pub mod metrics;
-pub mod nodes;
 pub mod operator;
 pub mod pass;
 pub mod probe;

@@ -6,9 +6,9 @@
 use crate::edge::events::Events;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
-use crate::edge::nodes::Nodes;
 use crate::edge::refusals::Refusals;
 use crate::edge::write::Namespace;
+use crate::observe::Nodes;
 use crate::plan::{Action, Desired, Observed};
 use crate::resources::{Settings, namespace};
 use kube::Client;

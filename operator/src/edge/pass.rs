@@ -6,12 +6,11 @@
 
 use crate::edge::events::Events;
 use crate::edge::execute::{Done, ExecuteError, execute};
-use crate::edge::nodes::Nodes;
 use crate::edge::operator::{Operator, Pass};
 use crate::edge::refusals::Refusals;
 use crate::edge::rhythm::Ended;
 use crate::edge::write::{Fault, Namespace};
-use crate::observe::{ObserveError, Observer, Source, Stores};
+use crate::observe::{Nodes, ObserveError, Observer, Source, Stores};
 use crate::plan::{Desired, Memory, Note, Observed, Pace, Plan, plan};
 use crate::resources::{desired, name, namespace};
 use raftkv_crds::{RaftKvCluster, RaftKvClusterStatus};

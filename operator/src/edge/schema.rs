@@ -3,7 +3,7 @@
 //! `helm upgrade` and `kubectl apply` of an operator alone leave an older definition behind. The API server then drops what
 //! it does not know without a word: a latch that was written, and is gone, is how data are lost. A newer definition is fine.
 
-use crate::edge::write::said;
+use crate::observe::said;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
 use kube::{Client, CustomResourceExt, Resource};

@@ -4,8 +4,7 @@
 //! Only objects with the cluster label are watched (a volume claim has it from its StatefulSet's selector), and what nobody
 //! reads of them is not kept. A watch that breaks is begun again by kube, with a pause that grows.
 
-use crate::edge::write::said;
-use crate::observe::Stores;
+use crate::observe::{Stores, said};
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use futures::{FutureExt, Stream, future};
 use k8s_openapi::NamespaceResourceScope;

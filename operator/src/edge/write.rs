@@ -4,6 +4,7 @@
 //! object was refused, or something failed. Nothing is tried again here: the next pass looks at the world first.
 
 use crate::edge::metrics::Metrics;
+use crate::observe::said;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource};
@@ -118,14 +119,6 @@ fn fault(error: &kube::Error) -> Fault {
         422 => Fault::Refused(status.message.clone()),
         _ if is_namespace_going(error) => Fault::Conflict(status.message.clone()),
         _ => Fault::Failed(said(error)),
-    }
-}
-
-/// What the API server said, for people: kube's own text has everything twice.
-pub fn said(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
-        other => other.to_string(),
     }
 }
 

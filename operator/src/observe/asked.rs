@@ -1,8 +1,8 @@
 //! What the nodes say. Each node is asked once a pass, all at the same time; one that does not answer is a fact and not an
 //! error. The one that leads is also asked for the members, which it reads linearizably.
 
+use super::nodes::Nodes;
 use super::pods::AddressedPod;
-use crate::edge::nodes::Nodes;
 use crate::plan::{Latch, NodeSeen, Ordinal};
 use futures::future::join_all;
 use raftkv_api::{Code, Members, Status};

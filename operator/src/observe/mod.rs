@@ -12,7 +12,9 @@
 mod asked;
 mod claims;
 mod containers;
+mod error;
 mod machines;
+mod nodes;
 mod objects;
 mod owned;
 mod pods;
@@ -22,10 +24,10 @@ mod stores;
 #[cfg(test)]
 mod tests;
 
+pub use error::{ObserveError, said};
+pub use nodes::Nodes;
 pub use stores::Stores;
 
-use crate::edge::nodes::Nodes;
-use crate::edge::write::said;
 use crate::plan::{ChildSeen, Memory, Observed, Ordinal};
 use crate::resources::Settings;
 use jiff::Timestamp;
@@ -44,37 +46,6 @@ pub enum Source<'a> {
     Cached(&'a Stores),
     /// From the API server: what steps that can hurt are planned from.
     Live,
-}
-
-/// Why there is nothing to plan from.
-#[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
-    /// The API server said no.
-    #[error("cannot read {what}: {}", said(.source))]
-    Read {
-        /// The object.
-        what: String,
-        /// What it said.
-        source: Box<kube::Error>,
-    },
-    /// The API server said nothing.
-    #[error("cannot read {what}: no answer within {after_ms} ms")]
-    Silent {
-        /// The object.
-        what: String,
-        /// How long it was waited for.
-        after_ms: u64,
-    },
-    /// Something that is written once was written over by somebody else.
-    #[error(
-        "{field} '{value}' is not 32 lower-case hex digits: put back what was there, or remove it to have it found again"
-    )]
-    Malformed {
-        /// Where.
-        field: &'static str,
-        /// As it stands there.
-        value: String,
-    },
 }
 
 /// Observes one cluster, pass after pass.

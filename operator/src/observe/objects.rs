@@ -1,6 +1,6 @@
 //! The objects of one cluster, read live from the API server. What they mean is decided elsewhere.
 
-use super::ObserveError;
+use super::error::ObserveError;
 use crate::resources::{name, namespace, pod_selector};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;

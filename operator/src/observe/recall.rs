@@ -1,6 +1,6 @@
 //! What earlier passes left in the status. PURE.
 
-use super::ObserveError;
+use super::error::ObserveError;
 use crate::plan::{Latch, Memory, Seed};
 use crate::resources::name;
 use raftkv_api::Hex128;

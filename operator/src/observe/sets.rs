@@ -1,6 +1,6 @@
 //! The StatefulSet as it was seen. PURE.
 
-use super::ObserveError;
+use super::error::ObserveError;
 use super::owned::{Standing, standing};
 use super::recall::hex;
 use crate::plan::{Seed, Set, SetSeen};

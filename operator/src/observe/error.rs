@@ -1,0 +1,40 @@
+//! Why there is nothing to plan from, and what the API server says when it refuses, in words for people.
+
+/// Why there is nothing to plan from.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The API server said no.
+    #[error("cannot read {what}: {}", said(.source))]
+    Read {
+        /// The object.
+        what: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+    /// The API server said nothing.
+    #[error("cannot read {what}: no answer within {after_ms} ms")]
+    Silent {
+        /// The object.
+        what: String,
+        /// How long it was waited for.
+        after_ms: u64,
+    },
+    /// Something that is written once was written over by somebody else.
+    #[error(
+        "{field} '{value}' is not 32 lower-case hex digits: put back what was there, or remove it to have it found again"
+    )]
+    Malformed {
+        /// Where.
+        field: &'static str,
+        /// As it stands there.
+        value: String,
+    },
+}
+
+/// What the API server said, for people: kube's own text has everything twice.
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
+    }
+}
