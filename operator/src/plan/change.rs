@@ -7,7 +7,7 @@ use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::claims;
 use crate::plan::facts::{Facts, Leader, Seat, quorum};
 use crate::plan::world::Ordinal;
-use crate::plan::{repair, size};
+use crate::plan::{former, size};
 use raftkv_api::NodeState;
 use raftkv_crds::OperationKind;
 
@@ -211,16 +211,18 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
     let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
     let doomed = facts.claim(ordinal).is_some_and(|claim| claim.terminating);
     match status.state {
-        NodeState::Blank if doomed || repair::is_spent(facts, incarnation) => {
-            Some(repair::renew(facts, ordinal, OperationKind::ScaleUp))
+        NodeState::Blank if doomed || former::is_spent(facts, incarnation) => {
+            Some(former::renew(facts, ordinal, OperationKind::ScaleUp))
         }
-        NodeState::Learner if is_untold(facts, status) => Some(repair::renew(facts, ordinal, OperationKind::ScaleUp)),
+        NodeState::Learner if former::is_untold(facts, status) => {
+            Some(former::renew(facts, ordinal, OperationKind::ScaleUp))
+        }
         NodeState::Blank => {
             let step = add(facts, leader, ordinal, incarnation);
             Some(Turn::Act(underway("AddLearner", format!("adding {name} as a learner")), vec![step]))
         }
-        NodeState::Removed | NodeState::Quarantined if is_former(facts, status) => {
-            let step = reset(ordinal, incarnation, &name);
+        NodeState::Removed | NodeState::Quarantined if former::is_former(facts, status) => {
+            let step = former::reset(ordinal, incarnation, &name);
             Some(Turn::Act(underway("Reset", format!("setting the old data of {name} aside")), vec![step]))
         }
         NodeState::Removed | NodeState::Quarantined | NodeState::Opening | NodeState::Learner | NodeState::Voter => {
@@ -229,42 +231,11 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
     }
 }
 
-/// By the word of a quorum, the member that this node was is no member any more, and the node knows it or does not trust
-/// its data.
-pub(crate) fn is_former(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
-    let is_out = match status.state {
-        NodeState::Removed | NodeState::Quarantined => true,
-        NodeState::Opening | NodeState::Blank | NodeState::Learner | NodeState::Voter => false,
-    };
-    is_out && removal(facts, status).is_some()
-}
-
-/// A learner that was removed before it had a membership knows nobody who could tell it, and stays what it is for ever.
-/// A quorum of those that are left has its removal on disk and applied, so that nobody will ask for its vote.
-pub(crate) fn is_untold(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
-    let knows_nobody = status.state == NodeState::Learner && status.conf_index == 0;
-    let needed = quorum(facts.roster.voters().count());
-    knows_nobody && removal(facts, status).is_some_and(|index| facts.durable_at(index) >= needed)
-}
-
-/// Where, by the word of a quorum, the member that this node was is no member any more.
-fn removal(facts: &Facts<'_>, status: &raftkv_api::Status) -> Option<u64> {
-    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
-    let of_it = |member: &&raftkv_api::RemovedMember| Some(member.id) == status.member_id;
-    removed.find(of_it).filter(|_| facts.is_ours(status)).map(|member| member.index)
-}
-
 /// Adds a Blank node as a learner.
 pub(crate) fn add(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal, incarnation: raftkv_api::Hex128) -> Step {
     let conf_index = facts.roster.conf_index;
     let action = Action::AddLearner { leader: leader.ordinal, ordinal, incarnation, conf_index };
     Step::told(action, "LearnerAdded", format!("added {} as a learner", facts.desired.pod(ordinal)))
-}
-
-/// Sets a node's data aside; it starts over Blank.
-pub(crate) fn reset(ordinal: Ordinal, incarnation: raftkv_api::Hex128, name: &str) -> Step {
-    let text = format!("set the data of {name} aside, data directory {incarnation}");
-    Step::told(Action::Reset { ordinal, incarnation }, "NodeReset", text)
 }
 
 fn underway(kind: OperationKind, step: &'static str, seat: &Seat, text: String) -> Underway {

@@ -18,6 +18,7 @@ mod change;
 mod claims;
 mod facts;
 mod form;
+mod former;
 mod lost;
 mod repair;
 mod report;

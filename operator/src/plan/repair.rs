@@ -3,9 +3,9 @@
 //! A member is never just dropped: a new one is added under its name, catches up, and takes its place in one joint change.
 
 use crate::plan::action::{Action, Problem, Step, Turn, Underway};
-use crate::plan::change;
 use crate::plan::facts::{Facts, Leader, Seat, quorum};
 use crate::plan::world::{ClaimSeen, Container, Machine, Ordinal, PodSeen};
+use crate::plan::{change, former};
 use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::{OperationKind, Reason, annotation};
 
@@ -65,47 +65,21 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its volume: {why}", seat.name)));
     }
-    if facts.is_doomed(seat) || is_spent(facts, incarnation) {
-        return renew(facts, ordinal, OperationKind::Replace);
+    if facts.is_doomed(seat) || former::is_spent(facts, incarnation) {
+        return former::renew(facts, ordinal, OperationKind::Replace);
     }
     let step = change::add(facts, leader, ordinal, incarnation);
     Turn::Act(underway(seat, "AddLearner", format!("adding a successor for {}", seat.name)), vec![step])
 }
 
-/// A data directory was a member's that was removed before it heard of it. No leader takes it a second time.
-pub(crate) fn is_spent(facts: &Facts<'_>, incarnation: Hex128) -> bool {
-    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
-    removed.any(|member| member.incarnation == incarnation)
-}
-
-/// Gives a pod a new volume. No leader takes the old one: it was proved empty, and is a removed member's or its claim is
-/// being deleted; or it is that of a removed learner whom nobody tells.
-pub(crate) fn renew(facts: &Facts<'_>, ordinal: Ordinal, kind: OperationKind) -> Turn {
-    let name = facts.desired.pod(ordinal);
-    let evidence = "no member is on the present one, and none can be again";
-    let text = format!("giving {name} a new volume: {evidence}");
-    let underway = |step| Underway { kind, step, member: Some(name.clone()), text: text.clone() };
-    match (facts.claim(ordinal), facts.pod(ordinal)) {
-        (Some(claim), _) if !claim.terminating => {
-            Turn::Act(underway("DeleteVolumeClaim"), vec![delete_claim(facts, ordinal, claim, evidence)])
-        }
-        (_, Some(pod)) if !pod.terminating => {
-            let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
-            let action = Action::DeletePod { ordinal, uid, resource_version, now: false };
-            Turn::Act(underway("DeletePod"), vec![Step::told(action, "PodRestarted", text.clone())])
-        }
-        (Some(_) | None, Some(_) | None) => Turn::Wait(underway("WaitForPod")),
-    }
-}
-
 /// On its place runs what is left of a former member, as of a successor that was let go.
 fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(status) = facts.status(ordinal) else { return Turn::Pass };
-    if change::is_untold(facts, status) {
-        return renew(facts, ordinal, OperationKind::Replace);
+    if former::is_untold(facts, status) {
+        return former::renew(facts, ordinal, OperationKind::Replace);
     }
-    let Some(incarnation) = status.incarnation.filter(|_| change::is_former(facts, status)) else { return Turn::Pass };
-    let step = change::reset(ordinal, incarnation, &seat.name);
+    let Some(incarnation) = status.incarnation.filter(|_| former::is_former(facts, status)) else { return Turn::Pass };
+    let step = former::reset(ordinal, incarnation, &seat.name);
     Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }
 
@@ -118,7 +92,7 @@ fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} does not trust its data: {why}", seat.name)));
     }
-    let step = change::reset(ordinal, incarnation, &seat.name);
+    let step = former::reset(ordinal, incarnation, &seat.name);
     Turn::Act(underway(seat, "Reset", format!("setting the data of {} aside", seat.name)), vec![step])
 }
 
@@ -147,7 +121,7 @@ fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     }
     match (facts.claim(ordinal), facts.pod(ordinal)) {
         (Some(claim), _) if !claim.terminating && is_lost(facts, seat, claim) => {
-            let step = delete_claim(facts, ordinal, claim, &evidence);
+            let step = former::delete_claim(facts, ordinal, claim, &evidence);
             Turn::Act(underway(seat, "DeleteVolumeClaim", format!("giving up the volume of {}", seat.name)), vec![step])
         }
         (claim, Some(pod)) if claim.is_none_or(|claim| claim.terminating) || is_stranded(facts, pod) => {
@@ -186,7 +160,7 @@ fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
     let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
     match (facts.claim(ordinal), facts.pod(ordinal)) {
         (Some(claim), _) if !claim.terminating && facts.is_tied_to_lost(ordinal) && holds_nobody(facts, claim) => {
-            let step = delete_claim(facts, ordinal, claim, evidence);
+            let step = former::delete_claim(facts, ordinal, claim, evidence);
             Turn::Act(underway("DeleteVolumeClaim", format!("giving up the volume of {name}")), vec![step])
         }
         (_, Some(pod)) if is_stranded(facts, pod) => {
@@ -204,12 +178,6 @@ fn holds_nobody(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
     ours && claim.owner.is_none_or(|owner| {
         facts.seen.latch.cluster_id == Some(owner.cluster_id) && removed.any(|member| member.id.0 == owner.member_id)
     })
-}
-
-fn delete_claim(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen, evidence: &str) -> Step {
-    let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
-    let text = format!("deleted the volume claim {}: {evidence}", facts.desired.claim(ordinal));
-    Step::told(Action::DeleteClaim { ordinal, uid, resource_version }, "LostVolumeClaimDeleted", text)
 }
 
 fn delete_pod(ordinal: Ordinal, pod: &PodSeen, name: &str, evidence: &str) -> Step {
