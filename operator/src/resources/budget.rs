@@ -1,6 +1,6 @@
 //! The PodDisruptionBudget (rule O12). How many pods must stay is decided by the plan. PURE.
 
-use super::{metadata, name, selector};
+use super::shared::{metadata, name, selector};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use raftkv_crds::RaftKvCluster;

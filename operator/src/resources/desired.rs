@@ -2,7 +2,7 @@
 //!
 //! The schema has refused what it can see. What is left is named in `invalid`, and then nothing is changed.
 
-use super::{Settings, name, peer_domain};
+use super::shared::{Settings, name, peer_domain};
 use crate::plan::{Desired, Replace};
 use raftkv_crds::{DisruptionBudget, RaftKvCluster, annotation, child};
 

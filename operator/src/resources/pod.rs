@@ -3,8 +3,9 @@
 //! It satisfies the restricted Pod Security Standard. Nothing in it depends on the membership: which cluster a node belongs
 //! to stands on its volume, and it is spoken to by name.
 
-use super::{
-    ADMIN_PORT, CLIENT_PORT, CONTAINER, PEER_PORT, Settings, desired, labels, name, namespace, peer_domain, selector,
+use super::desired;
+use super::shared::{
+    ADMIN_PORT, CLIENT_PORT, CONTAINER, PEER_PORT, Settings, labels, name, namespace, peer_domain, selector,
 };
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,

@@ -1,6 +1,6 @@
 //! The Secret with the cluster's bearer token (rule O5). PURE: the token is drawn by the caller.
 
-use super::{metadata, name};
+use super::shared::{metadata, name};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use raftkv_client::Token;

@@ -1,6 +1,6 @@
 //! The two Services (rule O11): clients reach ready members, members reach each other whether ready or not. PURE.
 
-use super::{ADMIN_PORT, CLIENT_PORT, PEER_PORT, metadata, name, selector_labels};
+use super::shared::{ADMIN_PORT, CLIENT_PORT, PEER_PORT, metadata, name, selector_labels};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use raftkv_crds::{RaftKvCluster, child};

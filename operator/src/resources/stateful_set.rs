@@ -4,8 +4,10 @@
 //! rule O8), and their volumes are never deleted by Kubernetes (Retain: rule O4 says when the operator does). Kubernetes
 //! does not let [`FROZEN`] fields change, so that they are the same in every release for ever (rule O18).
 
-use super::{Settings, metadata, name, patch, pod, selector, selector_labels};
-use crate::resources::compare::differs_at;
+use super::compare::differs_at;
+use super::patch::patch;
+use super::pod;
+use super::shared::{Settings, metadata, name, selector, selector_labels};
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
 };

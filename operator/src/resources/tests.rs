@@ -3,6 +3,7 @@
 use super::testing::{cluster, golden, settings};
 use super::*;
 use k8s_openapi::api::apps::v1::StatefulSet;
+use raftkv_crds::RaftKvCluster;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
