@@ -1,6 +1,7 @@
 //! `docs/api.md`: every field of the custom resource with its type, default and description, from the schema itself.
 
-use crate::{Reason, crd};
+use crate::reason::Reason;
+use crate::schema::crd;
 use serde_json::Value;
 use std::fmt::Write;
 

@@ -1,6 +1,6 @@
 //! The CustomResourceDefinition, as kube derives it from the types, with what the derivation cannot say.
 
-use crate::RaftKvCluster;
+use crate::spec::RaftKvCluster;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! What a user asks for. Doc comments here are what `kubectl explain` prints, so they speak to users.
 
-use crate::{Quantity, RaftKvClusterStatus};
+use crate::quantity::Quantity;
+use crate::status::RaftKvClusterStatus;
 use k8s_openapi::api::core::v1::Toleration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
