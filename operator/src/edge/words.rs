@@ -1,13 +1,12 @@
 //! Actions in words: for logs, Events and errors. PURE.
 
-use crate::plan::{Action, Child, Desired};
-use raftkv_crds::child;
+use crate::plan::{Action, Desired};
 
 /// What is being done, to be followed by what came of it.
 pub fn doing(action: &Action, of: &Desired) -> String {
     match action {
-        Action::CreateChild(child) => format!("creating {}", object(*child, of)),
-        Action::ApplyChild(child) => format!("updating {}", object(*child, of)),
+        Action::CreateChild(child) => format!("creating {}", of.object(*child)),
+        Action::ApplyChild(child) => format!("updating {}", of.object(*child)),
         Action::CreateSet { replicas } => format!("creating StatefulSet {} with {replicas} replicas", of.name),
         Action::ApplySet { replicas, .. } => format!("updating StatefulSet {} with {replicas} replicas", of.name),
         Action::AnnotateSeed { seed, .. } => {
@@ -37,14 +36,5 @@ pub fn doing(action: &Action, of: &Desired) -> String {
         }
         Action::Remove { leader, id, .. } => format!("removing member {id} at {}", of.pod(*leader)),
         Action::Transfer { leader, to } => format!("moving leadership from {} to member {to}", of.pod(*leader)),
-    }
-}
-
-fn object(wanted: Child, of: &Desired) -> String {
-    match wanted {
-        Child::Auth => format!("Secret {}", child::auth(&of.name)),
-        Child::Peers => format!("Service {}", child::peers(&of.name)),
-        Child::Client => format!("Service {}", of.name),
-        Child::Budget => format!("PodDisruptionBudget {}", of.name),
     }
 }

@@ -6,7 +6,7 @@
 use crate::plan::action::{Note, Pace, Plan, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Certainty, Facts, Seat, answer, quorum};
 use crate::plan::lost::{Service, service};
-use crate::plan::world::{Child, ChildSeen, Memory, Ordinal, PodSeen, SetSeen};
+use crate::plan::world::{ChildSeen, Memory, Ordinal, PodSeen, SetSeen};
 use crate::plan::{form, repair, roll};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -168,14 +168,8 @@ fn problems(facts: &Facts<'_>, service: &Service) -> Vec<Problem> {
 
 fn taken(facts: &Facts<'_>) -> Vec<Problem> {
     let name = &facts.desired.name;
-    let object = |child: &Child| match child {
-        Child::Auth => format!("Secret {}", raftkv_crds::child::auth(name)),
-        Child::Peers => format!("Service {}", raftkv_crds::child::peers(name)),
-        Child::Client => format!("Service {name}"),
-        Child::Budget => format!("PodDisruptionBudget {name}"),
-    };
     let children = facts.seen.children.iter().filter_map(|(child, seen)| match seen {
-        ChildSeen::Taken(whose) => Some((object(child), whose)),
+        ChildSeen::Taken(whose) => Some((facts.desired.object(*child), whose)),
         ChildSeen::Absent | ChildSeen::Good | ChildSeen::Differs | ChildSeen::Leaving => None,
     });
     let set = match &facts.seen.set {

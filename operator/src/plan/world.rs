@@ -53,6 +53,16 @@ impl Desired {
     pub fn claim(&self, ordinal: Ordinal) -> String {
         child::claim(&self.name, ordinal)
     }
+
+    /// Kind and name of a child, for people.
+    pub fn object(&self, wanted: Child) -> String {
+        match wanted {
+            Child::Auth => format!("Secret {}", child::auth(&self.name)),
+            Child::Peers => format!("Service {}", child::peers(&self.name)),
+            Child::Client => format!("Service {}", self.name),
+            Child::Budget => format!("PodDisruptionBudget {}", self.name),
+        }
+    }
 }
 
 /// The annotation `raftkv.dev/replace`.
