@@ -207,7 +207,7 @@ pub(crate) struct Underway {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Turn {
     /// Nothing to do here.
-    Pass,
+    Nothing,
     /// These steps, and the pass ends.
     Act(Underway, Vec<Step>),
     /// Nothing may be done before something happens.

@@ -14,7 +14,7 @@ use raftkv_crds::OperationKind;
 /// A joint change leaves by itself; nothing else may begin before.
 pub(crate) fn joint(facts: &Facts<'_>) -> Turn {
     if !facts.roster.joint {
-        return Turn::Pass;
+        return Turn::Nothing;
     }
     let text = "waiting for the joint change of the membership to be left".to_string();
     Turn::Wait(Underway { kind: OperationKind::Replace, step: "WaitForJointChange", member: None, text })
@@ -29,13 +29,13 @@ pub(crate) fn learners(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     }
     match ours(facts).find(|seat| learns(facts, seat)) {
         Some(seat) => promote(facts, leader, seat),
-        None => Turn::Pass,
+        None => Turn::Nothing,
     }
 }
 
 /// Waits for learners that do not answer.
 pub(crate) fn silent_learners(facts: &Facts<'_>) -> Turn {
-    let Some((seat, ordinal)) = ours(facts).find_map(|seat| Some((seat, seat.ordinal?))) else { return Turn::Pass };
+    let Some((seat, ordinal)) = ours(facts).find_map(|seat| Some((seat, seat.ordinal?))) else { return Turn::Nothing };
     let text = format!("waiting for the learner {}: {}", seat.name, facts.trouble(ordinal));
     Turn::Wait(underway(kind_of(facts, seat), "WaitForCatchUp", seat, text))
 }
@@ -121,7 +121,7 @@ pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let is_beyond = |seat: &&Seat| seat.ordinal.is_some_and(|at| at >= facts.replicas()) || is_displaced(facts, seat);
     let mut beyond: Vec<&Seat> = facts.roster.voters().filter(is_beyond).collect();
     beyond.sort_by_key(|seat| std::cmp::Reverse(seat.ordinal));
-    let Some(highest) = beyond.first() else { return Turn::Pass };
+    let Some(highest) = beyond.first() else { return Turn::Nothing };
     let needed = quorum(facts.roster.voters().count() - 1);
     let Some(victim) = beyond.iter().find(|seat| facts.lasting_without(seat.id) >= needed) else {
         let text = format!("{} stays until the others can do without it: {}", highest.name, unwell(facts, highest));
@@ -193,7 +193,7 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
 /// learner that nobody can be.
 pub(crate) fn up(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let lacking: Vec<Ordinal> = (0..facts.replicas()).filter(|ordinal| !facts.roster.has(*ordinal)).collect();
-    let Some(first) = lacking.first() else { return Turn::Pass };
+    let Some(first) = lacking.first() else { return Turn::Nothing };
     if let Some(turn) = lacking.iter().find_map(|ordinal| admit(facts, leader, *ordinal)) {
         return turn;
     }

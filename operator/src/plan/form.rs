@@ -44,7 +44,7 @@ pub(crate) fn claimed_span(facts: &Facts<'_>) -> u32 {
 /// The next step towards a formed cluster.
 pub(crate) fn turn(facts: &Facts<'_>) -> Turn {
     if facts.seen.latch.bootstrapped || facts.desired.suspend {
-        return Turn::Pass;
+        return Turn::Nothing;
     }
     if foreign_span(facts).is_some() || claimants(facts).next().is_some() { adopt(facts) } else { seed(facts) }
 }
@@ -157,7 +157,7 @@ fn adopt(facts: &Facts<'_>) -> Turn {
 }
 
 fn seed(facts: &Facts<'_>) -> Turn {
-    let Some(set) = facts.seen.ours() else { return Turn::Pass };
+    let Some(set) = facts.seen.ours() else { return Turn::Nothing };
     let first = facts.desired.pod(0);
     let underway =
         |step, text: String| Underway { kind: OperationKind::Bootstrap, step, member: Some(first.clone()), text };

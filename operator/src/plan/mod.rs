@@ -52,7 +52,7 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
     let (set_steps, waits) = match &facts.seen.set {
         SetSeen::Absent => size::set_steps(facts, None),
         SetSeen::Ours(set) => size::set_steps(facts, Some(set)),
-        SetSeen::Leaving | SetSeen::Taken(_) => (vec![], Turn::Pass),
+        SetSeen::Leaving | SetSeen::Taken(_) => (vec![], Turn::Nothing),
     };
     // A write to the StatefulSet changes its resourceVersion, and what is outdated: the rest waits for the next pass.
     if !set_steps.is_empty() {
@@ -66,7 +66,7 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
         Turn::Act(_, acts) => steps.extend(acts.iter().filter(|act| !steps.contains(act)).cloned().collect::<Vec<_>>()),
         // The budget follows behind a change: lowered before it, it would have to be raised for it again, and a crash in
         // between could leave it low. Volumes of removed members go last; clients are not kept waiting for that.
-        Turn::Pass | Turn::Wait(_) => steps.extend(size::budget_step(facts).into_iter().chain(claims::sweep(facts))),
+        Turn::Nothing | Turn::Wait(_) => steps.extend(size::budget_step(facts).into_iter().chain(claims::sweep(facts))),
     }
     (steps, turn)
 }
@@ -74,10 +74,10 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
 /// What is done with a leader, and a membership that a quorum vouches for.
 fn members(facts: &Facts<'_>) -> Turn {
     let Some(leader) = facts.leader.filter(|_| facts.roster.certainty == Certainty::Linearizable) else {
-        return Turn::Pass;
+        return Turn::Nothing;
     };
     if facts.desired.suspend {
-        return Turn::Pass;
+        return Turn::Nothing;
     }
     first([
         &|| change::joint(facts),
@@ -92,7 +92,7 @@ fn members(facts: &Facts<'_>) -> Turn {
 
 /// The first turn that has something to say.
 fn first<const N: usize>(turns: [&dyn Fn() -> Turn; N]) -> Turn {
-    turns.into_iter().map(|turn| turn()).find(|turn| *turn != Turn::Pass).unwrap_or(Turn::Pass)
+    turns.into_iter().map(|turn| turn()).find(|turn| *turn != Turn::Nothing).unwrap_or(Turn::Nothing)
 }
 
 /// The children but for the StatefulSet.
@@ -119,7 +119,7 @@ fn children(facts: &Facts<'_>) -> Vec<Step> {
 /// What keeps everything else from going on: children that are not there yet or are somebody else's.
 fn blocked(facts: &Facts<'_>) -> Option<Turn> {
     if facts.desired.invalid.is_some() && facts.seen.ours().is_none() {
-        return Some(Turn::Pass);
+        return Some(Turn::Nothing);
     }
     let needed = [Child::Auth, Child::Peers, Child::Client];
     let missing = |child: &Child| {
@@ -133,5 +133,5 @@ fn blocked(facts: &Facts<'_>) -> Option<Turn> {
     // The first pods need their token and their names (an absent child is made before them, in the same pass); a cluster
     // that stands goes on without a Service.
     let stop = set_is_not_ours || (set_is_ours_to_make && needed.iter().any(missing));
-    stop.then_some(Turn::Pass)
+    stop.then_some(Turn::Nothing)
 }

@@ -20,13 +20,13 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
         let Some(ordinal) = seat.ordinal else { continue };
         for repair in [lost_node, left_over, untrusted, lost_disk] {
             match repair(facts, leader, seat, ordinal) {
-                Turn::Pass => {}
+                Turn::Nothing => {}
                 turn @ (Turn::Act(..) | Turn::Wait(_)) => return turn,
             }
         }
     }
     let vacant = (0..facts.replicas()).filter(|ordinal| facts.roster.voter_at(*ordinal).is_none());
-    vacant.map(|ordinal| stranded(facts, ordinal)).find(|turn| *turn != Turn::Pass).unwrap_or(Turn::Pass)
+    vacant.map(|ordinal| stranded(facts, ordinal)).find(|turn| *turn != Turn::Nothing).unwrap_or(Turn::Nothing)
 }
 
 /// The others are a quorum without this member, and none of them is still reading its data.
@@ -52,11 +52,11 @@ fn underway(seat: &Seat, step: &'static str, text: String) -> Underway {
 /// A member that came back with an empty disk gets a successor of its name.
 fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(incarnation) = facts.blank(ordinal).filter(|blank| Some(*blank) != seat.incarnation) else {
-        return Turn::Pass;
+        return Turn::Nothing;
     };
     let is_added = facts.roster.learners().any(|learner| learner.incarnation == Some(incarnation));
     if is_added || facts.pod(ordinal).is_some_and(|pod| pod.terminating) {
-        return Turn::Pass;
+        return Turn::Nothing;
     }
     if facts.seen.memory.blank.get(&ordinal) != Some(&incarnation) {
         let text = format!("{} shows an empty volume; looking a second time", seat.name);
@@ -74,11 +74,13 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
 
 /// On its place runs what is left of a former member, as of a successor that was let go.
 fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let Some(status) = facts.status(ordinal) else { return Turn::Pass };
+    let Some(status) = facts.status(ordinal) else { return Turn::Nothing };
     if former::is_untold(facts, status) {
         return former::renew(facts, ordinal, OperationKind::Replace);
     }
-    let Some(incarnation) = status.incarnation.filter(|_| former::is_former(facts, status)) else { return Turn::Pass };
+    let Some(incarnation) = status.incarnation.filter(|_| former::is_former(facts, status)) else {
+        return Turn::Nothing;
+    };
     let step = former::reset(ordinal, incarnation, &seat.name);
     Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }
@@ -86,9 +88,9 @@ fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
 /// A member that does not trust its data sets it aside; then it has lost its disk.
 fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else {
-        return Turn::Pass;
+        return Turn::Nothing;
     };
-    let Some(incarnation): Option<Hex128> = status.incarnation else { return Turn::Pass };
+    let Some(incarnation): Option<Hex128> = status.incarnation else { return Turn::Nothing };
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} does not trust its data: {why}", seat.name)));
     }
@@ -115,7 +117,7 @@ fn evidence(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<String> 
 /// First the claim, then the pod that holds on to it: so the next pod gets a new volume, and the old process, should it
 /// still run somewhere, keeps its old id and can only be outvoted.
 fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let Some(evidence) = evidence(facts, seat, ordinal) else { return Turn::Pass };
+    let Some(evidence) = evidence(facts, seat, ordinal) else { return Turn::Nothing };
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its machine: {why}", seat.name)));
     }
@@ -153,7 +155,7 @@ fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
 /// The pod of a place that no voter has, or its volume, is on a machine that is gone, so that none can run there.
 fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
     if facts.status(ordinal).is_some() {
-        return Turn::Pass;
+        return Turn::Nothing;
     }
     let name = facts.desired.pod(ordinal);
     let evidence = "no voter is on it, and its Kubernetes node is gone for good";
@@ -167,7 +169,7 @@ fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
             let step = delete_pod(ordinal, pod, &name, evidence);
             Turn::Act(underway("DeletePod", format!("giving up the pod {name}")), vec![step])
         }
-        (Some(_) | None, Some(_) | None) => Turn::Pass,
+        (Some(_) | None, Some(_) | None) => Turn::Nothing,
     }
 }
 

@@ -22,7 +22,7 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 
 pub(crate) fn report(facts: &Facts<'_>, steps: Vec<Step>, turn: &Turn) -> Plan {
     let underway = match turn {
-        Turn::Pass => None,
+        Turn::Nothing => None,
         Turn::Act(underway, _) | Turn::Wait(underway) => Some(underway),
     };
     let operation = underway.filter(|_| !facts.desired.paused).map(|underway| operation(facts, underway));

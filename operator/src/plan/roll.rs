@@ -25,7 +25,7 @@ pub(crate) fn is_due(facts: &Facts<'_>) -> bool {
 /// Deletes an outdated pod that nothing is lost with: so a bad image is mended by a good one, whatever else is under way.
 pub(crate) fn broken(facts: &Facts<'_>) -> Turn {
     let Some((ordinal, pod)) = outdated(facts).find(|(ordinal, pod)| is_broken(facts, *ordinal, pod)) else {
-        return Turn::Pass;
+        return Turn::Nothing;
     };
     let why = facts.trouble(ordinal);
     delete(facts, ordinal, pod, &format!("it has an older template, and {why}"))
@@ -57,7 +57,7 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
         outdated(facts).filter_map(seat).collect()
     };
     let Some(next) = due.iter().min_by_key(|seat| (facts.leads(seat.id), std::cmp::Reverse(seat.ordinal))) else {
-        return Turn::Pass;
+        return Turn::Nothing;
     };
     let waiting: Vec<String> =
         facts.roster.voters().filter(|seat| !facts.serves(seat)).map(|seat| words(facts, seat)).collect();
@@ -65,7 +65,7 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
         let text = format!("waiting before {} is restarted: {}", next.name, waiting.join("; "));
         return Turn::Wait(underway("WaitForHealthyMembers", Some(next.name.clone()), text));
     }
-    let (Some(ordinal), voters) = (next.ordinal, facts.roster.voters().count()) else { return Turn::Pass };
+    let (Some(ordinal), voters) = (next.ordinal, facts.roster.voters().count()) else { return Turn::Nothing };
     if voters <= FRAGILE_VOTERS_MAX && facts.is_doomed(next) {
         let text = format!(
             "{} is not restarted: its volume claim {} is being deleted, and with {voters} voters its data would be lost for good. \
@@ -78,7 +78,7 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     if facts.leads(next.id) && voters > 1 {
         return change::transfer(facts, leader, OperationKind::Roll, &format!("{} is to be restarted", next.name));
     }
-    let Some(pod) = facts.pod(ordinal) else { return Turn::Pass };
+    let Some(pod) = facts.pod(ordinal) else { return Turn::Nothing };
     let outage = if voters <= FRAGILE_VOTERS_MAX { "; the cluster is without service until it is back" } else { "" };
     delete(facts, ordinal, pod, &format!("it has an older template{outage}"))
 }

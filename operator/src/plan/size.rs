@@ -76,7 +76,7 @@ fn shrink(facts: &Facts<'_>, members: u32, current: u32) -> Size {
 pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Turn) {
     let current = set.map_or(0, |set| set.replicas);
     let (wanted, turn) = match replicas(facts) {
-        Size::Be(wanted) => (wanted, Turn::Pass),
+        Size::Be(wanted) => (wanted, Turn::Nothing),
         Size::Stay(text) => (current, wait(facts, text)),
     };
     let Some(set) = set else {
