@@ -1,4 +1,4 @@
-//! The operator: a `RaftKvCluster` becomes a running cluster, and its replicas become its membership.
+//! The operator turns a `RaftKvCluster` into a running cluster, and its `replicas` into the membership.
 //!
 //! ```text
 //!   fleet ──► one task a cluster:   observe ──► plan ──► execute ──► status
@@ -7,9 +7,9 @@
 //!                                           resources/   the children as they should be
 //! ```
 //!
-//! `plan` and `resources` are PURE. Everything else carries out what they say and decides nothing. Nothing is cached
-//! between passes but what the API server pushes, and no step that can hurt is taken on a cache's word: a plan with steps
-//! is made a second time from live reads, and only that one is carried out.
+//! `plan` and `resources` are PURE. Everything else carries out what they say and decides nothing. The only cache
+//! between passes is what the API server pushes, and no step that can hurt rests on it: a plan that has steps is made a
+//! second time from live reads, and only the second plan is carried out.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// How the process ends when its command line or environment cannot be read.
+/// The exit code when the command line or the environment cannot be read.
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }),
         Ok(Asked::Print(text)) => {
-            // Who reads the help may close the pipe before its end.
+            // A reader such as `head` may close the pipe early, which is no error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread is enough for what it does, and costs the least memory.
+/// One thread is enough for the work, and costs the least memory.
 fn operate(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(url) = &args.probe {
@@ -39,7 +39,7 @@ fn operate(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::new(args)?;
     Ok(match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
-        // Why the process ends is said in the form in which logs are collected.
+        // The reason is logged, so that it has the form in which logs are collected.
         Err(error) => {
             tracing::error!("{}", whole(&error));
             ExitCode::FAILURE
@@ -47,7 +47,7 @@ fn operate(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The error and its causes; one that its effect has told already is not told again.
+/// The error and its causes. A cause that the text of the error already contains is left out.
 fn whole(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -1,7 +1,7 @@
 //! The actions on objects of Kubernetes, one function each.
 //!
-//! Nothing of a stranger's is written (rule O14): an object is made by POST, and changed only after it was read and found
-//! to be controlled by this cluster, by a patch that is for exactly the object that was read.
+//! An object of somebody else is never written (rule O14). An object is made by POST. It is changed only after a read
+//! has shown that this cluster controls it, and by a patch for exactly the version that was read.
 
 use crate::edge::operator::Pass;
 use crate::edge::write::{Fault, Object};
@@ -148,7 +148,7 @@ async fn send<K: Object>(pass: &mut Pass<'_>, wanted: &K, patch: &Value) -> Resu
     result
 }
 
-/// Reads an object that the plan saw as ours.
+/// Reads an object that the plan saw as this cluster's own.
 async fn own<K: Object>(pass: &Pass<'_>, name: &str) -> Result<K, Fault> {
     let gone = || Fault::Conflict(format!("{} {name} is gone", K::kind(&())));
     let live = pass.namespace().read::<K>(name).await?.ok_or_else(gone)?;

@@ -1,7 +1,7 @@
-//! The command line and the environment, read by the table of [`FLAGS`]: a flag counts before its variable, and the variable
-//! before the default. What leaves is what was asked for: to run, with [`Args`], or a text to print. What cannot be read is a
-//! [`UsageError`], which names the flag, the value and what would be right. PURE: the arguments and the environment are
-//! passed in.
+//! Reads the command line and the environment by the table of [`FLAGS`]. A flag overrides its environment variable, and
+//! the variable overrides the default. The result is what was asked for: to run with [`Args`], or to print a text. A
+//! [`UsageError`] names the flag, the value and what would be right. PURE: the arguments and the environment are passed
+//! in.
 
 use crate::edge::flags::{Args, Choice, FLAGS, Flag, Takes};
 use lexopt::{Arg, Parser};
@@ -14,7 +14,7 @@ const ABOUT: &str =
     "Runs raftkv clusters on Kubernetes: each RaftKvCluster becomes a running cluster, and its replicas its membership";
 /// What `--version` prints.
 const VERSION: &str = concat!("raftkv-operator ", env!("CARGO_PKG_VERSION"), "\n");
-/// Before each line of text about a flag.
+/// The indentation of the text about a flag.
 const INDENT: &str = "          ";
 
 /// What was asked for.
@@ -26,13 +26,13 @@ pub enum Asked {
     Print(String),
 }
 
-/// A command line that cannot be read, or a variable of the environment.
+/// The command line or a variable of the environment cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
-    /// There is no such flag, or it is none.
+    /// There is no such flag, or the argument is no flag at all.
     #[error("unexpected argument '{0}' found\n\nUsage: raftkv-operator [OPTIONS]")]
     Unexpected(String),
-    /// A flag that takes no value has one.
+    /// A value was given to a flag that takes none.
     #[error("unexpected value '{value}' for '{flag}' found; no more were expected\n\nUsage: raftkv-operator {flag}")]
     UnexpectedValue {
         /// The flag.
@@ -40,10 +40,10 @@ pub enum UsageError {
         /// The value.
         value: String,
     },
-    /// A flag stands there a second time.
+    /// A flag was given twice.
     #[error("the argument '{0}' cannot be used multiple times\n\nUsage: raftkv-operator [OPTIONS]")]
     Repeated(String),
-    /// A flag without the value that it takes.
+    /// A flag was given without its value.
     #[error("a value is required for '{flag}' but none was supplied{right}")]
     NoValue {
         /// The flag.
@@ -51,7 +51,7 @@ pub enum UsageError {
         /// What would be right.
         right: String,
     },
-    /// A flag, or its variable, with a value that it does not take.
+    /// A flag or its variable has a value that the flag does not take.
     #[error("invalid value '{value}' for '{flag}'{right}")]
     BadValue {
         /// The flag.
@@ -80,7 +80,7 @@ pub fn read(
     let mut args = Args::default();
     let mut given = BTreeSet::new();
     let mut parser = Parser::from_args(arguments);
-    // The only error of `next` is a value that nobody took, and every flag below takes its own.
+    // `next` fails only when the value of the last flag was not taken, and every flag below takes its value.
     while let Some(argument) = parser.next().map_err(|error| UsageError::Unexpected(error.to_string()))? {
         let flag = match argument {
             Arg::Short('h') => return Ok(Asked::Print(help(Form::Summary, env))),
@@ -165,7 +165,7 @@ fn help(form: Form, env: impl Fn(&str) -> Option<OsString>) -> String {
     out
 }
 
-/// What stands in brackets about a flag.
+/// The notes in brackets about a flag.
 fn notes(flag: &Flag, form: Form, env: impl Fn(&str) -> Option<OsString>) -> Vec<String> {
     let set = |name| format!("[env: {name}={}]", env(name).unwrap_or_default().display());
     let values = flag.possible_values().filter(|_| form == Form::Summary || !has_meanings(flag));

@@ -1,12 +1,12 @@
-//! How the operator was installed: what enters are the [`Args`] as they were read, what leaves is a checked [`Config`].
-//! Everything else works with that.
+//! How the operator was installed. The [`Args`] that were read become a checked [`Config`], and everything else works
+//! with that.
 
 use crate::edge::flags::Args;
 use crate::resources::Settings;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-/// The Lease of an operator that watches all namespaces. With some namespaces, a hash of their names follows.
+/// The Lease of an operator that watches all namespaces. If it watches only some, a hash of their names is appended.
 const LEASE: &str = "raftkv-operator";
 /// Longest name of a namespace.
 const NAMESPACE_CHARS_MAX: usize = 63;
@@ -33,13 +33,13 @@ pub struct Config {
     pub lease_namespace: Option<String>,
     /// The pod, for Events.
     pub pod_name: String,
-    /// Who holds the Lease, if it was given.
+    /// The identity under which the Lease is held, if it was given.
     pub pod_uid: Option<String>,
-    /// Test only: the process ends after so many actions.
+    /// For tests only: the process ends after so many actions.
     pub exit_after: Option<u64>,
 }
 
-/// A flag has a bad value.
+/// A flag has a value that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{flag} '{value}': {why}")]
 pub struct ConfigError {
@@ -49,7 +49,7 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// Checks what the command line cannot.
+    /// Checks what the parser of the command line does not.
     pub fn new(args: Args) -> Result<Config, ConfigError> {
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(Config {

@@ -1,8 +1,8 @@
 //! Events (events.k8s.io/v1) about a `RaftKvCluster`, which `kubectl describe` shows.
 //!
-//! What enters are notes; they leave by one task, in order, so that no pass waits for them. An Event is a courtesy: one that
-//! cannot be written is logged and given up, one that was written a moment ago is not written again, and with a full queue
-//! the newest is dropped. The status says all that matters.
+//! Passes queue notes, and one task writes them in order, so that no pass waits for a write. Events are a courtesy,
+//! since the status says all that matters: an Event that cannot be written is logged and given up, a warning that was
+//! written lately is not repeated, and when the queue is full the newest Event is dropped.
 
 use crate::edge::write::is_namespace_going;
 use crate::observe::said;
@@ -19,13 +19,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-/// Events that wait to be written.
+/// Most Events that wait to be written.
 const QUEUE_EVENTS_MAX: usize = 256;
 /// The API server's own limit is 1024.
 const NOTE_BYTES_MAX: usize = 1_000;
-/// The same Event about the same cluster is not written again for this long.
+/// The same warning about the same cluster is not written again for this long.
 const REPEAT_AFTER_S: u64 = 600;
-/// One write.
+/// Time for one write.
 const WRITE_TIMEOUT_MS: u64 = 5_000;
 
 /// Where Events go. The task behind it ends with the last clone.
@@ -43,11 +43,15 @@ impl Events {
         Events { queue, pod_name: pod_name.to_string() }
     }
 
-    /// Tells a note about a cluster; `action` is what was done or tried, as a word.
+    /// Queues an Event with this note about a cluster. `action` is the word for what was done or tried.
     pub fn tell(&self, cluster: &impl Resource<DynamicType = ()>, action: &str, note: &Note) {
         let event = event(cluster.object_ref(&()), action, note, &self.pod_name, Timestamp::now());
         if self.queue.try_send(event).is_err() {
-            tracing::warn!(reason = note.reason, note = note.text, "too many events wait, this one is not written");
+            tracing::warn!(
+                reason = note.reason,
+                note = note.text,
+                "too many events are waiting, this one is not written"
+            );
         }
     }
 }
@@ -98,20 +102,20 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(NOTE_BYTES_MAX)]
 }
 
-/// What was written a moment ago.
+/// The warnings that were written lately.
 #[derive(Default)]
 struct Recent(BTreeMap<Told, Instant>);
 
-/// About whom, reason and note.
+/// The uid of the cluster, the reason and the note.
 type Told = [Option<String>; 3];
 
 impl Recent {
-    /// Whether this one was; from then on it is.
+    /// Whether this warning was written lately. If not, it counts as written from here on.
     fn has(&mut self, event: &Event, now: Instant) -> bool {
         self.0.retain(|_, at| now.saturating_duration_since(*at) < Duration::from_secs(REPEAT_AFTER_S));
         let uid = event.regarding.as_ref().and_then(|about| about.uid.clone());
         let is_normal = event.type_.as_deref() == Some("Normal");
-        // A step forward happens once, however often the same words describe one.
+        // A Normal Event tells of a step. Each step happens once, even if the same words describe another one.
         !is_normal && self.0.insert([uid, event.reason.clone(), event.note.clone()], now).is_some()
     }
 }

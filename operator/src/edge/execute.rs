@@ -1,8 +1,8 @@
 //! Carries out the steps of a plan, in order (rule O9).
 //!
-//! What enters are steps that were planned from live reads; what leaves is how far it got. Each action is checked against
-//! the Lease first, carries the fence that the plan saw, and is told, counted and logged after. The first that fails ends
-//! the pass: the next one looks at the world. Nothing is decided here.
+//! It takes steps that were planned from live reads, and returns how far it got. The Lease is checked before each
+//! action. The action carries the fence that the plan saw; afterwards it is counted, logged and told as an Event. The
+//! first action that fails ends the pass, and the next pass looks at the world again. Nothing is decided here.
 
 use crate::edge::lease::NotHeld;
 use crate::edge::metrics::PassResult;
@@ -17,25 +17,25 @@ use crate::plan::{Action, Note, Step};
 pub struct Done {
     /// Actions that succeeded.
     pub acted: u32,
-    /// What the API server said to a child that it refused. The steps after it were taken all the same.
+    /// What the API server said when it refused a child object. The steps after it were taken all the same.
     pub refused: Option<String>,
 }
 
 /// Why a plan was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError {
-    /// The Lease may be another's.
+    /// Another operator may hold the Lease.
     #[error(transparent)]
     NotHeld(#[from] NotHeld),
-    /// The process is to end.
+    /// The process is stopping.
     #[error("the operator is stopping")]
     Stopping,
-    /// The world moved while it was worked on, which is nobody's fault.
+    /// The world changed during the pass, which is nobody's fault.
     #[error("{doing}: the world has moved: {why}")]
     Conflict {
         /// What was tried.
         doing: String,
-        /// What was said.
+        /// What was answered.
         why: String,
     },
     /// Something is wrong.
@@ -43,12 +43,12 @@ pub enum ExecuteError {
     Failed {
         /// What was tried.
         doing: String,
-        /// What was said.
+        /// What was answered.
         why: String,
     },
 }
 
-/// Takes the steps. What a step writes into the cluster's status is in `pass.cluster` after.
+/// Takes the steps. Afterwards `pass.cluster` has what the steps wrote into the cluster's status.
 pub async fn execute(pass: &mut Pass<'_>, steps: &[Step]) -> Result<Done, ExecuteError> {
     let mut done = Done::default();
     for Step { action, note } in steps {

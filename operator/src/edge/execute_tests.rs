@@ -280,7 +280,7 @@ impl World {
             client: api.client(),
             settings: settings(),
             held: Held::for_test(),
-            // Events have a server of their own, which refuses them: nothing waits for them.
+            // Events go to a server of their own, which refuses them: nothing waits for Events.
             events: Events::start(Script::start([]).await.client(), "operator-0", || ()),
             metrics: Arc::new(Metrics::new()),
             stopping,
@@ -333,7 +333,7 @@ fn pod(ordinal: Ordinal) -> PodSeen {
     }
 }
 
-/// An object of the API that is controlled by this uid; by nobody, if that is empty.
+/// An object of the API that this uid controls; nobody does if the uid is empty.
 fn owned(kind: &str, name: &str, controller: &str) -> (u16, Value) {
     let owners = match controller {
         "" => json!([]),
@@ -355,7 +355,7 @@ fn owned(kind: &str, name: &str, controller: &str) -> (u16, Value) {
     (200, json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}))
 }
 
-/// Any object: what is read back is not looked at.
+/// Any object: the answer is not looked at.
 fn ok() -> (u16, Value) {
     let spec = json!({"selector": {}, "serviceName": "x", "template": {"metadata": {}}, "containers": []});
     (200, json!({"metadata": {"name": "x"}, "spec": spec}))

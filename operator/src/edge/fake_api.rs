@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::net::TcpListener;
 
-/// What is listed.
+/// The kinds that can be listed.
 const LISTED: [&str; 2] = ["/pods", "/persistentvolumeclaims"];
 
 /// The server; it ends with the test's runtime.
@@ -45,7 +45,7 @@ impl FakeApi {
         kube::Client::try_from(kube::Config::new(self.url.parse().unwrap())).unwrap()
     }
 
-    /// Puts an object at a path, as somebody else would.
+    /// Puts an object at a path, as somebody other than the operator would.
     pub(crate) fn put(&self, path: &str, object: Value) -> Value {
         self.state().store(path, object)
     }
@@ -66,7 +66,7 @@ impl FakeApi {
         self.state().failures.push((call.to_string(), code));
     }
 
-    /// The calls since this was asked last.
+    /// The calls since this was last called.
     pub(crate) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state().calls)
     }

@@ -1,6 +1,6 @@
-//! The flags of `raftkv-operator`, each written once: [`FLAGS`] is the table from which the command line and the environment
-//! are read and `--help` and the errors are made. What enters is a value as text; what leaves are [`Args`] with that value in
-//! its place. Nothing is read and nothing printed here: `command_line` does that. PURE.
+//! The flags of `raftkv-operator`, each written once. From the table [`FLAGS`] the command line and the environment are
+//! read, and `--help` and the errors are made. Each flag takes a value as text and puts it in its place in [`Args`].
+//! Nothing is read or printed here: `command_line` does that. PURE.
 
 use raftkv_crds::PullPolicy;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 /// Image of clusters that name none, where the installation names none either.
 const NODE_IMAGE: &str = concat!("ghcr.io/raftkv/raftkv:", env!("CARGO_PKG_VERSION"));
 
-/// What the flags, the environment and the defaults say together. `config` checks what a single flag cannot.
+/// The values of all flags, from the command line, the environment or the defaults. `config` checks them further.
 #[derive(Clone, Debug, Default)]
 pub struct Args {
     /// Namespaces whose clusters are run, separated by commas; empty for all of them.
@@ -53,9 +53,9 @@ pub enum LogFormat {
 pub struct Flag {
     /// Its name, without the two dashes.
     pub name: &'static str,
-    /// The environment variable that counts when the flag is not given.
+    /// The environment variable that is read when the flag is not given.
     pub env: Option<&'static str>,
-    /// The value that counts when the variable is not set either.
+    /// The value that is used when the variable is not set either.
     pub default: Option<&'static str>,
     /// Its line in `--help`.
     pub help: &'static str,
@@ -65,11 +65,11 @@ pub struct Flag {
     pub takes: Takes,
 }
 
-/// What a flag takes, and where that goes.
+/// What a flag takes, and where the value goes.
 pub enum Takes {
-    /// Any text, for this place.
+    /// Any text; it goes to this place.
     Text(fn(&mut Args) -> &mut String),
-    /// Text that this function can read. Of other text it says what would be right.
+    /// Text that this function can parse. The error says what would be right.
     Parsed(fn(&mut Args, &str) -> Result<(), &'static str>),
     /// One of these words.
     OneOf(&'static [Choice]),
@@ -79,9 +79,9 @@ pub enum Takes {
 pub struct Choice {
     /// The word.
     pub word: &'static str,
-    /// What it means; empty where that is plain.
+    /// What it means; empty where the word says it.
     pub help: &'static str,
-    /// Puts it in its place.
+    /// Puts the value in its place.
     pub set: fn(&mut Args),
 }
 

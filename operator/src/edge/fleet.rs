@@ -4,8 +4,9 @@
 //!   API server ──► Watched (stores) ──► Wake ──► fleet ──► notify ──► the task of one cluster
 //! ```
 //!
-//! This task owns the map of tasks and is the only one that begins any. A task ends when its cluster is gone, or is another
-//! one of the same name, or the operator stops; if its cluster is there all the same, it is begun anew.
+//! This task owns the map of tasks and is the only one that starts them. A task ends when its cluster is gone, when
+//! another cluster has taken its name, or when the operator stops. If there still is a cluster of that name, a new task
+//! is started.
 
 use crate::edge::config::Scope;
 use crate::edge::health::{Health, Role};
@@ -20,11 +21,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Who watches turns at least so often, for `/livez`.
+/// The loop of the watches turns at least this often, for `/livez`.
 const TURN_MS: u64 = 10_000;
-/// A task that panicked is not begun again at once.
+/// The pause before a task that panicked is started again.
 const PANIC_PAUSE_MS: u64 = 10_000;
-/// How long the action at hand is waited for when the operator stops. Kubernetes gives 30 s for all of it.
+/// How long a stopping operator waits for the actions under way. Kubernetes gives 30 s for the whole stop.
 const STOP_MS: u64 = 22_000;
 
 /// The operator stopped while an action was still under way.
@@ -37,13 +38,13 @@ struct Fleet {
     health: Arc<Health>,
     /// By namespace; `None` is all of them.
     watched: BTreeMap<Option<String>, Watched>,
-    /// Tasks, and what wakes them.
+    /// The running tasks, each with what wakes it.
     running: BTreeMap<Key, Arc<Notify>>,
     tasks: JoinSet<Key>,
     complete: bool,
 }
 
-/// Runs all clusters until the operator stops. No action is under way after.
+/// Runs all clusters until the operator stops. After `Ok`, no action is under way.
 pub async fn run(operator: Arc<Operator>, scope: &Scope, health: Arc<Health>) -> Result<(), StillActing> {
     let mut wakes: SelectAll<BoxStream<'static, Wake>> = SelectAll::new();
     let mut watched = BTreeMap::new();
@@ -61,7 +62,7 @@ pub async fn run(operator: Arc<Operator>, scope: &Scope, health: Arc<Health>) ->
             Some(wake) = wakes.next() => fleet.wake(wake),
             Some(ended) = fleet.tasks.join_next() => fleet.ended(&ended.expect("a task's panic is caught in it")),
             _ = sleep(Duration::from_millis(TURN_MS)) => {}
-            // It fails when the sender is gone, and then the operator stops as well.
+            // This fails when the sender is gone, and then the operator is stopping as well.
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
@@ -72,7 +73,7 @@ pub async fn run(operator: Arc<Operator>, scope: &Scope, health: Arc<Health>) ->
 impl Fleet {
     fn wake(&mut self, wake: Wake) {
         if !self.complete {
-            // What a half-filled cache lacks must not be taken for gone.
+            // An object that is missing from a half-filled cache must not be taken for deleted.
             self.complete = self.watched.values().all(Watched::is_complete);
             if !self.complete {
                 return;
@@ -88,7 +89,7 @@ impl Fleet {
     }
 
     fn wake_all(&mut self) {
-        // Those whose clusters are gone end by themselves.
+        // Tasks whose clusters are gone end by themselves.
         self.running.values().for_each(|notify| notify.notify_one());
         for key in self.watched.values().flat_map(Watched::keys).collect::<Vec<Key>>() {
             if !self.running.contains_key(&key) {
@@ -112,9 +113,9 @@ impl Fleet {
         self.operator.metrics.clusters(self.running.len());
         let task = task::run(self.operator.clone(), self.health.clone(), watched, key.clone(), notify);
         self.tasks.spawn(async move {
-            // In a task of its own, so that a bug that one cluster meets does not end the others.
+            // The pass runs in a task of its own, so that a bug met with one cluster does not end the others.
             if let Err(panicked) = tokio::spawn(task).await {
-                tracing::error!(cluster = %key, %panicked, "a pass failed in a way that it should not");
+                tracing::error!(cluster = %key, %panicked, "a pass panicked");
                 sleep(Duration::from_millis(PANIC_PAUSE_MS)).await;
             }
             key

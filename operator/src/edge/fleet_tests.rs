@@ -1,4 +1,4 @@
-//! The map of tasks: when one is begun, and that it ends with its cluster. The stores are filled by hand.
+//! The map of tasks: when a task is started, and that it ends with its cluster. The stores are filled by hand.
 
 use super::*;
 use crate::edge::events::Events;
@@ -38,7 +38,7 @@ async fn another_cluster_of_the_same_name_gets_a_task_of_its_own() {
     filled(&mut world.clusters);
     world.clusters.apply_watcher_event(&Event::Apply(demo()));
     world.fleet.wake(Wake::All);
-    // One pass of the first one, so that it knows whose task it is.
+    // One pass of the first cluster, so that the task knows whose it is.
     world.passes(1).await;
     let mut other = demo();
     other.0.as_mut().unwrap().metadata.uid = Some("another".to_string());

@@ -1,8 +1,8 @@
 //! `/livez`, `/readyz` and `/metrics` of the operator.
 //!
-//! Live means that every loop turns, whatever it turns around: an API server or a node that does not answer never gets the
-//! operator killed. Ready means that it works, or stands by to work: an upgrade waits for the new pod to be ready, and the
-//! old one has the Lease until then.
+//! Live means that every loop keeps turning, whether or not its work succeeds: the operator is never killed because an
+//! API server or a node does not answer. Ready means that the operator works or stands by to work: an upgrade waits
+//! until the new pod is ready, and until then the old one holds the Lease.
 
 use crate::edge::metrics::Metrics;
 use bytes::Bytes;
@@ -20,25 +20,25 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A loop that did not turn for so long is stuck: a pass has a limit for each of its steps, and says so after each.
+/// A loop that did not turn for this long is stuck, since each request of a pass has its own limit.
 const TURN_MAX_S: u64 = 120;
-/// Connections served at a time.
+/// Most connections served at a time.
 const CONNECTIONS_MAX: usize = 64;
-/// A client that does not send its request is given up.
+/// How long a client may take to send the head of its request.
 const HEADERS_TIMEOUT_MS: u64 = 5_000;
 /// The longest that a connection is kept.
 const CONNECTION_MAX_S: u64 = 60;
-/// After a failed accept (no more file descriptors), before the next.
+/// The pause after a failed accept, for example when there are no file descriptors left.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// What the loops say of themselves.
+/// What the loops of this process report.
 #[derive(Default)]
 pub struct Health(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     role: Role,
-    /// When each loop turned last.
+    /// When each loop last turned.
     turned: BTreeMap<String, Instant>,
 }
 
@@ -48,21 +48,21 @@ pub enum Role {
     /// The Lease was not read yet.
     #[default]
     Starting,
-    /// Another one has the Lease.
+    /// Another operator holds the Lease.
     StandsBy,
-    /// It has the Lease and fills its caches.
+    /// It holds the Lease and fills its caches.
     FillsCaches,
     /// It works.
     Works,
 }
 
 impl Health {
-    /// What this process does from here on.
+    /// Sets what this process does from here on.
     pub fn role(&self, role: Role) {
         self.lock().role = role;
     }
 
-    /// A loop turned.
+    /// Notes that a loop turned.
     pub fn turned(&self, who: &str) {
         let mut state = self.lock();
         match state.turned.get_mut(who) {
@@ -71,7 +71,7 @@ impl Health {
         }
     }
 
-    /// A loop ended, as it should.
+    /// Notes that a loop ended as it should.
     pub fn ended(&self, who: &str) {
         self.lock().turned.remove(who);
     }
@@ -122,7 +122,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metr
             .header_read_timeout(Duration::from_millis(HEADERS_TIMEOUT_MS))
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            // However it ends: the client is gone, and asks again if it wants to know.
+            // The result does not matter: the client is gone, and can ask again.
             let _ = timeout(Duration::from_secs(CONNECTION_MAX_S), connection).await;
             drop(slot);
         });

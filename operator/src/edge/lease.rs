@@ -1,11 +1,11 @@
 //! The Lease: at most one operator acts on what it watches (rule O9).
 //!
-//! What enters is the Lease object, read live; what leaves is [`Held`], which every action checks first. All time is this
-//! machine's monotonic clock: the times in the Lease are for people. Who holds it is the pod's uid, so that a restarted
-//! container of the same pod goes on at once, and cannot run twice.
+//! The Lease object is read live. From it comes [`Held`], which is checked before every action. All times are taken
+//! from this machine's monotonic clock; the times in the Lease are for people. The holder is named by the pod's uid, so
+//! that a restarted container of the same pod goes on at once, and cannot run twice.
 //!
 //! # Caveats
-//! A Lease fences nothing by itself: a request that left before it was lost may arrive after. What such a request can do
+//! A Lease fences nothing by itself: a request that was sent before the Lease was lost may arrive later. Such a request
 //! is fenced by the resourceVersion, uid or membership index that it carries.
 
 use crate::observe::said;
@@ -19,15 +19,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// A Lease that did not change for this long has no holder any more.
+/// A Lease that did not change for this long has lost its holder.
 const DURATION_S: i32 = 15;
-/// A holder that could not renew for this long stops acting: well before anybody else may begin.
+/// A holder that could not renew for this long stops acting, well before anybody else may begin.
 const RENEW_DEADLINE_MS: u64 = 10_000;
-/// Between renewals, and between the looks of who waits.
+/// The pause between renewals, and between the looks of a waiting pod.
 const RETRY_MS: u64 = 2_000;
-/// Spreads the looks of several who wait.
+/// Spreads the looks of several waiting pods.
 const RETRY_JITTER_MS: u64 = 400;
-/// One read and write of the Lease.
+/// Time for one read and one write of the Lease.
 const ATTEMPT_TIMEOUT_MS: u64 = 4_000;
 /// The duration in a Lease that was given back.
 const RELEASED_S: i32 = 1;
@@ -43,7 +43,7 @@ pub enum Lost {
         /// The last failure.
         why: String,
     },
-    /// Another pod has it.
+    /// Another pod took it.
     #[error("lease '{name}' was taken by the pod with uid '{holder}'")]
     Taken {
         /// Which.
@@ -53,7 +53,7 @@ pub enum Lost {
     },
 }
 
-/// Nothing may be begun.
+/// The Lease is not held, so no action may begin.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease is not held")]
 pub struct NotHeld;
@@ -67,7 +67,7 @@ impl Held {
         Held(Arc::new(watch::Sender::new(end)))
     }
 
-    /// Asked before each action.
+    /// Called before each action.
     pub fn check(&self) -> Result<(), NotHeld> {
         if Instant::now() < self.end() { Ok(()) } else { Err(NotHeld) }
     }
@@ -104,7 +104,7 @@ impl Candidate {
         Candidate { api, name: name.to_string(), uid: uid.to_string() }
     }
 
-    /// Waits until the Lease is ours; `looked` is called after each look that was answered.
+    /// Waits until this pod holds the Lease. `looked` is called after each look that was answered.
     pub async fn acquire(self, looked: impl Fn()) -> Keeper {
         let mut seen = None;
         loop {
@@ -128,7 +128,7 @@ impl Candidate {
         }
     }
 
-    /// Reads the Lease and takes it if that may be; whether it was taken.
+    /// Reads the Lease and takes it if that is allowed. Returns whether it was taken.
     async fn look(&self, seen: &mut Option<LeaseSeen>) -> kube::Result<bool> {
         let live = self.api.get_opt(&self.name).await?;
         let now = Instant::now();
@@ -146,7 +146,7 @@ impl Candidate {
         }
     }
 
-    /// Writes the Lease over the one that was read, and over no other.
+    /// Writes the Lease, but only over the version that was read.
     async fn write(&self, live: Option<Lease>, holder: &str, duration_s: i32) -> kube::Result<()> {
         let spec =
             Some(written(live.as_ref().and_then(|lease| lease.spec.as_ref()), holder, duration_s, Timestamp::now()));
@@ -155,7 +155,7 @@ impl Candidate {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 self.api.create(&PostParams::default(), &Lease { metadata, spec }).await.map(|_| ())
             }
-            // Its metadata carry the resourceVersion.
+            // Its metadata carries the resourceVersion.
             Some(live) => {
                 self.api.replace(&self.name, &PostParams::default(), &Lease { spec, ..live }).await.map(|_| ())
             }
@@ -175,7 +175,7 @@ enum Renewal {
 }
 
 impl Keeper {
-    /// What actions check.
+    /// What is checked before each action.
     pub fn held(&self) -> Held {
         self.held.clone()
     }
@@ -214,13 +214,14 @@ impl Keeper {
         let live = self.candidate.api.get_opt(&self.candidate.name).await?;
         match Record::of(live.as_ref()) {
             Record::Held { by, .. } if by != self.candidate.uid => return Ok(Renewal::Taken(by)),
-            // Gone or emptied by a person. Who waits for it gives us time to write it again.
+            // A person deleted or emptied it. Pods that wait for it leave us time to write it again.
             Record::Held { .. } | Record::Absent | Record::Free => {}
         }
         self.candidate.write(live, &self.candidate.uid, DURATION_S).await.map(|()| Renewal::Done)
     }
 
-    /// Gives the Lease back, so that another operator begins at once. Only when nothing is under way any more.
+    /// Gives the Lease back, so that another operator can begin at once. May be called only when no action is under
+    /// way.
     pub async fn release(self) {
         self.held.0.send_replace(Instant::now());
         let give_back = async {
@@ -247,7 +248,7 @@ enum Record {
     Absent,
     /// It was given back.
     Free,
-    /// Somebody has it.
+    /// Somebody holds it.
     Held {
         by: String,
         /// Every renewal changes it.
@@ -271,7 +272,7 @@ impl Record {
     }
 }
 
-/// The Lease as somebody who waits for it sees it. Pure: time is passed in.
+/// The Lease as a waiting pod sees it. Pure: the time is passed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LeaseSeen {
     record: Record,
@@ -281,7 +282,7 @@ struct LeaseSeen {
 }
 
 impl LeaseSeen {
-    /// After one more look.
+    /// What is known after one more look.
     fn after(before: Option<LeaseSeen>, record: Record, uid: &str, now: Instant) -> LeaseSeen {
         match before {
             Some(before) if before.record == record => before,
@@ -302,7 +303,7 @@ fn patience(before: Option<&Record>, record: &Record, uid: &str) -> Duration {
     match (before, record) {
         (_, Record::Held { by, .. }) if by == uid => Duration::ZERO,
         (_, Record::Held { duration_s, .. }) => seconds(*duration_s),
-        // A person deleted it; who had it does not know yet.
+        // A person deleted it, and its holder may not know yet.
         (Some(Record::Held { by, .. }), Record::Absent) if by != uid => seconds(DURATION_S),
         (_, Record::Absent | Record::Free) => Duration::ZERO,
     }
@@ -347,7 +348,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// What `me` may do after seeing these, each so many seconds after the first.
+    /// Whether `me` may take the Lease after these looks, each with its seconds after the first.
     fn may_take(looks: &[(u64, Record)]) -> bool {
         let start = Instant::now();
         let mut seen = None;

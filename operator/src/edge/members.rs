@@ -1,4 +1,4 @@
-//! The actions on nodes, one function each: the call goes to the node that the plan saw, addressed to it alone.
+//! The actions on nodes, one function each. Each call is addressed to exactly the node that the plan saw.
 
 use crate::edge::operator::Pass;
 use crate::edge::write::Fault;
@@ -8,7 +8,7 @@ use raftkv_client::Error;
 use raftkv_client::node::{Addressee, NodeClient};
 use std::sync::Arc;
 
-/// HTTP statuses of a node by which it says that it is not in the state, or the membership not the one, that the plan saw.
+/// HTTP statuses by which a node says that its state, or the membership, is not the one that the plan saw.
 const MOVED: [u16; 2] = [409, 412];
 
 pub(crate) async fn init(pass: &Pass<'_>, seed: Seed, ordinal: Ordinal, min_voters: u32) -> Result<(), Fault> {
@@ -55,7 +55,7 @@ pub(crate) async fn transfer(pass: &Pass<'_>, leader: Ordinal, to: u64) -> Resul
     node.transfer(&addressee, Some(DecimalId(to))).await.map(|_| ()).map_err(fault)
 }
 
-/// The node in this pod, as whom the plan saw it.
+/// The client of the node in this pod, and the identity that the plan saw there.
 fn addressed(pass: &Pass<'_>, ordinal: Ordinal) -> Result<(Arc<NodeClient>, Addressee), Fault> {
     let pod = pass.desired.pod(ordinal);
     let silent = || Fault::Conflict(format!("{pod} does not answer"));
@@ -67,7 +67,7 @@ fn addressed(pass: &Pass<'_>, ordinal: Ordinal) -> Result<(Arc<NodeClient>, Addr
     Ok((node, to))
 }
 
-/// As [`addressed`], and with this data directory.
+/// Like [`addressed`], for a node that must have this data directory.
 fn with_disk(pass: &Pass<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(Arc<NodeClient>, Addressee), Fault> {
     let (node, to) = addressed(pass, ordinal)?;
     if to.incarnation != incarnation {

@@ -15,9 +15,9 @@ const PASS_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 /// How a pass ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassResult {
-    /// It did all that was to be done.
+    /// It did everything that was to be done.
     Ok,
-    /// The world moved while it worked; the next pass sees it.
+    /// The world changed meanwhile; the next pass sees the change.
     Conflict,
     /// Something failed.
     Error,
@@ -82,18 +82,18 @@ impl Metrics {
         }
     }
 
-    /// A pass ended.
+    /// Counts a pass that ended.
     pub fn passed(&self, result: PassResult, took: Duration) {
         self.reconcile_total.with_label_values(&[word(result)]).inc();
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
-    /// So many clusters are run.
+    /// Sets how many clusters are run.
     pub fn clusters(&self, count: usize) {
         self.clusters.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// A cluster has these conditions.
+    /// Shows the conditions of a cluster.
     pub fn conditions(&self, namespace: &str, name: &str, conditions: &[Condition]) {
         let labels = |condition: &Condition| {
             [namespace, name, &condition.type_, &condition.status, &condition.reason].map(String::from)
@@ -107,23 +107,23 @@ impl Metrics {
         }
     }
 
-    /// A cluster is gone.
+    /// Forgets a cluster that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
         let before = self.shown().remove(&(namespace.to_string(), name.to_string())).unwrap_or_default();
         before.iter().for_each(|labels| self.hide(labels));
     }
 
-    /// A call that changes a membership ended.
+    /// Counts a call that changes a membership.
     pub fn membership_change(&self, kind: &str, result: PassResult) {
         self.membership_changes.with_label_values(&[kind, word(result)]).inc();
     }
 
-    /// Whether this operator has the Lease.
+    /// Sets whether this operator holds the Lease.
     pub fn leading(&self, leading: bool) {
         self.leader.set(i64::from(leading));
     }
 
-    /// A write to the API server succeeded.
+    /// Counts a write to the API server that succeeded.
     pub fn wrote(&self, verb: &str, kind: &str) {
         self.api_writes.with_label_values(&[verb, kind]).inc();
     }
@@ -137,7 +137,7 @@ impl Metrics {
     }
 
     fn hide(&self, labels: &[String; 5]) {
-        // It fails when the series is not there, which is what is wanted.
+        // An error means that the series does not exist, which is what is wanted.
         let _ = self.condition.remove_label_values(labels);
     }
 

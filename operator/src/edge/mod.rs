@@ -1,5 +1,5 @@
-//! The edge: watches, tasks, the API server, the nodes, the Lease, logs, metrics and health. It carries out what plans
-//! say and decides nothing about clusters.
+//! The edge of the operator: watches, tasks, the API server, the nodes, the Lease, logs, metrics and health. It carries
+//! out what plans say, and decides nothing about clusters.
 //!
 //! ```text
 //!   run ── lease      one operator acts

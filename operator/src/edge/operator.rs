@@ -1,7 +1,7 @@
 //! What acts: the running operator, which is the same for all clusters, and one pass of it over one cluster.
 //!
-//! Plain data that `run` and `pass` put together and `execute` and the actions work with. Nothing is done here but to end
-//! the process when a test asked for it.
+//! `run` and `pass` put this data together; `execute` and the actions work with it. The only thing done here is to end
+//! the process when a test asked for that.
 
 use crate::edge::events::Events;
 use crate::edge::lease::Held;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
-/// How the process ends when a test asked for it.
+/// The exit code when a test asked the process to end.
 pub const EXIT_AFTER_CODE: i32 = 17;
 
 /// The running operator: what every pass over every cluster acts with.
@@ -30,9 +30,9 @@ pub struct Operator {
     pub held: Held,
     /// Where Events go.
     pub events: Events,
-    /// Where it is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether the process is to end.
+    /// Becomes true when the process is to stop.
     pub stopping: watch::Receiver<bool>,
     /// For tests: when to exit.
     pub exit_after: ExitAfter,
@@ -48,9 +48,9 @@ pub struct Pass<'a> {
     pub desired: &'a Desired,
     /// What the plan saw.
     pub seen: &'a Observed,
-    /// The cluster as it was read, and as it was written since.
+    /// The cluster as it was read, with what this pass has written to it since.
     pub cluster: &'a mut RaftKvCluster,
-    /// What the API server refused.
+    /// The objects that the API server refused.
     pub refusals: &'a mut Refusals,
 }
 
@@ -60,12 +60,12 @@ impl Pass<'_> {
     }
 }
 
-/// Ends the process after so many actions, so that a test can stop it behind each one (rule O17).
+/// Ends the process after a number of actions, so that a test can stop it after each one (rule O17).
 #[derive(Debug, Default)]
 pub struct ExitAfter(Option<AtomicU64>);
 
 impl ExitAfter {
-    /// `None` never burns.
+    /// `None` never ends the process.
     pub fn new(actions: Option<u64>) -> ExitAfter {
         ExitAfter(actions.map(AtomicU64::new))
     }

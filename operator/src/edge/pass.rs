@@ -1,8 +1,8 @@
 //! One pass over one cluster: observe, plan, execute, status.
 //!
-//! A pass begins with what was pushed. Only if a plan made from that has steps is everything read live and planned again,
-//! and only that plan is carried out: no step is taken on a cache's word, and a pass with nothing to do asks the API server
-//! nothing and writes nothing (rule O21).
+//! A pass first plans from what the watches pushed. Only if that plan has steps is everything read live and planned
+//! again, and only the second plan is carried out. So no step rests on a cache, and a pass that has nothing to do asks
+//! the API server nothing and writes nothing (rule O21).
 
 use crate::edge::events::Events;
 use crate::edge::execute::{Done, ExecuteError, execute};
@@ -17,10 +17,10 @@ use raftkv_crds::{RaftKvCluster, RaftKvClusterStatus};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// While one step follows the other, the status is not written more often.
+/// While steps follow each other closely, the status is written at most this often.
 const STATUS_EVERY_MS: u64 = 500;
 
-/// Why a pass did not come to its end.
+/// Why a pass did not reach its end.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// There was nothing to plan from.
@@ -31,14 +31,14 @@ pub enum PassError {
     Execute(#[from] ExecuteError),
 }
 
-/// One cluster, from pass to pass. Whatever is in here may be lost at any time.
+/// What is kept of one cluster from pass to pass. All of it may be lost at any time.
 pub struct Cluster {
     uid: Option<String>,
     observer: Observer,
     nodes: Nodes,
     memory: Memory,
     refusals: Refusals,
-    /// As this task wrote it last; what is pushed may be older.
+    /// The cluster as this task wrote it last; what the watch has may be older.
     written: Option<RaftKvCluster>,
     /// When the status was written last.
     told: Option<Instant>,
@@ -53,7 +53,7 @@ struct Look {
 }
 
 impl Cluster {
-    /// Nothing is known yet.
+    /// The state before the first pass.
     pub fn new(operator: &Operator, cluster: &RaftKvCluster) -> Cluster {
         Cluster {
             uid: cluster.metadata.uid.clone(),
@@ -66,12 +66,12 @@ impl Cluster {
         }
     }
 
-    /// Whether it is this one, and not another of its name.
+    /// Whether `cluster` is this very cluster, and not another one of the same name.
     pub fn is(&self, cluster: &RaftKvCluster) -> bool {
         self.uid == cluster.metadata.uid
     }
 
-    /// `pushed` is the cluster as the watch has it.
+    /// Makes one pass. `pushed` is the cluster as the watch has it.
     pub async fn pass(
         &mut self,
         operator: &Operator,
@@ -90,7 +90,7 @@ impl Cluster {
         let mut live = self.look(operator, cluster, Source::Live).await?; // IO
         match self.act(operator, &mut live).await {
             Ok(done) => self.finish(operator, live, done).await,
-            // Whoever reads the status reads what failed, and why there is no step forward.
+            // The status is still written: it says what failed, and why there is no progress.
             Err(error @ ExecuteError::Failed { .. }) => {
                 self.finish(operator, live, Done { acted: 0, refused: self.memory.refused.clone() }).await?;
                 Err(error.into())
@@ -121,12 +121,12 @@ impl Cluster {
         let Look { cluster, desired, seen, plan } = look;
         let (nodes, refusals) = (&self.nodes, &mut self.refusals);
         let done = execute(&mut Pass { operator, nodes, desired, seen, cluster, refusals }, &plan.steps).await;
-        // Latches that it wrote are in it.
+        // It has the latches that the steps wrote.
         self.written = Some(cluster.clone());
         done
     }
 
-    /// Writes the status if it is another one, and tells what turned.
+    /// Writes the status if it differs, and then queues the Events of what changed.
     async fn finish(&mut self, operator: &Operator, look: Look, done: Done) -> Result<Ended, PassError> {
         let Look { mut cluster, plan, .. } = look;
         let Plan { status, notes, pace, memory, steps: _ } = plan;
@@ -136,7 +136,7 @@ impl Cluster {
         let status = with_latches(status, &live);
         operator.metrics.conditions(namespace(&cluster), name(&cluster), &status.conditions);
         let news = status != live;
-        // A pass that acted is followed by another at once, which knows more.
+        // A pass that acted is followed at once by another one, which knows more.
         let lately = self.told.is_some_and(|at| at.elapsed() < Duration::from_millis(STATUS_EVERY_MS));
         if news && !(done.acted > 0 && lately) {
             cluster.status = Some(status);
@@ -149,14 +149,14 @@ impl Cluster {
             cluster.status = Some(live);
         }
         self.written = Some(cluster);
-        // What the API server refuses is not looked at more often than what is done.
+        // A refused object is no reason to look more often than at a calm cluster.
         let pace = if is_refused { Pace::Calm } else { pace };
         Ok(if done.acted > 0 { Ended::Acted } else { Ended::Rested { pace, news } })
     }
 }
 
-/// Of two versions of one object the newer one. Resource versions are numbers, and ordered, since Kubernetes 1.35; where
-/// they are not, what was pushed is taken, and a write that was made from too old a version ends in a conflict.
+/// The newer of two versions of one object. Since Kubernetes 1.35, resource versions are ordered numbers. Where they
+/// are not, the pushed version is taken, and a write that is based on too old a version ends in a conflict.
 fn newer(pushed: &RaftKvCluster, written: Option<RaftKvCluster>) -> RaftKvCluster {
     let version = |cluster: &RaftKvCluster| cluster.metadata.resource_version.as_ref()?.parse::<u64>().ok();
     match written {
@@ -165,12 +165,12 @@ fn newer(pushed: &RaftKvCluster, written: Option<RaftKvCluster>) -> RaftKvCluste
     }
 }
 
-/// It is being deleted: its children go with it, and nothing is made anew.
+/// It is being deleted. Its children are deleted with it, and nothing is made again.
 fn is_going(cluster: &RaftKvCluster) -> bool {
     cluster.metadata.deletion_timestamp.is_some()
 }
 
-/// What was latched stays, also when a step of this very pass did it (rule O1).
+/// What was latched stays, even if it was latched by a step of this same pass (rule O1).
 fn with_latches(status: RaftKvClusterStatus, live: &RaftKvClusterStatus) -> RaftKvClusterStatus {
     RaftKvClusterStatus {
         cluster_id: status.cluster_id.or_else(|| live.cluster_id.clone()),

@@ -68,7 +68,7 @@ async fn no_step_is_taken_on_a_caches_word() {
     let mut world = World::new().await;
     world.pass().await.unwrap();
     world.api.calls();
-    // The watch lags: the stores are as empty as before.
+    // The watch lags behind: the stores are as empty as before.
     world.pass().await.unwrap();
     let calls = world.api.calls();
     assert!(calls.iter().any(|call| call.starts_with(&format!("GET {SETS}/demo"))), "{calls:?}");
@@ -94,7 +94,7 @@ async fn a_cluster_that_is_going_or_gone_is_left_alone() {
     let mut going = world.live();
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     world.api.put(&format!("{CLUSTERS}/demo"), going);
-    // The watch does not know yet, and the live read does.
+    // The watch does not know it yet, but the live read does.
     let error = world.pass().await.unwrap_err();
     assert!(matches!(error, PassError::Execute(ExecuteError::Conflict { .. })), "{error}");
     world.push();
@@ -144,7 +144,7 @@ async fn nothing_is_written_without_the_lease() {
     assert!(world.api.calls().iter().all(|call| call.starts_with("GET")));
 }
 
-/// One cluster `demo` in `team`, and what was pushed of it.
+/// The cluster `demo` in `team`, and what the watches have of it.
 struct World {
     api: FakeApi,
     operator: Operator,
@@ -164,7 +164,7 @@ impl World {
             client: api.client(),
             settings: settings(),
             held: Held::for_test(),
-            // Another server: Events come when they come.
+            // Events go to another server, since they may be written at any time.
             events: Events::start(FakeApi::start().await.client(), "operator-0", || ()),
             metrics: Arc::new(Metrics::new()),
             stopping,

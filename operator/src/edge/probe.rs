@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For the whole of it.
+/// Time for the whole probe.
 const PROBE_TIMEOUT_MS: u64 = 5_000;
-/// Where a URL names no port.
+/// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
 
-/// Asks once.
+/// Asks the URL once.
 pub async fn probe(url: &str) -> anyhow::Result<()> {
     let uri: Uri = url.parse().with_context(|| format!("'{url}' is not a URL"))?;
     let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else { bail!("'{url}' is not http://host…") };

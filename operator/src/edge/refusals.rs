@@ -1,6 +1,7 @@
-//! What the API server refused of one cluster, so that the same object is not sent again and again (rule O21).
+//! The objects of one cluster that the API server refused, so that the same object is not sent again and again (rule
+//! O21).
 //!
-//! Only a changed object, or some time, makes it worth another try: a quota or an admission policy may have changed.
+//! An object is sent again when it has changed, or after some time: a quota or an admission policy may have changed.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -21,20 +22,20 @@ struct Refusal {
 }
 
 impl Refusals {
-    /// What was said to exactly this object a moment ago.
+    /// What the API server said when it lately refused exactly this object.
     pub fn of(&self, what: &str, object: &impl Serialize, now: Instant) -> Option<&str> {
         let refusal = self.0.get(what)?;
         let recent = now.saturating_duration_since(refusal.at) < Duration::from_secs(RETRY_AFTER_S);
         (recent && refusal.object == text(object)).then_some(refusal.said.as_str())
     }
 
-    /// The object was refused.
+    /// Notes that the object was refused.
     pub fn note(&mut self, what: &str, object: &impl Serialize, said: &str, now: Instant) {
         let refusal = Refusal { object: text(object), said: said.to_string(), at: now };
         self.0.insert(what.to_string(), refusal);
     }
 
-    /// The object was taken.
+    /// Notes that the object was accepted.
     pub fn clear(&mut self, what: &str) {
         self.0.remove(what);
     }

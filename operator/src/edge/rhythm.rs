@@ -1,19 +1,20 @@
-//! When a cluster is looked at next, if nothing calls before (rule O21). PURE: what is random is passed in.
+//! When a cluster is looked at next, unless something wakes its task before (rule O21). PURE: randomness is passed in.
 
 use crate::plan::Pace;
 use std::time::Duration;
 
-/// Nothing is to be done: how soon a leader that moved or a disk that was lost is noticed. Kubernetes does not tell.
+/// The pause when nothing is to be done. A leader that moved or a disk that was lost is noticed within this time, since
+/// Kubernetes does not tell.
 const CALM_MS: u64 = 5_000;
-/// Something is under way, and something was new: a learner catches up within moments.
+/// The pause when something is under way and something new was seen: a learner catches up within moments.
 const BRISK_MIN_MS: u64 = 100;
-/// Something is under way, and nothing was new for a while.
+/// The longest pause when something is under way and nothing new was seen for a while.
 const BRISK_MAX_MS: u64 = 2_000;
-/// After the first failure.
+/// The longest pause after the first failure.
 const BACKOFF_MIN_MS: u64 = 1_000;
-/// After many.
+/// The longest pause after many failures.
 const BACKOFF_MAX_MS: u64 = 30_000;
-/// A world that moves under so many passes in a row is a failure after all, and is told.
+/// So many conflicts in a row are a failure after all, and are reported.
 pub const CONFLICTS_MAX: u32 = 10;
 
 /// How a pass ended.
@@ -21,14 +22,14 @@ pub const CONFLICTS_MAX: u32 = 10;
 pub enum Ended {
     /// It changed the world.
     Acted,
-    /// It changed nothing, as the plan was, or as the API server refused it.
+    /// It changed nothing, because the plan had no steps or the API server refused them.
     Rested {
         /// What the plan says.
         pace: Pace,
         /// It saw something new.
         news: bool,
     },
-    /// The world moved.
+    /// The world changed during the pass.
     Conflict,
     /// Something failed.
     Failed,
@@ -37,9 +38,9 @@ pub enum Ended {
 /// How long to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// At least, whatever calls.
+    /// At least this long, even if something wakes the task.
     pub at_least: Duration,
-    /// At most.
+    /// At most this long.
     pub at_most: Duration,
 }
 
@@ -84,14 +85,14 @@ impl Rhythm {
                 let doubled = BACKOFF_MIN_MS.saturating_mul(1_u64.checked_shl(self.failures).unwrap_or(u64::MAX));
                 self.failures = self.failures.saturating_add(1);
                 let longest_ms = doubled.min(BACKOFF_MAX_MS);
-                // Half of it is chance, so that clusters that failed together do not come back together.
+                // Half of it is random, so that clusters that failed together are not tried again together.
                 let half = Duration::from_millis(longest_ms / 2);
                 pause(BACKOFF_MIN_MS / 2, 0).at_most(half + half.mul_f64(jitter))
             }
         }
     }
 
-    /// Whether the world has moved so often that it is worth a word.
+    /// Whether there were so many conflicts in a row that they are reported.
     pub fn is_stuck(&self) -> bool {
         self.conflicts >= CONFLICTS_MAX
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Returns when the process was told to end and nothing is under way any more. Whatever else ends it is an error.
+/// Returns when the process was told to stop and no action is under way. Any other end is an error.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stopping = stop_signal()?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new()));
@@ -35,7 +35,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     health.role(Role::FillsCaches);
     let ended = lead(&config, client, &keeper, stopping, health, metrics.clone()).await;
     metrics.leading(false);
-    // Not after an error: the Lease is another's, or an action may still be under way.
+    // After an error the Lease is not given back: another pod holds it, or an action may still be under way.
     ended?;
     keeper.release().await;
     Ok(())
@@ -68,14 +68,14 @@ async fn lead(
 
 fn candidate(config: &Config, client: &Client) -> Candidate {
     let namespace = config.lease_namespace.as_deref().unwrap_or_else(|| client.default_namespace());
-    // Outside of a pod: the next process is another holder.
+    // Outside of a pod there is no uid, and each process is a holder of its own.
     let uid = config.pod_uid.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
     let name = config.scope.lease_name();
     tracing::info!(namespace, lease = name, holder = uid, pod = config.pod_name, "waiting for the lease");
     Candidate::new(Api::namespaced(client.clone(), namespace), &name, &uid)
 }
 
-/// Becomes true when the process is told to end.
+/// Becomes true when the process is told to stop.
 fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, stopping) = watch::channel(false);
@@ -84,9 +84,9 @@ fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping: the action at hand is ended, and no other is begun");
+        tracing::info!("stopping: the action under way is finished, and no other is started");
         stop.send_replace(true);
-        // Who waits for the value holds a receiver; the sender stays as long as one of them does.
+        // The sender must live as long as anybody holds a receiver and waits for the value.
         stop.closed().await;
     });
     Ok(stopping)

@@ -1,7 +1,8 @@
-//! Whether the CustomResourceDefinition in this Kubernetes has the fields that this operator needs.
+//! Checks that the CustomResourceDefinition in this Kubernetes has the fields that this operator needs.
 //!
-//! `helm upgrade` and `kubectl apply` of an operator alone leave an older definition behind. The API server then drops what
-//! it does not know without a word: a latch that was written, and is gone, is how data are lost. A newer definition is fine.
+//! An upgrade of the operator alone, by `helm upgrade` or `kubectl apply`, leaves an older definition behind. The API
+//! server then drops unknown fields silently, and a latch that was written but is gone can cost data. A newer
+//! definition is fine.
 
 use crate::observe::said;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -12,15 +13,15 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// For how long an older definition is looked at again: an upgrade may bring the operator before it.
+/// How long an older definition is looked at again: an upgrade may bring the operator before the definition.
 const WAIT_MS: u64 = 30_000;
-/// Between two looks.
+/// The pause between two looks.
 const RETRY_MS: u64 = 2_000;
-/// One look.
+/// Time for one look.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
-/// Fields that an error names.
+/// Most fields that an error names.
 const NAMED_MAX: usize = 8;
-/// Where the API server describes the group to everybody who may log in.
+/// The path where the API server describes the group to every authenticated user.
 const OPENAPI: &str = "/openapi/v3/apis/raftkv.dev/v1alpha1";
 
 /// The definition is not good enough.
@@ -52,7 +53,7 @@ pub enum SchemaError {
 
 const HOW_TO: &str = "Install it with `kubectl apply --server-side --force-conflicts -f crds/raftkvcluster.yaml`, or with `helm upgrade` and crds.enabled=true";
 
-/// Returns once the definition has all fields that are needed; fails if it stays older.
+/// Returns once the definition has all fields that are needed. Fails if it stays older.
 pub async fn check(client: &Client, cluster_reads: bool) -> Result<(), SchemaError> {
     let deadline = Instant::now() + Duration::from_millis(WAIT_MS);
     loop {
@@ -82,7 +83,7 @@ async fn from_definition(client: &Client) -> Result<Value, SchemaError> {
     match definitions.get_opt(&name()).await {
         Ok(Some(definition)) => Ok(schema_of(&definition).unwrap_or_default()),
         Ok(None) => Err(SchemaError::Absent { name: name() }),
-        // Rights may be less than the flag says.
+        // The rights may be fewer than the flag says.
         Err(kube::Error::Api(status)) if status.is_forbidden() => from_openapi(client).await,
         Err(error) => Err(unreadable(said(&error))),
     }
@@ -104,7 +105,7 @@ async fn from_openapi(client: &Client) -> Result<Value, SchemaError> {
     ours.cloned().ok_or_else(|| SchemaError::Absent { name: name() })
 }
 
-/// The schema of the served version that this operator speaks.
+/// The schema of the version that this operator uses, if that version is served.
 fn schema_of(definition: &CustomResourceDefinition) -> Option<Value> {
     let speaks = RaftKvCluster::version(&());
     let version = definition.spec.versions.iter().find(|version| version.name == speaks && version.served)?;

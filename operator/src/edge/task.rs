@@ -1,7 +1,7 @@
 //! The task of one cluster: pass after pass, until the cluster is gone or the operator stops.
 //!
-//! It is woken by what is pushed, and looks by itself from time to time, since Kubernetes does not tell what happens inside
-//! of nodes. An error ends a pass and never the task.
+//! The task is woken by what the watches push. It also looks by itself from time to time, since Kubernetes does not
+//! tell what happens inside the nodes. An error ends a pass, but never the task.
 
 use crate::edge::execute::ExecuteError;
 use crate::edge::health::Health;
@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
-/// Returns when the cluster is gone, or is another one of its name, or the operator stops.
+/// Returns when the cluster is gone, when another cluster has taken its name, or when the operator stops.
 pub async fn run(operator: Arc<Operator>, health: Arc<Health>, watched: Watched, key: Key, notify: Arc<Notify>) {
     let mut stopping = operator.stopping.clone();
     let mut rhythm = Rhythm::default();
@@ -48,7 +48,7 @@ pub async fn run(operator: Arc<Operator>, health: Arc<Health>, watched: Watched,
     }
 }
 
-/// `None` when nothing may be done any more.
+/// Makes a pass. `None` means that the task must end.
 async fn one_pass(
     operator: &Operator,
     state: &mut Cluster,
@@ -63,13 +63,13 @@ async fn one_pass(
             tracing::info!(%error, "the pass ends here");
             return None;
         }
-        // Once in a while it is nobody's fault. Again and again it is something that a person has to see.
+        // A conflict once in a while is nobody's fault. Many in a row are something that a person has to see.
         Err(PassError::Execute(error @ ExecuteError::Conflict { .. })) if !rhythm.is_stuck() => {
             tracing::debug!(%error, "the pass ends here");
             (Ended::Conflict, PassResult::Conflict)
         }
         Err(error) => {
-            tracing::warn!(%error, "the pass failed and is tried again");
+            tracing::warn!(%error, "the pass failed and will be tried again");
             tell_unseen(operator, cluster, &error);
             (Ended::Failed, PassResult::Error)
         }
@@ -78,7 +78,8 @@ async fn one_pass(
     Some(ended)
 }
 
-/// A field of another type, or one that this operator does not know: the definition is newer than the operator.
+/// Reports a cluster that cannot be read: a field has another type, or a value that this operator does not know,
+/// because the definition is newer than the operator.
 fn tell_unreadable(operator: &Operator, cluster: &impl kube::Resource<DynamicType = ()>, unreadable: &InvalidObject) {
     let text = format!("this version of the operator cannot read it, and leaves the cluster as it is: {unreadable}");
     let name = unreadable.metadata.name.as_deref().unwrap_or_default();
@@ -86,7 +87,8 @@ fn tell_unreadable(operator: &Operator, cluster: &impl kube::Resource<DynamicTyp
     operator.events.tell(cluster, "Observe", &Note { warning: true, reason: Reason::InvalidSpec.as_str(), text });
 }
 
-/// Without a look at the world there is no status to say it in. A step that failed was told where it was taken.
+/// Reports a failed observation by an Event, since without an observation there is no status to report it in. A failed
+/// step was reported where it was taken.
 fn tell_unseen(operator: &Operator, cluster: &RaftKvCluster, error: &PassError) {
     if let PassError::Observe(error) = error {
         let text = format!("{error}. Nothing is changed, and the status stays as it was, until it can be read");
@@ -94,7 +96,7 @@ fn tell_unseen(operator: &Operator, cluster: &RaftKvCluster, error: &PassError) 
     }
 }
 
-/// Until the pause is over, or something calls after its shortest time, or the operator stops.
+/// Waits until the pause is over, something wakes the task after the shortest pause, or the operator stops.
 async fn wait(pause: Pause, notify: &Notify, stopping: &mut watch::Receiver<bool>) {
     let began = Instant::now();
     let called = async {
@@ -104,7 +106,7 @@ async fn wait(pause: Pause, notify: &Notify, stopping: &mut watch::Receiver<bool
     tokio::select! {
         () = called => {}
         () = sleep_until(began + pause.at_most) => {}
-        // It fails when the sender is gone, and then the operator stops as well.
+        // This fails when the sender is gone, and then the operator is stopping as well.
         _ = stopping.wait_for(|stopping| *stopping) => {}
     }
 }

@@ -1,5 +1,5 @@
-//! A scripted HTTP server on loopback that stands for the API server, or for a node: it gives the answers of a list, in
-//! order, and remembers the questions. Running out of script is a 500 that no test expects.
+//! A scripted HTTP server on loopback that stands for the API server or for a node. It gives the answers of a list in
+//! order, and remembers the requests. When the script runs out it answers 500, which no test expects.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

@@ -1,8 +1,8 @@
-//! The watches of one namespace, or of all: what the API server pushes goes into stores, and the cluster that it is about
-//! is named.
+//! The watches of one namespace, or of all. What the API server pushes goes into stores, and the cluster that it
+//! concerns is woken.
 //!
-//! Only objects with the cluster label are watched (a volume claim has it from its StatefulSet's selector), and what nobody
-//! reads of them is not kept. A watch that breaks is begun again by kube, with a pause that grows.
+//! Only objects with the cluster label are watched (a volume claim gets it from its StatefulSet's selector), and fields
+//! that nobody reads are not kept. When a watch breaks, kube starts it again, with a pause that grows.
 
 use crate::observe::{Stores, said};
 use futures::stream::{BoxStream, SelectAll, StreamExt};
@@ -36,16 +36,17 @@ impl fmt::Display for Key {
     }
 }
 
-/// Who has to look.
+/// Which clusters must be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// One cluster: something of it changed.
+    /// One cluster, of which something changed.
     One(Key),
-    /// All of them: a list was read anew.
+    /// All of them, because a list was read again.
     All,
 }
 
-/// A cluster as the API server has it. One that this operator cannot read does not keep it from reading the others.
+/// A cluster as the API server has it. A cluster that this operator cannot read does not keep it from reading the
+/// others.
 pub type Guarded = DeserializeGuard<RaftKvCluster>;
 
 /// What was pushed of one namespace, or of all.
@@ -73,7 +74,7 @@ impl Watched {
         (Watched { clusters, stores }, wakes)
     }
 
-    /// Whether every list was read once. Before that, what is not there may only not have been read.
+    /// Whether every list was read once. Before that, an object that seems to be absent may just not have been read.
     pub fn is_complete(&self) -> bool {
         let Stores { sets, pods, claims, services, budgets } = &self.stores;
         let read = future::join(
@@ -128,10 +129,10 @@ fn wakes_of<K: Resource<DynamicType = ()>>(
             Ok(Event::Apply(object) | Event::Delete(object)) => key(&object).map(Wake::One),
             Ok(Event::InitDone) => Some(Wake::All),
             Ok(Event::Init | Event::InitApply(_)) => None,
-            // A watch that slept for too long is told to read the list anew, which is nothing to worry about.
+            // A watch that was idle for too long is told to read the list again, which is nothing to worry about.
             Err(watcher::Error::WatchError(status)) if status.code == EXPIRED => None,
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), error = words(&error), "a watch broke and is begun again");
+                tracing::warn!(kind = %K::kind(&()), error = words(&error), "a watch broke and is started again");
                 None
             }
         })
@@ -148,7 +149,7 @@ fn words(error: &watcher::Error) -> String {
     }
 }
 
-/// Who set which field is of no use here, and is the larger half of an object.
+/// Drops the record of who set which field. It is of no use here, and is the larger half of an object.
 fn strip<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }

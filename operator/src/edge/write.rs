@@ -1,6 +1,6 @@
-//! Writes to the API server, each with the fence that the plan saw, and what a failure means.
+//! Writes to the API server, each with the fence that the plan saw; and what the failure of a write means.
 //!
-//! What enters is an object or a patch; what leaves is nothing, or a [`Fault`] that says whether the world had moved, the
+//! A write takes an object or a patch. It returns nothing, or a [`Fault`] that says whether the world had changed, the
 //! object was refused, or something failed. Nothing is tried again here: the next pass looks at the world first.
 
 use crate::edge::metrics::Metrics;
@@ -16,16 +16,16 @@ use std::fmt::Debug;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// One request. The API server's own limit is 60 s, but a pass does not wait so long for it.
+/// Time for one request. The API server's own limit is 60 s, but a pass does not wait that long.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
 
-/// By this cause the API server refuses what is new in a namespace that is being deleted.
+/// The cause that the API server gives when it refuses a new object in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// Why a step was not taken, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The world is not what the plan saw. This had no effect, and the next pass sees what is new.
+    /// The world is not what the plan saw. The write had no effect, and the next pass sees what is new.
     Conflict(String),
     /// The API server refused the object as invalid.
     Refused(String),
@@ -81,7 +81,7 @@ impl Namespace<'_> {
         within(api.delete(name, &params)).await.map(|_| self.wrote::<K>("delete"))
     }
 
-    /// Writes the status over the one that was read, and over no other.
+    /// Writes the status, but only over the version that was read.
     pub async fn put_status(&self, cluster: &RaftKvCluster) -> Result<RaftKvCluster, Fault> {
         let name = cluster.metadata.name.as_deref().unwrap_or_default();
         let api = self.api::<RaftKvCluster>();
@@ -99,7 +99,7 @@ impl Namespace<'_> {
     }
 }
 
-/// Who wrote a field stands in managedFields.
+/// The field manager's name shows in managedFields.
 fn post() -> PostParams {
     PostParams { field_manager: Some(label::MANAGED_BY_VALUE.to_string()), ..PostParams::default() }
 }
@@ -114,7 +114,7 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 fn fault(error: &kube::Error) -> Fault {
     let kube::Error::Api(status) = error else { return Fault::Failed(said(error)) };
     match status.code {
-        // 404: the object, which the plan saw, is gone; or the namespace, and then the cluster with it.
+        // 404: the object that the plan saw is gone, or the whole namespace is, and the cluster with it.
         404 | 409 => Fault::Conflict(status.message.clone()),
         422 => Fault::Refused(status.message.clone()),
         _ if is_namespace_going(error) => Fault::Conflict(status.message.clone()),
@@ -122,7 +122,7 @@ fn fault(error: &kube::Error) -> Fault {
     }
 }
 
-/// The namespace is being deleted, and everything in it with it.
+/// Whether the namespace is being deleted, and everything in it.
 pub fn is_namespace_going(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();

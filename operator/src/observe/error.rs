@@ -1,4 +1,4 @@
-//! Why there is nothing to plan from, and what the API server says when it refuses, in words for people.
+//! The errors of an observation, and what the API server said, in words for people.
 
 /// Why there is nothing to plan from.
 #[derive(Debug, thiserror::Error)]
