@@ -1,21 +1,21 @@
-//! What a plan says: actions in order, each fenced by what the plan saw, and the status. PURE.
+//! What a plan says: actions in order, each fenced by what the plan saw; and the status. PURE.
 
 use crate::plan::world::{Child, ClaimOwner, Memory, Ordinal, Seed};
 use raftkv_api::Hex128;
 use raftkv_crds::{OperationKind, RaftKvClusterStatus, Reason};
 
-/// What to do and what to tell.
+/// What to do and what to report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// To be carried out in order; the first that fails ends the pass.
+    /// Steps to be carried out in order. The first that fails ends the pass.
     pub steps: Vec<Step>,
-    /// The status as of what was seen. Latches that a step writes are not in it.
+    /// The status that follows from what was seen. Latches that a step writes are not in it.
     pub status: RaftKvClusterStatus,
-    /// What turned bad or good since the last pass.
+    /// Events: what became bad or good since the last pass.
     pub notes: Vec<Note>,
-    /// How soon to look again when nothing calls.
+    /// How soon to look again when nothing wakes the task.
     pub pace: Pace,
-    /// What the next pass is to be told; `refused` is the one of the pass before.
+    /// What the next pass is to know. `refused` is still that of the pass before.
     pub memory: Memory,
 }
 
@@ -35,21 +35,21 @@ pub enum Pace {
     Calm,
 }
 
-/// One action, and what to tell when it succeeded.
+/// One action, and what to report when it succeeded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// What to do.
     pub action: Action,
-    /// The event of its success.
+    /// The event to send when it succeeded.
     pub note: Option<Note>,
 }
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// A warning, or a step forward.
+    /// Whether it is a warning; otherwise it tells of a step forward.
     pub warning: bool,
-    /// A stable word.
+    /// A word that is never renamed.
     pub reason: &'static str,
     /// A sentence.
     pub text: String,
@@ -61,21 +61,21 @@ pub struct Note {
 pub enum Action {
     /// Make a child that is absent.
     CreateChild(Child),
-    /// Bring a child that is ours to what it should be.
+    /// Change a child of this cluster to what it should be.
     ApplyChild(Child),
     /// Make the StatefulSet.
     CreateSet {
         /// Its replicas.
         replicas: u32,
     },
-    /// Bring the StatefulSet to what it should be.
+    /// Change the StatefulSet to what it should be.
     ApplySet {
         /// Its replicas.
         replicas: u32,
         /// The fence.
         resource_version: String,
     },
-    /// Note at the StatefulSet which data directory may form the cluster.
+    /// Annotate the StatefulSet with the data directory that may form the cluster.
     AnnotateSeed {
         /// Which one, and the cluster's id.
         seed: Seed,
@@ -103,7 +103,7 @@ pub enum Action {
         /// The fence.
         resource_version: String,
     },
-    /// Note at a volume claim whose data it holds.
+    /// Annotate a volume claim with whose data it holds.
     AnnotateClaim {
         /// Which one.
         ordinal: Ordinal,
@@ -123,7 +123,7 @@ pub enum Action {
         /// The fence.
         resource_version: String,
     },
-    /// Delete a pod; its StatefulSet makes it anew.
+    /// Delete a pod; its StatefulSet makes a new one.
     DeletePod {
         /// Which one.
         ordinal: Ordinal,
@@ -131,7 +131,7 @@ pub enum Action {
         uid: String,
         /// The fence.
         resource_version: String,
-        /// Without waiting for a kubelet that is gone.
+        /// Do not wait for the kubelet, which is gone.
         now: bool,
     },
     /// Tell a Blank node to form the cluster.
@@ -140,7 +140,7 @@ pub enum Action {
         seed: Seed,
         /// The node.
         ordinal: Ordinal,
-        /// Voters that the cluster must have had once before it serves clients.
+        /// How many voters the cluster must have had before it serves clients.
         min_voters: u32,
     },
     /// Set a node's data aside.
@@ -190,31 +190,31 @@ pub enum Action {
     },
 }
 
-/// The one change that is under way, before it is given a time.
+/// The one change that is under way, before it has a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Underway {
     /// What kind.
     pub kind: OperationKind,
-    /// A stable word for the step.
+    /// A word for the step that is never renamed.
     pub step: &'static str,
-    /// The pod that it is about.
+    /// The pod that it concerns.
     pub member: Option<String>,
     /// What is waited for or done, in a sentence.
     pub text: String,
 }
 
-/// What one part of the plan has to say. The first part that says something ends the search.
+/// What one part of the plan decides. The first part that decides something ends the search.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Turn {
     /// Nothing to do here.
     Nothing,
-    /// These steps, and the pass ends.
+    /// Take these steps; then the pass ends.
     Act(Underway, Vec<Step>),
-    /// Nothing may be done before something happens.
+    /// Do nothing until something else happens.
     Wait(Underway),
 }
 
-/// Something that is wrong and does not go away by waiting a moment.
+/// Something that is wrong and does not go away in a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// The reason.

@@ -1,4 +1,4 @@
-//! Membership, one change at a time: finish what is under way, then remove, then add. PURE.
+//! Changes the membership, one change at a time: finish what is under way, then remove, then add. PURE.
 //!
 //! Every function here is called with a leader and a linearizable membership, and each of its changes carries the index of
 //! that membership.
@@ -11,7 +11,7 @@ use crate::plan::{former, size};
 use raftkv_api::NodeState;
 use raftkv_crds::OperationKind;
 
-/// A joint change leaves by itself; nothing else may begin before.
+/// A joint change is left by itself. Nothing else may begin before that.
 pub(crate) fn joint(facts: &Facts<'_>) -> Turn {
     if !facts.roster.joint {
         return Turn::Nothing;
@@ -20,9 +20,10 @@ pub(crate) fn joint(facts: &Facts<'_>) -> Turn {
     Turn::Wait(Underway { kind: OperationKind::Replace, step: "WaitForJointChange", member: None, text })
 }
 
-/// Makes a learner a voter, or lets it go. One that does not answer is not waited for here: it must not hold up a repair.
+/// Makes a learner a voter, or removes it. A learner that does not answer is not waited for here, since it must not
+/// hold up a repair.
 pub(crate) fn learners(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
-    // One that nobody waits for any more must not hold up one that is wanted.
+    // An unwanted learner must not hold up a wanted one.
     let mut unwanted = facts.roster.learners().filter(|seat| why_unwanted(facts, seat).is_some());
     if let Some(seat) = unwanted.next() {
         return drop_learner(facts, leader, seat);
@@ -40,18 +41,18 @@ pub(crate) fn silent_learners(facts: &Facts<'_>) -> Turn {
     Turn::Wait(underway(kind_of(facts, seat), "WaitForCatchUp", seat, text))
 }
 
-/// Learners that somebody added under other names are his.
+/// The learners of this cluster's pods. Learners that somebody added under other names are left to that person.
 fn ours<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Seat> {
     facts.roster.learners().filter(|seat| seat.ordinal.is_some())
 }
 
-/// Its node runs and answers as a learner.
+/// Whether its node runs and answers as a learner.
 fn learns(facts: &Facts<'_>, seat: &Seat) -> bool {
     let stops = seat.ordinal.and_then(|ordinal| facts.pod(ordinal)).is_some_and(|pod| pod.terminating);
     !stops && facts.answers(seat).is_some_and(|status| status.state == NodeState::Learner)
 }
 
-/// A learner that has the place of a voter replaces it.
+/// A learner with the ordinal of a voter replaces that voter.
 fn kind_of(facts: &Facts<'_>, seat: &Seat) -> OperationKind {
     match seat.ordinal.and_then(|ordinal| facts.roster.voter_at(ordinal)) {
         Some(_) => OperationKind::Replace,
@@ -59,7 +60,7 @@ fn kind_of(facts: &Facts<'_>, seat: &Seat) -> OperationKind {
     }
 }
 
-/// Why a learner has no future here; `None` when it has one.
+/// Why a learner is unwanted; `None` when it is wanted.
 fn why_unwanted(facts: &Facts<'_>, seat: &Seat) -> Option<&'static str> {
     let ordinal = seat.ordinal?;
     if ordinal >= facts.replicas() {
@@ -94,7 +95,7 @@ fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
         let text = format!("waiting for the learner {} to catch up", seat.name);
         return Turn::Wait(underway(kind, "WaitForCatchUp", seat, text));
     }
-    // 1 the budget knows the larger quorum before the voter counts. 2 the claim names the member before it is one.
+    // 1. The budget knows the larger quorum before the voter counts. 2. The claim names the member before it votes.
     let voters = facts.roster.voters().count() + usize::from(replaced.is_none());
     let raised = size::budget(facts, voters);
     let current = facts.seen.ours().and_then(|set| set.budget);
@@ -115,8 +116,8 @@ fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
     Turn::Act(underway(kind, "Promote", seat, format!("making the learner {} a voter", seat.name)), steps)
 }
 
-/// Removes the voter with the highest place that the spec does not ask for, if the others can do without it (rule O6). If
-/// they cannot, one that is not well may go first: it makes their quorum smaller.
+/// Removes the voter with the highest ordinal that the spec does not ask for, if the others can do without it (rule
+/// O6). If they cannot, another such voter that is not well may go first, which makes the quorum smaller.
 pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let is_beyond = |seat: &&Seat| seat.ordinal.is_some_and(|at| at >= facts.replicas()) || is_displaced(facts, seat);
     let mut beyond: Vec<&Seat> = facts.roster.voters().filter(is_beyond).collect();
@@ -139,7 +140,7 @@ pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     )
 }
 
-/// Another voter answers in its place: somebody promoted a successor and left the predecessor where it was.
+/// Whether another voter answers on its pod: somebody promoted a successor and did not remove the predecessor.
 fn is_displaced(facts: &Facts<'_>, seat: &Seat) -> bool {
     let mut others = facts.roster.voters().filter(|other| other.id != seat.id && other.ordinal == seat.ordinal);
     seat.ordinal.is_some() && others.any(|other| facts.answers(other).is_some())
@@ -163,7 +164,7 @@ fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
     sick.map(words).collect::<Vec<_>>().join("; ")
 }
 
-/// Hands leadership to the caught-up voter with the lowest place that stays and may lead.
+/// Hands leadership to a caught-up voter that stays and may lead, by the lowest ordinal.
 pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKind, why: &str) -> Turn {
     let able = |seat: &&Seat| {
         let stays = seat.ordinal.is_some_and(|ordinal| ordinal < facts.replicas());
@@ -174,7 +175,7 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
     };
     let from = facts.desired.pod(leader.ordinal);
     let underway = |step, text| Underway { kind, step, member: Some(from.clone()), text };
-    // A pod that runs the newest template is not restarted again, so it will not have to hand over in its turn.
+    // A pod with the newest template is preferred: it is not restarted again, and so need not hand over in its turn.
     let outdated = |seat: &&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.outdated);
     let heir = facts.roster.voters().filter(able).min_by_key(|seat| (outdated(seat), seat.ordinal));
     let Some(heir) = heir else {
@@ -189,8 +190,8 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
     Turn::Act(underway("MoveLeader", text), vec![step])
 }
 
-/// Adds the lowest place whose pod runs on a proved-empty disk. Pods come first, so that an unschedulable one leaves no
-/// learner that nobody can be.
+/// Adds the missing member with the lowest ordinal whose pod runs on a proved-empty disk. The pod comes first, so that
+/// an unschedulable pod leaves no learner that no node can be.
 pub(crate) fn up(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let lacking: Vec<Ordinal> = (0..facts.replicas()).filter(|ordinal| !facts.roster.has(*ordinal)).collect();
     let Some(first) = lacking.first() else { return Turn::Nothing };

@@ -10,8 +10,9 @@ use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal};
 use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::child;
 
-/// Labels the claims that the StatefulSet made for this cluster, and, when the cluster stands, those that it took over. One
-/// without a volume waits: a write of ours between two of the scheduler's would send its pod back to the end of the queue.
+/// Labels the claims that the StatefulSet made for this cluster and, once the cluster is formed, those that it took
+/// over. A claim without a volume waits: a write between two writes of the scheduler would send its pod back to the end
+/// of the queue.
 pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
     let unlabelled =
         facts.seen.claims.iter().filter(|(_, claim)| claim.cluster_uid.as_ref() != Some(&facts.desired.uid));
@@ -23,13 +24,13 @@ pub(crate) fn labels(facts: &Facts<'_>) -> Vec<Step> {
     ours.filter(|(_, claim)| claim.bound && !claim.terminating).map(step).collect()
 }
 
-/// The node on it is one of this cluster, or proved it empty.
+/// Whether the node on it belongs to this cluster, or has proved the volume empty.
 fn is_taken_over(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
     let known = |status: &raftkv_api::Status| facts.is_ours(status) || status.state == NodeState::Blank;
     facts.seen.latch.bootstrapped && facts.status(ordinal).is_some_and(known)
 }
 
-/// Notes at the claims of members whose data they hold: after an adoption, and after a person meddled.
+/// Annotates the claims of members with whose data they hold: after an adoption, and after a person changed them.
 pub(crate) fn owners(facts: &Facts<'_>) -> Vec<Step> {
     if facts.roster.certainty != Certainty::Linearizable {
         return vec![];
@@ -43,7 +44,7 @@ pub(crate) fn owners(facts: &Facts<'_>) -> Vec<Step> {
         .collect()
 }
 
-/// The step that notes a member at its claim, unless it stands there. `None` also when the claim is not there.
+/// The step that annotates a claim with its member. `None` when the annotation is there, or the claim is not.
 pub(crate) fn note(facts: &Facts<'_>, seat: &Seat) -> Option<Step> {
     let ordinal = seat.ordinal?;
     let claim = facts.claim(ordinal)?;
@@ -58,7 +59,7 @@ fn owner(facts: &Facts<'_>, seat: &Seat) -> Option<ClaimOwner> {
     Some(ClaimOwner { cluster_id, member_id: seat.id, incarnation: seat.incarnation? })
 }
 
-/// Deletes the claim of a removed member, one in a pass, as its last step.
+/// Deletes the claim of a removed member: one in each pass, as its last step.
 pub(crate) fn sweep(facts: &Facts<'_>) -> Option<Step> {
     if facts.roster.certainty != Certainty::Linearizable || facts.desired.suspend {
         return None;
@@ -70,7 +71,7 @@ pub(crate) fn sweep(facts: &Facts<'_>) -> Option<Step> {
     Some(Step::told(Action::DeleteClaim { ordinal: *ordinal, uid, resource_version }, "VolumeClaimDeleted", text))
 }
 
-/// Every condition of rule O4, each by itself enough to leave the claim alone.
+/// Whether every condition of rule O4 holds. One that does not is enough to leave the claim alone.
 fn is_spent(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen) -> bool {
     let Some(owner) = claim.owner else { return false };
     let Some(members) = &facts.seen.members else { return false };

@@ -1,13 +1,13 @@
-//! What follows from what was seen, before anything is decided: who leads, who the members are, who is well. PURE.
+//! What follows from the observation, before anything is decided: who leads, who the members are, who is well. PURE.
 
 use crate::plan::world::{ClaimSeen, Container, Desired, Machine, NodeSeen, Observed, Ordinal, PodSeen, SetSeen};
 use raftkv_api::{Hex128, Member, MemberRole, NodeState, Peer, Status};
 use raftkv_crds::child;
 
-/// A node that was silent for so long is called unreachable: longer than a container takes to start.
+/// A node that was silent for this long is called unreachable. A container takes less time to start.
 const UNREACHABLE_AFTER_S: i64 = 15;
 
-/// Voters that must agree among `voters`.
+/// How many of `voters` voters must agree.
 pub(crate) fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
@@ -24,7 +24,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Counts towards a quorum: in a joint change the outgoing ones as well.
+    /// Whether it counts towards a quorum. In a joint change the outgoing voters count as well.
     pub(crate) fn votes(&self) -> bool {
         match self.role {
             MemberRole::Voter | MemberRole::Outgoing => true,
@@ -36,11 +36,11 @@ impl Seat {
 /// How sure the membership is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Certainty {
-    /// Read linearizably in this pass: the only one that a removal or a deletion may rest on.
+    /// It was read linearizably in this pass. A removal or a deletion may rest on nothing less.
     Linearizable,
-    /// As the node with the newest configuration among those that answer reports it.
+    /// It was reported by the node that has the newest configuration of those that answer.
     Reported,
-    /// As the status remembers it.
+    /// It was taken from the status.
     Remembered,
 }
 
@@ -70,7 +70,7 @@ impl Roster {
         self.seats.iter().any(|seat| seat.ordinal == Some(ordinal))
     }
 
-    /// One more than the highest place that a member has.
+    /// One more than the highest ordinal of a member.
     pub(crate) fn span(&self) -> u32 {
         self.seats.iter().filter_map(|seat| seat.ordinal).max().map_or(0, |highest| highest + 1)
     }
@@ -98,8 +98,8 @@ impl<'a> Facts<'a> {
         Facts { desired, seen, leader, roster: roster(desired, seen, leader) }
     }
 
-    /// Members to have. A cluster learned at its beginning how many voters it needs before it serves a client: while it
-    /// has not had them it grows, though the spec may ask for fewer since; then it shrinks.
+    /// How many members to have. When a cluster was formed, it was told how many voters it needs before it serves
+    /// clients. Until it has had that many it grows, even if the spec asks for fewer by then; after that it shrinks.
     pub(crate) fn replicas(&self) -> u32 {
         let forming =
             self.roster.certainty == Certainty::Linearizable && self.leader.is_some_and(|leader| !leader.status.formed);
@@ -115,7 +115,7 @@ impl<'a> Facts<'a> {
         self.seen.claims.get(&ordinal)
     }
 
-    /// What the node with this ordinal says, unless it does not answer.
+    /// The status of the node with this ordinal, if it answers.
     pub(crate) fn status(&self, ordinal: Ordinal) -> Option<&'a Status> {
         self.pod(ordinal).and_then(answer)
     }
@@ -125,18 +125,18 @@ impl<'a> Facts<'a> {
         self.status(ordinal).filter(|status| status.state == NodeState::Blank)?.incarnation
     }
 
-    /// Whether a status speaks for the cluster that the latch names.
+    /// Whether a status is of the cluster that the latch names.
     pub(crate) fn is_ours(&self, status: &Status) -> bool {
         status.cluster_id.is_some() && status.cluster_id == self.seen.latch.cluster_id
     }
 
-    /// The node of a member answers, and as that very member.
+    /// The status of a member's node, if it answers as that very member.
     pub(crate) fn answers(&self, seat: &Seat) -> Option<&'a Status> {
         let status = self.status(seat.ordinal?)?;
         (self.is_ours(status) && status.member_id.is_some_and(|id| id.0 == seat.id)).then_some(status)
     }
 
-    /// A voter that runs, answers as a voter, and answers its leader as well.
+    /// Whether a voter runs, answers as a voter, and answers its leader as well.
     pub(crate) fn is_healthy(&self, seat: &Seat) -> bool {
         let Some(ordinal) = seat.ordinal else {
             return self.peer(seat.id).is_some_and(|peer| peer.active);
@@ -146,22 +146,22 @@ impl<'a> Facts<'a> {
         runs && votes && (self.leads(seat.id) || self.peer(seat.id).is_some_and(|peer| peer.active))
     }
 
-    /// Has, but for a moment's worth, all that the leader has.
+    /// Whether it has all that the leader has, except for the last moment.
     pub(crate) fn is_caught_up(&self, seat: &Seat) -> bool {
         self.leads(seat.id) || self.peer(seat.id).is_some_and(|peer| peer.caught_up)
     }
 
-    /// Healthy and caught up.
+    /// Whether it is healthy and caught up.
     pub(crate) fn is_well(&self, seat: &Seat) -> bool {
         self.is_healthy(seat) && self.is_caught_up(seat)
     }
 
-    /// Well, and the kubelet lets clients through to it.
+    /// Whether it is well, and ready, so that clients are sent to it.
     pub(crate) fn serves(&self, seat: &Seat) -> bool {
         self.is_well(seat) && seat.ordinal.and_then(|ordinal| self.pod(ordinal)).is_some_and(|pod| pod.ready)
     }
 
-    /// Its volume claim is being deleted, and only its running pod keeps the data.
+    /// Whether its volume claim is being deleted, so that only the running pod keeps the data.
     pub(crate) fn is_doomed(&self, seat: &Seat) -> bool {
         seat.ordinal.and_then(|ordinal| self.claim(ordinal)).is_some_and(|claim| claim.terminating)
     }
@@ -174,18 +174,18 @@ impl<'a> Facts<'a> {
         self.leader?.status.peers.iter().find(|peer| peer.id.0 == id)
     }
 
-    /// Voters but for this one that are well.
+    /// How many voters other than this one are well.
     pub(crate) fn well_without(&self, excluded: u64) -> usize {
         self.roster.voters().filter(|seat| seat.id != excluded && self.is_well(seat)).count()
     }
 
-    /// Voters but for this one that are well, and whose data stays.
+    /// How many voters other than this one are well and keep their data.
     pub(crate) fn lasting_without(&self, excluded: u64) -> usize {
         let lasts = |seat: &&Seat| seat.id != excluded && self.is_well(seat) && !self.is_doomed(seat);
         self.roster.voters().filter(lasts).count()
     }
 
-    /// Whether a node of a voter has not read its data to the end.
+    /// A voter whose node is still reading its data.
     pub(crate) fn opening(&self) -> Option<&Seat> {
         self.roster.voters().find(|seat| {
             let status = seat.ordinal.and_then(|ordinal| self.status(ordinal));
@@ -193,7 +193,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// Members that have the membership of this index on disk and applied, themselves included.
+    /// How many voters have the membership of this index on disk and applied.
     pub(crate) fn durable_at(&self, conf_index: u64) -> usize {
         let durable = |seat: &&Seat| match self.leader {
             Some(leader) if leader.id == seat.id => leader.status.durable_conf_index >= conf_index,
@@ -210,25 +210,25 @@ impl<'a> Facts<'a> {
         Some((name, self.seen.machines.get(name).copied().unwrap_or(Machine::Unknown)))
     }
 
-    /// Its volume cannot be attached anywhere else, and the machine that has it is gone.
+    /// Whether its volume cannot be attached to another machine, and its machine is gone.
     pub(crate) fn is_tied_to_lost(&self, ordinal: Ordinal) -> bool {
         let machine = self.claim(ordinal).and_then(|claim| claim.machine.as_ref());
         let state = machine.and_then(|name| self.seen.machines.get(name));
         state.is_some_and(|state| state.is_gone_for_good())
     }
 
-    /// It has not answered for a moment only.
+    /// Whether it has been silent for a moment only.
     pub(crate) fn is_new_to_silence(&self, ordinal: Ordinal) -> bool {
         self.silent_s(ordinal) < UNREACHABLE_AFTER_S
     }
 
-    /// Seconds for which it has not answered; 0 when that is not known.
+    /// For how many seconds it has not answered; 0 when that is not known.
     pub(crate) fn silent_s(&self, ordinal: Ordinal) -> i64 {
         let since = self.seen.memory.silent.get(&ordinal).copied().unwrap_or(self.seen.now);
         self.seen.now.as_second() - since.as_second()
     }
 
-    /// Why a pod does not answer, in words that do not change while nothing does.
+    /// Why a pod does not answer, in words that stay the same while nothing changes.
     pub(crate) fn trouble(&self, ordinal: Ordinal) -> String {
         let Some(pod) = self.pod(ordinal) else { return "there is no such pod".to_string() };
         if pod.terminating {
@@ -244,7 +244,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// What a node says of itself, in words that do not change while nothing does.
+/// What a node reports about itself, in words that stay the same while nothing changes.
 fn state_words(status: &Status) -> String {
     match status.state {
         NodeState::Opening => "it is opening its data".to_string(),
@@ -266,7 +266,8 @@ pub(crate) fn answer(pod: &PodSeen) -> Option<&Status> {
     }
 }
 
-/// Of the nodes of this cluster that say they lead, the one with the highest term: a deposed leader may not know it yet.
+/// Of the nodes of this cluster that say that they lead, the one with the highest term. A deposed leader may not know
+/// yet that it is deposed.
 fn leader(seen: &Observed) -> Option<Leader<'_>> {
     let statuses = seen.pods.iter().filter_map(|(ordinal, pod)| answer(pod).map(|status| (*ordinal, status)));
     statuses

@@ -1,5 +1,5 @@
-//! How a cluster begins: formed once on one proved-empty disk (rule O1), or found again on volumes that hold it (rule O2).
-//! PURE. Here alone `Init` is planned, and only for the data directory that was latched before.
+//! How a cluster begins: it is formed once on one proved-empty disk (rule O1), or found again on volumes that hold it
+//! (rule O2). PURE. `Init` is planned only here, and only for the data directory that was latched before.
 
 use crate::plan::action::{Action, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Facts, answer, quorum};
@@ -11,11 +11,12 @@ use std::collections::BTreeSet;
 /// The id that `init` gives to the first member.
 const FIRST_MEMBER_ID: u64 = 1;
 
-/// A claim that is older than this cluster, or was another cluster's. One that the StatefulSet of ours made has no label yet.
+/// Whether a claim is older than this cluster, or was another cluster's. A claim that this cluster's StatefulSet has
+/// just made has no label yet.
 pub(crate) fn is_foreign(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
     match (&claim.cluster_uid, facts.seen.ours()) {
         (Some(uid), _) => *uid != facts.desired.uid,
-        // Times are whole seconds, so that a stranger's claim may seem to be as young as the StatefulSet.
+        // Times are whole seconds, so that a foreign claim may seem to be as young as the StatefulSet.
         (None, Some(set)) => !claim.by_set || claim.created < set.created,
         (None, None) => true,
     }
@@ -26,7 +27,7 @@ fn foreign<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (Ordinal, &'a Claim
     claims.filter(|(_, claim)| is_foreign(facts, claim))
 }
 
-/// One more than the highest place that a foreign claim has, while it is not known whose data they hold.
+/// One more than the highest ordinal of a foreign claim, as long as it is not known whose data the claims hold.
 pub(crate) fn foreign_span(facts: &Facts<'_>) -> Option<u32> {
     if facts.seen.latch.bootstrapped {
         return None;
@@ -34,7 +35,7 @@ pub(crate) fn foreign_span(facts: &Facts<'_>) -> Option<u32> {
     foreign(facts).map(|(ordinal, _)| ordinal + 1).max()
 }
 
-/// With no membership known from anywhere, the volumes that carry members say how many pods there were.
+/// How many pods there were, by the claims that name a member; 0 when a membership is known.
 pub(crate) fn claimed_span(facts: &Facts<'_>) -> u32 {
     let claims = facts.seen.claims.iter();
     let owned = claims.filter(|(_, claim)| claim.owner.is_some() && facts.roster.seats.is_empty());
@@ -49,19 +50,19 @@ pub(crate) fn turn(facts: &Facts<'_>) -> Turn {
     if foreign_span(facts).is_some() || claimants(facts).next().is_some() { adopt(facts) } else { seed(facts) }
 }
 
-/// Nodes that belong to a cluster, whichever it is.
+/// The nodes that belong to any cluster.
 fn claimants<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (Ordinal, &'a Status)> {
     let answers = facts.seen.pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, answer(pod)?)));
     answers.filter(|(_, status)| status.cluster_id.is_some())
 }
 
-/// What the nodes that belong to a cluster say together.
+/// What can be concluded from the nodes that belong to a cluster.
 enum Finding {
     /// A quorum of the voters of the newest configuration answers.
     Quorum(Hex128),
-    /// It may still come to one: who has not answered yet.
+    /// A quorum may still answer: these have not answered yet.
     Unclear(Vec<String>),
-    /// It does not.
+    /// The volumes cannot be taken over, for this reason.
     Refused(String),
 }
 
@@ -87,7 +88,7 @@ fn finding(facts: &Facts<'_>) -> Finding {
     }
 }
 
-/// A seed that was latched names the one cluster that may be found.
+/// Why the nodes contradict the latched seed, which names the one cluster that may be found.
 fn unlike_seed(facts: &Facts<'_>) -> Option<String> {
     let known = facts.seen.latch.bootstrap.or(facts.seen.ours()?.bootstrap)?.cluster_id;
     let other = claimants(facts).find(|(_, status)| status.cluster_id != Some(known))?;
@@ -97,8 +98,8 @@ fn unlike_seed(facts: &Facts<'_>) -> Option<String> {
     ))
 }
 
-/// A member keeps its name for life. Under a claim of another pod's name lies a volume of another cluster, or of another
-/// member, and its whole quorum may be there all the same.
+/// A member keeps its name for life. If a node runs under a pod name that is not its own, its volume belongs to another
+/// cluster or another member, even if a whole quorum of that cluster is there.
 fn misplaced(facts: &Facts<'_>) -> Option<String> {
     let known = |status: &Status| {
         let own = status.members.iter().find(|member| Some(member.id) == status.member_id)?;
@@ -110,7 +111,7 @@ fn misplaced(facts: &Facts<'_>) -> Option<String> {
     })
 }
 
-/// Voters of this configuration that answer as voters, and all of them.
+/// How many voters of this configuration answer as voters, and how many there are.
 fn count(facts: &Facts<'_>, configuration: &Status) -> (usize, usize) {
     let voters = configuration.members.iter().filter(|member| member.role != MemberRole::Learner);
     let answers = |id| {
@@ -125,7 +126,7 @@ fn count(facts: &Facts<'_>, configuration: &Status) -> (usize, usize) {
     (answering, all)
 }
 
-/// Pods of volumes in question that have not said what is on them.
+/// The pods that have not yet said what is on the volumes in question.
 fn silent(facts: &Facts<'_>) -> Vec<String> {
     let span = foreign_span(facts).unwrap_or(0).max(claimed_span(facts));
     let unread = |ordinal: &Ordinal| facts.status(*ordinal).is_none_or(|status| status.state == NodeState::Opening);
@@ -186,7 +187,7 @@ fn seed_text(seed: &Seed) -> String {
     format!("{} on its data directory {}", seed.cluster_id, seed.incarnation)
 }
 
-/// The claim is annotated before its node can be anything but Blank.
+/// The claim is annotated first, while its node can only be Blank.
 fn init(facts: &Facts<'_>, seed: Seed, underway: Underway) -> Turn {
     let Some(claim) = facts.claim(0) else { return Turn::Wait(underway) };
     let owner = ClaimOwner { cluster_id: seed.cluster_id, member_id: FIRST_MEMBER_ID, incarnation: seed.incarnation };
@@ -202,7 +203,7 @@ fn init(facts: &Facts<'_>, seed: Seed, underway: Underway) -> Turn {
     Turn::Act(underway, vec![step])
 }
 
-/// What keeps a cluster from beginning and needs a person.
+/// What keeps a cluster from being formed and needs a person.
 pub(crate) fn problem(facts: &Facts<'_>) -> Option<Problem> {
     if facts.seen.latch.bootstrapped {
         return None;

@@ -1,12 +1,12 @@
-//! Whether clients are served, and when not, what a person is told: what is missing, what to bring back in which order,
-//! and what must not be deleted. PURE. Nothing here ever leads to a step.
+//! Whether clients are served. If not, it says to a person what is missing, what to bring back in which order, and what
+//! must not be deleted. PURE. Nothing here ever leads to a step.
 
 use crate::plan::facts::{Certainty, Facts, Seat, quorum};
 use crate::plan::world::{Container, Machine, NodeSeen};
 use raftkv_api::NodeState;
 use raftkv_crds::Reason;
 
-/// Pods that are being made are waited for so long before a quorum is called lost.
+/// How long pods that are being made are waited for before the quorum is called lost.
 const STARTING_S_MAX: i64 = 60;
 
 /// Whether clients are served.
@@ -14,11 +14,11 @@ const STARTING_S_MAX: i64 = 60;
 pub(crate) enum Service {
     /// They are.
     Available,
-    /// They are not, for a reason that ends by itself.
+    /// They are not, for a reason that goes away by itself.
     NotYet(Reason, String),
     /// Too few voters answer.
     QuorumLost(String),
-    /// The kubelet says that they are; the operator cannot tell.
+    /// The kubelets say that they are, but the operator cannot check it.
     Unknown(String),
 }
 
@@ -74,7 +74,7 @@ fn without_leader(facts: &Facts<'_>) -> Service {
     Service::QuorumLost(text(facts, voters.len(), &silent))
 }
 
-/// Nothing says that the node of this voter will not answer in a moment.
+/// Whether the node of this voter may still answer in a moment.
 fn is_coming(facts: &Facts<'_>, seat: &Seat) -> bool {
     let Some(ordinal) = seat.ordinal else { return false };
     let Some(pod) = facts.pod(ordinal) else { return facts.silent_s(ordinal) < STARTING_S_MAX };

@@ -1,5 +1,5 @@
-//! From what is wanted and what was seen to what to do next. PURE, total, and without a choice left to whoever carries it
-//! out.
+//! Decides what to do next, from what is wanted and what was seen. PURE and total. Whoever carries out the plan has no
+//! choice left.
 //!
 //! ```text
 //!   Desired ─┐                 form      begin: once, on one disk       (O1, O2)
@@ -10,8 +10,8 @@
 //!                   └────────► report    status, conditions, notes      (O15, O21)
 //! ```
 //!
-//! Steps that cannot hurt come first and all at once. Then at most one turn acts, and the pass ends: the next one looks
-//! at the world again. So a crash after any step, or a spec that changes half-way, needs no code of its own.
+//! Steps that cannot hurt come first, all in one pass. Then at most one turn acts, and the pass ends; the next pass
+//! looks at the world again. So a crash after any step, or a spec that changes half-way, needs no code of its own.
 
 mod action;
 mod change;
@@ -35,11 +35,11 @@ pub use world::{
 use action::Turn;
 use facts::{Certainty, Facts};
 
-/// What to do next.
+/// Makes the plan.
 pub fn plan(desired: &Desired, seen: &Observed) -> Plan {
     let facts = Facts::of(desired, seen);
     let (steps, turn) = decide(&facts);
-    // A paused cluster shows what would be done, and nothing of it is.
+    // For a paused cluster nothing is done; the status still shows what would be done.
     let steps = if desired.paused { vec![] } else { steps };
     report::report(&facts, steps, &turn)
 }
@@ -54,7 +54,8 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
         SetSeen::Ours(set) => size::set_steps(facts, Some(set)),
         SetSeen::Leaving | SetSeen::Taken(_) => (vec![], Turn::Nothing),
     };
-    // A write to the StatefulSet changes its resourceVersion, and what is outdated: the rest waits for the next pass.
+    // A write to the StatefulSet changes its resourceVersion, and which pods are outdated. The rest waits for the next
+    // pass.
     if !set_steps.is_empty() {
         steps.extend(set_steps);
         return (steps, waits);
@@ -64,14 +65,15 @@ fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
     let turn = first([&|| waits.clone(), &|| roll::broken(facts), &|| form::turn(facts), &|| members(facts)]);
     match &turn {
         Turn::Act(_, acts) => steps.extend(acts.iter().filter(|act| !steps.contains(act)).cloned().collect::<Vec<_>>()),
-        // The budget follows behind a change: lowered before it, it would have to be raised for it again, and a crash in
-        // between could leave it low. Volumes of removed members go last; clients are not kept waiting for that.
+        // The budget is set after a change. Lowered before a change, it would have to be raised again for the change,
+        // and a crash in between could leave it too low. Volumes of removed members are deleted last, since nobody
+        // waits for that.
         Turn::Nothing | Turn::Wait(_) => steps.extend(size::budget_step(facts).into_iter().chain(claims::sweep(facts))),
     }
     (steps, turn)
 }
 
-/// What is done with a leader, and a membership that a quorum vouches for.
+/// The turns that need a leader and a membership that was read linearizably.
 fn members(facts: &Facts<'_>) -> Turn {
     let Some(leader) = facts.leader.filter(|_| facts.roster.certainty == Certainty::Linearizable) else {
         return Turn::Nothing;
@@ -90,20 +92,20 @@ fn members(facts: &Facts<'_>) -> Turn {
     ])
 }
 
-/// The first turn that has something to say.
+/// The first turn that decides something.
 fn first<const N: usize>(turns: [&dyn Fn() -> Turn; N]) -> Turn {
     turns.into_iter().map(|turn| turn()).find(|turn| *turn != Turn::Nothing).unwrap_or(Turn::Nothing)
 }
 
-/// The children but for the StatefulSet.
+/// The steps for all children except the StatefulSet.
 fn children(facts: &Facts<'_>) -> Vec<Step> {
     let step = |(child, seen): (&Child, &ChildSeen)| match (child, seen) {
-        // Its number follows the membership; `size` sets it.
+        // Its number depends on the membership; `size` sets it.
         (Child::Budget, _) => None,
         (Child::Auth | Child::Peers | Child::Client, ChildSeen::Absent) => {
             Some(Step::quiet(Action::CreateChild(*child)))
         }
-        // A token is made once. Who changes it rotates it, and knows how.
+        // A token is made once. A person who changes it is rotating it, and is left to do so.
         (Child::Auth, ChildSeen::Differs) => None,
         (Child::Peers | Child::Client, ChildSeen::Differs) => Some(Step::quiet(Action::ApplyChild(*child))),
         (Child::Auth | Child::Peers | Child::Client, ChildSeen::Good | ChildSeen::Leaving | ChildSeen::Taken(_)) => {
@@ -116,7 +118,7 @@ fn children(facts: &Facts<'_>) -> Vec<Step> {
     facts.seen.children.iter().filter_map(step).collect()
 }
 
-/// What keeps everything else from going on: children that are not there yet or are somebody else's.
+/// What stops everything else: children that are being deleted or are somebody else's.
 fn blocked(facts: &Facts<'_>) -> Option<Turn> {
     if facts.desired.invalid.is_some() && facts.seen.ours().is_none() {
         return Some(Turn::Nothing);
@@ -130,8 +132,8 @@ fn blocked(facts: &Facts<'_>) -> Option<Turn> {
     };
     let set_is_ours_to_make = matches!(facts.seen.set, SetSeen::Absent);
     let set_is_not_ours = matches!(facts.seen.set, SetSeen::Leaving | SetSeen::Taken(_));
-    // The first pods need their token and their names (an absent child is made before them, in the same pass); a cluster
-    // that stands goes on without a Service.
+    // The first pods need their token and their names (a child that is absent is made before them, in the same pass). A
+    // cluster that is formed goes on without a Service.
     let stop = set_is_not_ours || (set_is_ours_to_make && needed.iter().any(missing));
     stop.then_some(Turn::Nothing)
 }

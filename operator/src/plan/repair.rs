@@ -1,6 +1,6 @@
-//! Members that lost their disk (rule O3), their trust in it, or their machine (rule O13). PURE.
+//! Repairs members that lost their disk (rule O3), do not trust its data, or lost their machine (rule O13). PURE.
 //!
-//! A member is never just dropped: a new one is added under its name, catches up, and takes its place in one joint change.
+//! A member is never just removed: a new one is added under its name, catches up, and replaces it in one joint change.
 
 use crate::plan::action::{Action, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Facts, Leader, Seat, quorum};
@@ -9,7 +9,7 @@ use crate::plan::{change, former};
 use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::{OperationKind, Reason, annotation};
 
-/// With fewer voters than this, a lost disk has lost the quorum, and there is no majority to replace it by.
+/// With fewer voters than this, a lost disk means a lost quorum, and no majority is left to replace the member.
 const VOTERS_MIN: usize = 3;
 
 /// The next step of the first repair that is due.
@@ -29,7 +29,8 @@ pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     vacant.map(|ordinal| stranded(facts, ordinal)).find(|turn| *turn != Turn::Nothing).unwrap_or(Turn::Nothing)
 }
 
-/// The others are a quorum without this member, and none of them is still reading its data.
+/// Whether the others are a quorum without this member, and none of them is still reading its data. The error says why
+/// not.
 fn others_hold(facts: &Facts<'_>, seat: &Seat) -> Result<(), String> {
     let voters = facts.roster.voters().count();
     if voters < VOTERS_MIN {
@@ -49,7 +50,7 @@ fn underway(seat: &Seat, step: &'static str, text: String) -> Underway {
     Underway { kind: OperationKind::Replace, step, member: Some(seat.name.clone()), text }
 }
 
-/// A member that came back with an empty disk gets a successor of its name.
+/// A member that came back with an empty disk gets a successor under its name.
 fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(incarnation) = facts.blank(ordinal).filter(|blank| Some(*blank) != seat.incarnation) else {
         return Turn::Nothing;
@@ -72,7 +73,7 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
     Turn::Act(underway(seat, "AddLearner", format!("adding a successor for {}", seat.name)), vec![step])
 }
 
-/// On its place runs what is left of a former member, as of a successor that was let go.
+/// On its pod runs what is left of a former member, such as a successor that was removed.
 fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(status) = facts.status(ordinal) else { return Turn::Nothing };
     if former::is_untold(facts, status) {
@@ -85,7 +86,7 @@ fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }
 
-/// A member that does not trust its data sets it aside; then it has lost its disk.
+/// A member that does not trust its data is told to set it aside. After that it is a member that lost its disk.
 fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else {
         return Turn::Nothing;
@@ -98,7 +99,7 @@ fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     Turn::Act(underway(seat, "Reset", format!("setting the data of {} aside", seat.name)), vec![step])
 }
 
-/// What says that a member's machine will not come back.
+/// The evidence that a member's machine will not come back.
 fn evidence(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<String> {
     if facts.status(ordinal).is_some() {
         return None;
@@ -114,8 +115,8 @@ fn evidence(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<String> 
     }
 }
 
-/// First the claim, then the pod that holds on to it: so the next pod gets a new volume, and the old process, should it
-/// still run somewhere, keeps its old id and can only be outvoted.
+/// First the claim is deleted, then the pod that uses it, so that the next pod gets a new volume. Should the old
+/// process still run somewhere, it keeps its old id and can only be outvoted.
 fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(evidence) = evidence(facts, seat, ordinal) else { return Turn::Nothing };
     if let Err(why) = others_hold(facts, seat) {
@@ -138,21 +139,22 @@ fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     }
 }
 
-/// The volume is tied to a machine that is gone, or a person says that the member's is lost. One that can be attached to
-/// another machine is not: its pod just starts there.
+/// Whether the volume is tied to a machine that is gone, or a person says that the member's volume is lost. A volume
+/// that can be attached to another machine is not lost: its pod just starts there.
 fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
     let by_person = facts.desired.replace.is_some_and(|it| Some(it.ordinal) == seat.ordinal && it.member_id == seat.id);
     seat.ordinal.is_some_and(|ordinal| facts.is_tied_to_lost(ordinal))
         || by_person && claim.owner.is_some_and(|owner| owner.member_id == seat.id)
 }
 
-/// The pod is one of a machine that is gone, which no kubelet will ever end.
+/// Whether the pod is on a machine that is gone, so that no kubelet will ever end it.
 fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
     let machine = pod.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
     machine.is_some_and(|machine| machine.is_gone_for_good())
 }
 
-/// The pod of a place that no voter has, or its volume, is on a machine that is gone, so that none can run there.
+/// Gives up a pod that is no voter's, or its volume, when it is on a machine that is gone, so that no pod can run
+/// there.
 fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
     if facts.status(ordinal).is_some() {
         return Turn::Nothing;
@@ -173,7 +175,8 @@ fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
     }
 }
 
-/// This cluster's claim, of no member: a claim is annotated before its node votes, and a removed member is none any more.
+/// Whether this cluster's claim belongs to no member. A claim is annotated before its node votes, and a removed member
+/// is not a member.
 fn holds_nobody(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
     let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
     let ours = claim.cluster_uid.as_ref() == Some(&facts.desired.uid);
@@ -220,13 +223,15 @@ fn problem(facts: &Facts<'_>, seat: &Seat) -> Option<Problem> {
     }
 }
 
-/// A claim names its member before that votes: one that does not name it was made after.
+/// Whether the volume is newer than the member. A claim names its member before the member votes, so a claim that does
+/// not name it was made later.
 fn has_new_volume(facts: &Facts<'_>, seat: &Seat) -> bool {
     let claim = seat.ordinal.and_then(|ordinal| facts.claim(ordinal));
     claim.is_some_and(|claim| claim.owner.is_none_or(|owner| owner.member_id != seat.id))
 }
 
-/// A pod that was started a moment ago does not answer either, and one that cannot start is told of as such.
+/// The problem with a member that does not answer. A pod that started a moment ago does not answer either, and a pod
+/// that cannot start is reported as such.
 fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Problem> {
     let (name, id) = (&seat.name, seat.id);
     let told = |text| Some(Problem { reason: Reason::MemberUnreachable, text });
@@ -258,7 +263,7 @@ fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Probl
     ))
 }
 
-/// A pod that answers as a node of another cluster.
+/// The problem with a pod that answers as a node of another cluster.
 pub(crate) fn foreign_node(name: &str) -> Problem {
     Problem {
         reason: Reason::ForeignNode,

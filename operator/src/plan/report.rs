@@ -1,7 +1,7 @@
-//! The status: members, conditions, what is under way; and what turned since the last pass. PURE.
+//! Makes the status (members, conditions, what is under way), and the events of what changed since the last pass. PURE.
 //!
-//! Nothing here moves with traffic (rule O21): a pass that saw nothing new gives the same status, byte for byte, and is
-//! written nowhere.
+//! Nothing here changes with traffic (rule O21): a pass that saw nothing new gives the same status, byte for byte, and
+//! then nothing is written.
 
 use crate::plan::action::{Note, Pace, Plan, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Certainty, Facts, Seat, answer, quorum};
@@ -17,7 +17,7 @@ use raftkv_crds::{
 };
 use std::collections::BTreeSet;
 
-/// Longest message of a condition; Kubernetes refuses above 32 KiB, and nobody reads so much.
+/// Longest message of a condition. Kubernetes refuses more than 32 KiB, and nobody reads so much.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
 pub(crate) fn report(facts: &Facts<'_>, steps: Vec<Step>, turn: &Turn) -> Plan {
@@ -93,7 +93,7 @@ fn progressing(facts: &Facts<'_>, underway: Option<&Underway>, operation: Option
     verdict("True", reason_of(underway.kind), &underway.text)
 }
 
-/// Nothing is decided; but pods may be on their way.
+/// No change is under way, but pods may still be starting.
 fn idle(facts: &Facts<'_>) -> Verdict {
     let kind = ConditionType::Progressing;
     let wanted = facts.seen.ours().map_or(0, |set| set.replicas);
@@ -155,7 +155,7 @@ fn problems(facts: &Facts<'_>, service: &Service) -> Vec<Problem> {
     }
     problems.extend(form::problem(facts));
     problems.extend(taken(facts));
-    // Without a quorum nobody is replaced, and the text about it names them all.
+    // Without a quorum nobody is replaced, and the text about the lost quorum names them all.
     let replaced = |problem: &Problem| !matches!(problem.reason, Reason::MemberUnreachable | Reason::DiskLost);
     let lost = matches!(service, Service::QuorumLost(_));
     problems.extend(repair::problems(facts).into_iter().filter(|problem| !lost || replaced(problem)));
@@ -244,7 +244,8 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
     Verdict { kind, status: "False", reason, message }
 }
 
-/// Nothing is under way, nothing is wrong, and it is not as the spec asks: a moment between two steps.
+/// Nothing is under way and nothing is wrong, but the cluster is not yet what the spec asks for: a moment between two
+/// steps.
 fn unready(facts: &Facts<'_>, complete: bool) -> String {
     if !complete {
         let (voters, learners) = (facts.roster.voters().count(), facts.roster.learners().count());
@@ -261,7 +262,7 @@ fn unready(facts: &Facts<'_>, complete: bool) -> String {
     }
 }
 
-/// A condition keeps its time as long as its status does.
+/// A condition keeps its time as long as its status is the same.
 fn condition(facts: &Facts<'_>, verdict: &Verdict) -> Condition {
     let before = facts.seen.memory.conditions.iter().find(|old| old.type_ == verdict.kind.as_str());
     let last_transition_time = match before {
@@ -278,7 +279,7 @@ fn condition(facts: &Facts<'_>, verdict: &Verdict) -> Condition {
     }
 }
 
-/// An event when something went wrong, and one when it is over.
+/// An event when something went wrong, and another when it is over.
 fn notes(facts: &Facts<'_>, conditions: &[Condition]) -> Vec<Note> {
     let before = |kind: &str| facts.seen.memory.conditions.iter().find(|old| old.type_ == kind);
     let note = |condition: &Condition| {
@@ -370,7 +371,7 @@ fn version_key(version: &str) -> Vec<u64> {
     version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
 }
 
-/// One word for the column STATUS: what is most worth knowing.
+/// One word for the column STATUS: the most important thing to know.
 fn summary(verdicts: &[Verdict]) -> String {
     let reason =
         |kind, status| verdicts.iter().find(|it| it.kind == kind && it.status == status).map(|it| it.reason.as_str());
@@ -444,7 +445,7 @@ fn state(state: NodeState) -> &'static str {
 fn memory(facts: &Facts<'_>, status: &RaftKvClusterStatus) -> Memory {
     let blank = facts.seen.pods.keys().filter_map(|ordinal| Some((*ordinal, facts.blank(*ordinal)?))).collect();
     let since = |ordinal: &Ordinal| facts.seen.memory.silent.get(ordinal).copied().unwrap_or(facts.seen.now);
-    // Pods that there are, and those that there should be.
+    // The pods that exist, and those that should exist.
     let wanted = 0..facts.seen.ours().map_or(0, |set| set.replicas);
     let pods: BTreeSet<Ordinal> = facts.seen.pods.keys().copied().chain(wanted).collect();
     let silent = pods.into_iter().filter(|ordinal| facts.status(*ordinal).is_none());

@@ -1,4 +1,4 @@
-//! Restarts with a newer template (rule O8): broken pods at once, the others one at a time, the leader last. PURE.
+//! Restarts pods with a newer template (rule O8): broken pods at once, the others one at a time, the leader last. PURE.
 
 use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::change;
@@ -7,10 +7,10 @@ use crate::plan::world::{Container, NodeSeen, Ordinal, PodSeen};
 use raftkv_api::NodeState;
 use raftkv_crds::OperationKind;
 
-/// Voters up to which no member can be restarted without a moment of no service.
+/// With this many voters or fewer, no member can be restarted without a moment of no service.
 const FRAGILE_VOTERS_MAX: usize = 2;
 
-/// "Outdated" means something only when the StatefulSet's controller has seen the newest template.
+/// The outdated pods. Which are outdated is known only when the StatefulSet's controller has seen the newest template.
 fn outdated<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (Ordinal, &'a PodSeen)> {
     let settled = facts.seen.ours().is_some_and(|set| set.settled && !set.differs);
     let pods = facts.seen.pods.iter().map(|(ordinal, pod)| (*ordinal, pod));
@@ -22,7 +22,7 @@ pub(crate) fn is_due(facts: &Facts<'_>) -> bool {
     outdated(facts).next().is_some()
 }
 
-/// Deletes an outdated pod that nothing is lost with: so a bad image is mended by a good one, whatever else is under way.
+/// Deletes an outdated pod if nothing is lost with it. So a good image mends a bad one, whatever else is under way.
 pub(crate) fn broken(facts: &Facts<'_>) -> Turn {
     let Some((ordinal, pod)) = outdated(facts).find(|(ordinal, pod)| is_broken(facts, *ordinal, pod)) else {
         return Turn::Nothing;
@@ -31,8 +31,9 @@ pub(crate) fn broken(facts: &Facts<'_>) -> Turn {
     delete(facts, ordinal, pod, &format!("it has an older template, and {why}"))
 }
 
-/// Its container does not run, or its node is no voter by the word of a quorum, and knows it. One that the kubelet calls
-/// ready is never broken; and while nobody leads none that answers, since its vote may be needed.
+/// Whether its container does not run, or its node is not a voter according to a quorum's membership, and knows that. A
+/// pod that the kubelet calls ready is never broken. While there is no leader, a pod that answers is not broken either,
+/// since its vote may be needed.
 fn is_broken(facts: &Facts<'_>, ordinal: Ordinal, pod: &PodSeen) -> bool {
     if pod.ready {
         return false;
@@ -43,14 +44,15 @@ fn is_broken(facts: &Facts<'_>, ordinal: Ordinal, pod: &PodSeen) -> bool {
         (Container::Running, NodeSeen::Unreachable(_)) => !may_vote,
         (Container::Running, NodeSeen::Answered(status)) => match status.state {
             NodeState::Voter => false,
-            // A learner may have been promoted a moment ago, and a removed one's vote may have to confirm its removal.
+            // A learner may just have been promoted, and the vote of a removed member may be needed to confirm its
+            // removal.
             NodeState::Opening | NodeState::Learner | NodeState::Removed => !may_vote,
             NodeState::Blank | NodeState::Quarantined => true,
         },
     }
 }
 
-/// Restarts the next outdated member, when every voter serves.
+/// Restarts the next outdated member, if every voter serves.
 pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
     let due: Vec<&Seat> = {
         let seat = |(ordinal, _): (Ordinal, &PodSeen)| facts.roster.voter_at(ordinal);

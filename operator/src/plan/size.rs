@@ -1,4 +1,4 @@
-//! How many pods there shall be (rule O10), and how many of them must stay (rule O12). PURE.
+//! How many pods there shall be (rule O10), and how many of them must stay available (rule O12). PURE.
 
 use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::facts::{Certainty, Facts, quorum};
@@ -11,7 +11,7 @@ use raftkv_crds::OperationKind;
 pub(crate) enum Size {
     /// This many.
     Be(u32),
-    /// It stays, until what the sentence says.
+    /// The number stays as it is; the sentence says why.
     Stay(String),
 }
 
@@ -34,12 +34,12 @@ pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
     }
     match facts.roster.certainty {
         Certainty::Linearizable => shrink(facts, members, current),
-        // Who is a member cannot be told without a leader, so no pod is given up.
+        // Without a leader it is not known who is a member, so no pod is given up.
         Certainty::Reported | Certainty::Remembered => Size::Be(current),
     }
 }
 
-/// No pods, unless one is needed to leave a joint change, or to keep a volume whose claim somebody deleted.
+/// No pods, unless they are needed to leave a joint change, or to keep volumes whose claims somebody deleted.
 fn suspended(facts: &Facts<'_>) -> Size {
     if facts.roster.joint {
         return Size::Stay("a joint change of the membership is in flight; pods are stopped after it".to_string());
@@ -60,7 +60,7 @@ fn suspended(facts: &Facts<'_>) -> Size {
     ))
 }
 
-/// A pod goes when a quorum of the survivors has its removal on disk and applied.
+/// A pod is stopped when a quorum of the remaining members has its member's removal on disk and applied.
 fn shrink(facts: &Facts<'_>, members: u32, current: u32) -> Size {
     let removed = facts.seen.members.iter().flat_map(|members| &members.removed);
     let going: Vec<String> = (members..current).map(|ordinal| facts.desired.pod(ordinal)).collect();
@@ -90,7 +90,7 @@ pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Tur
     if !set.differs && set.replicas == wanted {
         return (vec![], turn);
     }
-    // A spec that the API server refuses must not keep the size from following the membership: the size alone is applied.
+    // One patch brings the template and the size.
     let action = Action::ApplySet { replicas: wanted, resource_version: set.resource_version.clone() };
     let step = match set.replicas == wanted {
         true => Step::quiet(action),
@@ -107,7 +107,8 @@ fn wait(facts: &Facts<'_>, text: String) -> Turn {
     Turn::Wait(Underway { kind, step, member: None, text })
 }
 
-/// Pods that must stay available while `voters` vote; with one or two of them one may go, unless the user is strict.
+/// How many pods must stay available while there are `voters` voters. With one or two voters one pod may go, unless
+/// `strict_budget` is set.
 pub(crate) fn budget(facts: &Facts<'_>, voters: usize) -> u32 {
     let stay = match voters {
         0 => 0,
@@ -117,7 +118,7 @@ pub(crate) fn budget(facts: &Facts<'_>, voters: usize) -> u32 {
     u32::try_from(stay).expect("a cluster has at most a few members")
 }
 
-/// The step that brings the disruption budget to the voters that there are. Unknown members: it stays.
+/// The step that fits the disruption budget to the present voters. If the members are not known, the budget stays.
 pub(crate) fn budget_step(facts: &Facts<'_>) -> Option<Step> {
     let known = facts.roster.certainty == Certainty::Linearizable;
     let voters = facts.roster.voters().count();

@@ -1,4 +1,5 @@
-//! What a plan is made from: what the user asks for, and what was seen. Plain data, with the time in it. PURE.
+//! What a plan is made from: what the user asks for, and what was seen. It is plain data, and the time is part of it.
+//! PURE.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -6,10 +7,10 @@ use raftkv_api::{Hex128, Members, Status};
 use raftkv_crds::{Operation, child};
 use std::collections::BTreeMap;
 
-/// The place of a pod in its StatefulSet. It is an address and never an identity.
+/// The number of a pod in its StatefulSet. It is an address, never an identity.
 pub type Ordinal = u32;
 
-/// What the user asks for, as far as decisions depend on it.
+/// What the user asks for, as far as it matters to the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// The cluster's name.
@@ -20,17 +21,17 @@ pub struct Desired {
     pub generation: i64,
     /// Members asked for.
     pub replicas: u32,
-    /// Run no pods.
+    /// Whether to run no pods.
     pub suspend: bool,
-    /// Change nothing.
+    /// Whether to change nothing.
     pub paused: bool,
-    /// A quorum stays whatever the size.
+    /// Whether the disruption budget always keeps a quorum, whatever the size.
     pub strict_budget: bool,
-    /// A person says that this member's node is gone for good.
+    /// The member whose machine is gone for good, as a person says.
     pub replace: Option<Replace>,
-    /// Seconds without a step forward after which a change is reported as stuck.
+    /// A change without progress for this many seconds is reported as stuck.
     pub progress_deadline_s: i64,
-    /// The image that the pods shall run, for the status.
+    /// The image that the pods shall run, shown in the status.
     pub image: String,
     /// What follows a pod's name in its DNS name.
     pub peer_domain: String,
@@ -70,26 +71,26 @@ impl Desired {
 pub struct Replace {
     /// The pod.
     pub ordinal: Ordinal,
-    /// The member, so that an annotation that was left behind does not hit its successor.
+    /// The member, so that an annotation that was left behind does not apply to its successor.
     pub member_id: u64,
 }
 
 /// What was seen in one pass.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// When.
+    /// When it was seen.
     pub now: Timestamp,
-    /// A random id, for a cluster that has none yet.
+    /// A random id, to be used if the cluster has none yet.
     pub fresh_cluster_id: Hex128,
-    /// What the status remembers for ever.
+    /// What the status keeps for ever.
     pub latch: Latch,
-    /// What the status and the last pass remember for a while.
+    /// What the status and the last pass keep for a while.
     pub memory: Memory,
-    /// The children but for the StatefulSet.
+    /// The children except the StatefulSet.
     pub children: BTreeMap<Child, ChildSeen>,
     /// The StatefulSet.
     pub set: SetSeen,
-    /// The volume claims of this cluster's names.
+    /// The volume claims with the names of this cluster's claims.
     pub claims: BTreeMap<Ordinal, ClaimSeen>,
     /// The pods.
     pub pods: BTreeMap<Ordinal, PodSeen>,
@@ -99,21 +100,21 @@ pub struct Observed {
     pub machines: BTreeMap<String, Machine>,
 }
 
-/// What is written once and never taken back.
+/// What is written once and never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latch {
-    /// The id on the disks.
+    /// The cluster's id, which is on the disks.
     pub cluster_id: Option<Hex128>,
     /// The one data directory that may be told to form the cluster.
     pub bootstrap: Option<Seed>,
-    /// The cluster was formed.
+    /// Whether the cluster was formed.
     pub bootstrapped: bool,
 }
 
-/// The cluster that one data directory may be told to form.
+/// The one data directory that may be told to form a cluster, and that cluster's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// The id that the cluster gets.
+    /// The cluster's id.
     pub cluster_id: Hex128,
     /// The data directory.
     pub incarnation: Hex128,
@@ -122,21 +123,21 @@ pub struct Seed {
 /// What earlier passes left.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
-    /// Of the status: the change under way.
+    /// From the status: the change under way.
     pub operation: Option<Operation>,
-    /// Of the status: the conditions.
+    /// From the status: the conditions.
     pub conditions: Vec<Condition>,
-    /// Of the status: the members, by id, with their ordinals.
+    /// From the status: the members, by id, with their ordinals.
     pub members: BTreeMap<u64, Ordinal>,
-    /// Of the pass before: Blank nodes and their data directories.
+    /// From the last pass: Blank nodes and their data directories.
     pub blank: BTreeMap<Ordinal, Hex128>,
-    /// Of the passes before: nodes that do not answer, or whose pod is not there, and since when.
+    /// From earlier passes: since when nodes do not answer, or their pods are not there.
     pub silent: BTreeMap<Ordinal, Timestamp>,
-    /// Of the pass before: what the API server said to a child that it refused.
+    /// From the last pass: what the API server said when it refused a child.
     pub refused: Option<String>,
 }
 
-/// A child object, but for the StatefulSet.
+/// A child object other than the StatefulSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Child {
     /// The Secret with the token.
@@ -154,7 +155,7 @@ pub enum Child {
 pub enum ChildSeen {
     /// It is not there.
     Absent,
-    /// It is this cluster's and as it should be.
+    /// It is this cluster's, and is as it should be.
     Good,
     /// It is this cluster's, and a field that we set differs.
     Differs,
@@ -186,9 +187,9 @@ pub struct Set {
     pub created: Timestamp,
     /// `spec.replicas`.
     pub replicas: u32,
-    /// The template, or another field that we set, differs from what it should be.
+    /// Whether the template, or another field that we set, differs from what it should be.
     pub differs: bool,
-    /// Its controller has seen the newest template, so that "outdated" can be told.
+    /// Whether its controller has seen the newest template, so that [`PodSeen::outdated`] is meaningful.
     pub settled: bool,
     /// The annotation [`raftkv_crds::annotation::BOOTSTRAP`].
     pub bootstrap: Option<Seed>,
@@ -205,15 +206,16 @@ pub struct ClaimSeen {
     pub resource_version: String,
     /// When it was made.
     pub created: Timestamp,
-    /// It has the label [`raftkv_crds::label::CLUSTER`], as every claim that a StatefulSet of this name made.
+    /// Whether it has the label [`raftkv_crds::label::CLUSTER`], as every claim has that a StatefulSet of this name
+    /// made.
     pub by_set: bool,
     /// The label [`raftkv_crds::label::CLUSTER_UID`].
     pub cluster_uid: Option<String>,
     /// Whose data it holds, as it was annotated.
     pub owner: Option<ClaimOwner>,
-    /// It is being deleted.
+    /// Whether it is being deleted.
     pub terminating: bool,
-    /// It has its volume. Until then the scheduler and the provisioner write to it.
+    /// Whether it has its volume. Until then the scheduler and the provisioner write to it.
     pub bound: bool,
     /// The Kubernetes node that its volume is tied to, when that is known.
     pub machine: Option<String>,
@@ -237,11 +239,11 @@ pub struct PodSeen {
     pub uid: String,
     /// Fences writes.
     pub resource_version: String,
-    /// It was made from an older template; meaningful while [`Set::settled`].
+    /// Whether it was made from an older template. Meaningful only while [`Set::settled`].
     pub outdated: bool,
-    /// It is being deleted.
+    /// Whether it is being deleted.
     pub terminating: bool,
-    /// Ready, as the kubelet sees it.
+    /// Whether the kubelet calls it ready.
     pub ready: bool,
     /// Its container.
     pub container: Container,
@@ -254,11 +256,11 @@ pub struct PodSeen {
 /// The container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// The scheduler found no place for the pod: its words.
+    /// The scheduler found no place for the pod, with the scheduler's words.
     Unscheduled(String),
     /// It is being made.
     Starting,
-    /// It cannot start, or keeps ending: reason and message.
+    /// It cannot start, or keeps ending, with the reason and the message.
     Failing(String),
     /// It runs.
     Running,
@@ -267,7 +269,7 @@ pub enum Container {
 /// What a node says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NodeSeen {
-    /// It does not answer: why.
+    /// It does not answer, for this reason.
     Unreachable(String),
     /// Its status.
     Answered(Box<Status>),
@@ -276,18 +278,18 @@ pub enum NodeSeen {
 /// A Kubernetes node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Machine {
-    /// It could not be looked up, or may not be.
+    /// It could not be looked up, or the operator may not look it up.
     Unknown,
     /// It is there.
     Present,
-    /// A person or a controller vouches that it is off: taint `node.kubernetes.io/out-of-service`.
+    /// A person or a controller vouches that it is off, by the taint `node.kubernetes.io/out-of-service`.
     OutOfService,
     /// Its Node object is gone.
     Gone,
 }
 
 impl Machine {
-    /// Whether nothing can be running there any more.
+    /// Whether it is certain that nothing runs there.
     pub fn is_gone_for_good(self) -> bool {
         match self {
             Machine::OutOfService | Machine::Gone => true,
