@@ -1,5 +1,5 @@
-//! What the nodes say. Each node is asked once a pass, all at the same time; one that does not answer is a fact and not an
-//! error. The one that leads is also asked for the members, which it reads linearizably.
+//! What the nodes answer. Each node is asked once in a pass, all at the same time. A node that does not answer is a
+//! fact, not an error. The leader is also asked for the members, which it reads linearizably.
 
 use super::nodes::Nodes;
 use super::pods::AddressedPod;
@@ -12,13 +12,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A node gives its status without asking anybody: one that takes longer is as good as silent.
+/// A node gives its status without asking others, so one that takes longer is as good as silent.
 const STATUS_TIMEOUT_MS: u64 = 1_000;
-/// A linearizable read takes the leader one round to a majority. One that has no majority says so after longer than this,
-/// and then there is nothing to be done with the members anyway.
+/// A linearizable read takes the leader one round trip to a majority. A leader without a majority would say so later
+/// than this, and then nothing can be done with the members anyway.
 const MEMBERS_TIMEOUT_MS: u64 = 2_000;
 
-/// Asks every node that can be asked. `true` when one of them did not know the token.
+/// Asks every node that can be asked. Returns `true` when one of them refused the token.
 pub(super) async fn ask(nodes: &Nodes, token: &Token, pods: &mut BTreeMap<Ordinal, AddressedPod>) -> bool {
     let asked = pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.address?)));
     let answers = join_all(asked.map(|(ordinal, at)| status(nodes, token, ordinal, at))).await;
@@ -50,12 +50,12 @@ async fn status(nodes: &Nodes, token: &Token, ordinal: Ordinal, at: IpAddr) -> (
     (ordinal, answer)
 }
 
-/// Without the address, which is another one in the next pod.
+/// The error without the address, since the next pod has another address.
 fn silence(error: &Error) -> Silence {
     Silence { why: error.cause.to_string(), unauthorized: error.code() == Some(Code::Unauthorized) }
 }
 
-/// The members, from the node that leads; `None` when nobody does, or it cannot read.
+/// The members, from the leader; `None` when there is no leader, or it cannot read.
 pub(super) async fn members(nodes: &Nodes, latch: &Latch, pods: &BTreeMap<Ordinal, AddressedPod>) -> Option<Members> {
     let (ordinal, status) = leader(latch, pods)?;
     let node = nodes.known(ordinal)?;
@@ -69,8 +69,8 @@ pub(super) async fn members(nodes: &Nodes, latch: &Latch, pods: &BTreeMap<Ordina
     }
 }
 
-/// Of the nodes that say they lead, the one with the highest term: a deposed leader may not know it yet. A node of another
-/// cluster leads nothing here.
+/// Of the nodes that say that they lead, the one with the highest term: a deposed leader may not know yet that it is
+/// deposed. A node of another cluster leads nothing here.
 fn leader<'a>(latch: &Latch, pods: &'a BTreeMap<Ordinal, AddressedPod>) -> Option<(Ordinal, &'a Status)> {
     let answers = pods.iter().filter_map(|(ordinal, pod)| match &pod.seen.node {
         NodeSeen::Answered(status) => Some((*ordinal, &**status)),

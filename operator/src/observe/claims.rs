@@ -1,4 +1,4 @@
-//! The volume claims of a cluster's names as they were seen (rules O2, O4). PURE.
+//! The volume claims with a cluster's names, as they were seen (rules O2, O4). PURE.
 
 use crate::plan::{ClaimOwner, ClaimSeen, Ordinal};
 use crate::resources::name;
@@ -8,14 +8,14 @@ use raftkv_crds::{RaftKvCluster, annotation, child, label};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The machine on which the scheduler wanted the volume, by the name of its Node.
+/// The annotation with the name of the Node for which the scheduler wanted the volume.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// The label that a volume of one machine is tied by.
+/// The label by which a volume is tied to one machine.
 const HOSTNAME: &str = "kubernetes.io/hostname";
-/// The field of a Node that a volume of one machine may be tied by instead.
+/// The field of a Node by which a volume may be tied to one machine instead.
 const NODE_NAME: &str = "metadata.name";
 
-/// Claims by ordinal. What they are tied to is looked up apart.
+/// Claims by ordinal. The machines that they are tied to are looked up elsewhere.
 pub(super) fn claims(cluster: &RaftKvCluster, claims: &[Arc<PersistentVolumeClaim>]) -> BTreeMap<Ordinal, ClaimSeen> {
     claims.iter().filter_map(|claim| Some((ordinal(cluster, claim)?, seen(cluster, claim)))).collect()
 }
@@ -25,7 +25,7 @@ pub(super) fn ordinal(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) ->
     child::ordinal(claim, name(cluster)).filter(|ordinal| child::claim(name(cluster), *ordinal) == claim)
 }
 
-/// Somebody made it, or took its label away: the watches do not see it.
+/// Whether the watches do not see it, because somebody made it without the label or removed the label.
 pub(super) fn is_unlabelled(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> bool {
     claim.labels().get(label::CLUSTER).is_none_or(|of| of != name(cluster))
 }
@@ -44,7 +44,7 @@ fn seen(cluster: &RaftKvCluster, claim: &PersistentVolumeClaim) -> ClaimSeen {
     }
 }
 
-/// All three annotations, or it is not known whose data it holds, and then it is never deleted.
+/// Whose data it holds, by all three annotations. If one is missing it is not known, and the claim is never deleted.
 fn owner(claim: &PersistentVolumeClaim) -> Option<ClaimOwner> {
     let of = |key: &str| claim.annotations().get(key);
     Some(ClaimOwner {
@@ -59,9 +59,9 @@ pub(super) fn volume(claim: &PersistentVolumeClaim) -> Option<&str> {
     claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// The Node that a volume cannot leave. A volume that is reached over the network outlives any machine, and giving it up
-/// with one would throw good data away; so the volume itself must say that it is of one machine. The claim says which:
-/// the label [`HOSTNAME`] need not be the name of the Node.
+/// The Node that a volume cannot leave. A volume that is reached over the network outlives any machine, and giving it
+/// up together with a machine would throw good data away. So the volume itself must say that it is tied to one machine.
+/// The claim says to which: the label [`HOSTNAME`] need not be the name of the Node.
 pub(super) fn tied_to(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<String> {
     let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
     let [term] = affinity.node_selector_terms.as_slice() else { return None };

@@ -1,20 +1,21 @@
-//! What the kubelet and the scheduler say about a pod's container, in words that stay the same while nothing changes:
-//! the status repeats them, and a status that moves with every back-off would be written again and again (rule O21). PURE.
+//! What the kubelet and the scheduler say about a pod's container, in words that stay the same while nothing changes.
+//! The status repeats them, and a status that changes with every back-off would be written again and again (rule O21).
+//! PURE.
 
 use crate::plan::Container;
 use crate::resources::CONTAINER;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
-/// Longest words that are passed on.
+/// The longest text that is passed on.
 const WORDS_CHARS_MAX: usize = 300;
-/// Shortest run of hex digits and dashes that is an id: a uuid, or half of a digest.
+/// The shortest run of hex digits and dashes that counts as an id: a uuid, or half of a digest.
 const ID_CHARS_MIN: usize = 32;
-/// What the scheduler would have to throw out is told after this; it differs from try to try.
+/// After this word the scheduler tells which pods it would have to evict, which differs from try to try.
 const PREEMPTION: &str = "preemption:";
 /// How the kubelet quotes the failed pull while it waits to try again.
 const PULL_QUOTED: &str = "ErrImagePull: ";
 
-/// Where the container of the member is in its life.
+/// The state of the member's container.
 pub(super) fn container(pod: &Pod) -> Container {
     let Some(status) = &pod.status else { return Container::Starting };
     if status.phase.as_deref() == Some("Failed") {
@@ -49,10 +50,10 @@ fn of_status(status: &ContainerStatus) -> Container {
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     match (waiting.reason.as_deref(), last) {
         (None | Some("ContainerCreating" | "PodInitializing"), _) => Container::Starting,
-        // Its message counts the seconds; why it ended says more.
+        // The message of the back-off counts seconds; the reason why the container ended says more.
         (Some("CrashLoopBackOff"), Some(last)) => Container::Failing(ended(last)),
         (Some("CrashLoopBackOff"), None) => Container::Failing("CrashLoopBackOff".to_string()),
-        // The kubelet says one, then the other, and then the first again.
+        // The kubelet reports both in turn, for the same failure.
         (Some("ErrImagePull" | "ImagePullBackOff"), _) => {
             Container::Failing(told("ErrImagePull", waiting.message.as_deref().map(pull_words)))
         }
@@ -60,7 +61,7 @@ fn of_status(status: &ContainerStatus) -> Container {
     }
 }
 
-/// A container that ended is tried again until it is called a crash loop: one word for both.
+/// A container that ended is restarted, and later called a crash loop: both get the same word.
 fn ended(last: &ContainerStateTerminated) -> String {
     let reason = last.reason.as_deref().filter(|reason| *reason != "Error");
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -81,14 +82,14 @@ fn told(reason: &str, message: Option<&str>) -> String {
     }
 }
 
-/// Without ids that differ from try to try, and not too long.
+/// The words without ids that differ from try to try, and not too long.
 fn steady(words: &str) -> String {
     let is_id = |c: char| c.is_ascii_hexdigit() || c == '-';
     let mut steady = String::new();
     let mut rest = words.trim();
     while let Some(c) = rest.chars().next() {
         let run = rest.find(|c| !is_id(c)).unwrap_or(rest.len());
-        // A digest names an image, and stays.
+        // A digest names an image, and is kept.
         let is_digest = steady.ends_with(':');
         let (part, shown) = match run {
             0 => (c.len_utf8(), &rest[..c.len_utf8()]),

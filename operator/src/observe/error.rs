@@ -3,7 +3,7 @@
 /// Why there is nothing to plan from.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
-    /// The API server said no.
+    /// The API server refused.
     #[error("cannot read {what}: {}", said(.source))]
     Read {
         /// The object.
@@ -11,22 +11,22 @@ pub enum ObserveError {
         /// What it said.
         source: Box<kube::Error>,
     },
-    /// The API server said nothing.
+    /// The API server did not answer.
     #[error("cannot read {what}: no answer within {after_ms} ms")]
     Silent {
         /// The object.
         what: String,
-        /// How long it was waited for.
+        /// How long the operator waited.
         after_ms: u64,
     },
-    /// Something that is written once was written over by somebody else.
+    /// Somebody else overwrote a value that is written only once.
     #[error(
         "{field} '{value}' is not 32 lower-case hex digits: put back what was there, or remove it to have it found again"
     )]
     Malformed {
-        /// Where.
+        /// Its place.
         field: &'static str,
-        /// As it stands there.
+        /// The value that stands there.
         value: String,
     },
 }

@@ -1,5 +1,5 @@
-//! Kubernetes nodes and volumes of members that do not answer (rule O13). They are looked up live, and only then: a machine
-//! that is gone is the one reason to give a volume up without a person's word.
+//! Kubernetes nodes and volumes of members that do not answer (rule O13). They are looked up live, and only for such
+//! members: a machine that is gone is the only reason to give up a volume without being told by a person.
 
 use super::pods::AddressedPod;
 use super::{claims, objects};
@@ -9,7 +9,7 @@ use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// By this taint a person, or a controller that fences machines, vouches that nothing runs there any more.
+/// The taint by which a person, or a controller that fences machines, vouches that nothing runs there any more.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Looks up what members that do not answer depend on: sets [`ClaimSeen::machine`] and returns the machines.
@@ -61,7 +61,7 @@ async fn machine(client: &Client, name: &str) -> Machine {
         Ok(None) => Machine::Gone,
         Ok(Some(node)) if is_out_of_service(&node) => Machine::OutOfService,
         Ok(Some(_)) => Machine::Present,
-        // No right to read it, or no answer: no proof either.
+        // Without the right to read it, or without an answer, there is no proof that it is gone.
         Err(error) => {
             tracing::debug!(%error, "the state of the machine is not known");
             Machine::Unknown

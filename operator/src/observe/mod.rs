@@ -1,4 +1,4 @@
-//! What there is: the objects of one cluster and what its nodes say, as plain data for the plan.
+//! Observes one cluster: its objects and what its nodes say become plain data for the plan.
 //!
 //! ```text
 //!   stores (pushed) ─┐
@@ -6,8 +6,8 @@
 //!   live reads ──────┘               (whose is it, PURE)        (IO)       (IO)
 //! ```
 //!
-//! A pod that does not answer is a fact; an API server that does not is an error, and ends the pass. Nothing is decided
-//! and nothing is written here.
+//! A pod that does not answer is a fact. An API server that does not answer is an error, and ends the pass. Nothing is
+//! decided and nothing is written here.
 
 mod asked;
 mod claims;
@@ -42,9 +42,9 @@ use std::collections::BTreeMap;
 /// Where objects are taken from.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
-    /// From what was pushed: enough to see whether there is something to do.
+    /// From what the watches pushed, which is enough to see whether there is something to do.
     Cached(&'a Stores),
-    /// From the API server: what steps that can hurt are planned from.
+    /// From the API server. Steps that can hurt are planned from this.
     Live,
 }
 
@@ -52,19 +52,19 @@ pub enum Source<'a> {
 pub struct Observer {
     client: Client,
     settings: Settings,
-    /// The Secret as it was read last: it is not watched, since there is no right to list Secrets.
+    /// The Secret as it was last read. It is not watched, since there is no right to list Secrets.
     auth: Option<(ChildSeen, Option<Token>)>,
-    /// Whether the last full list had a claim that the watches do not see; `None` before the first.
+    /// Whether the last full list of claims had one that the watches do not see; `None` before the first list.
     unlabelled: Option<bool>,
 }
 
 impl Observer {
-    /// For one cluster.
+    /// An observer of one cluster.
     pub fn new(client: Client, settings: Settings) -> Self {
         Observer { client, settings, auth: None, unlabelled: None }
     }
 
-    /// Looks at the cluster. `memory` is what the plan of the pass before left.
+    /// Looks at the cluster. `memory` is what the plan of the last pass left.
     pub async fn observe(
         &mut self,
         cluster: &RaftKvCluster,
@@ -102,8 +102,8 @@ impl Observer {
         })
     }
 
-    /// A claim without our label is a stranger's or a restored one. As long as there is one, all claims are listed: only so
-    /// is it seen when it goes (rule O2).
+    /// A claim without our label was made by somebody else or was restored. As long as there is one, all claims are
+    /// listed, since the watches do not show when it goes (rule O2).
     async fn objects(&mut self, reads: &Reads<'_>, source: Source<'_>) -> Result<Objects, ObserveError> {
         let mut objects = match source {
             Source::Live => reads.objects().await?,
@@ -118,7 +118,8 @@ impl Observer {
         Ok(objects)
     }
 
-    /// Asks the nodes with the token; when one refuses it, the Secret may have been changed, and is read again.
+    /// Asks the nodes with the token. When a node refuses the token, the Secret may have been changed, and is read
+    /// again.
     async fn ask(
         &mut self,
         reads: &Reads<'_>,

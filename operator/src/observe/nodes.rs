@@ -1,7 +1,7 @@
 //! The nodes of one cluster: a client of each node's admin API, kept from pass to pass for its connection.
 //!
-//! What enters is where a pod is and the cluster's token; what leaves is the client to ask. A pod that comes back at
-//! another address, or another token, gives a new client. Nothing is asked here.
+//! The address of a pod and the cluster's token give the client to ask. When the pod comes back at another address, or
+//! the token changes, a new client is made. Nothing is asked here.
 
 use crate::plan::Ordinal;
 use crate::resources::ADMIN_PORT;
@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Clients by the ordinal of their pods. The ordinal is where to send a call, never who is meant: the call says that
-/// itself.
+/// Clients by the ordinal of their pods. The ordinal says where to send a call, but not which member is meant: the call
+/// itself says that.
 #[derive(Default)]
 pub struct Nodes {
     clients: Mutex<BTreeMap<Ordinal, Known>>,
@@ -38,7 +38,7 @@ impl Nodes {
         }
     }
 
-    /// The client that was asked last for this ordinal.
+    /// The client that was last returned for this ordinal.
     pub fn known(&self, ordinal: Ordinal) -> Option<Arc<NodeClient>> {
         self.lock().get(&ordinal).map(|known| known.client.clone())
     }
@@ -48,7 +48,7 @@ impl Nodes {
         self.lock().retain(|ordinal, _| keep(*ordinal));
     }
 
-    /// A node at a port of its own.
+    /// Adds a node at a port of its own.
     #[cfg(test)]
     pub(crate) fn put(&self, ordinal: Ordinal, client: NodeClient, token: &Token) {
         let known = Known { at: IpAddr::from([127, 0, 0, 1]), token: token.clone(), client: Arc::new(client) };
@@ -60,7 +60,8 @@ impl Nodes {
     }
 }
 
-/// By address and not by name: a name of a new pod takes DNS some seconds to learn, and to forget.
+/// The URL has the address and not the name, since DNS takes some seconds to learn the name of a new pod, and to forget
+/// it.
 fn admin_url(at: IpAddr) -> String {
     match at {
         IpAddr::V4(at) => format!("http://{at}:{ADMIN_PORT}"),

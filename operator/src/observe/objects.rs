@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// One request. A pass does not wait for the API server's own limit of 60 s.
+/// Time for one request. A pass does not wait for the API server's own limit of 60 s.
 const READ_TIMEOUT_MS: u64 = 10_000;
 
 /// The objects of one cluster.
@@ -36,7 +36,7 @@ pub(super) struct Reads<'a> {
 }
 
 impl Reads<'_> {
-    /// Everything, each by its name: a stranger's object has no label to be found by (rule O14).
+    /// All objects. Children are read by name, since an object of somebody else has no label to be found by (rule O14).
     pub(super) async fn objects(&self) -> Result<Objects, ObserveError> {
         let name = name(self.cluster);
         let peers = child::peers(name);
@@ -51,7 +51,7 @@ impl Reads<'_> {
         Ok(Objects { set, client, peers, budget, pods, claims })
     }
 
-    /// All volume claims of this cluster's names, whoever labelled them (rule O2).
+    /// All volume claims with this cluster's names, whatever their labels are (rule O2).
     pub(super) async fn claims(&self) -> Result<Vec<Arc<PersistentVolumeClaim>>, ObserveError> {
         let mut claims: Vec<Arc<PersistentVolumeClaim>> = self.list(ListParams::default()).await?;
         let named =

@@ -1,4 +1,4 @@
-//! Whose an object is (rule O14), and how the children stand. PURE.
+//! Whose an object is (rule O14), and how each child was found. PURE.
 
 use super::objects::Objects;
 use crate::plan::{Child, ChildSeen};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(super) enum Standing {
     /// This cluster's.
     Ours,
-    /// On its way out: an earlier cluster's of this name, or deleted by somebody.
+    /// It is being deleted: by somebody, or because it belongs to an earlier cluster of this name.
     Leaving,
     /// Somebody else's: whose, in words.
     Taken(String),
@@ -35,7 +35,8 @@ pub(super) fn standing<K: Resource>(cluster: &RaftKvCluster, object: &K) -> Stan
     if Some(&owner.uid) == cluster.metadata.uid.as_ref() {
         return Standing::Ours;
     }
-    // There is one cluster of a name at a time: another uid is an earlier one's, and what it owned is being collected.
+    // There is only one cluster of a name at a time. Another uid is that of an earlier one, whose objects are being
+    // collected.
     match is_cluster(owner) && owner.name == name(cluster) {
         true => Standing::Leaving,
         false => Standing::Taken(format!("{} {} owns it", owner.kind, owner.name)),
@@ -47,10 +48,10 @@ fn is_cluster(owner: &OwnerReference) -> bool {
     owner.kind == RaftKvCluster::kind(&()) && group(&owner.api_version).as_deref() == Some(&*RaftKvCluster::group(&()))
 }
 
-/// The children but for the StatefulSet; the Secret was read apart.
+/// The children except the StatefulSet. The Secret was read separately.
 pub(super) fn children(cluster: &RaftKvCluster, objects: &Objects, auth: ChildSeen) -> BTreeMap<Child, ChildSeen> {
     let budget = objects.budget.as_deref();
-    // The number is a step of its own; only the rest is compared.
+    // The number is set by a step of its own; only the rest is compared.
     let number = budget.and_then(min_available).unwrap_or_default();
     [
         (Child::Auth, auth),
@@ -71,13 +72,13 @@ fn seen<K: Resource + Serialize>(cluster: &RaftKvCluster, live: Option<&K>, want
     }
 }
 
-/// How the Secret stands, and the token in it.
+/// How the Secret was found, and the token in it.
 pub(super) fn auth(cluster: &RaftKvCluster, secret: Option<&Secret>) -> (ChildSeen, Option<Token>) {
     let Some(secret) = secret else { return (ChildSeen::Absent, None) };
     match standing(cluster, secret) {
         Standing::Ours => match crate::resources::token_of(secret) {
             Some(token) => (ChildSeen::Good, Some(token)),
-            // Nodes may run with the token that was there: another one is not made over their heads.
+            // Nodes may still run with the token that was there, so no other token is made.
             None => {
                 (ChildSeen::Taken(format!("its key '{}' does not begin with 64 hex digits", child::TOKEN_KEY)), None)
             }

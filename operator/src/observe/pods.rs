@@ -21,7 +21,7 @@ pub(super) struct AddressedPod {
     pub address: Option<IpAddr>,
 }
 
-/// Those of the pods that are members' or may become it. `revision` is the StatefulSet's newest.
+/// The pods that run members or may come to. `revision` is the newest revision of the StatefulSet.
 pub(super) fn addressed(
     cluster: &RaftKvCluster,
     pods: &[Arc<Pod>],
@@ -30,8 +30,8 @@ pub(super) fn addressed(
     pods.iter().filter_map(|pod| Some((ordinal(cluster, pod)?, with_address(pod, revision)))).collect()
 }
 
-/// The place of a pod of this cluster's StatefulSet. One whose set was deleted from above it has no owner and still runs a
-/// member; one that something else controls only borrowed the label.
+/// The ordinal of a pod of this cluster's StatefulSet. A pod whose StatefulSet was deleted without it has no owner, but
+/// still runs a member. A pod that something else controls only has the same label.
 fn ordinal(cluster: &RaftKvCluster, pod: &Pod) -> Option<Ordinal> {
     let pod_name = pod.metadata.name.as_deref()?;
     let ordinal =

@@ -6,7 +6,7 @@ use crate::resources::name;
 use raftkv_api::Hex128;
 use raftkv_crds::{RaftKvCluster, child};
 
-/// What is never taken back. A value that somebody broke is not taken for one that was never written (rule O1).
+/// What is never changed. A value that somebody broke is not taken for a value that was never written (rule O1).
 pub(super) fn latch(cluster: &RaftKvCluster) -> Result<Latch, ObserveError> {
     let Some(status) = &cluster.status else { return Ok(Latch::default()) };
     let bootstrap = status.bootstrap.as_ref().map(|bootstrap| {
@@ -22,17 +22,17 @@ pub(super) fn latch(cluster: &RaftKvCluster) -> Result<Latch, ObserveError> {
     })
 }
 
-/// 32 hex digits of a field.
+/// The 32 hex digits of a field.
 pub(super) fn hex(field: &'static str, value: &str) -> Result<Hex128, ObserveError> {
     value.parse().map_err(|_| ObserveError::Malformed { field, value: value.to_string() })
 }
 
-/// The status is what outlives the operator. What only passes hand on is taken from `memory`, and the members too if
-/// somebody wiped the status.
+/// The status outlives the operator. What only one pass hands to the next is taken from `memory`, and so are the
+/// members if somebody wiped the status.
 pub(super) fn memory(cluster: &RaftKvCluster, memory: Memory) -> Memory {
     let status = cluster.status.clone().unwrap_or_default();
     let members = status.members.iter().filter_map(|member| {
-        // Members of other names were added by somebody else and have no place here.
+        // Members with other names were added by somebody else, and have no ordinal.
         Some((member.id.parse().ok()?, child::ordinal(&member.name, name(cluster))?))
     });
     Memory {

@@ -35,7 +35,7 @@ fn ours(
     Ok(Set {
         resource_version: live.resource_version().unwrap_or_default(),
         created: live.creation_timestamp().map(|time| time.0).unwrap_or_default(),
-        // The API server's default.
+        // 1 is the API server's default.
         replicas: live.spec.replicas.map_or(1, |replicas| u32::try_from(replicas).unwrap_or_default()),
         differs,
         settled: !differs
@@ -47,12 +47,12 @@ fn ours(
     })
 }
 
-/// The hash of the newest template, which pods that are made from it carry as a label.
+/// The hash of the newest template. Pods that are made from it carry the hash as a label.
 pub(super) fn update_revision(set: &StatefulSet) -> Option<&str> {
     set.status.as_ref()?.update_revision.as_deref().filter(|revision| !revision.is_empty())
 }
 
-/// The second place where the latch is written. One that somebody broke is an error, not an absence (rule O1).
+/// The second place where the latch is written. A value that somebody broke is an error, not an absence (rule O1).
 fn bootstrap(set: &StatefulSet) -> Result<Option<Seed>, ObserveError> {
     const FIELD: &str = "annotation raftkv.dev/bootstrap of the StatefulSet";
     let Some(mark) = set.annotations().get(annotation::BOOTSTRAP) else { return Ok(None) };

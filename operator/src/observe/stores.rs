@@ -1,8 +1,8 @@
-//! What the API server pushes, and the objects of one cluster taken from it. The watches are the edge's; nothing is asked
-//! here.
+//! What the API server pushed, and the objects of one cluster in it. The edge runs the watches; nothing is asked here.
 //!
-//! Each store holds the objects that carry the cluster label, of all clusters that are watched. A volume claim gets that
-//! label from its StatefulSet's selector. Objects without the label are strangers', and only live reads see them.
+//! Each store holds the objects that carry the cluster label, of all clusters that are watched. A volume claim gets
+//! that label from its StatefulSet's selector. Objects without the label belong to somebody else, and only live reads
+//! see them.
 
 use super::objects::Objects;
 use crate::resources::{name, namespace};

@@ -1,5 +1,5 @@
-//! The Observer, against a server that stands for the API server and for the nodes, and against stores that were filled
-//! by hand.
+//! Tests of the Observer, against a server that stands for the API server and the nodes, and against stores that were
+//! filled by hand.
 
 use super::*;
 use crate::plan::{Child, Machine, NodeSeen};
@@ -71,7 +71,7 @@ impl World {
         self.set(path, 200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}));
     }
 
-    /// What was asked since the last call.
+    /// The requests since this was last called.
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().asked)
     }
@@ -121,7 +121,7 @@ fn ours() -> Value {
     json!({"raftkv.dev/cluster": "demo"})
 }
 
-/// A pod whose node says this.
+/// A pod whose node has this status.
 pub(super) fn pod_of(status: Value) -> AddressedPod {
     let pods = [Arc::new(serde_json::from_value(pod("demo-0")).unwrap())];
     let mut pod = pods::addressed(&cluster(json!({})), &pods, None).remove(&0).unwrap();
@@ -129,7 +129,7 @@ pub(super) fn pod_of(status: Value) -> AddressedPod {
     pod
 }
 
-/// One node that leads, at a port of its own, and an API server with all children.
+/// A node that leads, at a port of its own, and an API server with all children.
 struct Scene {
     api: World,
     node: World,

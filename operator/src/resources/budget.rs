@@ -1,11 +1,11 @@
-//! The PodDisruptionBudget (rule O12). How many pods must stay is decided by the plan. PURE.
+//! The PodDisruptionBudget (rule O12). The plan decides how many pods must stay available. PURE.
 
 use super::shared::{metadata, name, selector};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use raftkv_crds::RaftKvCluster;
 
-/// All pods of the cluster count. Those that are no voter are not ready, so that evicting them costs nothing.
+/// All pods of the cluster count. A pod that is not a voter is not ready, so that evicting it costs nothing.
 pub fn disruption_budget(cluster: &RaftKvCluster, min_available: u32) -> PodDisruptionBudget {
     let min_available = i32::try_from(min_available).unwrap_or(i32::MAX);
     PodDisruptionBudget {

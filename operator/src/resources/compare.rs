@@ -1,7 +1,7 @@
 //! Whether a live object lacks something that we want of it (rule O21). PURE.
 //!
-//! The API server fills in defaults and rewrites amounts, and admission adds to lists. None of that is ours: only what is
-//! wanted is looked for. A selector is the exception, since one more label in it selects something else.
+//! The API server fills in defaults and rewrites amounts, and admission adds to lists. All of that is ignored: only the
+//! wanted fields are compared. A selector is the exception, since with one more label it selects something else.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 const EXACT: [&str; 2] = ["selector", "matchLabels"];
 /// Maps whose values are amounts.
 const AMOUNTS: [&str; 2] = ["requests", "limits"];
-/// Fields that tell the elements of a list apart, the surest first.
+/// Fields that tell the elements of a list apart, the most reliable first.
 const KEYS: [&str; 2] = ["uid", "name"];
 /// Amounts are compared in billionths, the smallest that Kubernetes has.
 const NANO_DIGITS: usize = 9;
@@ -21,7 +21,7 @@ pub fn differs<K: Serialize>(wanted: &K, live: &K) -> bool {
     differs_at("", &value(wanted), &value(live))
 }
 
-/// As [`differs`], below the field `field`.
+/// Like [`differs`], for the value of the field `field`.
 pub(super) fn differs_at(field: &str, wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
         (Value::Null, _) => false,
@@ -43,7 +43,7 @@ pub(super) fn differs_at(field: &str, wanted: &Value, live: &Value) -> bool {
     }
 }
 
-/// Nothing in it is wanted.
+/// Whether it is empty, so that nothing is wanted.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -53,7 +53,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// The field that names each element of a list, and no two alike.
+/// The field by which each element of a list has a name of its own.
 fn key_of(list: &[Value]) -> Option<&'static str> {
     let names_all = |key: &&str| {
         let mut names: Vec<_> = list.iter().filter_map(|element| element.get(*key)?.as_str()).collect();
@@ -84,7 +84,7 @@ fn amount(value: &Value) -> Option<i128> {
     }
 }
 
-/// An amount (`1Gi`, `0.1`, `100m`, `1e3`) in billionths; `None` when the text is none or does not fit.
+/// An amount (`1Gi`, `0.1`, `100m`, `1e3`) in billionths; `None` when the text is not an amount or does not fit.
 fn nanos(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -97,7 +97,7 @@ fn nanos(text: &str) -> Option<i128> {
     Some(digits.checked_mul(numerator)? / denominator)
 }
 
-/// What a suffix multiplies by and divides by.
+/// The factor and the divisor of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     let power = |base: i128, exponent| base.checked_pow(exponent);
     Some(match suffix {

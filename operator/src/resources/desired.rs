@@ -1,6 +1,6 @@
-//! What the user asks for, as far as decisions depend on it. PURE.
+//! What the user asks for, as far as it matters to the plan. PURE.
 //!
-//! The schema has refused what it can see. What is left is named in `invalid`, and then nothing is changed.
+//! The schema has refused the errors that it can see. Other errors are named in `invalid`, and then nothing is changed.
 
 use super::shared::{Settings, name, peer_domain};
 use crate::plan::{Desired, Replace};
@@ -9,7 +9,7 @@ use raftkv_crds::{DisruptionBudget, RaftKvCluster, annotation, child};
 /// Smallest quota that a node takes.
 const QUOTA_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
-/// Reads the spec and the annotation by which a person gives a member up.
+/// Reads the spec, and the annotation by which a person gives up a member.
 pub fn desired(cluster: &RaftKvCluster, settings: &Settings) -> Desired {
     let (metadata, spec) = (&cluster.metadata, &cluster.spec);
     let replace = replace(cluster);
@@ -48,7 +48,7 @@ fn quota(cluster: &RaftKvCluster) -> Option<String> {
     }
 }
 
-/// The schema lets `0s` pass, and no node starts with it.
+/// The schema accepts `0s`, but no node starts with it.
 fn retention(cluster: &RaftKvCluster) -> Option<String> {
     let kept = cluster.spec.config.compact_retention.as_deref()?;
     let nothing = kept.trim_end_matches(|c: char| c.is_ascii_alphabetic()).bytes().all(|digit| digit == b'0');
@@ -61,7 +61,7 @@ fn replace(cluster: &RaftKvCluster) -> Result<Option<Replace>, String> {
     let annotations = cluster.metadata.annotations.as_ref();
     let Some(text) = annotations.and_then(|annotations| annotations.get(annotation::REPLACE)) else { return Ok(None) };
     let parsed = text.split_once('/').and_then(|(pod, member)| {
-        // Not a volume claim's name, which would parse as well.
+        // A volume claim's name would parse as well, and is refused here.
         let ordinal =
             child::ordinal(pod, name(cluster)).filter(|ordinal| child::pod(name(cluster), *ordinal) == pod)?;
         Some(Replace { ordinal, member_id: member.parse().ok()? })

@@ -1,11 +1,12 @@
-//! The children of a cluster as they should be. What enters is the `RaftKvCluster` and how the operator was installed; what
-//! leaves are objects, and whether a live object differs from them. PURE.
+//! The children of a cluster as they should be. From the `RaftKvCluster` and the way the operator was installed come
+//! the objects, and whether a live object differs from them. PURE.
 //!
 //! # How they are written
-//! A child is made by POST and changed by a JSON merge patch, [`patch`], which carries uid and resourceVersion. Server-side
-//! apply would not do: fields that the POST wrote belong to an `Update` of our field manager for ever, so that an `Apply`
-//! which leaves one out does not remove it (a `nodeSelector` that a user takes out of the spec would stay). The StatefulSet
-//! carries a hash of all that we set ([`APPLIED`]), so that [`differs`] sees a field that we stopped setting.
+//! A child is made by POST and changed by a JSON merge patch, [`patch`], which carries uid and resourceVersion.
+//! Server-side apply does not work here: fields that the POST wrote belong to an `Update` of our field manager for
+//! ever, so that an `Apply` that leaves one out does not remove it (a `nodeSelector` that a user takes out of the spec
+//! would stay). The StatefulSet carries a hash of everything that we set ([`APPLIED`]), so that [`differs`] notices a
+//! field that we stopped setting.
 
 mod budget;
 mod compare;
@@ -46,7 +47,7 @@ pub(crate) mod testing {
         serde_json::from_value(object).unwrap()
     }
 
-    /// As the chart installs it.
+    /// The settings with which the chart installs the operator.
     pub(crate) fn settings() -> Settings {
         Settings {
             node_image: "raftkv.local/raftkv:dev".to_string(),

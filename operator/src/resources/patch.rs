@@ -1,16 +1,18 @@
 //! The JSON merge patch (RFC 7386) that brings a live object to what is wanted. PURE.
 //!
-//! A merge patch adds to maps and replaces lists. Where a map must end as it is wanted, and not hold what an earlier spec
-//! had, what is too much is named with a null; what was a default comes back as the same default.
+//! A merge patch adds to maps and replaces lists. Where a map must hold only what is wanted, and nothing of an earlier
+//! spec, the patch sets the superfluous keys to null. If one of them was a default, the API server sets the same
+//! default again.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Maps that shall hold nothing but what is wanted. A pod template is also what an earlier spec asked for; a selector with
-/// one label more selects something else. Labels and annotations of the object itself are shared with others.
+/// Maps that shall hold nothing but what is wanted: in a pod template something of an earlier spec may be left, and a
+/// selector with one more label selects something else. Labels and annotations of the object itself are shared with
+/// others.
 const WHOLE: [&str; 2] = ["template", "selector"];
 
-/// Carries uid and resourceVersion of `live`, so that it changes the object that was compared, and no other.
+/// The patch carries the uid and resourceVersion of `live`, so that it changes exactly the object that was compared.
 pub fn patch<K: Serialize>(wanted: &K, live: &K) -> Value {
     let value = |object| serde_json::to_value(object).expect("objects of the API are plain data with text keys");
     let (wanted, live) = (value(wanted), value(live));

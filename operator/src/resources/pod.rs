@@ -1,7 +1,7 @@
 //! The pod of a member. PURE.
 //!
-//! It satisfies the restricted Pod Security Standard. Nothing in it depends on the membership: which cluster a node belongs
-//! to stands on its volume, and it is spoken to by name.
+//! It satisfies the restricted Pod Security Standard. Nothing in it depends on the membership: the volume says which
+//! cluster a node belongs to, and others reach the node by its name.
 
 use super::desired;
 use super::shared::{
@@ -21,9 +21,10 @@ use std::collections::BTreeMap;
 
 /// User and group of the image.
 const UID: i64 = 65_532;
-/// Handing leadership over, `--drain`, answering what is in flight and closing the log take a few seconds.
+/// The time to stop: to hand leadership over, to wait for `--drain`, to answer the requests in flight and to close the
+/// log.
 const GRACE_S: i64 = 30;
-/// A node goes on serving for so long after SIGTERM: kube-proxy learns about a second late (rule O22).
+/// A node goes on serving for this long after SIGTERM, since kube-proxy learns of it about a second late (rule O22).
 const DRAIN: &str = "3s";
 /// Where the volume is.
 const DATA_DIR: &str = "/var/lib/raftkv";
@@ -31,15 +32,15 @@ const DATA_DIR: &str = "/var/lib/raftkv";
 const AUTH_DIR: &str = "/etc/raftkv/auth";
 /// The volume with the Secret.
 const AUTH_VOLUME: &str = "auth";
-/// Read by user and, since fsGroup is its group, the node.
+/// The mode of the Secret's files: readable by the user and, since fsGroup is their group, by the node.
 const AUTH_MODE: i32 = 0o440;
-/// The scheduler's greatest weight: nothing else that it prefers should put two members together.
+/// The scheduler's greatest weight, so that no other preference puts two members on one machine.
 const SPREAD_WEIGHT: i32 = 100;
 
 /// The template: the same for every pod.
 pub(super) fn template(cluster: &RaftKvCluster, settings: &Settings) -> PodTemplateSpec {
     let pod = &cluster.spec.pod;
-    // Ours last: they win.
+    // Our own entries come last, so that they win.
     let labels: BTreeMap<_, _> = pod.labels.clone().into_iter().chain(labels(cluster)).collect();
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -58,14 +59,14 @@ fn spec(cluster: &RaftKvCluster, settings: &Settings) -> PodSpec {
         affinity: affinity(cluster),
         automount_service_account_token: Some(false),
         containers: vec![container(cluster, settings)],
-        // A Service called `raftkv-name` would otherwise set RAFTKV_NAME..., which the node reads.
+        // Otherwise a Service called `raftkv-name` would set variables RAFTKV_NAME..., which the node reads.
         enable_service_links: Some(false),
         image_pull_secrets: some_list(secrets.collect()),
         node_selector: some_map(&pod.node_selector),
         priority_class_name: pod.priority_class_name.clone(),
         security_context: Some(PodSecurityContext {
             fs_group: Some(UID),
-            // A large volume is not walked through at each start.
+            // A large volume is not walked at each start to change the owner of its files.
             fs_group_change_policy: Some("OnRootMismatch".to_string()),
             run_as_group: Some(UID),
             run_as_non_root: Some(true),
@@ -129,10 +130,11 @@ fn container(cluster: &RaftKvCluster, settings: &Settings) -> Container {
         args: Some(args(cluster, settings)),
         env: Some(env(cluster)),
         ports: Some(ports.map(|(name, number)| port(name, number)).to_vec()),
-        // Only asked until it first answers, and it answers while data are still being read: no budget depends on their size.
+        // It is asked only until it first answers, and a node answers while it still reads its data: no limit depends
+        // on their size.
         startup_probe: Some(probe("/livez", Timing { period_s: 1, timeout_s: 2, failures: 60 })),
         liveness_probe: Some(probe("/livez", Timing { period_s: 10, timeout_s: 5, failures: 6 })),
-        // An election (about a second) does not empty the Service (rule O11).
+        // An election (about a second) must not empty the Service (rule O11).
         readiness_probe: Some(probe("/readyz", Timing { period_s: 2, timeout_s: 2, failures: 5 })),
         resources: Some(resources(cluster)),
         security_context: Some(SecurityContext {
@@ -141,7 +143,7 @@ fn container(cluster: &RaftKvCluster, settings: &Settings) -> Container {
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
-        // What a node says last is why it ended: `kubectl describe pod` shows it.
+        // The last words of a node say why it ended, and `kubectl describe pod` shows them.
         termination_message_policy: Some("FallbackToLogsOnError".to_string()),
         volume_mounts: Some(vec![
             VolumeMount {
@@ -160,7 +162,7 @@ fn container(cluster: &RaftKvCluster, settings: &Settings) -> Container {
     }
 }
 
-/// The installation's policy is for the installation's image; a user's own word is for both.
+/// The policy of the installation is for the image of the installation; a policy in the spec is for any image.
 fn pull_policy(cluster: &RaftKvCluster, settings: &Settings) -> PullPolicy {
     let asked = cluster.spec.image_pull_policy;
     let is_default = asked == PullPolicy::default();
@@ -185,13 +187,13 @@ fn args(cluster: &RaftKvCluster, settings: &Settings) -> Vec<String> {
     args.push(format!("--drain={DRAIN}"));
     args.push("--log-format=json".to_string());
     let config = &cluster.spec.config;
-    // A quota that is no number of bytes makes the spec invalid, and then nothing of this is applied.
+    // A quota that is not a number of bytes makes the spec invalid, and then this template is not applied.
     args.extend(config.quota.as_ref().and_then(|quota| quota.bytes().ok()).map(|bytes| format!("--quota={bytes}")));
     args.extend(config.compact_retention.as_ref().map(|kept| format!("--compact-retention={kept}")));
     args
 }
 
-/// The names by which Services are reached, short and long, so that a node knows them as its own.
+/// The short and long names of the Services, so that a node accepts them as its own.
 fn allowed_hosts(cluster: &RaftKvCluster, settings: &Settings) -> Vec<String> {
     let (name, namespace, domain) = (name(cluster), namespace(cluster), &settings.cluster_domain);
     let peers = child::peers(name);

@@ -1,4 +1,4 @@
-//! The Secret with the cluster's bearer token (rule O5). PURE: the token is drawn by the caller.
+//! The Secret with the cluster's bearer token (rule O5). PURE: the caller draws the token.
 
 use super::shared::{metadata, name};
 use k8s_openapi::ByteString;
@@ -16,7 +16,7 @@ pub fn auth_secret(cluster: &RaftKvCluster, token: &str) -> Secret {
     }
 }
 
-/// The token to send: the first of the Secret, as the nodes send it among themselves.
+/// The token to send: the first one in the Secret, which the nodes also send to each other.
 pub fn token_of(secret: &Secret) -> Option<Token> {
     let ByteString(bytes) = secret.data.as_ref()?.get(child::TOKEN_KEY)?;
     std::str::from_utf8(bytes).ok()?.parse().ok()

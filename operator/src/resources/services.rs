@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use raftkv_crds::{RaftKvCluster, child};
 
-/// Who is ready is a voter that can read linearizably: readiness alone tells where clients are sent.
+/// A ready pod is a voter that can read linearizably, so that readiness alone decides where clients are sent.
 pub fn client_service(cluster: &RaftKvCluster) -> Service {
     Service {
         metadata: metadata(cluster, name(cluster)),
@@ -19,8 +19,8 @@ pub fn client_service(cluster: &RaftKvCluster) -> Service {
     }
 }
 
-/// The members' names in DNS. A node that is not ready is the one that the others need to find most. With the client port
-/// it is also the way to stale reads while the quorum is lost.
+/// The members' names in DNS. They include nodes that are not ready, since the others need to find those most of all.
+/// By the client port they also allow stale reads while the quorum is lost.
 pub fn peers_service(cluster: &RaftKvCluster) -> Service {
     let ports = [("client", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT)];
     Service {

@@ -14,7 +14,7 @@ pub const ADMIN_PORT: u16 = 2381;
 /// The container of a member.
 pub const CONTAINER: &str = "raftkv";
 
-/// How the operator was installed, as far as it shows in children or in what may be read.
+/// How the operator was installed, as far as the children and the reads depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Image of clusters that name none.
@@ -62,7 +62,7 @@ pub(super) fn labels(cluster: &RaftKvCluster) -> BTreeMap<String, String> {
     recommended.into_iter().chain(selector_labels(cluster)).collect()
 }
 
-/// The child goes with the cluster; nothing else controls it.
+/// The child is deleted with the cluster, and nothing else controls it.
 fn owner(cluster: &RaftKvCluster) -> OwnerReference {
     OwnerReference {
         api_version: RaftKvCluster::api_version(&()).into_owned(),

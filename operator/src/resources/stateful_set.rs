@@ -1,8 +1,9 @@
 //! The StatefulSet. PURE.
 //!
-//! Pods start together (a Blank one has no effect), are only ever replaced by deleting them (OnDelete: the operator rolls,
-//! rule O8), and their volumes are never deleted by Kubernetes (Retain: rule O4 says when the operator does). Kubernetes
-//! does not let [`FROZEN`] fields change, so that they are the same in every release for ever (rule O18).
+//! Pods start together, since a Blank one has no effect. They are replaced only by deleting them (OnDelete: the
+//! operator rolls, rule O8). Kubernetes never deletes their volumes (Retain: rule O4 says when the operator does).
+//! Kubernetes does not allow [`FROZEN`] fields to change, so that they are the same in every release for ever (rule
+//! O18).
 
 use super::compare::differs_at;
 use super::patch::patch;
@@ -17,14 +18,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use raftkv_crds::{RaftKvCluster, child};
 use serde_json::Value;
 
-/// Annotation: a hash of the template as we set it, so that a field that we stopped setting is noticed.
+/// An annotation with a hash of the template as we set it, so that a field that we stopped setting is noticed.
 pub const APPLIED: &str = "raftkv.dev/applied";
 /// Fields of the spec that are set when the object is made and never again.
 const FROZEN: [&str; 4] = ["selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"];
-/// Old templates that are kept, to roll back by hand.
+/// How many old templates are kept, to roll back by hand.
 const REVISIONS: i32 = 3;
 
-/// The StatefulSet as it is made.
+/// The StatefulSet as it is first made.
 pub fn stateful_set(cluster: &RaftKvCluster, settings: &Settings, replicas: u32) -> StatefulSet {
     let template = pod::template(cluster, settings);
     let mut metadata = metadata(cluster, name(cluster));
@@ -61,7 +62,7 @@ fn frozen(cluster: &RaftKvCluster) -> StatefulSetSpec {
     }
 }
 
-/// No labels: Kubernetes gives each claim those of the selector, and nothing may ever be added here.
+/// It has no labels: Kubernetes gives each claim those of the selector, and nothing may ever be added here.
 fn claim(cluster: &RaftKvCluster) -> PersistentVolumeClaim {
     let storage = &cluster.spec.storage;
     let size = [("storage".to_string(), Quantity(storage.size.0.clone()))];
@@ -77,14 +78,14 @@ fn claim(cluster: &RaftKvCluster) -> PersistentVolumeClaim {
     }
 }
 
-/// Whether something that we set and may change differs. The number of replicas is a step of its own.
+/// Whether a field that we set, and that may change, differs. The number of replicas is compared elsewhere.
 pub fn set_differs(cluster: &RaftKvCluster, settings: &Settings, live: &StatefulSet) -> bool {
     let wanted = changeable(&stateful_set(cluster, settings, 0), &["replicas"]);
     differs_at("", &wanted, &serde_json::to_value(live).expect("objects of the API are plain data"))
 }
 
-/// The merge patch that brings the live object to what is wanted, if it still has this resourceVersion (rule O9). What is
-/// frozen stays as the object has it (rule O18).
+/// The merge patch that brings the live object to what is wanted, if it still has this resourceVersion (rule O9).
+/// Frozen fields stay as they are in the live object (rule O18).
 pub fn set_patch(wanted: &StatefulSet, live: &StatefulSet, resource_version: &str) -> Value {
     let mut patch = patch(wanted, live);
     patch["metadata"]["resourceVersion"] = resource_version.into();
@@ -178,7 +179,8 @@ mod tests {
         assert_eq!(policy(json!({"imagePullPolicy": "Never"}), Always), "Never");
     }
 
-    /// As an API server of 1.36 gives back what we made: with its defaults, its own metadata, and amounts in its own form.
+    /// What an API server of 1.36 gives back of what we made: with its defaults, its own metadata, and amounts in its
+    /// own form.
     fn live(set: &StatefulSet) -> StatefulSet {
         let mut live = serde_json::to_value(set).unwrap();
         let metadata = json!({"uid": "u", "resourceVersion": "812", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",

@@ -1,4 +1,4 @@
-//! All children of a cluster that sets everything, and what a real API server made of them.
+//! All children of a cluster whose spec sets everything, and what a real API server made of them.
 
 use super::testing::{cluster, golden, settings};
 use super::*;
