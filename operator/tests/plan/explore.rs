@@ -1,8 +1,9 @@
-//! Every state that a scenario can reach, and from each of them: does the plan bring the cluster to what is asked for?
+//! Visits every state that a scenario can reach, and asks from each of them: does the plan bring the cluster to what is
+//! asked for?
 //!
 //! A state's successors are: one step of the controllers and kubelets, one step of the clusters, a whole pass of the
 //! operator, a pass that ends after any number of its actions with the memory lost, and the next thing that the
-//! scenario has to happen. States are told apart by a fingerprint.
+//! scenario has to happen. Two states with the same fingerprint are the same.
 
 use super::model::World;
 use super::model::script::Event;
@@ -13,7 +14,7 @@ use std::fmt;
 /// Rounds in which a cluster must have become what is asked for.
 const ROUNDS_MAX: usize = 120;
 
-/// What a scenario ends in.
+/// How a scenario must end.
 #[derive(Clone, Copy, Debug)]
 pub enum Expect {
     /// Ready, and what the spec asks for.
@@ -32,7 +33,7 @@ pub struct Scenario {
     pub start: World,
     pub first: Expect,
     pub script: Vec<(Event, Expect)>,
-    /// States to look at, at most.
+    /// The most states to look at.
     pub states_max: usize,
 }
 
@@ -40,7 +41,7 @@ pub struct Scenario {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Operator {
     Steady,
-    /// Killed behind each action.
+    /// Killed after each action.
     Killed,
 }
 
@@ -72,7 +73,7 @@ struct State {
     from: Option<(u64, Move)>,
 }
 
-/// Looks at every state; the number of them. Panics with the moves that led to a state that is wrong.
+/// Looks at every state, and returns how many there are. Panics with the moves that led to a state that is wrong.
 pub fn explore(scenario: &Scenario) -> usize {
     let mut search = Search { scenario, states: BTreeMap::new(), good: Default::default(), queue: VecDeque::new() };
     search.meet(State { world: scenario.start.clone(), part: 0, from: None });
@@ -85,7 +86,7 @@ pub fn explore(scenario: &Scenario) -> usize {
 struct Search<'a> {
     scenario: &'a Scenario,
     states: BTreeMap<u64, State>,
-    /// Where each kind of operator brings it to its end from.
+    /// States from which each kind of operator brings the cluster to its end.
     good: BTreeMap<Operator, BTreeSet<u64>>,
     queue: VecDeque<u64>,
 }
@@ -145,7 +146,7 @@ impl Search<'_> {
         part.checked_sub(1).map_or(self.scenario.first, |at| self.scenario.script[at].1)
     }
 
-    /// Runs everything in turn until nothing moves; every state on the way is good when the end is.
+    /// Runs everything in turn until nothing moves. If the end is good, every state on the way is good.
     fn converges(&mut self, from: u64, operator: Operator) {
         let (mut world, part) = (self.states[&from].world.clone(), self.states[&from].part);
         let (mut seen, mut last) = (Vec::new(), None);
@@ -198,12 +199,12 @@ impl Search<'_> {
     }
 }
 
-/// Whether a world that does not move any more is as it should be.
+/// Whether a world in which nothing moves is as it should be.
 pub fn is_end(world: &mut World, expected: Expect) -> Result<(), String> {
     if world.deleted {
         return Ok(());
     }
-    // The pass that sees the rest writes it down; from the next one on nothing is written.
+    // The first pass that sees the world at rest writes that into the status; later passes write nothing.
     settle(world);
     let before = serde_json::to_string(&world.status).unwrap();
     let again = world.pass();
@@ -241,7 +242,7 @@ fn settle(world: &mut World) {
     }
 }
 
-/// Nothing is done, told or written.
+/// Whether a pass does, tells and writes nothing.
 pub fn quiet(plan: &Plan, before: &str) -> Result<(), String> {
     if !plan.steps.is_empty() {
         return Err(format!("it does not come to rest: {:?}", plan.steps));

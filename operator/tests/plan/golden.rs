@@ -22,7 +22,7 @@ use raftkv_operator::plan::{Desired, Plan};
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// Rounds after which a story must have come to rest.
+/// How many rounds a story may take to come to rest.
 const ROUNDS_MAX: usize = 200;
 
 struct Teller {
@@ -46,7 +46,7 @@ impl Teller {
         }
     }
 
-    /// What is done, what is told, what is waited for; each only when it is news.
+    /// What is done, told and waited for; each only when it is new.
     fn tell(&mut self, desired: &Desired, made: &Plan) {
         for step in &made.steps {
             let _ = writeln!(self.text, "{}", doing(&step.action, desired));
@@ -76,7 +76,7 @@ impl Teller {
             let now = self.world.fingerprint();
             quiet = if now == last { quiet + 1 } else { 0 };
             if quiet == 2 && rounds.is_none() {
-                // What is only told when it lasts.
+                // What is told only when it lasts.
                 self.world.clock += 120;
                 self.pass();
                 return self.conditions();

@@ -1,5 +1,5 @@
-//! Long histories drawn from seeds: everything happens at any time, operators sleep and wake, and in the end, when the
-//! damage is over, the cluster is what is asked for.
+//! Long histories drawn from seeds. Anything can happen at any time, and operators sleep and wake. In the end, when
+//! nothing breaks any more, the cluster must be what is asked for.
 //!
 //! `PLAN_SEED=7 cargo test -p raftkv-operator --test plan one_seed -- --nocapture` tells one history;
 //! `PLAN_SEEDS=100000` looks at more of them.
@@ -142,7 +142,7 @@ impl History {
         self.asleep.push((look, made));
     }
 
-    /// Another operator has worked meanwhile; this one does what it had in mind.
+    /// Another operator has worked meanwhile; this one goes on with its old plan.
     fn wake(&mut self) {
         let Some((look, made)) = self.asleep.pop() else { return };
         self.tell(|| "wakes".to_string());
@@ -185,7 +185,7 @@ impl History {
         }
     }
 
-    /// What destroys a disk may only hit a cluster that stands, and whose other disks are enough.
+    /// An event that destroys a disk may hit only a cluster that is formed and whose other disks are enough.
     fn is_bearable(&mut self, event: Event) -> bool {
         let hurts = matches!(
             event,
@@ -203,7 +203,7 @@ impl History {
         if self.world.rafts.values().all(|raft| !raft.conf().formed) || !self.world.latch.bootstrapped {
             return false;
         }
-        // An operator that sleeps through this is the one case that nothing but the lease is against.
+        // Only the Lease protects from an operator that sleeps through this.
         self.asleep.clear();
         let mut after = self.world.clone();
         after.happen(event);

@@ -50,7 +50,7 @@ fn two_edits_at_once() {
     run("two edits at once", standing(3), Ready, vec![(Replicas(5), Ready), (Replicas(1), Ready)]);
 }
 
-/// A learner that is let go before it has received anything is not told, and its place is wanted again.
+/// A learner that is removed before it has received anything does not learn of it, and its pod is needed again.
 #[test]
 fn one_more_withdrawn_and_one_more() {
     run(
@@ -221,7 +221,7 @@ fn a_lost_machine() {
     }
 }
 
-/// A volume that another machine can attach is no lost disk: the pod just moves.
+/// A volume that another machine can attach is not a lost disk: the pod just moves.
 #[test]
 fn a_lost_machine_whose_volumes_move() {
     for event in [LoseMachineOf(1), OutOfService(1), LoseMachineOf(3), OutOfService(3)] {

@@ -1,5 +1,5 @@
-//! A checker that never fires proves nothing: for each rule an operator that breaks it, and the words that it is caught
-//! with.
+//! A checker that never fires proves nothing. For each rule there is an operator that breaks it, and the words of the
+//! checker that catches it.
 
 use super::operator::Alter;
 use super::run::run;

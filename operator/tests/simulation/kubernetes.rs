@@ -74,7 +74,7 @@ impl Kubernetes {
         self.claims.get(&ordinal).map(|claim| claim.slot)
     }
 
-    /// One step of all controllers and kubelets, for one place.
+    /// One step of all controllers and kubelets, for one ordinal.
     pub fn step(&mut self, world: &mut World, rng: &mut Rng) -> Check {
         let places = self.replicas.max(self.claims.keys().last().map_or(0, |last| last + 1));
         let ordinal = rng.below(u64::from(places.max(1))) as Ordinal;
@@ -123,7 +123,7 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// A claim goes when no pod uses it, and the data directory with it.
+    /// A claim that is being deleted disappears when no pod uses it, and the data directory with it.
     pub fn drop_claim(&mut self, world: &mut World, ordinal: Ordinal) {
         if self.pods.contains_key(&ordinal) {
             if let Some(claim) = self.claims.get_mut(&ordinal) {

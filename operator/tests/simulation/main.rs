@@ -1,8 +1,8 @@
 //! The operator's plan over the node's own simulation: the real driver, log and store of every member, on networks and
-//! disks that lose and tear, under clients whose every answer is checked.
+//! disks that lose and tear data, under clients whose every answer is checked.
 //!
-//! Kubernetes is thin here ([`kubernetes`]): pods and volumes that appear and go. What is thin there is thick in
-//! `tests/plan`, whose members are thin. Between two actions of a plan anything may happen, and an operator ends at any time.
+//! Kubernetes is thin here ([`kubernetes`]): pods and volumes that come and go. `tests/plan` has a thick Kubernetes and
+//! thin members. Between two actions of a plan anything may happen, and an operator ends at any time.
 //!
 //! `RAFTKV_OPERATOR_SIM_SEEDS`, `RAFTKV_OPERATOR_SIM_STEPS` and `RAFTKV_OPERATOR_SIM_FIRST_SEED` say how many; a failure
 //! prints the command that shows it again.

@@ -17,23 +17,23 @@ use raftkv_sim::rng::Rng;
 use raftkv_sim::world::World;
 use std::collections::VecDeque;
 
-/// A turn of the operator, and of Kubernetes, comes once in so many steps.
+/// In how many of a thousand steps the operator and Kubernetes have a turn.
 const TURN_PER_MILLE: u64 = 40;
-/// The operator ends, once in so many turns.
+/// In how many of a thousand turns the operator ends.
 const END_PER_MILLE: u64 = 15;
-/// Somebody sets a new pod template, once in so many turns.
+/// In how many of a thousand turns somebody sets a new pod template.
 const TEMPLATE_PER_MILLE: u64 = 2;
-/// Somebody deletes a pod, once in so many turns.
+/// In how many of a thousand turns somebody deletes a pod.
 const DELETE_PER_MILLE: u64 = 3;
-/// Steps after which an answer is not waited for any more.
+/// How many steps an answer is waited for.
 const PATIENCE_STEPS: u64 = 6_000;
-/// Data directories after which no more is wished for.
+/// After this many data directories no more wishes are made.
 const DIRECTORIES_MAX: usize = 55;
 
-/// What an operator makes of a plan before it carries it out.
+/// How an operator alters a plan before it carries it out.
 pub type Alter = fn(&Observed, &mut Plan);
 
-/// Nothing.
+/// It does not.
 pub const HONEST: Alter = |_, _| {};
 
 pub struct Operator {
@@ -83,13 +83,13 @@ impl Operator {
         }
     }
 
-    /// The end of a run: no more crashes, no more wishes.
+    /// The end of a run begins: no more crashes, and no more wishes.
     pub fn wake(&mut self) {
         self.end();
         self.made = None;
     }
 
-    /// What is not yet as it is wished for; `None` once all of it is, and a pass found nothing to do.
+    /// What is not yet as it was wished; `None` once everything is, and a pass found nothing to do.
     pub fn lacks(&self, world: &World) -> Option<String> {
         let Some(made) = &self.made else { return Some("there was no pass".to_string()) };
         let ready = made.status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
@@ -107,7 +107,7 @@ impl Operator {
         (0..self.replicas).find_map(|ordinal| self.lacks_member(world, ordinal))
     }
 
-    /// By id: the data directory of a pod is a voter of the pod's name, and its claim says so.
+    /// Whether the data directory of a pod is a voter of the pod's name, by id, and its claim says so.
     fn lacks_member(&self, world: &World, ordinal: Ordinal) -> Option<String> {
         let membership = self.rules.newest();
         let claim = self.kubernetes.claims.get(&ordinal);
@@ -120,7 +120,7 @@ impl Operator {
         (owner != id).then(|| format!("the claim {ordinal} says that it is of {owner:?}, and it is of {id:?}"))
     }
 
-    /// Something of what goes on beside the nodes.
+    /// Lets something happen outside of the nodes.
     pub fn turn(&mut self, world: &mut World) -> Check {
         if !self.rng.chance(TURN_PER_MILLE) {
             return Ok(());
@@ -289,7 +289,7 @@ impl Operator {
         Ok(None)
     }
 
-    /// For whoever reads a failure.
+    /// The state in words, for the reader of a failure.
     pub fn text(&self) -> String {
         let Kubernetes { replicas, pods, claims, .. } = &self.kubernetes;
         let status = self.made.as_ref().map(|made| (&made.status.conditions, &made.status.message, &made.steps));

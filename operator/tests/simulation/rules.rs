@@ -1,7 +1,7 @@
-//! What an operator must never do, looked at in the true world when it does it, whatever it had seen.
+//! What an operator must never do. Each action is checked against the true world, whatever the operator had seen.
 //!
-//! What the members owe each other (one membership change in flight, no acknowledged write lost) the simulation looks at
-//! itself. Each rule here has an operator that breaks it (`controls.rs`).
+//! The simulation itself checks what the members owe each other (one membership change in flight, no acknowledged write
+//! lost). Each rule here has an operator that breaks it (`controls.rs`).
 
 use super::kubernetes::Kubernetes;
 use raftkv_core::membership::Membership;
@@ -30,7 +30,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Looks at the world as it is.
+    /// Takes note of the world as it is.
     pub fn look(&mut self, world: &World, kubernetes: &Kubernetes) {
         for status in world.nodes().iter().filter_map(|node| node.status()) {
             let durable = self.durable.entry(status.id).or_default();
@@ -63,7 +63,8 @@ impl Rules {
         Ok(())
     }
 
-    /// A pod is deleted: voters whose disks are there, and that the operator does not restart, are still a quorum.
+    /// A pod is deleted: the voters whose disks are there, and that the operator does not restart, must still be a
+    /// quorum.
     pub fn delete_pod(&mut self, world: &World, ordinal: Ordinal, slot: Slot) -> Check {
         let Some(id) = world.nodes()[slot].member_id().filter(|id| self.votes(*id)) else { return Ok(()) };
         self.restarts.insert(ordinal, id);
@@ -77,7 +78,7 @@ impl Rules {
         }
     }
 
-    /// Pods beyond a size end: none of them is a voter's.
+    /// Pods beyond a size end: none of them may be a voter's.
     pub fn set_size(&self, world: &World, kubernetes: &Kubernetes, replicas: u32) -> Check {
         let id = |ordinal: &Ordinal| world.nodes()[kubernetes.slot(*ordinal)?].member_id();
         let voter = kubernetes.claims.range(replicas..).find(|(at, _)| id(at).is_some_and(|id| self.votes(id)));
@@ -87,12 +88,12 @@ impl Rules {
         }
     }
 
-    /// A node starts over: whoever it was has been removed.
+    /// A node starts over: the member that it was must have been removed.
     pub fn reset(&self, world: &World, slot: Slot) -> Check {
         self.removal(world, slot).map(|_| ())
     }
 
-    /// A volume goes: whoever's it was has been removed, and the others can never need its vote again (rule N10).
+    /// A volume is deleted: its member must have been removed, and the others can never need its vote again (rule N10).
     pub fn delete_claim(&self, world: &World, slot: Slot) -> Check {
         let Some((id, index)) = self.removal(world, slot)? else { return Ok(()) };
         match self.is_quorum(|id| self.durable.get(&id).is_some_and(|durable| *durable >= index)) {

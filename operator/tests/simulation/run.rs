@@ -9,25 +9,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Steps in which a healed cluster must have become what is wished for.
+/// Within this many steps a healed cluster must become what was wished.
 const ENDING_STEPS_MAX: u64 = 150_000;
-/// Steps after which somebody looks whether it has.
+/// How many steps pass between two looks whether it has.
 const LOOK_STEPS: u64 = 100;
 
-/// What runs came to.
+/// The sums over the runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     /// Passes of the operator.
     pub passes: u64,
     /// Membership changes that it asked for.
     pub changes: u64,
-    /// Those of them that gave a voter a successor.
+    /// How many of them gave a voter a successor.
     pub replaced: u64,
     /// Volume claims that it deleted.
     pub volumes: u64,
     /// Pods that it deleted.
     pub restarts: u64,
-    /// Operators that ended in the middle.
+    /// Operators that ended in the middle of a pass.
     pub ended: u64,
 }
 
@@ -43,7 +43,7 @@ impl Totals {
     }
 }
 
-/// Runs a seed to its end: what happened, and a hash over it; or a report.
+/// Runs a seed to its end. Returns what happened and a hash over it, or the report of a failure.
 pub fn run(seed: u64, steps: u64, echo: bool, alter: Alter) -> Result<(Totals, u64), String> {
     let name = |number| format!("demo-{}", number - 1);
     let mut world = World::administered(seed, name).map_err(|violation| format!("seed {seed}: {violation:?}"))?;
@@ -61,7 +61,7 @@ pub fn run(seed: u64, steps: u64, echo: bool, alter: Alter) -> Result<(Totals, u
     Err(report(&world, &operator, &violation))
 }
 
-/// Faults and wishes, then peace, in which the cluster becomes what was wished for last.
+/// Makes faults and wishes, then peace, in which the cluster must become what was wished last.
 fn life(world: &mut World, operator: &mut Operator, steps: u64) -> Check {
     for _ in 0..steps {
         world.step()?;

@@ -1,4 +1,4 @@
-//! What the operator sees: the pods' nodes as `GET /v1/status` would show them, and the rest of [`Observed`].
+//! What the operator sees: the nodes of the pods as `GET /v1/status` would show them, and the rest of [`Observed`].
 
 use super::kubernetes::{Claim, Kubernetes, Pod};
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ pub const CLUSTER_ID: Hex128 = Hex128([1; 16]);
 pub const UID: &str = "cr-1";
 /// Steps of the simulation in a second; a tick of 50 ms takes a node about a hundred of them.
 const STEPS_A_SECOND: u64 = 2_000;
-/// One node in so many does not answer in time.
+/// How many of a thousand nodes do not answer in time.
 const UNANSWERED_PER_MILLE: u64 = 40;
 
 pub fn desired(replicas: u32) -> Desired {
@@ -108,8 +108,8 @@ fn see_pod(node: &SimNode, pod: &Pod, revision: u64, answers: bool) -> PodSeen {
     }
 }
 
-/// The linearizable membership: that of the newest leader that was reached. A leader that was deposed and does not know it,
-/// or that has yet to apply what somebody else has, has none.
+/// The linearizable membership: that of the newest leader that was reached. A leader has none if it was deposed and
+/// does not know that, or has not yet applied what another member has.
 fn members(pods: &BTreeMap<Ordinal, PodSeen>, world: &World, kubernetes: &Kubernetes) -> Option<Members> {
     let leads = |(ordinal, pod): (&Ordinal, &PodSeen)| match &pod.node {
         NodeSeen::Answered(status) if status.leader_id.is_some() && status.leader_id == status.member_id => {

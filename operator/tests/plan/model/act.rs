@@ -142,7 +142,7 @@ impl World {
         Ok(())
     }
 
-    /// The node in a pod is reached by the operator.
+    /// Whether the operator reaches the node in a pod.
     fn reached(&self, ordinal: Ordinal) -> Result<(), Refused> {
         let pod = self.pods.get(&ordinal).ok_or("there is no such pod")?;
         let runs = self.applied(pod).is_some() && !self.cut;
@@ -182,7 +182,7 @@ impl World {
         Ok(())
     }
 
-    /// The cluster that a node leads, with its membership, if that is still the one that the caller saw.
+    /// The cluster that a node leads, if its membership is still the one that the caller saw.
     fn fenced_conf(&mut self, leader: Ordinal, conf_index: Option<u64>) -> Result<(u64, Conf), Refused> {
         self.reached(leader)?;
         let member = self.disk(leader).and_then(|disk| disk.member.clone()).ok_or("409: it is Blank")?;

@@ -1,4 +1,4 @@
-//! What must never happen. Each rule is looked at after every action, and has a test that breaks it (`controls.rs`).
+//! What must never happen. Each rule is checked at every action, and has a test that breaks it (`controls.rs`).
 
 use super::kube::STRANGER;
 use super::operator::Look;
@@ -42,7 +42,7 @@ impl World {
         }
     }
 
-    /// Carries out an action and looks at what came of it.
+    /// Carries out an action and checks the result.
     pub fn apply_checked(&mut self, look: &Look, action: &Action) -> Result<(), String> {
         let before = self.clone();
         self.check_action(look, action);
@@ -54,9 +54,9 @@ impl World {
         done
     }
 
-    /// Carries out an action that was planned on an old observation. A pod that is deleted, and a size that is set, are
-    /// protected by the lease and by a second look right before, and by no fence that a world could check: they are left
-    /// out here.
+    /// Carries out an action that was planned on an old observation. The deletion of a pod and a new size are left out
+    /// here: they are protected by the Lease and by a second look right before, and by no fence that the world could
+    /// check.
     pub fn apply_stale(&mut self, look: &Look, action: &Action) -> Result<(), String> {
         if matches!(action, Action::DeletePod { .. } | Action::ApplySet { .. }) {
             return Err("the second look saw something else".to_string());
@@ -70,7 +70,7 @@ impl World {
         done
     }
 
-    /// Volumes that will not come back are gone.
+    /// Removes the volumes that will not come back.
     pub fn forget_lost_disks(&mut self) {
         let lost: Vec<Ordinal> = self
             .claims
@@ -82,7 +82,7 @@ impl World {
         self.claims.retain(|ordinal, claim| !claim.terminating && !lost.contains(ordinal) && named != Some(*ordinal));
     }
 
-    /// Rules about an action in the world that it meets.
+    /// Rules about an action in the world as it is.
     fn check_action(&mut self, look: &Look, action: &Action) {
         match action {
             Action::DeleteClaim { ordinal, uid, .. } => self.check_delete_claim(*ordinal, uid, look),
@@ -121,7 +121,8 @@ impl World {
         }
     }
 
-    /// One change at a time: none begins while another one is joint, none is added beside a learner of ours.
+    /// One change at a time: no change begins while another one is joint, and no learner is added beside a learner of
+    /// this cluster.
     fn check_change(&mut self, action: &Action, look: &Look) {
         let Some(members) = &look.observed.members else {
             return self.fails("a membership change without a linearizable membership");
@@ -130,7 +131,7 @@ impl World {
             self.fails(format!("a second change while one is joint: {action:?}"));
         }
         let learners = members.members.iter().filter(|member| member.role == raftkv_api::MemberRole::Learner);
-        // One that does not answer must not hold up a repair.
+        // A learner that does not answer must not hold up a repair.
         let answers = |member: &&raftkv_api::Member| {
             let at = child::ordinal(&member.name, super::NAME)?;
             let pod = look.observed.pods.get(&at).filter(|pod| !pod.terminating)?;
@@ -163,7 +164,7 @@ impl World {
         }
     }
 
-    /// Rule O8: who answers as a voter is restarted only while every voter is well.
+    /// Rule O8: a node that answers as a voter is restarted only while every voter is well.
     fn check_delete_pod(&mut self, ordinal: Ordinal, uid: &str, look: &Look) {
         if self.pods.get(&ordinal).is_none_or(|pod| pod.uid.to_string() != uid) {
             return;
@@ -206,7 +207,7 @@ impl World {
                 Action::ApplySet { replicas, .. } => *replicas == 0 && self.spec.suspend,
                 _ => false,
             };
-            // What was being deleted before is not this action's doing.
+            // What was being deleted before is not caused by this action.
             let (mut before, mut after) = (before.clone(), self.clone());
             if ends {
                 before.end_pods();
@@ -221,7 +222,7 @@ impl World {
         }
     }
 
-    /// What is being deleted is gone.
+    /// Ends everything that is being deleted.
     fn end_pods(&mut self) {
         let replicas = self.set.as_ref().map_or(0, |set| set.replicas);
         self.pods.retain(|ordinal, pod| !pod.terminating && *ordinal < replicas);
@@ -229,12 +230,12 @@ impl World {
         self.claims.retain(|at, claim| !claim.terminating || used(at));
     }
 
-    /// Somebody could lead, of the nodes that run.
+    /// Whether one of the running nodes could lead.
     pub fn works(&self, genesis: u64) -> bool {
         !self.winners(genesis, &self.electors(genesis)).is_empty()
     }
 
-    /// Somebody could lead with all that was committed, if every disk that is left had its node back.
+    /// Whether a node could lead with all that was committed, if every remaining disk had its node back.
     pub fn is_intact(&self, genesis: u64) -> bool {
         let members = self.claims.values().filter_map(|claim| claim.disk.as_ref()?.member.as_ref());
         let fit = members.filter(|it| it.genesis == genesis && !it.quarantined && !it.told_removed && it.matched > 0);
@@ -246,13 +247,14 @@ impl World {
             && conf.is_quorum(|id| nodes.iter().any(|node| node.0 == id))
     }
 
-    /// Rules about what an action left.
+    /// Rules about the world after an action.
     fn check_shape(&mut self, before: &World, action: &Action) {
         if let Action::CreateSet { replicas } | Action::ApplySet { replicas, .. } = action {
             let members = self.rafts.values().filter(|raft| Some(raft.cluster_id) == self.latch.cluster_id);
             let names = members.flat_map(|raft| raft.conf().members.values());
             let span = names.filter_map(|it| child::ordinal(&it.name, super::NAME)).max().map_or(0, |top| top + 1);
-            // Who knows no member may give a StatefulSet that was scaled to nothing too few pods; never fewer than it has.
+            // An operator that knows no member may give too few pods to a StatefulSet that was scaled to nothing, but
+            // never fewer than it has.
             let known = self.our_raft().is_some() || before.set.as_ref().is_some_and(|set| *replicas < set.replicas);
             if !self.spec.suspend && known && *replicas < span {
                 self.fails(format!("{replicas} pods, and a member has place {}", span - 1));

@@ -15,7 +15,7 @@ impl World {
         self.release_claims();
     }
 
-    /// Objects of a custom resource that is gone go; pods without a StatefulSet as well.
+    /// Objects whose custom resource is gone are deleted, and so are pods without a StatefulSet.
     fn collect_garbage(&mut self) {
         let alive = (!self.deleted).then_some(self.uid);
         self.children.retain(|_, owner| owner.is_none() || *owner == alive);
@@ -26,7 +26,8 @@ impl World {
             self.set = None;
             self.pods.values_mut().for_each(|pod| pod.terminating = true);
         }
-        // Pods of a Kubernetes node that does not exist any more, and those that stop on one that is out of service.
+        // Pods of a Kubernetes node that does not exist any more, and pods that are being deleted on a node that is out
+        // of service.
         let lost =
             |pod: &Pod, at: usize| !self.machines[at].present || (self.machines[at].out_of_service && pod.terminating);
         let is_gone = |pod: &Pod| pod.machine.is_some_and(|at| lost(pod, at));
@@ -123,7 +124,7 @@ impl World {
         Stage::Starting
     }
 
-    /// The process has read its disk; an empty one gets an incarnation.
+    /// The process has read its disk. An empty disk gets an incarnation.
     fn open(&mut self, ordinal: Ordinal) -> Stage {
         let incarnation = self.fresh();
         let claim = self.claims.get_mut(&ordinal).unwrap();
@@ -131,7 +132,7 @@ impl World {
         Stage::Running { applied: disk.member.as_ref().map_or(0, |member| member.durable) }
     }
 
-    /// Ready, as `/readyz` has it: a voter that reads linearizably (rule O11).
+    /// Whether `/readyz` says ready: a voter that can read linearizably (rule O11).
     pub fn is_ready(&self, ordinal: Ordinal) -> bool {
         let Some(pod) = self.pods.get(&ordinal) else { return false };
         let Some(applied) = self.applied(pod) else { return false };
@@ -142,7 +143,7 @@ impl World {
         applied > 0 && conf.formed && conf.votes(member.id) && leads && !member.quarantined && !member.told_removed
     }
 
-    /// A claim that is being deleted goes when no scheduled pod uses it (PVC protection), and its disk with it.
+    /// A claim that is being deleted disappears when no scheduled pod uses it (PVC protection), and so does its disk.
     fn release_claims(&mut self) {
         let used = |ordinal: &Ordinal| self.pods.get(ordinal).is_some_and(|pod| pod.machine.is_some());
         let gone: Vec<Ordinal> =
@@ -152,7 +153,7 @@ impl World {
         }
     }
 
-    /// A machine stops: its processes end, and nobody says so.
+    /// A machine stops: its processes end, and nothing reports it.
     pub fn stop_machine(&mut self, at: usize) {
         self.machines[at].up = false;
         for pod in self.pods.values_mut().filter(|pod| pod.machine == Some(at)) {

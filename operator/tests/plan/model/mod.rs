@@ -1,13 +1,14 @@
-//! A Kubernetes with raftkv nodes in it, in memory: strict where the plan could do harm, and simple everywhere else.
+//! A model in memory of a Kubernetes with raftkv nodes: strict where the plan could do harm, and simple everywhere
+//! else.
 //!
-//! Enters: what a person asks for and what breaks ([`script`]), and the actions of a plan ([`act`]). Leaves: what an
-//! operator would see ([`see`]), and what went wrong ([`check`]). There is no clock but a number, and no chance: one
+//! It takes what a person asks for and what breaks ([`script`]), and the actions of a plan ([`act`]). It gives what an
+//! operator would see ([`see`]), and what went wrong ([`check`]). Its clock is a number, and nothing is random: one
 //! sequence of calls is one history.
 //!
 //! # Caveats
 //! A cluster has one log, of which each disk holds a prefix. An entry is written to the leader's disk and to no more
-//! disks than a quorum needs, at once; the others get it by later steps. So entries that were never committed do not
-//! exist, and two leaders at a time neither.
+//! disks than a quorum needs, at once; the others get it by later steps. So there are neither entries that were never
+//! committed, nor two leaders at a time.
 
 pub mod act;
 pub mod check;
@@ -59,7 +60,7 @@ pub struct Set {
     pub created: i64,
     pub replicas: u32,
     pub template: Template,
-    /// What its controller has seen.
+    /// The template that its controller has seen.
     pub seen_template: Template,
     pub bootstrap: Option<Seed>,
 }
@@ -94,7 +95,7 @@ pub struct MemberDisk {
     /// Entries whose commit is on this disk.
     pub durable: usize,
     pub quarantined: bool,
-    /// A member that had applied the removal said so.
+    /// Whether a member that had applied the removal has told it.
     pub told_removed: bool,
 }
 
@@ -118,7 +119,7 @@ pub enum Stage {
     Failing,
     /// The process runs and reads its disk.
     Opening,
-    /// The node runs and has applied so many entries.
+    /// The node runs and has applied this many entries.
     Running {
         applied: usize,
     },
@@ -137,7 +138,7 @@ pub struct MachineState {
 #[derive(Clone, Debug)]
 pub struct World {
     pub clock: i64,
-    /// Gives uids, versions and incarnations.
+    /// The last number that was drawn, for uids, versions and incarnations.
     pub counter: u64,
     pub spec: Spec,
     pub generation: i64,
@@ -147,7 +148,7 @@ pub struct World {
     pub version: u64,
     pub latch: Latch,
     pub status: RaftKvClusterStatus,
-    /// Of the operator's memory, what a crash loses and what the status keeps.
+    /// The operator's memory: what a crash loses, and what the status keeps.
     pub memory: Memory,
     /// Children and whose they are: the uid of a custom resource, or `None` for a stranger.
     pub children: BTreeMap<Child, Option<u32>>,
@@ -156,12 +157,12 @@ pub struct World {
     pub claims: BTreeMap<Ordinal, Claim>,
     pub pods: BTreeMap<Ordinal, Pod>,
     pub machines: Vec<MachineState>,
-    /// Pods for which there is room.
+    /// How many pods there is room for.
     pub room: usize,
-    /// Volumes can be attached to any machine.
+    /// Whether volumes can be attached to any machine.
     pub attachable: bool,
     pub rafts: BTreeMap<u64, Raft>,
-    /// The operator reaches no node.
+    /// Whether the operator reaches no node.
     pub cut: bool,
     /// Clusters that were formed by order of the operator, since the custom resource was applied.
     pub inits: Vec<Seed>,
@@ -237,7 +238,7 @@ impl World {
         disks.into_iter().find(|member| member.genesis == genesis && member.id == id)
     }
 
-    /// Where a member's node runs: its machine is up, its process has read its disk.
+    /// The pod in which a member's node runs: its machine is up, and its process has read its disk.
     pub fn running(&self, genesis: u64, id: u64) -> Option<(Ordinal, usize)> {
         self.pods.iter().find_map(|(ordinal, pod)| {
             let member = self.disk(*ordinal)?.member.as_ref()?;

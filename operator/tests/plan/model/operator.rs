@@ -1,4 +1,4 @@
-//! The operator around a plan: observes, plans, carries out, writes the status; and may end at any point.
+//! The operator around a plan: it observes, plans, carries out and writes the status, and may end at any point.
 
 use super::World;
 use raftkv_operator::plan::{Desired, Memory, Observed, Plan, plan};
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// Carries out the first steps; then the operator ends, and forgets what was not written.
+    /// Carries out the first steps. Then the operator ends, and forgets what was not written.
     pub fn pass_until(&mut self, steps: usize) {
         let look = self.look();
         let made = plan(&look.desired, &look.observed);
@@ -60,7 +60,7 @@ impl World {
         self.crash();
     }
 
-    /// A pass of an operator that is killed behind each of its actions.
+    /// Passes of an operator that is killed after each of its actions.
     pub fn pass_one_action(&mut self) {
         let look = self.look();
         let made = plan(&look.desired, &look.observed);
@@ -93,7 +93,7 @@ impl World {
         true
     }
 
-    /// The status but for its latches; a changed one is a new version of the custom resource.
+    /// Writes the status except for its latches. A changed status is a new version of the custom resource.
     fn write_status(&mut self, made: &Plan) {
         self.memory = made.memory.clone();
         if self.status != made.status {

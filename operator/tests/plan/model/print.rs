@@ -1,14 +1,15 @@
-//! A world as a hash that does not depend on which numbers were drawn, and as text.
+//! A world as text, and as a hash that does not depend on the numbers that were drawn.
 
 use super::{Claim, Pod, World};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// More entries than that are many; above [`super::raft::CAUGHT_UP_ENTRIES`].
+/// For the hash, a member that lacks more entries than this lacks so many. It is above
+/// [`super::raft::CAUGHT_UP_ENTRIES`].
 const LAG_MAX: usize = 4;
 
-/// Gives drawn numbers the order in which they are met.
+/// Replaces drawn numbers by the order in which they are met.
 #[derive(Default)]
 struct Names {
     met: BTreeMap<u128, usize>,
@@ -26,7 +27,7 @@ impl Names {
 }
 
 impl World {
-    /// Two worlds in which the same can happen have the same fingerprint.
+    /// The fingerprint: two worlds in which the same can happen have the same.
     pub fn fingerprint(&self) -> u64 {
         let (mut hash, mut names) = (DefaultHasher::new(), Names::default());
         let seed = |names: &mut Names, seed: Option<raftkv_operator::plan::Seed>| {
@@ -104,7 +105,7 @@ impl World {
         }
     }
 
-    /// The world in lines, for whoever reads a failure.
+    /// The world in lines, for the reader of a failure.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let spec = &self.spec;

@@ -1,14 +1,14 @@
 //! A raftkv cluster: elections, membership, replication, one step at a time.
 //!
 //! Each node acts on the configuration that it has applied itself, and comes back from a crash with what its disk has.
-//! So a removal of which a survivor does not know is a survivor that waits for the removed one's vote (rule N10).
+//! So a survivor that does not know of a removal still waits for the vote of the removed member (rule N10).
 
 use super::{MemberDisk, Stage, World};
 use raftkv_api::Hex128;
 use raftkv_operator::plan::Ordinal;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Entries that a caught-up member may lack.
+/// How many entries a caught-up member may lack.
 pub const CAUGHT_UP_ENTRIES: usize = 2;
 
 /// A cluster.
@@ -56,7 +56,7 @@ impl Conf {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
-    /// Whether these are enough, in both halves.
+    /// Whether these voters are a quorum, in both halves.
     pub fn is_quorum(&self, yes: impl Fn(u64) -> bool) -> bool {
         let half = |set: &BTreeSet<u64>| set.is_empty() || set.iter().filter(|id| yes(**id)).count() > set.len() / 2;
         half(&self.voters) && half(&self.outgoing)
@@ -77,7 +77,7 @@ impl Raft {
         Raft { cluster_id, min_voters: min_voters as usize, log: vec![Entry::Conf(conf)], leader: None, term: 1 }
     }
 
-    /// The membership after so many entries, and its index.
+    /// The membership after this many entries, and its index.
     pub fn conf_at(&self, applied: usize) -> (&Conf, usize) {
         let newest = self.log[..applied].iter().enumerate().rev().find_map(|(at, entry)| match entry {
             Entry::Conf(conf) => Some((conf, at + 1)),
@@ -97,12 +97,12 @@ impl Raft {
 }
 
 impl World {
-    /// A member answers its leader.
+    /// Whether a member answers its leader.
     pub fn is_active(&self, genesis: u64, id: u64) -> bool {
         self.running(genesis, id).is_some()
     }
 
-    /// Active, and has all but a moment's worth.
+    /// Whether a member is active and has all entries except the newest.
     pub fn is_caught_up(&self, genesis: u64, id: u64) -> bool {
         let matched = |ordinal| self.disk(ordinal).and_then(|disk| disk.member.as_ref()).map_or(0, |it| it.matched);
         let len = self.rafts[&genesis].log.len();
@@ -146,7 +146,7 @@ impl World {
         self.rafts.get_mut(&genesis).unwrap()
     }
 
-    /// Those of these nodes that can win an election: (id, entries on disk, entries applied).
+    /// The nodes of these that can win an election: (id, entries on disk, entries applied).
     pub fn winners(&self, genesis: u64, nodes: &[(u64, usize, usize)]) -> Vec<(u64, usize)> {
         let raft = &self.rafts[&genesis];
         let wins = |(id, matched, applied): &&(u64, usize, usize)| {
@@ -197,7 +197,8 @@ impl World {
         }
     }
 
-    /// Everyone moves one step: what is applied becomes durable, what is on disk is applied, what is lacking arrives.
+    /// Every member moves one step: what it applied becomes durable, what is on its disk is applied, what it lacks
+    /// arrives.
     fn replicate(&mut self, genesis: u64, leader: u64) {
         self.settle_leader(genesis, leader);
         let raft = self.rafts[&genesis].clone();
@@ -222,7 +223,8 @@ impl World {
                 continue;
             }
             if conf.removed.contains_key(&member.id) {
-                // One that has received nothing knows nobody, and a frame that tells it may have been lost.
+                // A member that has received nothing knows nobody, and a frame that tells it of its removal may have
+                // been lost.
                 member.told_removed = member.matched > 0;
                 continue;
             }
@@ -237,11 +239,11 @@ impl World {
         let mut conf = self.rafts[&genesis].conf().clone();
         let leaves: Vec<u64> = conf.outgoing.difference(&conf.voters).copied().collect();
         conf.outgoing.clear();
-        // Without a quorum of both halves it is tried again.
+        // Without a quorum of both halves the change is tried again.
         let _later = self.propose_conf(genesis, conf, &leaves);
     }
 
-    /// Appends a membership; whoever leaves is in no half of it (rule N4).
+    /// Appends a membership. A member that leaves is in neither half of it (rule N4).
     pub fn propose_conf(&mut self, genesis: u64, mut conf: Conf, leaves: &[u64]) -> Result<(), String> {
         let index = self.rafts[&genesis].log.len() + 1;
         for id in leaves {

@@ -26,9 +26,9 @@ pub enum Event {
     LoseDisk(Ordinal),
     /// `kubectl delete pvc`, which waits for the pod to stop.
     DeleteClaim(Ordinal),
-    /// `kubectl delete pod`, where the claim is being deleted, if the others can do without it.
+    /// `kubectl delete pod` where the claim is being deleted, if the others can do without that member.
     StopDoomed,
-    /// The claim of a place where no pod runs is deleted.
+    /// The claim of an ordinal without a pod is deleted.
     DropVolume(Ordinal),
     /// A node finds that it cannot trust its data.
     Quarantine(Ordinal),
@@ -42,25 +42,25 @@ pub enum Event {
     OutOfService(Ordinal),
     /// The annotation that gives up a member.
     Replace(Ordinal),
-    /// So many pods find room.
+    /// There is room for this many pods.
     Room(usize),
     /// `kubectl delete rkv`.
     Delete,
     /// `kubectl apply`, anew.
     Apply(u32),
     WipeStatus,
-    /// The volume of this place comes from another cluster.
+    /// The volume of this ordinal comes from another cluster.
     MixVolume(Ordinal),
-    /// Somebody has a Service of this name, or not any more.
+    /// Somebody else has a Service of this name, or gives it up.
     Stranger(bool),
-    /// The operator reaches no pod, or does again.
+    /// The operator reaches no pod, or reaches them again.
     Cut(bool),
     /// Somebody replaces a member by hand, in a joint change, and walks away in the middle.
     Joint,
 }
 
 impl World {
-    /// Lets it happen.
+    /// Lets an event happen.
     pub fn happen(&mut self, event: Event) {
         self.version = self.fresh();
         match event {
@@ -178,7 +178,7 @@ impl World {
         self.inits.clear();
     }
 
-    /// The volume of a place holds the only member of another cluster, which has acknowledged writes as well.
+    /// The volume of an ordinal holds the only member of another cluster, which has acknowledged writes as well.
     fn mix_volume(&mut self, at: Ordinal) {
         let (genesis, incarnation) = (self.fresh(), self.fresh());
         let raft = Raft::first(hex(genesis + 700_000), child::pod("other", at), incarnation, 1);
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// A learner is added for a voter whose pod runs on an empty disk, or a Blank pod is admitted, and a voter leaves.
+    /// Somebody makes a caught-up learner a voter in place of another voter, in a joint change.
     fn change_by_hand(&mut self) {
         let Some((genesis, raft)) = self.our_raft() else { return };
         let (mut conf, leader) = (raft.conf().clone(), raft.leader);
@@ -207,7 +207,7 @@ impl World {
         conf.outgoing = conf.voters.clone();
         conf.voters.remove(&old);
         conf.voters.insert(learner);
-        // The same person would be told that it did not work.
+        // The person would see that it did not work.
         let _told = self.propose_conf(genesis, conf, &[]);
     }
 
