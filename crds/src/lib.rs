@@ -1,5 +1,5 @@
-//! The `RaftKvCluster` custom resource: what a user asks for (`spec`), what the operator tells (`status`), and the words that
-//! both share (labels, annotations, condition reasons).
+//! The `RaftKvCluster` custom resource: what a user asks for (`spec`), what the operator reports (`status`), and the
+//! words that both share (labels, annotations, condition reasons).
 //!
 //! ```text
 //!   spec ─┐

@@ -1,11 +1,12 @@
-//! Names of the kind, of child objects, labels and annotations. Programs of several versions meet in them, so they never change.
+//! Names of the kind, of child objects, labels and annotations. They never change, since programs of several versions use
+//! them.
 
-/// The kind, in full, as kubectl takes it: another group may have a kind of that name.
+/// The kind's full name, as kubectl takes it: another group may have a kind with the same short name.
 pub const CLUSTERS: &str = "raftkvclusters.raftkv.dev";
 
 /// Labels.
 pub mod label {
-    /// Names the cluster; the only label that selectors use.
+    /// The cluster's name. The only label that selectors use.
     pub const CLUSTER: &str = "raftkv.dev/cluster";
     /// On a volume claim: the uid of the `RaftKvCluster` that it serves. A claim without it, or with another one, is foreign.
     pub const CLUSTER_UID: &str = "raftkv.dev/cluster-uid";
@@ -17,7 +18,7 @@ pub mod label {
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// Value of [`NAME`].
     pub const NAME_VALUE: &str = "raftkv";
-    /// Value of [`MANAGED_BY`], and the field manager of server-side apply.
+    /// Value of [`MANAGED_BY`], and the field manager of the operator's writes.
     pub const MANAGED_BY_VALUE: &str = "raftkv-operator";
 }
 
@@ -67,7 +68,7 @@ pub mod child {
         let pod = name.strip_prefix(CLAIM_TEMPLATE).and_then(|rest| rest.strip_prefix('-'));
         let tail = |text: &str| text.strip_prefix(of)?.strip_prefix('-')?.parse::<u32>().ok();
         let ordinal = tail(name).or_else(|| tail(pod?))?;
-        // `demo-01` and `demo-+1` parse as well, and are nobody's.
+        // `demo-01` and `demo-+1` would parse as well, but no child has such a name.
         (name.ends_with(&format!("-{ordinal}"))).then_some(ordinal)
     }
 }
@@ -91,7 +92,7 @@ mod tests {
         for stranger in ["demo-peers", "demo-01", "demo-+1", "demo", "other-1", "demo-x-1", "raftkv-other-1"] {
             assert_eq!(child::ordinal(stranger, "demo"), None, "{stranger}");
         }
-        // A cluster may itself be called like the claim template.
+        // A cluster may have the same name as the claim template.
         assert_eq!(child::ordinal("raftkv-1", "raftkv"), Some(1));
         assert_eq!(child::ordinal("raftkv-raftkv-1", "raftkv"), Some(1));
     }

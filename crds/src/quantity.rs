@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Longest text of an amount.
 const TEXT_BYTES_MAX: usize = 32;
-/// A number and a suffix. Exponents (`1e3`) are Kubernetes' too, and nobody's habit here.
+/// A number and a suffix. Kubernetes also takes exponents (`1e3`); they are not taken here.
 const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$";
 
 /// An amount, kept as it was written, so that what a user applied is what `kubectl get -o yaml` shows.
@@ -48,7 +48,7 @@ impl Quantity {
     }
 }
 
-/// `cpu: 2` is as good as `cpu: "2"`.
+/// `cpu: 2` is taken like `cpu: "2"`.
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

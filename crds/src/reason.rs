@@ -12,7 +12,7 @@ pub enum ConditionType {
     Available,
     /// A change is under way.
     Progressing,
-    /// Something is wrong that does not go away by waiting a moment.
+    /// Something is wrong that does not go away in a moment.
     Degraded,
 }
 
@@ -21,7 +21,7 @@ impl ConditionType {
     pub const ALL: [ConditionType; 4] =
         [ConditionType::Ready, ConditionType::Available, ConditionType::Progressing, ConditionType::Degraded];
 
-    /// As it stands in the status.
+    /// The word in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             ConditionType::Ready => "Ready",
@@ -34,14 +34,14 @@ impl ConditionType {
 
 macro_rules! reasons {
     ($($variant:ident: $doc:literal;)*) => {
-        /// Why a condition is as it is.
+        /// The reason of a condition.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $(#[doc = $doc] $variant,)* }
 
         impl Reason {
             /// Every reason, in the order of this table.
             pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
-            /// As it stands in the status.
+            /// The word in the status.
             pub fn as_str(self) -> &'static str { match self { $(Reason::$variant => stringify!($variant),)* } }
             /// What it means, in a sentence.
             pub fn meaning(self) -> &'static str { match self { $(Reason::$variant => $doc,)* } }

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition, as kube derives it from the types, with what the derivation cannot say.
+//! The CustomResourceDefinition that kube derives from the types, completed by what cannot be derived.
 
 use crate::spec::RaftKvCluster;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -83,7 +83,8 @@ mod tests {
             let bound = match field["type"].as_str() {
                 Some("array") => field["maxItems"].is_u64(),
                 Some("object") if field["additionalProperties"].is_object() => field["maxProperties"].is_u64(),
-                // The API server bounds what it knows itself: labels, annotations and tolerations are checked with the pod.
+                // The API server itself limits what it knows: labels, annotations and tolerations are checked with the
+                // pod.
                 Some("string") => {
                     field["maxLength"].is_u64()
                         || field["enum"].is_array()

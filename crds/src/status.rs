@@ -1,9 +1,9 @@
-//! What the operator tells. Each pass derives everything here anew from the world, but for the latches `clusterID`,
-//! `bootstrap` and `bootstrapped`. Nothing in it moves with traffic (rule O21).
+//! What the operator reports. Each pass derives all of it from the world again, except the latches `clusterID`,
+//! `bootstrap` and `bootstrapped`. Nothing in it changes with traffic (rule O21).
 //!
-//! Programs of several versions read it: a field that one of them does not know is skipped, and one that is missing in
-//! the leader, a member or a pod has its default. The schema asks for these fields all the same (`!default`), since the
-//! operator writes them.
+//! Programs of several versions read it. A field that one of them does not know is skipped; one that is missing in the
+//! leader, a member or a pod gets its default. The schema still requires these fields (`!default`), since the operator
+//! writes them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
