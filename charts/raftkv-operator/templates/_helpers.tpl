@@ -23,8 +23,8 @@ Name of objects in a namespace. 52 characters, so that a suffix of at most 11 st
 {{- end }}
 
 {{/*
-Name of objects outside any namespace, and of what is put into the namespaces of others. The release's namespace is in it, since
-another release may have the same name. RBAC takes the colon, and no name of a namespace has one.
+Name of objects outside any namespace, and of objects in namespaces other than the release's. It contains the release's namespace,
+since another release may have the same name. RBAC allows the colon, and the name of a namespace never has one.
 */}}
 {{- define "raftkv-operator.rbacName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "raftkv-operator.fullname" .) }}
@@ -48,7 +48,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{/*
-The labels with further ones of the user, which never replace ours: call with a list of those and the root.
+The labels, with further ones of the user, which never replace ours. Call it with a list of the user's labels and the root.
 */}}
 {{- define "raftkv-operator.labelsWith" -}}
 {{- $ours := include "raftkv-operator.labels" (index . 1) | fromYaml }}
@@ -56,7 +56,7 @@ The labels with further ones of the user, which never replace ours: call with a 
 {{- end }}
 
 {{/*
-Name label of the pods of `helm test`: another one than the operator's, whose Service must not select them.
+Name label of the pods of `helm test`. It differs from the operator's, whose Service must not select them.
 */}}
 {{- define "raftkv-operator.testName" -}}
 {{- printf "%s-test" (include "raftkv-operator.name" .) }}
@@ -71,7 +71,7 @@ Name label of the pods of `helm test`: another one than the operator's, whose Se
 {{- end }}
 
 {{/*
-Reference of an image: call with a list of its values and the root.
+Reference of an image. Call it with a list of its values and the root.
 */}}
 {{- define "raftkv-operator.image" -}}
 {{- $image := index . 0 }}
@@ -99,21 +99,21 @@ Whether the aggregated ClusterRoles are made: "true" or nothing.
 {{- end }}
 
 {{/*
-What the operator does in a namespace that it watches, and no more. The list is compared with tests/chart/golden.
+The rights that the operator needs in a namespace that it watches, and no more. The list is compared with tests/chart/golden.
 */}}
 {{- define "raftkv-operator.rules" -}}
-# The clusters are the users'. The operator writes their status only.
+# The clusters belong to the users. The operator writes only their status.
 - apiGroups: [raftkv.dev]
   resources: [raftkvclusters]
   verbs: [get, list, watch]
 - apiGroups: [raftkv.dev]
   resources: [raftkvclusters/status]
   verbs: [update]
-# An owner reference that blocks deletion needs it where OwnerReferencesPermissionEnforcement is on.
+# An owner reference that blocks deletion needs this right where OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [raftkv.dev]
   resources: [raftkvclusters/finalizers]
   verbs: [update]
-# Children go with their owner, so that none of these is ever deleted.
+# Kubernetes deletes children with their owner, so that the operator never deletes any of these.
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]
@@ -123,11 +123,11 @@ What the operator does in a namespace that it watches, and no more. The list is 
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
-# Pods are made by the StatefulSet; deleting one is how it is restarted.
+# Pods are made by the StatefulSet. A pod is restarted by deleting it.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
-# Claims are made by the StatefulSet too. One is deleted when its member was removed, by its uid and resourceVersion.
+# Claims are made by the StatefulSet, too. The operator deletes a claim when its member was removed, by its uid and resourceVersion.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, patch, delete]
