@@ -31,6 +31,7 @@ pub mod invariants;
 pub mod kv;
 pub mod lone;
 pub mod model;
+pub mod mutants;
 pub mod net;
 pub mod node;
 pub mod outside;

@@ -33,6 +33,7 @@ use raftkv_sim::net::Slot;
 use raftkv_sim::node::Sizes;
 use raftkv_sim::story::{Story, put};
 use std::error::Error;
+use std::path::PathBuf;
 
 type Done = Result<(), Box<dyn Error>>;
 
@@ -342,15 +343,42 @@ impl Runner for Teller {
     }
 }
 
-#[test]
-fn stories() {
+fn paths() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
+    paths
+}
+
+fn teller() -> Teller {
+    Teller { story: Story::new(0, with_snapshots(1 << 20)) }
+}
+
+#[test]
+fn stories() {
+    let paths = paths();
     assert!(paths.len() >= 25, "{} stories", paths.len());
     for path in paths {
         println!("{}", path.display());
-        let mut teller = Teller { story: Story::new(0, with_snapshots(1 << 20)) };
-        goldenscript::run(&mut teller, &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        goldenscript::run(&mut teller(), &path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+/// Deliberate bugs to which `mutants.txt` gives a story instead of seeds: with the bug the story ends otherwise.
+#[cfg(mutant)]
+#[test]
+fn every_deliberate_bug_of_a_story_is_found() {
+    use raftkv_core::mutant::{Mutant, choose};
+    for bug in Mutant::ALL {
+        let Some(name) = raftkv_sim::mutants::story_of(bug) else { continue };
+        let path = paths().into_iter().find(|path| path.ends_with(name)).unwrap_or_else(|| panic!("no story {name}"));
+        let told = std::fs::read_to_string(&path).unwrap();
+        choose(Some(bug));
+        let with_the_bug = std::panic::catch_unwind(|| goldenscript::generate(&mut teller(), &told).ok());
+        choose(None);
+        let found = with_the_bug.map_or(true, |text| text.as_deref() != Some(told.as_str()));
+        println!("mutants: {bug:?} by the story {name}: {}", if found { "found" } else { "SURVIVED" });
+        assert!(found, "the story {name} does not find {bug:?}");
+        assert_eq!(goldenscript::generate(&mut teller(), &told).unwrap(), told, "{name} without the bug");
     }
 }
