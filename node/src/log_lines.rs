@@ -17,6 +17,17 @@ pub fn logger() -> Logger {
     Logger::root(ToTracing, slog::o!())
 }
 
+/// A sync of the log began to hang, or has returned at last (rule N26).
+pub fn tell_hang(hangs: bool) {
+    if hangs {
+        tracing::error!(
+            "the data volume does not finish a sync: this node does not lead meanwhile and acknowledges nothing; look at the disk"
+        );
+    } else {
+        tracing::warn!("the sync that hung has returned");
+    }
+}
+
 /// Logs a change of leader, which a person on call looks for first.
 pub fn tell_leader(own: MemberId, leader: MemberId, term: Term) {
     match leader {

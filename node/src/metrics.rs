@@ -44,6 +44,7 @@ metrics! {
     peer_sent_frames_total: IntCounterVec = counters, "Frames written to the stream to a peer." by &["to"];
     peer_received_frames_total: IntCounterVec = counters, "Frames read from the stream of a peer." by &["from"];
     peer_dropped_frames_total: IntCounterVec = counters, "Frames for a peer dropped because its queue was full or its stream was down." by &["to"];
+    log_sync_running_milliseconds: IntGauge = gauge, "For how long the oldest sync of the log has been running; 0 while none is.";
     db_total_size_bytes: IntGauge = gauge, "Bytes of the kv db on disk.";
     db_index_bytes: IntGauge = gauge, "Bytes of the key index in memory.";
     keys: IntGauge = gauge, "Keys that exist at the newest revision.";

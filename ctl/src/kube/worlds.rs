@@ -179,6 +179,7 @@ pub(crate) fn node(id: u64, name: &str, applied: u64) -> Status {
             free_bytes: 1,
             headroom_bytes: 1,
             reserve_bytes: 0,
+            stalled_ms: 0,
         };
         status.peers = vec![peer(1), peer(3)];
     }

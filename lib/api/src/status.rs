@@ -73,6 +73,9 @@ pub struct Peer {
     /// Puts are refused when a quorum has less headroom than this.
     #[serde(default)]
     pub reserve_bytes: u64,
+    /// For how many milliseconds the oldest sync of its log had been running when it last reported; 0 when none was.
+    #[serde(default)]
+    pub stalled_ms: u64,
 }
 
 /// Answer of `GET /v1/status`.
@@ -138,6 +141,10 @@ pub struct Status {
     /// membership changes.
     #[serde(default)]
     pub reserve_bytes: u64,
+    /// For how many milliseconds the oldest sync of the log has been running; 0 when none is. From 700 on it hangs: the
+    /// node hands leadership over and does not lead.
+    #[serde(default)]
+    pub stalled_ms: u64,
     /// What is refused or waits for lack of space, how much is there, how much is needed, and what to do.
     #[serde(default)]
     pub no_space: Option<String>,
@@ -197,6 +204,7 @@ impl Status {
             free_bytes: 0,
             headroom_bytes: 0,
             reserve_bytes: 0,
+            stalled_ms: 0,
             no_space: None,
             state_hash: None,
             state_hashes: vec![],

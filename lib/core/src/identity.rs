@@ -9,6 +9,7 @@
 //! answered.
 
 use crate::log::{self, Content, FileKind, LogError, LogOp};
+use crate::mutant::{self, Mutant};
 use crate::ports::LogDisk;
 use crate::types::{Index, MemberIdentity, Term};
 use raftkv_api::Hex128;
@@ -29,7 +30,7 @@ const INIT_INDEX: Index = 1;
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
 /// What the identity file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Identity {
     /// Belongs to no cluster.
@@ -47,6 +48,13 @@ pub enum Identity {
         index: Index,
         /// Term of that index.
         term: Term,
+    },
+    /// Belongs to a member, and was found not to be trustworthy; only `reset` ends that (rule N7).
+    Quarantined {
+        /// The identity of the member.
+        identity: MemberIdentity,
+        /// What was found.
+        why: String,
     },
 }
 
@@ -77,6 +85,8 @@ pub enum Found {
     Quarantined {
         /// The reason, which names the file.
         why: String,
+        /// Whose directory it is, as far as that can be read: then the finding can be made durable, or is already.
+        identity: Option<MemberIdentity>,
     },
 }
 
@@ -120,7 +130,7 @@ struct FormatOnly {
 
 /// The steps that make `identity` durable; they replace whatever was there atomically.
 pub fn write_ops(identity: &Identity) -> Vec<LogOp> {
-    let file = IdentityFile { format: FORMAT, crc32c: crc_of(identity), identity: *identity };
+    let file = IdentityFile { format: FORMAT, crc32c: crc_of(identity), identity: identity.clone() };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("plain data has a JSON form");
     bytes.push(b'\n');
     vec![
@@ -135,6 +145,14 @@ pub fn write_ops(identity: &Identity) -> Vec<LogOp> {
 /// Makes `identity` durable.
 pub fn write(disk: &dyn LogDisk, identity: &Identity) -> io::Result<()> {
     log::execute(disk, &write_ops(identity))
+}
+
+/// Makes it durable that a member's directory must not be trusted: from here on only `reset` ends that (rule N7).
+pub fn quarantine(disk: &dyn LogDisk, identity: &MemberIdentity, why: &str) -> io::Result<()> {
+    if mutant::is(Mutant::QuarantineForgotten) {
+        return Ok(());
+    }
+    write(disk, &Identity::Quarantined { identity: *identity, why: why.to_string() })
 }
 
 /// Looks at a directory and decides what it is. It only reads; the caller holds the lock.
@@ -153,6 +171,7 @@ pub fn find(disk: &dyn LogDisk) -> Result<Found, IdentityError> {
         Ok(Identity::Removed { identity, index, term }) => {
             find_member(disk, &identity, Found::Removed { identity, index, term })
         }
+        Ok(Identity::Quarantined { identity, why }) => Ok(Found::Quarantined { why, identity: Some(identity) }),
     }
 }
 
@@ -236,20 +255,21 @@ fn not_cut_short(
 }
 
 fn find_member(disk: &dyn LogDisk, identity: &MemberIdentity, found: Found) -> Result<Found, IdentityError> {
+    let untrusted = |why| Found::Quarantined { why, identity: Some(*identity) };
     let seqs = match trusted(log::segment_seqs(disk))? {
         Ok(seqs) => seqs,
-        Err(why) => return Ok(quarantined(why)),
+        Err(why) => return Ok(untrusted(why)),
     };
     if seqs.is_empty() {
         let why = format!("{IDENTITY_FILE} is that of member {}, but there is no log (wal-*)", identity.member_id);
-        return Ok(quarantined(why));
+        return Ok(untrusted(why));
     }
     for seq in seqs {
         match trusted(log::read_header(disk, seq))? {
-            Err(why) => return Ok(quarantined(why)),
+            Err(why) => return Ok(untrusted(why)),
             Ok(header) if header.identity != *identity => {
                 let (name, theirs) = (log::segment_name(seq), header.identity);
-                return Ok(quarantined(format!("{name} is of {theirs:?}, but {IDENTITY_FILE} is of {identity:?}")));
+                return Ok(untrusted(format!("{name} is of {theirs:?}, but {IDENTITY_FILE} is of {identity:?}")));
             }
             Ok(_) => (),
         }
@@ -283,7 +303,7 @@ fn crc_of(identity: &Identity) -> u32 {
 }
 
 fn quarantined(why: String) -> Found {
-    Found::Quarantined { why }
+    Found::Quarantined { why, identity: None }
 }
 
 fn io_error(file: &str) -> impl FnOnce(io::Error) -> IdentityError {

@@ -100,6 +100,11 @@ pub const READ_TIMEOUT_MS: u64 = 5_000;
 pub const CHANGE_TIMEOUT_MS: u64 = 15_000;
 /// A leadership transfer that has not happened after this has failed.
 pub const TRANSFER_TIMEOUT_MS: u64 = 2_000;
+/// A finding that quarantines a member and could not be written down is written again after this.
+pub const QUARANTINE_RETRY_MS: u64 = 5_000;
+/// A voter whose sync hung within this is no first choice to lead (rule N26): disks that all take a second or two would
+/// pass leadership around.
+pub const HANG_MEMORY_MS: u64 = 10_000;
 
 /// Pause before a process replaces itself to rebuild or reopen its kv db.
 pub const RESTART_PAUSE_MS: u64 = 500;

@@ -38,11 +38,21 @@ pub enum Mutant {
     ReadJoinsRound,
     /// An offered snapshot is stepped before its file is here (rule N13).
     SnapshotBeforeFile,
+    /// raft is told that entries are applied when the kv db has them, not when they are handed out (rule N9).
+    AppliedIsTheStores,
+    /// A removal that the present configuration can't commit is accepted (rule O6).
+    RemovalByTheResultAlone,
+    /// A removed member is told so on the word of one member that applied it (rule N4).
+    ToldByOneWitness,
+    /// A leader whose sync hangs goes on leading (rule N26).
+    HungLeaderLeads,
+    /// A finding that quarantines is forgotten at a restart (rule N7).
+    QuarantineForgotten,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 16] = [
+    pub const ALL: [Mutant; 21] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
         Mutant::AppliedOutsideBatch,
@@ -59,6 +69,11 @@ impl Mutant {
         Mutant::RemovedIsSilent,
         Mutant::ReadJoinsRound,
         Mutant::SnapshotBeforeFile,
+        Mutant::AppliedIsTheStores,
+        Mutant::RemovalByTheResultAlone,
+        Mutant::ToldByOneWitness,
+        Mutant::HungLeaderLeads,
+        Mutant::QuarantineForgotten,
     ];
 }
 

@@ -32,6 +32,8 @@ const RAFT_STUCK_MS: u64 = 10_000;
 const OPENING_STUCK_MS: u64 = limits::SLED_OPEN_TIMEOUT_MS + 30_000;
 /// livez fails when the apply thread has work and has made no progress for this long.
 const APPLY_STUCK_MS: u64 = 60_000;
+/// livez fails when one sync of the log has been running for this long; one that waits for space is none (rule N26).
+const SYNC_STUCK_MS: u64 = 60_000;
 
 /// The handle.
 #[derive(Clone)]
@@ -236,6 +238,10 @@ impl Node {
         }
         if apply_ms > APPLY_STUCK_MS {
             return Err(format!("the apply thread has had work and not got on for {apply_ms} ms"));
+        }
+        let sync_ms = self.shared.published().driver.as_ref().map_or(0, |driver| driver.sync_ms);
+        if sync_ms > SYNC_STUCK_MS {
+            return Err(format!("a sync of the log has been running for {sync_ms} ms"));
         }
         Ok(())
     }

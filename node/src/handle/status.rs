@@ -47,6 +47,7 @@ pub fn status(shared: &Shared) -> api::Status {
         free_bytes: space.free_bytes,
         headroom_bytes: space.room.headroom_bytes,
         reserve_bytes: space.room.reserve_bytes,
+        stalled_ms: number(|driver| driver.sync_ms),
         no_space: no_space(shared, driver),
         state_hash: view.as_ref().map(|view| view.state_hash()),
         state_hashes: view.as_ref().map_or_else(Vec::new, |view| view.state_hashes()),

@@ -35,6 +35,7 @@ pub fn status() -> Status {
         free_bytes: 1_000_000,
         headroom_bytes: 1_500_000,
         reserve_bytes: 1_000_000,
+        stalled_ms: 0,
         no_space: None,
         state_hash: Some(hash),
         state_hashes: vec![hash],
@@ -64,6 +65,7 @@ fn peer() -> Peer {
         free_bytes: 0,
         headroom_bytes: 0,
         reserve_bytes: 0,
+        stalled_ms: 0,
     }
 }
 

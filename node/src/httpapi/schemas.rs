@@ -88,6 +88,7 @@ fn peer() -> Value {
         ("free_bytes", int()),
         ("headroom_bytes", int()),
         ("reserve_bytes", int()),
+        ("stalled_ms", int()),
     ])
 }
 
@@ -121,6 +122,7 @@ fn status() -> Value {
         ("free_bytes", int()),
         ("headroom_bytes", int()),
         ("reserve_bytes", int()),
+        ("stalled_ms", int()),
         ("no_space", null_or(text())),
         ("state_hash", null_or(reference("StateHash"))),
         ("state_hashes", list(reference("StateHash"))),

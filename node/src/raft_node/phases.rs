@@ -66,7 +66,7 @@ impl RaftNode {
             Found::Removed { identity, index, term } => {
                 Next::Idle(Phase::Removed(removed_words(index, term)), Some(identity))
             }
-            Found::Quarantined { why } => Next::Idle(Phase::Quarantined(why), None),
+            Found::Quarantined { why, identity } => Next::Idle(Phase::Quarantined(why), identity),
             Found::Empty => Next::Exit(Exit::Fatal("an empty directory was not made blank".to_string())),
         };
         loop {
@@ -275,6 +275,8 @@ impl RaftNode {
                 Next::Exit(exit)
             }
             End::Quarantined(why) => {
+                // Before anybody acts on the finding: a restart must not forget it (rule N7).
+                self.write_quarantine(identity, &why);
                 self.shared.waiters.fail_all(&Refusal::Quarantined(why.clone()));
                 Next::Idle(Phase::Quarantined(why), Some(identity))
             }
@@ -286,6 +288,16 @@ impl RaftNode {
                 }
             }
         }
+    }
+
+    /// Makes it durable that this directory must not be trusted: only `reset` ends that (rule N7). Returns whether it is
+    /// durable.
+    fn write_quarantine(&self, identity: MemberIdentity, why: &str) -> bool {
+        let written = identity::quarantine(&*self.disk, &identity, why);
+        if let Err(e) = &written {
+            tracing::error!(error = %e, "the finding cannot be written down yet: do not restart this node; trying again");
+        }
+        written.is_ok()
     }
 
     /// Removed or Quarantined: serves admin and health only, until `reset` or the end of the process.
@@ -300,8 +312,17 @@ impl RaftNode {
             Phase::Quarantined(why) => Refusal::Quarantined(why.clone()),
             Phase::Removed(_) | Phase::Opening(_) | Phase::Blank | Phase::Member => Refusal::Removed,
         };
+        let mut unwritten = match &phase {
+            Phase::Quarantined(why) => identity.map(|identity| (identity, why.clone())),
+            Phase::Removed(_) | Phase::Opening(_) | Phase::Blank | Phase::Member => None,
+        };
+        let mut write_at = Instant::now();
         loop {
             self.shared.raft_turned();
+            if let Some((identity, why)) = unwritten.take_if(|_| Instant::now() >= write_at) {
+                write_at = Instant::now() + Duration::from_millis(limits::QUARANTINE_RETRY_MS);
+                unwritten = (!self.write_quarantine(identity, &why)).then_some((identity, why));
+            }
             match self.inputs.recv_timeout(Duration::from_millis(limits::TICK_MS)) {
                 Ok(Input::Reset { incarnation, reply }) => {
                     if let Some(exit) = self.reset(incarnation, reply) {

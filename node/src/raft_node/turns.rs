@@ -55,6 +55,9 @@ impl RaftNode {
                     self.shared.metrics.leader_changes_seen_total.inc();
                     log_lines::tell_leader(identity.member_id, show.leader, show.term);
                 }
+                if shown.is_some_and(|shown| shown.hangs != show.hangs) {
+                    log_lines::tell_hang(show.hangs);
+                }
                 shown = Some(show);
                 // Published before the effects: a read that they release must find the membership that it waited for.
                 self.publish_driver(identity, driver);

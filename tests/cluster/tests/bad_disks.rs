@@ -56,6 +56,15 @@ fn comes_back(mut cluster: Cluster, node: usize, written: &Written) -> Result<()
     cluster.finish()
 }
 
+/// The damaged file is as it was, and that is not enough: only `reset` ends a quarantine, or whoever puts back the whole
+/// directory, its identity included (rule N7).
+fn is_trusted_only_with_its_identity(cluster: &mut Cluster, node: usize, identity: &[u8]) -> Result<()> {
+    cluster.nodes[node].start()?;
+    cluster.nodes[node].wait_for("is quarantined still", |status| status.state == NodeState::Quarantined)?;
+    cluster.nodes[node].stop()?;
+    Ok(fs::write(cluster.nodes[node].data_dir.join("identity"), identity)?)
+}
+
 fn files(dir: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
     let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
@@ -94,6 +103,7 @@ fn a_corrupt_log_record_quarantines_the_node_and_names_the_place() -> Result<()>
     });
     let (file, offset) = found.context("an acknowledged value is in no segment of the log")?;
     damage(&file, offset)?;
+    let identity = fs::read(cluster.nodes[node].data_dir.join("identity"))?;
     // The process must not end: it would be started again for ever, and could report nothing.
     cluster.nodes[node].start()?;
     let status = cluster.nodes[node].wait_for("is quarantined", |status| status.state == NodeState::Quarantined)?;
@@ -102,6 +112,7 @@ fn a_corrupt_log_record_quarantines_the_node_and_names_the_place() -> Result<()>
     ensure!(reason.contains("raftkvctl reset"), "nor is the way out: {reason}");
     cluster.nodes[node].stop()?;
     damage(&file, offset)?;
+    is_trusted_only_with_its_identity(&mut cluster, node, &identity)?;
     comes_back(cluster, node, &written)
 }
 
@@ -154,6 +165,7 @@ fn an_identity_without_its_log_is_quarantined() -> Result<()> {
     let aside = cluster.dir().join("aside");
     fs::create_dir(&aside)?;
     let segments = files(&cluster.nodes[node].data_dir, "wal-")?;
+    let identity = fs::read(cluster.nodes[node].data_dir.join("identity"))?;
     for segment in &segments {
         fs::rename(segment, aside.join(name_of(segment)))?;
     }
@@ -167,6 +179,7 @@ fn an_identity_without_its_log_is_quarantined() -> Result<()> {
     for segment in &segments {
         fs::rename(aside.join(name_of(segment)), segment)?;
     }
+    is_trusted_only_with_its_identity(&mut cluster, node, &identity)?;
     comes_back(cluster, node, &written)
 }
 
@@ -188,6 +201,17 @@ fn a_rolled_back_directory_is_quarantined() -> Result<()> {
     let status = cluster.nodes[node].wait_for("is quarantined", |status| status.state == NodeState::Quarantined)?;
     let reason = status.reason.context("a quarantined node says why")?;
     ensure!(reason.contains("rolled back"), "{reason}");
+    // No restart forgets it: nobody has to be there who remembers more.
+    for other in (0..3).filter(|other| *other != node) {
+        cluster.nodes[other].pause()?;
+    }
+    cluster.nodes[node].kill()?;
+    cluster.nodes[node].start()?;
+    let status = cluster.nodes[node].wait_for("is quarantined again", |status| status.state == NodeState::Quarantined)?;
+    ensure!(status.reason.as_ref() == Some(&reason), "{:?}", status.reason);
+    for other in (0..3).filter(|other| *other != node) {
+        cluster.nodes[other].resume()?;
+    }
     cluster.nodes[node].stop()?;
     fs::remove_dir_all(&dir)?;
     fs::rename(&new, &dir)?;

@@ -153,7 +153,7 @@ impl World {
             Verdict::Whole | Verdict::Other => {}
             Verdict::Refused(why) => {
                 self.trace.line(self.now, &format!("{} does not run on: {why}", self.nodes[slot].name));
-                self.nodes[slot].life = Life::Quarantined(why);
+                self.nodes[slot].quarantine(why);
             }
             Verdict::Forgetful { .. } => self.start_forgetful(slot)?,
         }
@@ -165,7 +165,7 @@ impl World {
         let mut twin = self.nodes[slot].twin(copy, directory.home.copy());
         match identity::find(&*twin.disk) {
             Ok(Found::Member(_)) => {}
-            Ok(Found::Quarantined { why }) => return Verdict::Refused(why),
+            Ok(Found::Quarantined { why, .. }) => return Verdict::Refused(why),
             Ok(Found::Empty | Found::Blank { .. } | Found::Removed { .. }) | Err(_) => return Verdict::Other,
         }
         match twin.boot(0, MIN_ELECTION_TICKS, &self.logger) {
@@ -240,7 +240,7 @@ impl World {
         if self.nodes[slot].running().is_some() {
             self.trace.line(self.now, &format!("{} hears that it is rolled back: {why}", self.nodes[slot].name));
             self.process_ends(slot);
-            self.nodes[slot].life = Life::Quarantined(why);
+            self.nodes[slot].quarantine(why);
         }
         Ok(())
     }

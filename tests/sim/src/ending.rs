@@ -3,20 +3,81 @@
 use crate::client::Ask;
 use crate::invariants::{Check, broken};
 use crate::net::{NetRates, Slot};
-use crate::node::SimNode;
+use crate::node::{Running, SimNode};
+use crate::swarm::Fault;
 use crate::world::World;
 use bytes::Bytes;
-use raftkv_core::driver::Role;
-use raftkv_core::kvstore::Condition;
+use raftkv_core::driver::{Event, Role};
+use raftkv_core::kvstore::{Command, Condition};
 use raftkv_core::types::Index;
 
 /// Steps in which a healed cluster must serve and agree.
 const STEPS_MAX: u64 = 60_000;
+/// Ticks within which writes succeed again while one disk hangs and those of a quorum work: 5 s (rule N26).
+const HANG_TICKS_MAX: u64 = 100;
 
 impl World {
-    /// Heals everything, then waits until the cluster serves a fresh write and all members agree.
+    /// Heals everything, then waits until the cluster serves a fresh write and all members agree; in runs with disks that
+    /// hang, once more with the leader's.
     pub fn end(&mut self) -> Check {
         self.heal()?;
+        self.come_to_rest()?;
+        let hangs = self.swarm.faults.iter().any(|(fault, _)| *fault == Fault::HungSync);
+        if hangs && self.serves_without_the_leaders_disk()? {
+            self.come_to_rest()?;
+        }
+        Ok(())
+    }
+
+    /// The leader's disk hangs for good: within 5 s another member leads and writes succeed. False when there is no quorum
+    /// without it.
+    fn serves_without_the_leaders_disk(&mut self) -> Result<bool, crate::invariants::Violation> {
+        let Some((hung, status)) = self.leader() else { return Ok(false) };
+        let others: Vec<Slot> = (0..self.nodes.len())
+            .filter(|slot| *slot != hung && self.nodes[*slot].running().is_some())
+            .filter(|slot| self.nodes[*slot].member_id().is_some_and(|id| status.membership.votes(id)))
+            .collect();
+        let ids: Vec<_> = others.iter().filter_map(|slot| self.nodes[*slot].member_id()).collect();
+        if !status.membership.is_quorum(|id| ids.contains(&id)) {
+            return Ok(false);
+        }
+        self.trace.line(self.now, &format!("the disk of {} hangs", self.nodes[hung].name));
+        self.disk_hangs(hung, u64::MAX);
+        // Nobody waits for it: the clients, of which there may be one only, are for the write that must succeed.
+        let command = Command::Put { key: "hangs".into(), value: Bytes::new(), condition: Condition::None };
+        let request = self.nodes[hung].running_mut().map(Running::next_request);
+        let Some(request) = request else { return Ok(false) };
+        self.step_node(hung, Event::Propose { request, data: command.encode(), grows: true })?;
+        let begun: Vec<u64> = others.iter().map(|slot| self.ticks(*slot)).collect();
+        let written = self.clients.counts.written;
+        let mut asked = None;
+        while self.clients.counts.written == written {
+            self.step()?;
+            if others.iter().zip(&begun).all(|(slot, begun)| self.ticks(*slot) > begun + HANG_TICKS_MAX) {
+                let why =
+                    "5 s after the leader's disk began to hang, no write has succeeded, though a quorum of disks works";
+                return broken("liveness", why.to_string());
+            }
+            let leader = self.leader().filter(|(slot, leader)| *slot != hung && leader.term > status.term);
+            if let Some((slot, leader)) = leader
+                && asked != Some(leader.term)
+                && self.clients.is_any_idle()
+            {
+                asked = Some(leader.term);
+                let ask: Ask = self.clients.put(&mut self.rng, Bytes::from("served"), Condition::None);
+                self.ask(slot, ask)?;
+            }
+        }
+        self.end_troubles();
+        Ok(true)
+    }
+
+    fn ticks(&self, slot: Slot) -> u64 {
+        self.nodes[slot].running().map_or(0, |running| running.ticks())
+    }
+
+    /// Waits until the cluster serves a fresh write and all members agree.
+    fn come_to_rest(&mut self) -> Check {
         let last = self.now + STEPS_MAX;
         let mut fresh: Option<u64> = None;
         while self.now < last {

@@ -24,6 +24,10 @@ const RESTART_PER_MILLION: u64 = 4_000;
 const PAUSE_STEPS_MAX: u64 = 1_500;
 /// Longest time of a full or slow disk, in steps.
 const DISK_STEPS_MAX: u64 = 3_000;
+/// Longest time of a sync, and of a kv db, that stands still, in steps.
+const STILL_STEPS_MAX: u64 = 6_000;
+/// The same of all syncs at once: they move no leadership.
+const ALL_SLOW_STEPS_MAX: u64 = 600;
 /// Speeds of a clock, per mille.
 const CLOCKS: [u64; 5] = [500, 700, 1_000, 1_400, 2_000];
 
@@ -34,6 +38,8 @@ pub(crate) struct Troubles {
     slow: BTreeMap<Slot, (u64, u64)>,
     /// Full disks, each with the step at which this ends.
     full: BTreeMap<Slot, u64>,
+    /// Kv dbs that take nothing, until then.
+    stalled: BTreeMap<Slot, u64>,
     /// Speeds of the clocks that go wrong.
     clocks: BTreeMap<Slot, u64>,
     loops: BTreeMap<Slot, CrashLoop>,
@@ -78,7 +84,11 @@ impl World {
             self.net.heal();
         }
         if self.rng.below(1_000_000) < RESTART_PER_MILLION {
-            let down: Vec<Slot> = self.down();
+            let mut down: Vec<Slot> = self.down();
+            let has_finding = |slot: &Slot| {
+                matches!(self.nodes[*slot].life, Life::Quarantined(_)) && self.nodes[*slot].finding.is_some()
+            };
+            down.extend((0..self.nodes.len()).filter(has_finding));
             if let Some(slot) = self.rng.pick(&down).copied() {
                 self.boot(slot)?;
             }
@@ -89,10 +99,11 @@ impl World {
     /// Ends all lasting faults.
     pub(crate) fn end_troubles(&mut self) {
         self.paused.clear();
-        let Troubles { slow, full, clocks, loops, ambushes, .. } = &mut self.troubles;
+        let Troubles { slow, full, stalled, clocks, loops, ambushes, .. } = &mut self.troubles;
         full.keys().for_each(|slot| self.nodes[*slot].disk.set_full(false));
         slow.clear();
         full.clear();
+        stalled.clear();
         clocks.clear();
         loops.clear();
         ambushes.clear();
@@ -101,6 +112,7 @@ impl World {
     fn disks_recover(&mut self) {
         let now = self.now;
         self.troubles.slow.retain(|_, (until, _)| *until > now);
+        self.troubles.stalled.retain(|_, until| *until > now);
         self.troubles.full.retain(|slot, until| {
             if *until <= now {
                 self.nodes[*slot].disk.set_full(false);
@@ -154,6 +166,11 @@ impl World {
             Fault::SlowDisk => {
                 let until = self.now + self.rng.between(200, DISK_STEPS_MAX);
                 self.troubles.slow.insert(slot, (until, 1 << self.rng.between(1, 8)));
+            }
+            Fault::HungSync => self.hang_syncs(&up),
+            Fault::StalledApply => {
+                let until = self.now + self.rng.between(200, STILL_STEPS_MAX);
+                self.troubles.stalled.insert(slot, until);
             }
             Fault::DiskLost => return Ok(self.lose_disk(slot)),
             Fault::RolledBack => return self.roll_back(slot),
@@ -248,6 +265,25 @@ impl World {
     /// Whether a slow disk does nothing in this turn.
     pub(crate) fn disk_dawdles(&mut self, slot: Slot) -> bool {
         self.troubles.slow.get(&slot).is_some_and(|(_, one_in)| self.rng.below(*one_in) > 0)
+    }
+
+    /// Syncs stand still: one, those of a minority, or all for a short time.
+    fn hang_syncs(&mut self, up: &[Slot]) {
+        let (few, most) = match self.rng.below(4) {
+            0 => (up.len(), ALL_SLOW_STEPS_MAX),
+            1 => (up.len().saturating_sub(1) / 2, STILL_STEPS_MAX),
+            _ => (1, STILL_STEPS_MAX),
+        };
+        let first = self.rng.index(up.len());
+        for nth in 0..few.max(1) {
+            let until = self.now + self.rng.between(100, most);
+            self.disk_hangs(up[(first + nth) % up.len()], until);
+        }
+    }
+
+    /// Whether the kv db of this node takes nothing at present.
+    pub(crate) fn is_stalled(&self, slot: Slot) -> bool {
+        self.troubles.stalled.contains_key(&slot)
     }
 
     /// Stops the disk of a node until that step, but for one turn in a million.

@@ -8,7 +8,8 @@ use crate::kv::{Damage, MemHome};
 use crate::rng::Rng;
 use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
 use raftkv_api::{Hex128, StateHash};
-use raftkv_core::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event};
+use raftkv_core::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event, Headline};
+use raftkv_core::identity::{self, Found};
 use raftkv_core::kvstore::{Applied, Committed, View};
 use raftkv_core::log::LogConfig;
 use raftkv_core::membership::{Member, Membership};
@@ -103,6 +104,8 @@ pub struct Running {
     ticks: u64,
     /// Whether events were stepped whose effects nobody has taken yet.
     pub owes_effects: bool,
+    /// What the others were told without delay: the durable conf index, and whether a sync hangs.
+    told: (Index, bool),
 }
 
 /// The node.
@@ -125,6 +128,8 @@ pub struct SimNode {
     /// Whether a power loss left a wrong byte in a kv db. Without that no db may be distrusted: batches are lost only
     /// whole.
     pub damaged_kv: bool,
+    /// Why this directory must not be trusted, once that is durable in it: no restart may forget it (rule N7).
+    pub finding: Option<String>,
 }
 
 impl SimNode {
@@ -142,6 +147,7 @@ impl SimNode {
             sizes,
             boots: 0,
             damaged_kv: false,
+            finding: None,
         }
     }
 
@@ -158,6 +164,7 @@ impl SimNode {
             sizes: self.sizes,
             boots: self.boots,
             damaged_kv: self.damaged_kv,
+            finding: None,
         }
     }
 
@@ -212,6 +219,14 @@ impl SimNode {
     /// Starts the process on what the disk holds. `election_ticks` pins raft's random timeout.
     pub fn boot(&mut self, nonce: u64, election_ticks: usize, logger: &slog::Logger) -> Result<Vec<Out>, OpenError> {
         let identity = self.identity.expect("only a member boots");
+        match identity::find(&*self.disk) {
+            Ok(Found::Quarantined { why, .. }) if self.finding.as_ref() == Some(&why) => {
+                self.life = Life::Quarantined(why);
+                return Ok(Vec::new());
+            }
+            // Whatever else is wrong with the directory is the opening's to find.
+            Ok(_) | Err(_) => {}
+        }
         let config = OpenConfig {
             log: self.sizes.log,
             driver: DriverConfig {
@@ -226,7 +241,7 @@ impl SimNode {
         let Opened { driver, kv, applied: _ } = match opened {
             Ok(opened) => opened,
             Err(OpenError::Quarantined(why)) => {
-                self.life = Life::Quarantined(why.clone());
+                self.quarantine(why.clone());
                 return Ok(vec![Out::Quarantined(why)]);
             }
             Err(e) => return Err(e),
@@ -242,7 +257,9 @@ impl SimNode {
             requests: 0,
             ticks: 0,
             owes_effects: false,
+            told: (0, false),
         };
+        running.told.0 = running.driver.headline().durable_conf_index;
         let mut out = Vec::new();
         running.take_effects(&mut out);
         self.life = Life::Running(Box::new(running));
@@ -389,6 +406,15 @@ impl SimNode {
         self.running_mut().map(|running| running.driver.check_hello(hello))
     }
 
+    /// This directory must not be trusted: that is made durable, as far as the disk allows.
+    pub fn quarantine(&mut self, why: String) {
+        self.life = Life::Quarantined(why.clone());
+        let Some(identity) = self.identity else { return };
+        if identity::quarantine(&*self.disk, &identity, &why).is_ok() {
+            self.finding = Some(why);
+        }
+    }
+
     /// Ends the process if one of these outputs says so; true when it ended. The caller looks at the outputs first.
     pub fn end_if_stopped(&mut self, out: &[Out]) -> bool {
         let life = out.iter().find_map(|one| match one {
@@ -412,7 +438,10 @@ impl SimNode {
         {
             self.home.set_aside(&name).expect("the simulated home does not fail");
         }
-        self.life = life;
+        match life {
+            Life::Quarantined(why) => self.quarantine(why),
+            life => self.life = life,
+        }
         true
     }
 }
@@ -429,11 +458,19 @@ impl Running {
         self.apply_thread.view()
     }
 
+    /// Ticks since the process began.
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
     fn report_when_due(&mut self, out: &mut Vec<Out>) {
         self.ticks += 1;
-        if !self.ticks.is_multiple_of(REPORT_TICKS) {
-            return;
+        if self.ticks.is_multiple_of(REPORT_TICKS) {
+            self.report(out);
         }
+    }
+
+    fn report(&mut self, out: &mut Vec<Out>) {
         let status = self.driver.status();
         let report = Report {
             applied: status.applied,
@@ -443,6 +480,7 @@ impl Running {
             can_lead: status.can_lead,
             headroom_bytes: 1 << 40,
             reserve_bytes: 1 << 30,
+            stalled_ms: status.sync_ms,
         };
         for to in self.members.members.keys().copied().filter(|to| *to != status.id) {
             out.push(Out::Frame { to, frame: Frame::Report(report) });
@@ -454,6 +492,11 @@ impl Running {
         self.owes_effects = false;
         for effect in self.driver.effects() {
             self.start(effect, out);
+        }
+        // What others wait for is not left for the next report (rules N4, N26).
+        let Headline { durable_conf_index, hangs, .. } = self.driver.headline();
+        if std::mem::replace(&mut self.told, (durable_conf_index, hangs)) != (durable_conf_index, hangs) {
+            self.report(out);
         }
     }
 
@@ -492,6 +535,7 @@ impl Running {
                 out.push(Out::Members(members));
             }
             Effect::Gone { index, term: _ } => out.push(Out::Gone { index }),
+            Effect::Fatal { why } => out.push(Out::DiskFailed(why)),
             Effect::Quarantine { why } => out.push(Out::Quarantined(why)),
             Effect::DistrustKv { why } => out.push(Out::DistrustsKv(why)),
             Effect::Closed { batch: _ } => out.push(Out::Closed),

@@ -69,11 +69,15 @@ pub enum Fault {
     JointCut,
     /// Two voters became one, and the power of that one fails while its disk hangs.
     SurvivorCut,
+    /// A sync does not return for a long time: on one node, on a minority, or for a short time on all.
+    HungSync,
+    /// The kv db of a node takes nothing for a while.
+    StalledApply,
 }
 
 impl Fault {
     /// All faults, with their names in the closing table.
-    pub const ALL: [(Fault, &'static str); 29] = [
+    pub const ALL: [(Fault, &'static str); 31] = [
         (Fault::Crash, "crashes"),
         (Fault::Blackout, "blackouts"),
         (Fault::CrashLoop, "crash_loops"),
@@ -103,6 +107,8 @@ impl Fault {
         (Fault::InstallCut, "installs_cut"),
         (Fault::JointCut, "joint_changes_cut"),
         (Fault::SurvivorCut, "survivors_cut"),
+        (Fault::HungSync, "hung_syncs"),
+        (Fault::StalledApply, "stalled_applies"),
     ];
 
     /// How often it happens in a run that has it; `None` when that follows from the run's sizes and rates.
@@ -114,7 +120,9 @@ impl Fault {
             Fault::Stop | Fault::SyncError | Fault::WriteError => Often::Step(rng.between(50, 600)),
             Fault::Blackout => Often::Step(rng.between(50, 300)),
             Fault::CrashLoop => Often::Step(rng.between(100, 800)),
-            Fault::FullDisk | Fault::SlowDisk => Often::Step(rng.between(50, 500)),
+            Fault::FullDisk | Fault::SlowDisk | Fault::HungSync | Fault::StalledApply => {
+                Often::Step(rng.between(50, 500))
+            }
             Fault::DiskLost | Fault::RolledBack | Fault::HalfEmpty => Often::Step(rng.between(30, 200)),
             Fault::Change => Often::Step(rng.between(1_000, 10_000)),
             Fault::Clock => Often::Occasion(rng.between(300, 1_000)),

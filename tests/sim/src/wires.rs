@@ -42,6 +42,9 @@ impl World {
         if let Frame::Raft(message) = &frame {
             self.invariants.sent(message)?;
         }
+        if let Frame::Removed(record) = &frame {
+            self.tells_removed(from, record.member_id)?;
+        }
         let Some(from_member) = self.nodes[from].member_id() else { return Ok(()) };
         let Some(target) = self.slot_of(from, to) else {
             self.was_lost(from, to, &frame);
@@ -121,7 +124,7 @@ impl World {
                     self.now,
                     &format!("{} tells {} that it is removed", self.nodes[target].name, self.nodes[from].name),
                 );
-                self.invariants.told_removed(record.member_id)?;
+                self.tells_removed(target, record.member_id)?;
                 self.due.push_back((from, Event::Removed(record)));
                 Ok(false)
             }
@@ -136,6 +139,12 @@ impl World {
             }
             Err(HelloVerdict::Accept(_)) => Ok(true),
         }
+    }
+
+    /// A node tells a member that it was removed.
+    fn tells_removed(&mut self, teller: Slot, id: MemberId) -> Check {
+        let Some(status) = self.nodes[teller].status() else { return Ok(()) };
+        self.invariants.told_removed(id, &status)
     }
 
     /// Tells the sender that the transport did not take a frame.
@@ -163,10 +172,7 @@ impl World {
             }
             Frame::Forward(forward) => Event::Forwarded { from: from_member, forward, grows: true },
             Frame::ForwardReply(reply) => Event::ForwardReply { from: from_member, reply },
-            Frame::Removed(record) => {
-                self.invariants.told_removed(record.member_id)?;
-                Event::Removed(record)
-            }
+            Frame::Removed(record) => Event::Removed(record),
             Frame::Report(report) => Event::Report { from: from_member, report },
         };
         self.step_node(to, event)?;

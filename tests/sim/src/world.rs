@@ -9,7 +9,7 @@ use crate::crash_points::{Armed, Place};
 use crate::faults::Troubles;
 use crate::invariants::{Check, Invariants, broken};
 use crate::net::{SimNet, Slot};
-use crate::node::{Out, SimNode};
+use crate::node::{Life, Out, SimNode};
 use crate::rng::Rng;
 use crate::swarm::{Fault, Swarm};
 use crate::threads::{DiskThread, DiskTurn};
@@ -226,7 +226,9 @@ impl World {
 
     fn apply(&mut self) -> Result<bool, crate::invariants::Violation> {
         let busy = |node: &SimNode| node.running().is_some_and(|running| !running.apply_thread.is_idle());
-        let Some(slot) = self.pick_awake(busy) else { return Ok(self.copy_turn()) };
+        let Some(slot) = self.pick_awake(busy).filter(|slot| !self.is_stalled(*slot)) else {
+            return Ok(self.copy_turn());
+        };
         if !self.copies.is_empty() && self.rng.chance(300) {
             return Ok(self.copy_turn());
         }
@@ -459,6 +461,9 @@ impl World {
             }
             Err(e) => return broken("opening", format!("{} does not open: {e}", self.nodes[slot].name)),
         };
+        if let (Some(why), Life::Running(_)) = (&self.nodes[slot].finding, &self.nodes[slot].life) {
+            return broken("quarantine", format!("{} forgot that it must not run: {why}", self.nodes[slot].name));
+        }
         if let Some(running) = self.nodes[slot].running() {
             let status = running.driver.status();
             self.trace.line(

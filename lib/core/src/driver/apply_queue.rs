@@ -17,8 +17,11 @@ use std::sync::Arc;
 pub struct ApplyQueue {
     /// Counts installs; an `Applied` of an earlier generation is ignored.
     pub generation: u64,
-    /// Everything up to here was handed out by raft.
+    /// Everything up to here was handed out by raft. This is what raft calls applied (rule N9): the queue loses nothing
+    /// except with the process.
     pub handed_out: Index,
+    /// Everything up to here is applied by the store: what readers, cuts and the log's forgetting go by.
+    pub applied: Index,
     /// Everything up to here was sent to the apply thread.
     sent: Index,
     /// Last index and bytes of each batch that is on its way.
@@ -34,6 +37,7 @@ impl ApplyQueue {
         ApplyQueue {
             generation: 0,
             handed_out: applied,
+            applied,
             sent: applied,
             on_the_way: VecDeque::new(),
             bytes: 0,
@@ -71,6 +75,7 @@ impl ApplyQueue {
 
     /// Notes that the apply thread has applied everything up to `index`.
     pub fn applied(&mut self, index: Index) {
+        self.applied = self.applied.max(index);
         while let Some((_, bytes)) = self.on_the_way.pop_front_if(|(last, _)| *last <= index) {
             self.bytes -= bytes;
         }

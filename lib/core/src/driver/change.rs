@@ -11,7 +11,6 @@ use crate::membership::{Change, Membership, Refused};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::types::{Index, MemberId, RequestId, Term};
-use crate::wire::RemovedRecord;
 use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType};
 use std::sync::Arc;
@@ -25,6 +24,8 @@ pub struct PendingChange {
     pub index: Index,
     term: Term,
     id: MemberId,
+    /// Some member leaves by it.
+    removes: bool,
     joint: bool,
     /// Set once it is applied (a joint one: left); it may not be durable yet.
     done: Option<ChangeDone>,
@@ -127,7 +128,22 @@ impl Driver {
                 }
             }
         }
+        self.check_can_commit()?;
         self.check_majority(&after)
+    }
+
+    /// Rule O6: what is to be committed needs a quorum of the present configuration that answers.
+    fn check_can_commit(&self) -> Result<(), Refusal> {
+        let own = self.identity.member_id;
+        let is_active = |id: MemberId| id == own || self.peers.is_active(id, self.now_tick);
+        if self.membership.is_quorum(is_active) || mutant::is(Mutant::RemovalByTheResultAlone) {
+            return Ok(());
+        }
+        let silent: Vec<MemberId> = self.membership.voters.iter().copied().filter(|id| !is_active(*id)).collect();
+        Err(Refusal::WouldLoseQuorum(format!(
+            "this change could not be committed: of the voters {:?}, {silent:?} do not answer",
+            self.membership.voters
+        )))
     }
 
     fn check_majority(&self, voters: &std::collections::BTreeSet<MemberId>) -> Result<(), Refusal> {
@@ -160,7 +176,11 @@ impl Driver {
         let id = match change {
             Change::AddLearner { id, .. } | Change::Promote { id, .. } | Change::Remove { id } => *id,
         };
-        self.change = Some(PendingChange { request, index, term: raft.term, id, joint: false, done: None });
+        let removes = match change {
+            Change::Remove { .. } | Change::Promote { replaces: Some(_), .. } => true,
+            Change::AddLearner { .. } | Change::Promote { replaces: None, .. } => false,
+        };
+        self.change = Some(PendingChange { request, index, term: raft.term, id, removes, joint: false, done: None });
         Ok(())
     }
 
@@ -221,41 +241,6 @@ impl Driver {
         }
     }
 
-    /// Rule N10: a removed member stops when it is told so. It is told only once a restart here would find the removal
-    /// committed; otherwise a lone survivor would need the vote of a member that is gone.
-    pub(super) fn tell_removed_since(&mut self, durable_before: Index) {
-        let own = self.identity.member_id;
-        let news: Vec<MemberId> = self
-            .membership
-            .removed
-            .iter()
-            .filter(|(id, removed)| **id != own && removed.index > durable_before)
-            .map(|(id, _)| *id)
-            .collect();
-        for to in news {
-            if let Some(record) = self.removed_record(to) {
-                self.emit(Effect::TellRemoved { to, record: Box::new(record) });
-            }
-        }
-    }
-
-    /// Rule N10: a leader that applied its own removal steps down before anything else is stepped. It still answers
-    /// votes and appends, until its removal is known to be safe.
-    fn own_removal_applied(&mut self) {
-        let removed = &self.membership.removed[&self.identity.member_id];
-        self.removed = Some((removed.index, removed.term));
-        for request in self.proposals.fail_all() {
-            self.refuse(request, Refusal::Unknown("this member was removed".to_string()));
-        }
-        let reads = self.reads.fail_all();
-        self.emit(Effect::ReadFailed { reads, why: Refusal::Removed });
-        if self.is_leader() {
-            let term = self.node.raft.term;
-            self.node.raft.become_follower(term, 0);
-            self.notice_leader();
-        }
-    }
-
     fn settle_change(&mut self, entry: &Entry, result: Result<(), Refused>) {
         let is_joint = self.membership.is_joint();
         let conf_index = self.membership.conf_index;
@@ -280,11 +265,14 @@ impl Driver {
         self.answer(request, answer);
     }
 
-    /// A change is answered when its application is durable here, so that nobody deletes a disk because of an answer
-    /// that this member may forget (rule N10).
+    /// A change is answered when its application is durable here, and a removal when it is safe (rule N4), so that
+    /// nobody deletes a disk because of an answer that this member may forget, or that survivors do not know of.
     pub(super) fn answer_durable_change(&mut self) {
-        let durable = self.durable.conf_index;
-        let is_durable = |pending: &mut PendingChange| pending.done.is_some_and(|done| done.conf_index <= durable);
+        let (durable, safe) = (self.durable.conf_index, self.removals_safe);
+        let is_durable = |pending: &mut PendingChange| {
+            let settled = if pending.removes { durable.min(safe) } else { durable };
+            pending.done.is_some_and(|done| done.conf_index <= settled)
+        };
         if let Some(PendingChange { request, done: Some(done), .. }) = self.change.take_if(is_durable) {
             self.answer(request, Answer::Changed(done));
         }
@@ -310,36 +298,6 @@ impl Driver {
             entry.set_entry_type(EntryType::EntryConfChangeV2);
             // Refused only when a change is pending after all; the next tick tries again.
             let _refused = self.step_proposal(vec![entry]);
-        }
-    }
-
-    /// The proof of a removal that is applied here durably (rules N4, N10).
-    pub(super) fn removed_record(&self, id: MemberId) -> Option<RemovedRecord> {
-        let removed = self.membership.removed.get(&id)?.clone();
-        if removed.index > self.durable.conf_index {
-            return None;
-        }
-        let own = &self.identity;
-        Some(RemovedRecord {
-            cluster_id: own.cluster_id,
-            genesis: own.genesis,
-            generation: own.generation,
-            member_id: id,
-            removed,
-        })
-    }
-
-    /// A peer has applied our removal, so it is safe to stop (rules N4, N10), provided that the record means exactly
-    /// this member.
-    pub(super) fn told_removed(&mut self, record: &RemovedRecord) {
-        let own = &self.identity;
-        let meant = record.cluster_id == own.cluster_id
-            && record.genesis == own.genesis
-            && record.generation == own.generation
-            && record.member_id == own.member_id
-            && record.removed.incarnation == own.incarnation;
-        if meant {
-            self.halt(Effect::Gone { index: record.removed.index, term: record.removed.term });
         }
     }
 }

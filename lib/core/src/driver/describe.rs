@@ -32,6 +32,7 @@ pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
         free_bytes: peer.report.free_bytes,
         headroom_bytes: peer.report.headroom_bytes,
         reserve_bytes: peer.report.reserve_bytes,
+        stalled_ms: peer.report.stalled_ms,
     }
 }
 
@@ -48,13 +49,15 @@ pub fn members_answer(
         incarnation: removed.incarnation,
         index: removed.index,
     };
+    // What this list says lets disks be deleted: a removal is told only once it is safe (rule N4).
+    let is_safe = |(_, removed): &(&MemberId, &Removed)| removed.index <= driver.removals_safe;
     api::Members {
         cluster_id,
         conf_index: membership.conf_index,
         joint: membership.is_joint(),
         leader: (driver.leader != 0 || driver.role == Role::Leader).then_some(DecimalId(driver.leader)),
         members: describe_members(membership, urls),
-        removed: membership.removed.iter().map(removed).collect(),
+        removed: membership.removed.iter().filter(is_safe).map(removed).collect(),
     }
 }
 

@@ -138,6 +138,8 @@ pub enum Effect {
     Members(Arc<Membership>),
     /// This member's removal is safe to act on (rule N10): write it to the identity file and stop raft.
     Gone { index: Index, term: u64 },
+    /// The process cannot go on, and nothing is wrong with the data: say why and end.
+    Fatal { why: String },
     /// The data cannot be trusted: stop raft at once and say why.
     Quarantine { why: String },
     /// The kv db's claim was wrong: set the kv db aside and restart (rule N8).

@@ -2,7 +2,7 @@
 //! voter (rules N6, N10, N23). PURE.
 
 use super::ready::Syncing;
-use super::{Answer, Driver, Effect, Role};
+use super::{Answer, Driver, Role};
 use crate::limits;
 use crate::refusal::Refusal;
 use crate::types::{MemberId, RequestId};
@@ -39,7 +39,7 @@ impl Driver {
     /// and the commit index. Those are gone from the log already, but raft counts them as applied only once the restart
     /// is durable.
     pub(super) fn may_campaign(&self) -> bool {
-        self.can_lead && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
+        self.can_lead && !self.hangs() && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
     }
 
     /// Whether raft must not see this tick, because it would start an election of a member that may not campaign, or of
@@ -61,9 +61,8 @@ impl Driver {
         let idle = self.is_all_durable() && !self.is_leader();
         if idle && self.is_only_voter() && self.removed.is_none() {
             // Nobody else can lead, so waiting for a timeout would help no one.
-            if let Err(e) = self.node.campaign() {
-                self.emit(Effect::Quarantine { why: format!("the only voter cannot campaign: {e}") });
-            }
+            // raft's refusal proves nothing (rule N7): a later tick tries again.
+            let _refused = self.node.campaign();
         }
     }
 
@@ -136,7 +135,12 @@ impl Driver {
 
     /// The voter with the best level of room, and among equals the most caught-up one.
     pub(super) fn best_successor(&self) -> Option<MemberId> {
-        let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id);
+        self.best_successor_of(|_| true)
+    }
+
+    /// The same among those of which this holds.
+    pub(super) fn best_successor_of(&self, holds: impl Fn(MemberId) -> bool) -> Option<MemberId> {
+        let others = self.membership.voters.iter().copied().filter(|id| *id != self.identity.member_id && holds(*id));
         others
             .filter(|id| self.can_take_over(*id))
             .max_by_key(|id| (Reverse(self.room_of(*id).level()), self.peer_status(*id).matched))

@@ -14,6 +14,7 @@ mod call;
 mod change;
 mod describe;
 mod event;
+mod hang;
 mod hello;
 mod leadership;
 mod message;
@@ -23,6 +24,7 @@ mod propose;
 mod read_rounds;
 mod reads;
 mod ready;
+mod removal;
 mod snapshots;
 mod space;
 mod status;
@@ -114,6 +116,10 @@ pub struct Driver {
     stores_opening: usize,
     /// Index and term of this member's own removal, once applied.
     removed: Option<(Index, Term)>,
+    /// Removals up to this index are known to be safe (rule N4).
+    removals_safe: Index,
+    /// Removals up to this index were applied before this process began: their members ask, and are not told unasked.
+    removals_at_start: Index,
     /// Stopped for good: quarantined, gone, closed, or with a kv db that cannot be trusted.
     halted: bool,
     closing: bool,
@@ -149,6 +155,7 @@ impl Driver {
         let seen_leader = (node.raft.term, node.raft.leader_id);
         let removed = membership.removed.get(&identity.member_id).map(|removed| (removed.index, removed.term));
         let reads = Reads::new(identity.member_id, config.nonce);
+        let removals_at_start = membership.conf_index;
         let membership = Arc::new(membership);
         Ok(Driver {
             identity,
@@ -173,6 +180,8 @@ impl Driver {
             // Without an applied index there is nothing to open before the first install.
             stores_opening: usize::from(applied > 0),
             removed,
+            removals_safe: 0,
+            removals_at_start,
             halted: false,
             closing: false,
             own_space: OwnSpace::default(),
@@ -210,8 +219,9 @@ impl Driver {
             Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
             Event::Unreachable { to } => self.unreachable(to),
             Event::Report { from, report } => {
-                self.peers.reported(from, report);
+                self.peers.reported(from, report, self.now_tick);
                 self.judge_space();
+                self.note_safe_removals();
             }
             Event::Removed(record) => self.told_removed(&record),
             Event::Space { own } => self.own_space(own),
@@ -269,6 +279,7 @@ impl Driver {
             }
         }
         self.judge_space();
+        self.tick_hang();
         self.tick_transfer();
         self.tick_snapshots();
         self.leave_joint_if_stuck();

@@ -4,7 +4,8 @@
 //! Enters: messages before they are stepped, reports, hellos. Leaves: answers to these questions; nothing is sent or
 //! decided here.
 
-use crate::limits::{CAUGHT_UP_ENTRIES, ELECTION_TICKS};
+use super::hang::HANG_TICKS;
+use crate::limits::{CAUGHT_UP_ENTRIES, ELECTION_TICKS, TICK_MS};
 use crate::types::{Index, MemberId, Term};
 use crate::wire::Report;
 use raft::ProgressState;
@@ -21,6 +22,8 @@ struct Peer {
     acked_term: Term,
     /// Its last report about itself.
     report: Report,
+    /// Tick at which it last said that its sync hangs (rule N26).
+    hung_at: Option<u64>,
 }
 
 /// Number of runs of one member's process whose hello is remembered; beyond that the oldest is forgotten.
@@ -58,8 +61,17 @@ impl Peers {
     }
 
     /// Takes the member's report about itself.
-    pub fn reported(&mut self, from: MemberId, report: Report) {
-        self.peers.entry(from).or_default().report = report;
+    pub fn reported(&mut self, from: MemberId, report: Report, now_tick: u64) {
+        let peer = self.peers.entry(from).or_default();
+        peer.report = report;
+        if report.stalled_ms >= HANG_TICKS * TICK_MS {
+            peer.hung_at = Some(now_tick);
+        }
+    }
+
+    /// Tick at which the member last said that its sync hangs.
+    pub fn hung_at(&self, id: MemberId) -> Option<u64> {
+        self.peers.get(&id)?.hung_at
     }
 
     /// Its last report.

@@ -5,14 +5,14 @@
 
 use super::{Driver, Effect};
 use crate::limits;
-use crate::log::{Batch, LogOp, Mark};
+use crate::log::{Batch, LogError, LogOp, Mark};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId, Term};
 use raft::Ready;
 use raft::Storage as _;
-use raft::prelude::{Entry, HardState, Message};
+use raft::prelude::{Entry, HardState, Message, MessageType};
 
 /// What is durable here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +43,21 @@ pub struct Syncing {
     /// Messages to be sent when it is durable.
     messages: Vec<Message>,
     closing: bool,
+    /// Tick at which it was begun, or at which there was space for it at last.
+    since_tick: u64,
 }
 
 impl Syncing {
+    /// Tick at which it was begun.
+    pub fn since_tick(&self) -> u64 {
+        self.since_tick
+    }
+
+    /// There is space for it at last: the time before was spent waiting for that, not syncing (rule N26).
+    pub fn begins_anew(&mut self, now_tick: u64) {
+        self.since_tick = now_tick;
+    }
+
     /// Whether the log begins after a snapshot once this batch is durable.
     pub fn restarts_log(&self) -> bool {
         self.installs.is_some()
@@ -121,6 +133,11 @@ impl Driver {
             held.splice(0..0, early);
         } else {
             self.send(early);
+            // A follower's answer to a heartbeat promises nothing but its term: it does not wait for the disk, or two
+            // slow disks would cost a healthy leader its quorum (rule N26).
+            let (answers, rest) = held.into_iter().partition(is_heartbeat_answer);
+            self.send(answers);
+            held = rest;
         }
         // 2. Entries and HardState go into one batch and are readable at once. 3. raft may go on.
         if must_sync {
@@ -158,7 +175,9 @@ impl Driver {
         let batch = self.next_batch;
         self.next_batch += 1;
         self.unstable_bytes = 0;
-        self.syncing = Some(Syncing { batch, ready, durable, changes_term, installs, messages, closing: false });
+        let since_tick = self.now_tick;
+        self.syncing =
+            Some(Syncing { batch, ready, durable, changes_term, installs, messages, closing: false, since_tick });
         self.emit(Effect::Persist { batch, ops });
     }
 
@@ -192,10 +211,8 @@ impl Driver {
     /// 5. A batch is durable: raft is told, then its messages leave.
     pub(super) fn persisted(&mut self, batch: u64) {
         let Some(syncing) = self.syncing.take_if(|syncing| syncing.batch == batch) else { return };
-        let durable_conf_index = self.durable.conf_index;
         self.durable = syncing.durable;
-        self.tell_removed_since(durable_conf_index);
-        self.answer_durable_change();
+        self.note_safe_removals();
         if syncing.closing {
             return self.halt(Effect::Closed { batch });
         }
@@ -209,13 +226,13 @@ impl Driver {
         self.send(syncing.messages);
     }
 
-    /// 6. The apply thread has applied everything up to `index`.
+    /// The apply thread has applied everything up to `index`. raft does not wait for it.
     pub(super) fn applied(&mut self, index: Index, generation: u64) {
         if generation != self.apply.generation {
             return;
         }
         self.apply.applied(index);
-        if index > self.node.raft.raft_log.applied() {
+        if mutant::is(Mutant::AppliedIsTheStores) && index > self.node.raft.raft_log.applied() {
             self.node.advance_apply_to(index);
         }
     }
@@ -234,8 +251,17 @@ impl Driver {
             }
             self.change_handed_out(entry);
         }
+        let last = committed.last().map(|entry| entry.index);
         if let Some(items) = self.apply.hand_out(committed) {
             self.emit(Effect::Apply { generation: self.apply.generation, items });
+        }
+        // 6. For raft they are applied: it may campaign, and appends the entry that leaves a joint configuration. Every
+        // conf change among them has been applied to raft by now.
+        if let Some(last) = last
+            && !self.halted
+            && !mutant::is(Mutant::AppliedIsTheStores)
+        {
+            self.node.advance_apply_to(last);
         }
     }
 
@@ -245,7 +271,10 @@ impl Driver {
             let entries = match self.log().entries(low, high, bytes_max) {
                 Ok(entries) => entries,
                 Err(e) => {
-                    return self.halt(Effect::Quarantine { why: format!("committed entries cannot be read: {e}") });
+                    let why = format!("committed entries cannot be read: {e}");
+                    // A disk that fails proves nothing about what it holds (rule N7).
+                    let is_damaged = matches!(e, LogError::Corrupt { .. });
+                    return self.halt(if is_damaged { Effect::Quarantine { why } } else { Effect::Fatal { why } });
                 }
             };
             let items = self.apply.send(entries);
@@ -285,6 +314,7 @@ impl Driver {
             installs: None,
             messages: Vec::new(),
             closing: true,
+            since_tick: self.now_tick,
         });
         self.emit(Effect::Persist { batch, ops });
     }
@@ -305,4 +335,8 @@ impl Driver {
     pub(super) fn log_has(&self, index: Index, term: Term) -> bool {
         self.node.store().term(index).is_ok_and(|own| own == term)
     }
+}
+
+fn is_heartbeat_answer(message: &Message) -> bool {
+    message.get_msg_type() == MessageType::MsgHeartbeatResponse
 }

@@ -164,6 +164,7 @@ impl Driver {
         self.can_lead = false;
         self.stores_opening += 1;
         self.membership = Arc::new(meta.membership.clone());
+        self.peers.retain(|id| meta.membership.members.contains_key(&id));
         let store = self.node.mut_store();
         store.added_at = meta.membership.added_at.clone();
         store.newest = Some(meta.clone());
@@ -177,6 +178,7 @@ impl Driver {
             self.refuse(pending.request, why());
         }
         self.reads.abandon();
+        self.note_safe_removals();
         self.emit(Effect::Members(self.membership.clone()));
         self.emit(Effect::Install { generation: self.apply.generation, meta: Box::new(meta) });
         self.emit(self.snapshots.drop_older());
@@ -269,7 +271,7 @@ impl Driver {
         let [_, older] = self.snapshots.files.as_slice() else { return };
         let pinned = self.snapshots.sending.values().any(|offer| offer.index < older.index);
         let mark = Mark { index: older.index, term: older.term };
-        let behind_applied = mark.index <= self.node.raft.raft_log.applied();
+        let behind_applied = mark.index <= self.apply.applied;
         if !pinned && behind_applied && mark.index > self.log().base().index {
             let ops = self.node.mut_store().log.compact(mark);
             self.emit(Effect::Housekeep { ops });

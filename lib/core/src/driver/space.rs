@@ -21,7 +21,11 @@ pub struct NoSpace {
 impl Driver {
     /// Takes this node's own space, as it was last seen.
     pub(super) fn own_space(&mut self, own: OwnSpace) {
+        let has_space_again = self.own_space.stuck.is_some() && own.stuck.is_none();
         self.own_space = own;
+        if has_space_again && let Some(syncing) = &mut self.syncing {
+            syncing.begins_anew(self.now_tick);
+        }
         self.judge_space();
     }
 

@@ -4,6 +4,7 @@
 
 use super::Driver;
 use super::peers::is_caught_up;
+use crate::limits;
 use crate::membership::Membership;
 use crate::types::{Index, MemberId, Term};
 use crate::wire::Report;
@@ -36,6 +37,8 @@ pub struct DriverStatus {
     pub commit: Index,
     /// Applied index, as reported by the apply thread.
     pub applied: Index,
+    /// Last index that was handed out to the apply queue: what raft calls applied.
+    pub handed_out: Index,
     /// Last index in the log, maybe not durable yet.
     pub last_index: Index,
     /// First index in the log.
@@ -48,8 +51,12 @@ pub struct DriverStatus {
     pub snapshot_index: Index,
     /// Index of the newest conf change whose application is durable.
     pub durable_conf_index: Index,
+    /// Removals up to this index are safe: whoever left by them may be told so, and forgotten (rule N4).
+    pub removals_safe: Index,
     /// Whether this member may lead (its kv db is proved).
     pub can_lead: bool,
+    /// For how many milliseconds the log has been syncing a batch; 0 while it is not (rule N26).
+    pub sync_ms: u64,
     /// Whether this member has applied its own removal.
     pub removed: bool,
     /// Why puts, or more, are refused for lack of space.
@@ -75,6 +82,7 @@ pub struct Headline {
     pub conf_index: Index,
     pub durable_conf_index: Index,
     pub can_lead: bool,
+    pub hangs: bool,
 }
 
 /// What the leader knows about a member.
@@ -102,14 +110,17 @@ impl Driver {
             term: raft.term,
             leader: raft.leader_id,
             commit: raft.raft_log.committed,
-            applied: raft.raft_log.applied(),
+            applied: self.apply.applied,
+            handed_out: self.apply.handed_out,
             last_index: raft.raft_log.last_index(),
             first_index: self.log().first_index(),
             durable_index: self.durable.index,
             durable_term: self.durable.term,
             snapshot_index: self.snapshots.newest().map_or(0, |meta| meta.index),
             durable_conf_index: self.durable.conf_index,
-            can_lead: self.can_lead,
+            removals_safe: self.removals_safe,
+            can_lead: self.may_lead(),
+            sync_ms: self.sync_ticks() * limits::TICK_MS,
             removed: self.removed.is_some(),
             no_space: self.no_space.as_ref().map(|no_space| no_space.why.clone()),
             should_hand_over: self.should_hand_over(),
@@ -127,8 +138,14 @@ impl Driver {
             leader: self.node.raft.leader_id,
             conf_index: self.membership.conf_index,
             durable_conf_index: self.durable.conf_index,
-            can_lead: self.can_lead,
+            can_lead: self.may_lead(),
+            hangs: self.hangs(),
         }
+    }
+
+    /// Whether leadership may be handed to this member.
+    fn may_lead(&self) -> bool {
+        self.can_lead && !self.hangs()
     }
 
     /// Role in raft.

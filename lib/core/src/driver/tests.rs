@@ -13,6 +13,7 @@ use raft::ProgressState;
 use raft::prelude::{Entry, MessageType};
 use raftkv_api::Hex128;
 
+mod hang;
 mod space;
 
 const LOG: LogConfig =
@@ -317,15 +318,13 @@ fn a_candidate_that_was_refused_a_vote_does_not_wait_for_a_whole_timeout() {
 fn fetch_snapshot(bench: &mut Bench) {
     let mut newer = bench.driver.membership.as_ref().clone();
     newer.conf_index = 2;
-    let meta = SnapshotMeta {
-        index: 40,
-        term: 2,
-        membership: newer,
-        revision: 1,
-        compacted: 0,
-        size: 4096,
-        sha256: "0".repeat(64),
-    };
+    fetch_snapshot_of(bench, newer);
+}
+
+/// The same with this membership.
+fn fetch_snapshot_of(bench: &mut Bench, membership: Membership) {
+    let meta =
+        SnapshotMeta { index: 40, term: 2, membership, revision: 1, compacted: 0, size: 4096, sha256: "0".repeat(64) };
     bench.message(2, MessageType::MsgSnapshot, 2, |m| m.set_snapshot(meta.to_raft()));
     bench.driver.step(Event::Fetched { meta: Box::new(meta), whole: true });
 }
@@ -386,4 +385,22 @@ fn raft_runs_with_none_of_its_unsafe_defaults() {
     assert_eq!(config.max_uncommitted_size, limits::UNCOMMITTED_BYTES_MAX);
     assert_eq!(config.max_committed_size_per_ready, limits::COMMITTED_BYTES_PER_READY_MAX);
     assert!(config.min_election_tick > config.election_tick, "the vote lease has ended by then (N23)");
+}
+
+#[test]
+fn an_installed_snapshot_makes_the_driver_forget_who_is_no_member() {
+    let mut bench = Bench::new(3, 4);
+    let report = crate::wire::Report { applied: 7, ..Default::default() };
+    for from in [2, 4] {
+        bench.driver.step(Event::Report { from, report });
+    }
+    let mut newer = bench.driver.membership.as_ref().clone();
+    newer.learners.remove(&4);
+    newer.members.remove(&4);
+    newer.added_at.remove(&4);
+    newer.conf_index = 2;
+    fetch_snapshot_of(&mut bench, newer);
+    assert!(installs(&bench.settle()));
+    assert_eq!(bench.driver.peers.report(2).applied, 7);
+    assert_eq!(bench.driver.peers.report(4).applied, 0, "4 is no member by that snapshot");
 }

@@ -280,8 +280,8 @@ mod tests {
                 removed: Removed { name, incarnation: Hex128(b), index, term: index / 2 },
             }))
         });
-        let report = any::<([u64; 6], bool)>().prop_map(|(numbers, can_lead)| {
-            let [applied, durable_conf_index, commit, free_bytes, headroom_bytes, reserve_bytes] = numbers;
+        let report = any::<([u64; 7], bool)>().prop_map(|(numbers, can_lead)| {
+            let [applied, durable_conf_index, commit, free_bytes, headroom_bytes, reserve_bytes, stalled_ms] = numbers;
             Frame::Report(Report {
                 applied,
                 durable_conf_index,
@@ -290,6 +290,7 @@ mod tests {
                 can_lead,
                 headroom_bytes,
                 reserve_bytes,
+                stalled_ms,
             })
         });
         prop_oneof![

@@ -114,6 +114,9 @@ pub struct Report {
     /// Below this no put should come.
     #[serde(default)]
     pub reserve_bytes: u64,
+    /// For how long the oldest sync of its log has been running; 0 while none is (rule N26).
+    #[serde(default)]
+    pub stalled_ms: u64,
 }
 
 impl Report {

@@ -28,7 +28,7 @@ pub fn identity(bytes: &[u8]) -> bool {
             assert_eq!(identity::find(&*disk).expect("memory"), Found::Blank { incarnation, cut_short });
             true
         }
-        Ok(Found::Quarantined { why }) => why.contains("no log"),
+        Ok(Found::Quarantined { identity, .. }) => identity.is_some(),
         Ok(found) => panic!("{found:?} of an identity file alone"),
         Err(_) => false,
     }
@@ -38,7 +38,8 @@ pub fn identity(bytes: &[u8]) -> bool {
 pub fn identities() -> Vec<Vec<u8>> {
     let identity = wal::identity();
     let removed = Identity::Removed { identity, index: 4, term: 1 };
-    [Identity::Blank { incarnation: identity.incarnation }, Identity::Member(identity), removed]
+    let quarantined = Identity::Quarantined { identity, why: "its log is damaged".to_string() };
+    [Identity::Blank { incarnation: identity.incarnation }, Identity::Member(identity), removed, quarantined]
         .iter()
         .map(|identity| {
             let disk = SimDisk::new();

@@ -106,6 +106,7 @@ impl Invariants {
         if before.is_none_or(|before| before.commit != now.commit) {
             self.completeness.note(&now, log);
         }
+        self.ids.durable(now.id, now.durable_conf_index);
         self.seen.insert(slot, now);
         Ok(())
     }
@@ -167,9 +168,10 @@ impl Invariants {
         self.requests.answered_none(request)
     }
 
-    /// A member was told that it is removed.
-    pub fn told_removed(&self, id: MemberId) -> Check {
-        self.ids.check_told(id)
+    /// A member is told that it was removed, by the one that shows this.
+    pub fn told_removed(&mut self, id: MemberId, by: &DriverStatus) -> Check {
+        self.ids.durable(by.id, by.durable_conf_index);
+        self.ids.check_told(id, &by.membership)
     }
 
     /// Highest index that anyone knows to be committed.

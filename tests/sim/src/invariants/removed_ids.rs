@@ -13,6 +13,8 @@ pub struct Ids {
     owners: BTreeMap<MemberId, Hex128>,
     removed: BTreeMap<MemberId, Index>,
     members: BTreeMap<Index, BTreeSet<MemberId>>,
+    /// Highest conf index that was ever durable at each member.
+    durable: BTreeMap<MemberId, Index>,
 }
 
 impl Ids {
@@ -41,11 +43,26 @@ impl Ids {
         Ok(())
     }
 
-    /// A member was told that it is removed.
-    pub fn check_told(&self, id: MemberId) -> Check {
-        if self.removed.contains_key(&id) {
+    /// A member has made its configuration durable up to this index.
+    pub fn durable(&mut self, id: MemberId, conf_index: Index) {
+        let durable = self.durable.entry(id).or_default();
+        *durable = (*durable).max(conf_index);
+    }
+
+    /// A member is told that it is removed, by one that has this configuration: of its voters a quorum must have the removal
+    /// durably, or the survivors would count a vote that never comes (rule N4).
+    pub fn check_told(&self, id: MemberId, by: &Membership) -> Check {
+        let Some(removed) = self.removed.get(&id) else {
+            return broken("removed_ids", format!("member {id} is told that it was removed, but nobody applied that"));
+        };
+        let has = |voter: MemberId| self.durable.get(&voter).is_some_and(|durable| durable >= removed);
+        if by.is_quorum(has) {
             return Ok(());
         }
-        broken("removed_ids", format!("member {id} is told that it was removed, but nobody applied that"))
+        let why = format!(
+            "member {id} is told of its removal at {removed}, which no quorum of {:?} {:?} has durably: {:?}",
+            by.voters, by.outgoing, self.durable
+        );
+        broken("removed_ids", why)
     }
 }

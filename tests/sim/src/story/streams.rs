@@ -67,7 +67,7 @@ impl Story {
                     }
                     HelloVerdict::RolledBack(why) => {
                         self.say(target, &format!("answers 409 to {name}: {why}"));
-                        self.nodes[from].life = Life::Quarantined(why);
+                        self.nodes[from].quarantine(why);
                     }
                     HelloVerdict::Differs(why) | HelloVerdict::Later(why) => {
                         self.say(target, &format!("refuses {name}: {why}"));

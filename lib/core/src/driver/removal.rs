@@ -1,0 +1,101 @@
+//! Removals: when a removal is safe, who is told then, and what a member does about its own (rules N4, N10). PURE.
+//!
+//! One member that applied a removal is not enough to say so: the removed voter's own answer may have been part of the
+//! quorum that committed it, and if that one member is lost, the survivors still count a vote that never comes. So
+//! "removed" is said only when, of the voters of the teller's own durable configuration, a quorum has reported a durable
+//! configuration that has the removal. A survivor that lags among them learns the commit from the vote request that it
+//! rejects (raft-rs 0.7 hands it on).
+
+use super::{Driver, Effect};
+use crate::mutant::{self, Mutant};
+use crate::refusal::Refusal;
+use crate::types::{Index, MemberId};
+use crate::wire::RemovedRecord;
+
+impl Driver {
+    /// Something became durable here or was reported by a peer: removals may have become safe. Their members are told,
+    /// and whoever asked for them is answered.
+    pub(super) fn note_safe_removals(&mut self) {
+        let before = self.removals_safe;
+        self.removals_safe = self.safe_removals().max(before);
+        if self.removals_safe > before {
+            self.tell_removed(before);
+        }
+        self.answer_durable_change();
+    }
+
+    /// Index of the newest removal that is safe. Once safe, a removal stays so: whoever acknowledges a later change of
+    /// the configuration has the commit of the earlier one in the same batch.
+    fn safe_removals(&self) -> Index {
+        if self.membership.conf_index > self.durable.conf_index {
+            // The durable configuration is an older one, whose voters may be others.
+            return 0;
+        }
+        let own = self.identity.member_id;
+        let has = |id: MemberId, index: Index| match id == own {
+            true => self.durable.conf_index >= index,
+            false => self.peers.report(id).durable_conf_index >= index || mutant::is(Mutant::ToldByOneWitness),
+        };
+        let news = self.membership.removed.values().map(|removed| removed.index).filter(|at| *at > self.removals_safe);
+        news.filter(|at| self.membership.is_quorum(|id| has(id, *at))).max().unwrap_or(0)
+    }
+
+    fn tell_removed(&mut self, safe_before: Index) {
+        let own = self.identity.member_id;
+        let is_news = |index: Index| index > safe_before.max(self.removals_at_start) && index <= self.removals_safe;
+        let removed = self.membership.removed.iter();
+        let news: Vec<MemberId> =
+            removed.filter(|(id, removed)| **id != own && is_news(removed.index)).map(|(id, _)| *id).collect();
+        for to in news {
+            if let Some(record) = self.removed_record(to) {
+                self.emit(Effect::TellRemoved { to, record: Box::new(record) });
+            }
+        }
+    }
+
+    /// The proof of a removal that is safe (rule N4).
+    pub(super) fn removed_record(&self, id: MemberId) -> Option<RemovedRecord> {
+        let removed = self.membership.removed.get(&id)?.clone();
+        if removed.index > self.removals_safe {
+            return None;
+        }
+        let own = &self.identity;
+        Some(RemovedRecord {
+            cluster_id: own.cluster_id,
+            genesis: own.genesis,
+            generation: own.generation,
+            member_id: id,
+            removed,
+        })
+    }
+
+    /// A peer has applied our removal, so it is safe to stop (rules N4, N10), provided that the record means exactly
+    /// this member.
+    pub(super) fn told_removed(&mut self, record: &RemovedRecord) {
+        let own = &self.identity;
+        let meant = record.cluster_id == own.cluster_id
+            && record.genesis == own.genesis
+            && record.generation == own.generation
+            && record.member_id == own.member_id
+            && record.removed.incarnation == own.incarnation;
+        if meant {
+            self.halt(Effect::Gone { index: record.removed.index, term: record.removed.term });
+        }
+    }
+    /// Rule N10: a leader that applied its own removal steps down before anything else is stepped. It still answers
+    /// votes and appends, until its removal is known to be safe.
+    pub(super) fn own_removal_applied(&mut self) {
+        let removed = &self.membership.removed[&self.identity.member_id];
+        self.removed = Some((removed.index, removed.term));
+        for request in self.proposals.fail_all() {
+            self.refuse(request, Refusal::Unknown("this member was removed".to_string()));
+        }
+        let reads = self.reads.fail_all();
+        self.emit(Effect::ReadFailed { reads, why: Refusal::Removed });
+        if self.is_leader() {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
+            self.notice_leader();
+        }
+    }
+}
