@@ -159,7 +159,7 @@ mod tests {
             by_peer.with_label_values(&["2"]).inc();
         }
         let text = metrics.encode();
-        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 30, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 31, "{text}");
         for line in [
             "raftkv_has_leader 0",
             "raftkv_state{state=\"voter\"} 1",

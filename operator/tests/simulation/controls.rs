@@ -62,7 +62,11 @@ fn pods_given_up_before_their_members_are_removed() {
 #[test]
 fn all_outdated_pods_restarted_at_once() {
     caught("lose their quorum", |seen, made| {
-        if !made.actions().any(|action| matches!(action, Action::DeletePod { .. })) {
+        let of_an_outdated_one = |action: &Action| match action {
+            Action::DeletePod { ordinal, .. } => seen.pods.get(ordinal).is_some_and(|pod| pod.outdated),
+            _ => false,
+        };
+        if !made.actions().any(of_an_outdated_one) {
             return;
         }
         let outdated = seen.pods.iter().filter(|(_, pod)| pod.outdated && !pod.terminating);

@@ -207,7 +207,8 @@ fn a_rolled_back_directory_is_quarantined() -> Result<()> {
     }
     cluster.nodes[node].kill()?;
     cluster.nodes[node].start()?;
-    let status = cluster.nodes[node].wait_for("is quarantined again", |status| status.state == NodeState::Quarantined)?;
+    let status =
+        cluster.nodes[node].wait_for("is quarantined again", |status| status.state == NodeState::Quarantined)?;
     ensure!(status.reason.as_ref() == Some(&reason), "{:?}", status.reason);
     for other in (0..3).filter(|other| *other != node) {
         cluster.nodes[other].resume()?;

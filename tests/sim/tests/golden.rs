@@ -345,7 +345,10 @@ impl Runner for Teller {
 
 fn paths() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder of the tests")
+        .map(|entry| entry.expect("an entry of it").path())
+        .collect();
     paths.sort();
     paths
 }

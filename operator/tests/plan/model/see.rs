@@ -168,6 +168,7 @@ impl World {
                 free_bytes: 0,
                 headroom_bytes: 0,
                 reserve_bytes: 0,
+                stalled_ms: 0,
             }
         };
         conf.members.iter().filter(|(id, _)| **id != leader).map(peer).collect()

@@ -123,6 +123,7 @@ pub fn every_frame() -> Vec<Frame> {
             headroom_bytes: 1 << 40,
             reserve_bytes: 1 << 28,
             can_lead: true,
+            stalled_ms: 12_000,
         }),
     ]);
     frames
