@@ -7,6 +7,7 @@
 //!               process ──────┘                  ▼  │ frames
 //!     wires all of it together                transport  ◄──► peers
 //! ```
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #[cfg(all(mutant, not(debug_assertions)))]
 compile_error!("deliberate bugs and crash points are for tests: no release build has them");
 
@@ -23,3 +24,4 @@ pub mod process;
 pub mod raft_node;
 pub mod token;
 pub mod transport;
+pub mod words;

@@ -2,9 +2,12 @@
 //!
 //! Enters: arguments and `RAFTKV_LOG`. Leaves: the exit code, and for a failure one line on standard error.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use clap::Parser;
 use raftkv_node::cli::{Cli, Command};
 use raftkv_node::config::LogFormat;
+use raftkv_node::words;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -24,7 +27,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("raftkv: {}", whole(&error));
+            words::warn(format_args!("raftkv: {}", whole(&error)));
             ExitCode::FAILURE
         }
     }
@@ -45,7 +48,7 @@ fn whole(error: &anyhow::Error) -> String {
 /// `raftkv_node::transport=debug`.
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RAFTKV_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(words::log);
     match format {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().init(),

@@ -113,7 +113,7 @@ fn pass_by_name(place: &str, side: Side) {
         return;
     }
     if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-        eprintln!("crash point {}", armed.text);
+        crate::words::warn(format_args!("crash point {}", armed.text));
         std::process::abort();
     }
 }

@@ -5,6 +5,7 @@
 
 use super::form::{Change, Seen, Step, next_change, next_step};
 use super::layout::{Layout, Place};
+use crate::words;
 use raftkv_api as api;
 use raftkv_client::node::{Addressee, NodeClient};
 use raftkv_client::{Cause, Client, Error, Policy, RangeQuery, Token};
@@ -193,7 +194,7 @@ impl Obstacle {
         }
         let stood = self.since.elapsed();
         if stood > SHOW_AFTER && !self.shown {
-            println!("waiting: {}", self.why);
+            words::tell(format_args!("waiting: {}", self.why));
             self.shown = true;
         }
         anyhow::ensure!(stood <= STUCK_AFTER, "no progress for {} s: {}", STUCK_AFTER.as_secs(), self.why);

@@ -14,6 +14,7 @@ mod layout;
 mod tail;
 
 use crate::cli::DevArgs;
+use crate::words;
 use child::{Event, keep_running, log_tail};
 use cluster::{Forming, Health};
 use layout::{Layout, LayoutError};
@@ -67,7 +68,7 @@ async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let ran = tokio::select! {
         ran = nodes.run(begun) => ran,
         () = stop_signals.recv() => {
-            println!("\nstopping the nodes; their data stay in {}", layout.dir.display());
+            words::tell(format_args!("\nstopping the nodes; their data stay in {}", layout.dir.display()));
             Ok(())
         }
     };
@@ -126,10 +127,10 @@ impl Nodes<'_> {
         while let Ok(event) = self.events.try_recv() {
             self.note(&event);
         }
-        println!("{}", self.banner(&health, begun.elapsed()));
+        words::tell(self.banner(&health, begun.elapsed()));
         while let Some(event) = self.events.recv().await {
             self.note(&event);
-            println!("{}", told(&event));
+            words::tell(told(&event));
         }
         anyhow::bail!("nothing keeps the nodes running any more")
     }
@@ -149,7 +150,7 @@ impl Nodes<'_> {
                 let said = log.map(|log| format!("; the end of {}:{}", log.display(), log_tail(log)));
                 return anyhow::anyhow!("{} while it was starting{}", how_it_ended(&event), said.unwrap_or_default());
             }
-            println!("{}", told(&event));
+            words::tell(told(&event));
         }
         anyhow::anyhow!("nothing keeps the nodes running any more")
     }

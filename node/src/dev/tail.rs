@@ -4,6 +4,7 @@
 //! still reads its log.
 
 use super::layout::Place;
+use crate::words;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub(super) async fn follow(place: Place) {
         if read.is_ok() {
             offset += new.len() as u64;
             for line in lines.take(&new) {
-                eprintln!("{}  {line}", place.name);
+                words::warn(format_args!("{}  {line}", place.name));
             }
         }
     }

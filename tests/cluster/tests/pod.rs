@@ -6,6 +6,7 @@ use raftkv_api::{Code, MemberRole, NodeState, Reset};
 use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Node, Signal, Writer};
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Longer than any test waits for the end of a node without clients, so that a node that drains nevertheless is
@@ -172,5 +173,24 @@ fn a_member_that_is_started_under_another_url_says_so_and_goes_on() -> Result<()
     let writer = Writer::start("w", vec![cluster.nodes[node].client_url()]);
     writer.wait_for(10)?;
     writer.stop()?.verify(&mut cluster)?;
+    cluster.finish()
+}
+
+/// The reader of a pipe may have gone, and a disk may be full: that costs the log, never the node.
+#[test]
+fn a_node_whose_log_nobody_takes_serves_and_ends_cleanly() -> Result<()> {
+    let mut cluster = Cluster::start(1)?;
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let (reader, gone) = std::io::pipe()?;
+    drop(reader);
+    for taker in [Stdio::from(full), Stdio::from(gone)] {
+        let node = &mut cluster.nodes[0];
+        node.stop()?;
+        let mut command = node.command()?;
+        command.stderr(taker);
+        node.start_as(command)?;
+        node.wait_serving()?;
+    }
+    cluster.nodes[0].stop()?;
     cluster.finish()
 }
