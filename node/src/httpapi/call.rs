@@ -47,8 +47,8 @@ pub enum Call {
     Put { key: Bytes, value: Bytes, condition: Condition },
     /// Deletes a key.
     Delete { key: Bytes, condition: Condition },
-    /// Reads a key; revision 0 is the newest.
-    Get { key: Bytes, revision: Revision, consistency: Consistency },
+    /// Reads a key; revision 0 is the newest. The caller has the value of revision `has`.
+    Get { key: Bytes, revision: Revision, consistency: Consistency, has: Option<Revision> },
     /// Reads keys.
     Range { query: RangeQuery, consistency: Consistency },
     /// The node's state.
@@ -85,7 +85,7 @@ pub fn parse(route: &Route, head: &Parts, body: Bytes) -> Result<Call, Problem> 
     Ok(match route.endpoint {
         Endpoint::Get => {
             let (consistency, revision) = read_options(&query)?;
-            Call::Get { key: key(uri, &query)?, revision, consistency }
+            Call::Get { key: key(uri, &query)?, revision, consistency, has: condition::of_read(headers)? }
         }
         Endpoint::Put => Call::Put { key: key(uri, &query)?, value: body, condition: condition::of_write(headers)? },
         Endpoint::Delete => Call::Delete { key: key(uri, &query)?, condition: condition::of_write(headers)? },
@@ -118,10 +118,10 @@ pub fn parse(route: &Route, head: &Parts, body: Bytes) -> Result<Call, Problem> 
     })
 }
 
-/// Whether `If-Match` has a meaning for this endpoint.
+/// Whether `If-Match` or `If-None-Match` has a meaning for this endpoint.
 pub fn takes_condition(endpoint: Endpoint) -> bool {
-    use Endpoint::{AddMember, Delete, Promote, Put, RemoveMember};
-    matches!(endpoint, Put | Delete | AddMember | Promote | RemoveMember)
+    use Endpoint::{AddMember, Delete, Get, Promote, Put, RemoveMember};
+    matches!(endpoint, Get | Put | Delete | AddMember | Promote | RemoveMember)
 }
 
 /// The key: percent-decoded from the raw path, or `key_b64`. Dots, slashes and bytes that are not UTF-8 belong to the

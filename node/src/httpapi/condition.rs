@@ -6,7 +6,7 @@
 use axum::http::{HeaderMap, HeaderName, header};
 use raftkv_api::{Code, Problem};
 use raftkv_core::kvstore::Condition;
-use raftkv_core::types::Index;
+use raftkv_core::types::{Index, Revision};
 
 /// The condition of a PUT or DELETE of a key.
 pub fn of_write(headers: &HeaderMap) -> Result<Condition, Problem> {
@@ -17,6 +17,19 @@ pub fn of_write(headers: &HeaderMap) -> Result<Condition, Problem> {
         (Some(tag), None) => number_in(tag).map(Condition::ModRevision),
         (None, Some("*")) => Ok(Condition::Absent),
         (None, Some(_)) => Err(bad("If-None-Match takes only '*'")),
+    }
+}
+
+/// The revision that the reader of one key has already: `If-None-Match: "<rev>"`, as a cache sends it. Any other condition
+/// of a read would make no sense or is not supported.
+pub fn of_read(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+    if headers.contains_key(header::IF_MATCH) {
+        return Err(bad("a read takes If-None-Match with one ETag, not If-Match"));
+    }
+    match one(headers, &header::IF_NONE_MATCH)? {
+        None => Ok(None),
+        Some("*") => Err(bad("a read takes If-None-Match with one ETag, not '*'")),
+        Some(tag) => number_in(tag).map(Some),
     }
 }
 
@@ -111,6 +124,24 @@ mod tests {
         let mut bytes = HeaderMap::new();
         bytes.insert(header::IF_MATCH, HeaderValue::from_bytes(b"\"\xff\"").expect("opaque bytes"));
         assert_eq!(of_write(&bytes).expect_err("not ASCII").code, Code::BadCondition);
+    }
+
+    #[test]
+    fn a_read_takes_the_one_tag_that_it_has() {
+        assert_eq!(of_read(&headers(&[])), Ok(None));
+        assert_eq!(of_read(&headers(&[("if-none-match", "\"42\"")])), Ok(Some(42)));
+        let refused: &[Given<'_>] = &[
+            &[("if-none-match", "*")],
+            &[("if-none-match", "42")],
+            &[("if-none-match", "W/\"42\"")],
+            &[("if-none-match", "\"1\", \"2\"")],
+            &[("if-none-match", "\"1\""), ("if-none-match", "\"2\"")],
+            &[("if-match", "\"42\"")],
+            &[("if-match", "\"42\""), ("if-none-match", "\"42\"")],
+        ];
+        for given in refused {
+            assert_eq!(of_read(&headers(given)).expect_err("refused").code, Code::BadCondition, "{given:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::httpapi::call::Consistency;
 use crate::httpapi::errors::{self, CallKind};
 use crate::httpapi::{condition, query};
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -29,13 +29,20 @@ pub async fn delete(app: &App, key: Bytes, condition: Condition) -> Result<Respo
     write(app, Command::Delete { key, condition }).await
 }
 
-/// Reads a key.
-pub async fn get(app: &App, key: Bytes, revision: Revision, consistency: Consistency) -> Result<Response, Problem> {
+/// Reads a key; the value is left out for a caller who has it.
+pub async fn get(
+    app: &App,
+    key: Bytes,
+    revision: Revision,
+    consistency: Consistency,
+    has: Option<Revision>,
+) -> Result<Response, Problem> {
     let reading = Reading::begin(app, consistency).await?;
     // One record, nearly always in memory: a reader thread would cost more than the read. If the disk is slow, only
     // clients' tasks wait for it; peers are served by other threads.
     let (revision, record) = reading.view.get(&key, revision).map_err(|error| errors::unreadable(&error))?;
     let mut response = match record {
+        Some(record) if has == Some(record.mod_revision) => not_modified(record.mod_revision),
         Some(record) => {
             let tag = condition::tag(record.mod_revision);
             let mut response = Response::new(Body::from(app.budget.guard(record.value)?));
@@ -47,6 +54,14 @@ pub async fn get(app: &App, key: Bytes, revision: Revision, consistency: Consist
     };
     reading.mark(&mut response, revision);
     Ok(response)
+}
+
+/// The answer to a caller who has this version of a key.
+fn not_modified(revision: Revision) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    set(&mut response, header::ETAG, &condition::tag(revision));
+    response
 }
 
 /// Reads keys.

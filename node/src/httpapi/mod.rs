@@ -94,8 +94,8 @@ fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Opt
         let app = app.clone();
         match call {
             // A future of its own, since the one for all calls together is many times as large.
-            Call::Get { key, revision, consistency } => {
-                Box::pin(async move { kv::get(&app, key, revision, consistency).await })
+            Call::Get { key, revision, consistency, has } => {
+                Box::pin(async move { kv::get(&app, key, revision, consistency, has).await })
             }
             call => Box::pin(async move { carry_out(&app, call).await }),
         }
@@ -107,7 +107,7 @@ async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {
     match call {
         Call::Put { key, value, condition } => kv::put(app, key, value, condition).await,
         Call::Delete { key, condition } => kv::delete(app, key, condition).await,
-        Call::Get { key, revision, consistency } => kv::get(app, key, revision, consistency).await,
+        Call::Get { key, revision, consistency, has } => kv::get(app, key, revision, consistency, has).await,
         Call::Range { query, consistency } => kv::range(app, query, consistency).await,
         Call::Status => Ok(admin::status(app)),
         Call::Members => admin::members(app).await,

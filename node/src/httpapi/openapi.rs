@@ -88,8 +88,10 @@ fn server(port: Port) -> Value {
 
 fn responses(route: &Route, text: &Text) -> Map<String, Value> {
     let response = |status: u16, codes: &[Code]| {
-        if status == 200 {
-            return json!({"description": text.answer, "content": text.content.to_value()});
+        match status {
+            200 => return json!({"description": text.answer, "content": text.content.to_value()}),
+            304 => return json!({"description": "The caller has this version: If-None-Match was its ETag. No body."}),
+            _ => {}
         }
         let codes: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
         json!({
@@ -101,7 +103,7 @@ fn responses(route: &Route, text: &Text) -> Map<String, Value> {
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
-    let parameter = |place: &str, name: &str, required: bool, text: &str| json!({"in": place, "name": name, "required": required, "description": text, "schema": parameter_schema(name)});
+    let parameter = |place: &str, name: &str, required: bool, text: &str| json!({"in": place, "name": name, "required": required, "description": text, "schema": parameter_schema(name, route.endpoint)});
     let in_path = [("{key}", "key", KEY_TEXT), ("{id}", "id", "The member's id in decimal.")];
     let in_path = in_path.iter().filter(|(place, _, _)| route.path.contains(place));
     let mut all: Vec<Value> = in_path.map(|(_, name, text)| parameter("path", name, true, text)).collect();
@@ -112,13 +114,13 @@ fn parameters(route: &Route) -> Vec<Value> {
 }
 
 /// What a parameter's value may be, as far as a schema can say it.
-fn parameter_schema(name: &str) -> Value {
+fn parameter_schema(name: &str, of: Endpoint) -> Value {
     match name {
         "consistency" => json!({"type": "string", "enum": ["linearizable", "stale"]}),
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": limits::PAGE_KEYS_MAX}),
         "revision" => json!({"type": "integer", "format": "uint64", "minimum": 1}),
         "count_only" | "keys_only" | "verbose" => json!({"type": "boolean"}),
-        "if-none-match" => json!({"type": "string", "enum": ["*"]}),
+        "if-none-match" if of != Endpoint::Get => json!({"type": "string", "enum": ["*"]}),
         _ => json!({"type": "string"}),
     }
 }
@@ -127,6 +129,9 @@ fn parameter_schema(name: &str) -> Value {
 fn headers(route: &Route) -> Vec<(&'static str, bool, &'static str)> {
     let named = [CLUSTER, NAME, INCARNATION];
     let mutates = route.method != Method::GET;
+    if route.endpoint == Endpoint::Get {
+        return vec![("if-none-match", false, "\"<mod_revision>\", an ETag: 304 if the key still has this version.")];
+    }
     match (route.ports.contains(&Port::Client), takes_condition(route.endpoint)) {
         (true, true) => vec![
             ("if-match", false, "\"<mod_revision>\": only this version of the key; *: only if the key exists."),

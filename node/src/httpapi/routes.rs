@@ -94,9 +94,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// The statuses that it answers with, each with the codes that carry it; 200 has none.
+    /// The statuses that it answers with, each with the codes that carry it; 200 and 304 have none.
     pub fn statuses(&self) -> BTreeMap<u16, Vec<Code>> {
         let mut statuses = BTreeMap::from([(200, Vec::new())]);
+        if self.endpoint == Endpoint::Get {
+            statuses.insert(304, Vec::new());
+        }
         for code in self.codes.iter().copied().flatten() {
             let codes = statuses.entry(code.status()).or_default();
             if !codes.contains(code) {

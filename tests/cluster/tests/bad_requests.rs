@@ -50,6 +50,8 @@ fn wrong_requests_on_the_client_port_say_what_would_be_right() -> Result<()> {
         (put("/v1/kv/kept").header("If-None-Match", "\"1\""), Code::BadCondition, &["*"]),
         (put("/v1/kv/kept").header("If-Match", "*").header("If-None-Match", "*"), Code::BadCondition, &[]),
         (request("GET", "/v1/kv/kept").header("If-Match", "*"), Code::BadCondition, &[]),
+        (request("GET", "/v1/kv/kept").header("If-None-Match", "*"), Code::BadCondition, &["ETag"]),
+        (request("GET", "/v1/kv").header("If-None-Match", "\"1\""), Code::BadCondition, &["if-none-match"]),
         (put("/v1/kv/kept").header("If-None-Match", "*"), Code::ConditionFailed, &[]),
         (put("/v1/kv/kept").header("If-Match", "\"999\""), Code::ConditionFailed, &[]),
         (put("/v1/kv/other").header("If-Match", "*"), Code::ConditionFailed, &[]),

@@ -76,6 +76,31 @@ fn compare_and_swap_has_one_winner() -> Result<()> {
 }
 
 #[test]
+fn a_reader_who_has_the_value_is_not_sent_it_again() -> Result<()> {
+    let cluster = Cluster::start(3)?;
+    let old = put(&cluster.nodes[0], "k", "old")?.revision;
+    let read = |node: &Node, method: &str, target: &str, has: u64| {
+        node.client(method, target).header("If-None-Match", format!("\"{has}\"")).send()
+    };
+    for node in &cluster.nodes {
+        for target in ["/v1/kv/k", "/v1/kv/k?consistency=stale", &format!("/v1/kv/k?revision={old}")] {
+            for method in ["GET", "HEAD"] {
+                let answer = read(node, method, target, old)?.expect(304)?;
+                ensure!(answer.body.is_empty() && answer.etag()? == old, "{method} {target}: {answer:?}");
+                ensure!(answer.header(HEADER_REVISION) == Some(&old.to_string()), "{:?}", answer.headers);
+            }
+        }
+    }
+    let new = put(&cluster.nodes[1], "k", "new")?.revision;
+    for node in &cluster.nodes {
+        let answer = read(node, "GET", "/v1/kv/k", old)?.expect(200)?;
+        ensure!(answer.text() == "new" && answer.etag()? == new, "{answer:?}");
+    }
+    ensure!(read(&cluster.nodes[0], "GET", "/v1/kv/none", old)?.problem()?.code == Code::KeyNotFound);
+    cluster.finish()
+}
+
+#[test]
 fn pages_show_one_revision_whatever_is_written_meanwhile() -> Result<()> {
     let cluster = Cluster::start(3)?;
     for nth in 0..25 {

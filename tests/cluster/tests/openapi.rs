@@ -84,10 +84,11 @@ fn before_the_route_is_carried_out(node: &Node, spec: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Produces 200, 404, 410 and 412 of the calls on keys.
+/// Produces 200, 304, 404, 410 and 412 of the calls on keys.
 fn keys(node: &Node) -> Result<()> {
     node.client("PUT", "/v1/kv/k").body("1").send()?.expect(200)?;
     let first = node.client("GET", "/v1/kv/k").send()?.expect(200)?.etag()?;
+    node.client("GET", "/v1/kv/k").header("If-None-Match", format!("\"{first}\"")).send()?.expect(304)?;
     node.client("PUT", "/v1/kv/k").header("If-None-Match", "*").body("2").send()?.expect(412)?;
     node.client("DELETE", "/v1/kv/k").header("If-Match", "\"999999\"").send()?.expect(412)?;
     node.client("DELETE", "/v1/kv/k").send()?.expect(200)?;
