@@ -90,7 +90,7 @@ advice! {
         Some("`kubectl raftkv members` lists them");
     ShuttingDown => None, Some(JUST_CHANGED);
     BadRequest | EmptyKey | KeyTooLarge | UnknownParameter | BadParameter | BadCondition | FutureRevision | MissingHeader
-        | NotFound | KeyNotFound | MethodNotAllowed | RequestTimeout | LengthRequired | BodyTooLarge | UriTooLong
+        | NotFound | KeyNotFound | MethodNotAllowed | RequestTimeout | LengthRequired | BodyTooLarge | UriTooLong | ExpectationFailed
         | PreconditionRequired | HeadersTooLarge => None, None;
 }
 

@@ -68,6 +68,7 @@ codes! {
     LengthRequired = "length_required", 411, false, "The body needs a Content-Length";
     BodyTooLarge = "body_too_large", 413, false, "The body is larger than the limit";
     UriTooLong = "uri_too_long", 414, false, "The request target is too long";
+    ExpectationFailed = "expectation_failed", 417, false, "The Expect header asks for something that is not known";
     PreconditionRequired = "precondition_required", 428, false, "The call needs If-Match with the ETag of GET /v1/members";
     Overloaded = "overloaded", 429, true, "Too many requests wait; nothing was proposed";
     HeadersTooLarge = "headers_too_large", 431, false, "The request's headers are too large";

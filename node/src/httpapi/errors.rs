@@ -4,6 +4,7 @@
 //! unknown, writes only), and the state of the node.
 
 use crate::handle::Refusal;
+use crate::httpapi::line_of_json;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -86,8 +87,7 @@ pub fn unreadable(error: &ReadError) -> Problem {
 
 /// The answer that carries a problem.
 pub fn response(problem: &Problem) -> Response {
-    let json = serde_json::to_vec(problem).expect("a problem holds strings, numbers and enums only");
-    let mut response = Response::new(Body::from(json));
+    let mut response = Response::new(Body::from(line_of_json(problem)));
     *response.status_mut() = StatusCode::from_u16(problem.status).expect("the code table holds valid statuses");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));

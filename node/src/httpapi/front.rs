@@ -37,6 +37,8 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>
 pub struct Front {
     /// Which port.
     pub port: Port,
+    /// Where each port is advertised.
+    pub urls: BTreeMap<Port, String>,
     /// Names that `Host` may carry.
     pub hosts: Hosts,
     /// The cluster's tokens; a port without them answers 401 on every route that needs one.
@@ -190,15 +192,26 @@ impl Front {
     /// The checks, cheapest and most general first; nothing of an unknown caller's body is read.
     fn check(&self, matched: Matched, head: &Parts) -> Result<&'static Route, Problem> {
         check_size(head)?;
+        check_promises(&head.headers)?;
         self.hosts.check(&head.uri, &head.headers)?;
         let route = match matched {
             Matched::Route(route) => route,
-            Matched::Nothing(code) => return Err(Problem::new(code, format!("{} {}", head.method, head.uri.path()))),
+            Matched::Nothing(code) => return Err(Problem::new(code, self.nothing(head))),
         };
         if route.access == Access::Token {
             self.check_token(&head.headers)?;
         }
         Ok(route)
+    }
+
+    /// What is said of a path or method that this port does not have: people mix the ports up.
+    fn nothing(&self, head: &Parts) -> String {
+        let (path, role) = (head.uri.path(), self.port.role());
+        let asked = format!("{} {path}: this is {role}", head.method);
+        match routes::port_of(path).filter(|port| *port != self.port && self.urls.contains_key(port)) {
+            Some(port) => format!("{asked}; this path is on its {} port, {}", port.as_str(), self.urls[&port]),
+            None => format!("{asked}; /openapi.json lists what it has"),
+        }
     }
 
     /// The answer to wait for, and what the call is charged besides its body.
@@ -283,6 +296,24 @@ fn check_size(head: &Parts) -> Result<(), Problem> {
     if whole > limits::HEADER_BYTES_MAX {
         let detail = format!("the request's head has {whole} bytes; {} are allowed", limits::HEADER_BYTES_MAX);
         return Err(Problem::new(Code::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Refuses what hyper lets pass and nobody here keeps: a condition on which the body would be sent, and an encoding that
+/// would have to be undone before the body is a value.
+fn check_promises(headers: &HeaderMap) -> Result<(), Problem> {
+    let other = |name, known: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.find(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(known.as_bytes()))
+    };
+    if let Some(expected) = other(header::EXPECT, "100-continue") {
+        let detail = format!("Expect: {expected:?} is not known; 100-continue is");
+        return Err(Problem::new(Code::ExpectationFailed, detail));
+    }
+    if let Some(encoding) = other(header::TRANSFER_ENCODING, "chunked") {
+        let detail = format!("Transfer-Encoding: {encoding:?} is not undone here; send the body as it is, or chunked");
+        return Err(Problem::new(Code::BadRequest, detail));
     }
     Ok(())
 }

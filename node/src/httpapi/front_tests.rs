@@ -58,6 +58,33 @@ async fn every_row_is_reached_on_its_ports_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn a_path_of_the_other_port_is_refused_with_where_it_is() {
+    for (port, target, words) in [
+        (
+            Port::Client,
+            "/v1/status",
+            "this is the client port of a raftkv node; this path is on its admin port, http://n1:2381",
+        ),
+        (Port::Client, "/v1/members/7/promote", "admin port, http://n1:2381"),
+        (
+            Port::Admin,
+            "/v1/kv/a",
+            "this is the admin port of a raftkv node; this path is on its client port, http://n1:2379",
+        ),
+        (Port::Admin, "/v1/kv", "client port, http://n1:2379"),
+        (Port::Admin, "/v1/kvx", "/openapi.json"),
+        (Port::Client, "/", "/openapi.json"),
+    ] {
+        let (router, _asked) = front(port, Budget::new(1 << 20));
+        let request = HttpRequest::builder().uri(target).header("host", "localhost").body(Body::empty());
+        let response = router.oneshot(request.expect("valid")).await.expect("infallible");
+        let body = response.into_body().collect().await.expect("no error").to_bytes();
+        let problem: Problem = serde_json::from_slice(&body).expect("a problem");
+        assert!(problem.code == Code::NotFound && problem.detail.contains(words), "{target}: {}", problem.detail);
+    }
+}
+
+#[tokio::test]
 async fn the_token_is_checked_on_every_row_that_is_not_open() {
     let (router, asked) = front(Port::Admin, Budget::new(1 << 20));
     for route in routes::table().iter().filter(|route| route.ports.contains(&Port::Admin)) {
@@ -106,6 +133,22 @@ async fn foreign_hosts_and_origins_are_refused_on_every_row() {
         }
         assert!(asked.lock().expect("not poisoned").is_empty());
     }
+}
+
+#[tokio::test]
+async fn what_a_request_promises_or_asks_for_and_nobody_keeps_is_refused() {
+    let (router, asked) = front(Port::Client, Budget::new(1 << 20));
+    for (name, value, expected) in [
+        ("expect", "100-continue", (200, None)),
+        ("expect", "100-Continue", (200, None)),
+        ("expect", "a-miracle", (417, Some(Code::ExpectationFailed))),
+        ("transfer-encoding", "chunked", (200, None)),
+        ("transfer-encoding", "gzip, chunked", (400, Some(Code::BadRequest))),
+        ("transfer-encoding", "gzip", (400, Some(Code::BadRequest))),
+    ] {
+        assert_eq!(code(&router, "PUT", "/v1/kv/a", &[(name, value)]).await, expected, "{name}: {value}");
+    }
+    assert_eq!(asked.lock().expect("not poisoned").len(), 3);
 }
 
 #[tokio::test]
@@ -238,7 +281,7 @@ fn on_loopback() -> std::net::SocketAddr {
     tokio::spawn(async move {
         let (_stop, stopping) = tokio::sync::watch::channel(false);
         let connections = prometheus::IntGauge::new("connections", "open").expect("valid name");
-        serve(listener, ServerLimits::client(), connections, router, stopping).await;
+        serve(listener, Port::Client, ServerLimits::client(), connections, router, stopping).await;
     });
     address
 }
@@ -276,7 +319,20 @@ fn unrouted(port: Port, budget: Budget) -> (Front, Asked) {
         Box::pin(async { Ok(Response::new(Body::from("done"))) })
     });
     let hosts = Hosts::these(&["localhost"]);
-    (Front { port, hosts, token, metrics: Arc::new(Metrics::new()), budget, backend, meters: Meters::default() }, asked)
+    let urls = [(Port::Client, "http://n1:2379".into()), (Port::Admin, "http://n1:2381".into())].into();
+    (
+        Front {
+            port,
+            urls,
+            hosts,
+            token,
+            metrics: Arc::new(Metrics::new()),
+            budget,
+            backend,
+            meters: Meters::default(),
+        },
+        asked,
+    )
 }
 
 async fn code(router: &Entrance, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, Option<Code>) {

@@ -5,6 +5,7 @@
 use crate::httpapi::App;
 use crate::httpapi::call::Consistency;
 use crate::httpapi::errors::{self, CallKind};
+use crate::httpapi::line_of_json;
 use crate::httpapi::{condition, query};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -73,7 +74,7 @@ pub async fn range(app: &App, query: RangeQuery, consistency: Consistency) -> Re
     drop(app.ranges.take(limits::PAGE_BYTES_MAX)?);
     let (revision, json) = on_reader_thread(move || {
         let answer = view.range(&query)?;
-        let json = serde_json::to_vec(&page(&answer, query.keys_only)).expect("strings and numbers only");
+        let json = line_of_json(&page(&answer, query.keys_only));
         drop(turn);
         Ok((answer.revision, json))
     })

@@ -6,12 +6,8 @@
 //!       call   the request as one `Call`, or what is wrong with it          PURE
 //!         kv, admin, health   one call of the node, one answer
 //!     errors   why a call has no good answer, as problem+json               PURE
+//!     unread   what is said where no request could be read
 //! ```
-//!
-//! # Caveats
-//!
-//! Requests that hyper cannot parse, and heads beyond twice [`limits::HEADER_BYTES_MAX`], are answered by hyper with
-//! 400 or 431 and an empty body.
 #![allow(clippy::result_large_err, reason = "a problem is moved a few times in a request that has failed anyway")]
 
 pub mod admin;
@@ -30,6 +26,7 @@ pub mod routes;
 mod samples;
 mod schemas;
 pub mod server;
+pub mod unread;
 
 use crate::handle::Node;
 use crate::metrics::Metrics;
@@ -88,6 +85,11 @@ pub struct App {
 
 fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Option<Arc<TokenFile>>) -> Entrance {
     let hosts = Hosts::of(node.config());
+    let url_of = |port| match port {
+        Port::Client => (port, node.config().client_url.clone()),
+        Port::Admin => (port, node.config().admin_url.clone()),
+    };
+    let urls = [Port::Client, Port::Admin].map(url_of).into();
     let Bounds { budget, ranges, scans } = bounds;
     let app = Arc::new(App { node, metrics: metrics.clone(), budget: budget.clone(), ranges, scans });
     let backend = Box::new(move |call| -> front::Answer {
@@ -100,7 +102,7 @@ fn app(port: Port, node: Node, metrics: Arc<Metrics>, bounds: Bounds, token: Opt
             call => Box::pin(async move { carry_out(&app, call).await }),
         }
     });
-    Front { port, hosts, token, metrics, budget, backend, meters: Meters::default() }.into_service()
+    Front { port, urls, hosts, token, metrics, budget, backend, meters: Meters::default() }.into_service()
 }
 
 async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {
@@ -123,10 +125,16 @@ async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {
     }
 }
 
+/// JSON and a newline, so that a shell's prompt does not stick to what curl prints.
+fn line_of_json(value: &impl Serialize) -> Vec<u8> {
+    let mut json = serde_json::to_vec(value).expect("the API's types have string keys and no failing serializers");
+    json.push(b'\n');
+    json
+}
+
 /// A value as a JSON answer.
 fn json(value: &impl Serialize) -> Response {
-    let json = serde_json::to_vec(value).expect("the API's types have string keys and no failing serializers");
-    let mut response = Response::new(Body::from(json));
+    let mut response = Response::new(Body::from(line_of_json(value)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -24,7 +24,18 @@ impl Port {
             Port::Admin => "admin",
         }
     }
+
+    /// What it is called in answers.
+    pub fn role(self) -> &'static str {
+        match self {
+            Port::Client => "the client port of a raftkv node",
+            Port::Admin => "the admin port of a raftkv node",
+        }
+    }
 }
+
+/// What the peer port is called in answers.
+pub const PEER_ROLE: &str = "the peer port of a raftkv node";
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,10 +158,17 @@ pub fn routes() -> Vec<RouteDoc> {
 pub const KEY_PREFIX: &str = "/v1/kv/";
 
 /// Codes of every route.
-const ANY: &[Code] =
-    &[Code::UnknownParameter, Code::BadCondition, Code::ForbiddenHost, Code::UriTooLong, Code::HeadersTooLarge];
-const BODY: &[Code] = &[Code::BadRequest, Code::RequestTimeout, Code::BodyTooLarge];
-const KEY: &[Code] = &[Code::BadRequest, Code::BadParameter, Code::EmptyKey, Code::KeyTooLarge];
+const ANY: &[Code] = &[
+    Code::BadRequest,
+    Code::UnknownParameter,
+    Code::BadCondition,
+    Code::ForbiddenHost,
+    Code::UriTooLong,
+    Code::ExpectationFailed,
+    Code::HeadersTooLarge,
+];
+const BODY: &[Code] = &[Code::RequestTimeout, Code::BodyTooLarge];
+const KEY: &[Code] = &[Code::BadParameter, Code::EmptyKey, Code::KeyTooLarge];
 /// Codes of every call that the cluster answers.
 const CLUSTER: &[Code] = &[
     Code::NotAMember,
@@ -187,7 +205,7 @@ const CHANGE: &[Code] = &[
     Code::NoSpace,
 ];
 const NODE: &[Code] = &[Code::WrongState, Code::Opening, Code::ShuttingDown];
-const ID: &[Code] = &[Code::BadRequest, Code::MemberNotFound];
+const ID: &[Code] = &[Code::MemberNotFound];
 
 const CLIENT: &[Port] = &[Port::Client];
 const ADMIN_PORT: &[Port] = &[Port::Admin];
@@ -202,6 +220,19 @@ pub fn table() -> &'static [Route] {
 pub fn of_key(method: &Method) -> Option<&'static Route> {
     let is_key = |route: &&Route| matches!(route.endpoint, Endpoint::Get | Endpoint::Put | Endpoint::Delete);
     TABLE.iter().filter(is_key).find(|route| route.method == *method)
+}
+
+/// The port that has this path.
+pub fn port_of(path: &str) -> Option<Port> {
+    let same = |of: &str| match of.strip_suffix("{key}") {
+        Some(prefix) => path.starts_with(prefix),
+        None => {
+            let (mut theirs, mut ours) = (path.split('/'), of.split('/'));
+            ours.all(|part| theirs.next().is_some_and(|other| part == other || part == "{id}"))
+                && theirs.next().is_none()
+        }
+    };
+    TABLE.iter().find(|route| same(route.path)).and_then(|route| route.ports.first().copied())
 }
 
 static TABLE: [Route; 17] = [

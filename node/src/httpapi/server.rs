@@ -6,6 +6,8 @@
 //! that takes nothing of an answer has less time. So a client that is slow, half open or gone is dropped whatever it
 //! does, and its place under `connections_max` becomes free. Bodies have their own deadline, where they are read.
 
+use crate::httpapi::routes::Port;
+use crate::httpapi::unread::{self, Unread};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -73,9 +75,11 @@ impl ServerLimits {
 }
 
 /// Serves until `stop` becomes true or its sender is gone; then accepts no more, lets requests in flight be answered,
-/// and drops what is left after `limits.stop`. `connections` shows how many are open.
+/// and drops what is left after `limits.stop`. `connections` shows how many are open; `port` is what a client whose
+/// request cannot be read is told about.
 pub async fn serve<S, B>(
     listener: TcpListener,
+    port: Port,
     limits: ServerLimits,
     connections: IntGauge,
     service: S,
@@ -94,7 +98,7 @@ pub async fn serve<S, B>(
             () = stopped(&mut stop) => break,
             Some(_ended) = tasks.join_next() => {} // a panic in a service ended only its own connection
             (stream, place) = accept(&listener, &places) => {
-                let connection = connection(stream, limits, service.clone(), stop.clone());
+                let connection = connection(stream, port, limits, service.clone(), stop.clone());
                 let open = Open::new(connections.clone(), place);
                 tasks.spawn(async move {
                     connection.await;
@@ -151,8 +155,13 @@ impl Drop for Open {
     }
 }
 
-async fn connection<S, B>(stream: TcpStream, limits: ServerLimits, service: S, mut stop: watch::Receiver<bool>)
-where
+async fn connection<S, B>(
+    stream: TcpStream,
+    port: Port,
+    limits: ServerLimits,
+    service: S,
+    mut stop: watch::Receiver<bool>,
+) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -169,27 +178,41 @@ where
     });
     // Without a timer hyper has no timeouts of its own: ours cover every phase, and hyper's would cost each request a
     // timer that never fires.
-    let connection = http1::Builder::new()
+    let watched = WatchedStream { stream, deadline: deadline.clone(), refused: false };
+    let mut connection = http1::Builder::new()
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.head_bytes_max.max(8 * 1024)) // hyper's own lower bound
-        .serve_connection(TokioIo::new(WatchedStream { stream, deadline: deadline.clone() }), service);
-    tokio::pin!(connection);
+        .serve_connection(TokioIo::new(watched), service);
     let mut stopping = false;
     loop {
         tokio::select! {
             result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection broke");
+                let Err(error) = result else { return };
+                tracing::debug!(%error, "a connection broke");
+                if error.is_parse() {
+                    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+                    refuse(io.into_inner(), &error, &read_buf, port, limits).await;
                 }
                 return;
             }
             () = deadline.passed() => return tracing::debug!("connection dropped: too slow, or idle for too long"),
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
         }
     }
+}
+
+/// Answers a request that hyper could not read, where its own answer was kept back or it had none.
+async fn refuse(stream: WatchedStream, error: &hyper::Error, read: &[u8], port: Port, limits: ServerLimits) {
+    let unread = match Unread::of(read) {
+        Some(unread) => unread,
+        None if !stream.refused => return,
+        None if error.is_parse_too_large() => Unread::TooLarge,
+        None => Unread::Malformed,
+    };
+    unread::refuse(stream.stream, &unread.problem(port.role()), limits.head).await;
 }
 
 /// What a connection is doing.
@@ -271,6 +294,15 @@ impl Deadline {
 struct WatchedStream {
     stream: TcpStream,
     deadline: Deadline,
+    /// hyper has refused a request that it cannot read. Its answer was kept back, so that a better one can be given.
+    refused: bool,
+}
+
+impl WatchedStream {
+    fn keeps_back(&mut self, bytes: &[u8]) -> bool {
+        self.refused |= unread::is_bare_refusal(bytes);
+        self.refused
+    }
 }
 
 impl AsyncRead for WatchedStream {
@@ -286,6 +318,9 @@ impl AsyncRead for WatchedStream {
 
 impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.keeps_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let taken = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.deadline.written(&taken);
         taken
@@ -297,6 +332,9 @@ impl AsyncWrite for WatchedStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        if bufs.first().is_some_and(|first| self.keeps_back(first)) {
+            return Poll::Ready(Ok(bytes));
+        }
         let taken = if bytes <= limits::SMALL_ANSWER_BYTES {
             // Writing one buffer costs the kernel less than gathering two.
             let mut whole = [0; limits::SMALL_ANSWER_BYTES];
@@ -323,6 +361,9 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.refused {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -119,7 +119,37 @@ async fn an_oversized_head_is_answered_431() {
     let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(short().head_bytes_max));
     // The server may close before it has read all of it.
     let _cut = client.write_all(head.as_bytes()).await;
-    assert!(read_head(&mut client).await.starts_with("HTTP/1.1 431"));
+    let answer = read_to_close(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 431") && answer.contains("\"code\":\"headers_too_large\""), "{answer}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_answered_with_words_that_name_the_port() {
+    let server = Server::start(ServerLimits { head: PATIENCE, ..short() }, answering());
+    let hello: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x12\x04\x00\x00\x00\x00\x00";
+    for (sent, words) in [
+        (hello, "without TLS"),
+        (http2, "not HTTP/2"),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", "cannot be read"),
+        (b"nonsense\r\n\r\n", "cannot be read"),
+    ] {
+        let mut client = server.connect().await;
+        client.write_all(sent).await.expect("sent");
+        client.write_all(&[0; 4096]).await.expect("more of it, which nobody reads");
+        client.shutdown().await.expect("sent");
+        let mut answer = String::new();
+        // A reset would be an error here.
+        timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("in time").expect("no reset");
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains("content-type: application/problem+json"), "{head}");
+        let problem: raftkv_api::Problem = serde_json::from_str(body).expect("a problem");
+        assert!(problem.detail.contains("the admin port of a raftkv node"), "{}", problem.detail);
+        assert!(problem.detail.contains(words), "{}", problem.detail);
+    }
+    // A request that was answered well is not taken for one.
+    exchange(&mut server.connect().await).await;
 }
 
 #[tokio::test]
@@ -203,7 +233,7 @@ impl Server {
         let address = listener.local_addr().expect("bound");
         let connections = IntGauge::new("connections", "open").expect("valid name");
         let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, limits, connections.clone(), router, stopping));
+        let task = tokio::spawn(serve(listener, Port::Admin, limits, connections.clone(), router, stopping));
         Server { address, connections, stop, task }
     }
 

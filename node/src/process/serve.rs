@@ -10,6 +10,7 @@ use crate::disk::file_disk::FileDisk;
 use crate::disk::reserve::Reserve;
 use crate::disk::sled_home::SledHome;
 use crate::handle::Node;
+use crate::httpapi::routes::Port;
 use crate::httpapi::{self, server, server::ServerLimits};
 use crate::log_lines;
 use crate::metrics::Metrics;
@@ -227,14 +228,28 @@ fn start_servers(
         let _in_runtime = runtime.enter();
         let client = tokio::net::TcpListener::from_std(listeners.client.try_clone()?)?;
         let app = httpapi::client_app(node.at(desk), metrics.clone(), bounds.clone());
-        servers.push(runtime.spawn(server::serve(client, limits, connections("client"), app, stopped.clone())));
+        servers.push(runtime.spawn(server::serve(
+            client,
+            Port::Client,
+            limits,
+            connections("client"),
+            app,
+            stopped.clone(),
+        )));
     }
     let _in_runtime = runtime.enter();
     let admin = tokio::net::TcpListener::from_std(listeners.admin)?;
     transport.serve(tokio::net::TcpListener::from_std(listeners.peer)?);
     let admin_app = httpapi::admin_app(node.clone(), metrics.clone(), token.clone());
     let limits = ServerLimits::admin();
-    servers.push(runtime.spawn(server::serve(admin, limits, connections("admin"), admin_app, stopped.clone())));
+    servers.push(runtime.spawn(server::serve(
+        admin,
+        Port::Admin,
+        limits,
+        connections("admin"),
+        admin_app,
+        stopped.clone(),
+    )));
     Ok(servers)
 }
 

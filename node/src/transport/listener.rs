@@ -9,6 +9,8 @@ use super::shared::{Counters, Inner};
 use super::snapshot_body::{self, BodyReport, FileBody, Part};
 use super::stall::StallGuard;
 use super::stream::{self, Connected, Ends};
+use crate::httpapi::routes::PEER_ROLE;
+use crate::httpapi::unread::{self, Unread};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -68,6 +70,11 @@ async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
         tracing::debug!(%error, "a peer's connection broke before its request");
         return;
     }
+    let mut first = [0; 16];
+    let Ok(Ok(bytes)) = timeout(inner.limits.handshake, tcp.peek(&mut first)).await else { return };
+    if let Some(unread) = Unread::of(&first[..bytes]) {
+        return unread::refuse(tcp, &unread.problem(PEER_ROLE), inner.limits.handshake).await;
+    }
     let socket = stream::second_handle(&tcp);
     let next = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
@@ -106,12 +113,15 @@ async fn run_stream(inner: &Inner, theirs: &Hello, ours: &Hello, connected: Conn
 
 async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Option<Next>>) -> Result<Answer, Refusal> {
     if !bearer(request.headers()).is_some_and(|token| inner.credentials.accepts(token)) {
-        return Err(Refusal::new(Code::Unauthorized, "the peer port needs the cluster's token"));
+        return Err(Refusal::new(Code::Unauthorized, format!("this is {PEER_ROLE}, and needs the cluster's token")));
     }
     let path = request.uri().path();
     let body = snapshot_body::parse_path(path);
     if (path != handshake::PATH && body.is_none()) || request.method() != Method::GET {
-        return Err(Refusal::new(Code::NotFound, "the peer port has GET /raft/v1 and the snapshots below it"));
+        return Err(Refusal::new(
+            Code::NotFound,
+            format!("this is {PEER_ROLE}; it has GET /raft/v1 and the snapshots below it"),
+        ));
     }
     let theirs = their_hello(request.headers())?;
     let (answer, then) = match body {

@@ -76,6 +76,7 @@ fn before_the_route_is_carried_out(node: &Node, spec: &Value) -> Result<()> {
             403 => plain.header("Host", "evil.example"),
             413 => plain.body(vec![b' '; 1536 * 1024 + 1]),
             414 => with_query(&format!("long={}", "x".repeat(16 * 1024))),
+            417 => plain.header("Expect", "a-miracle"),
             431 => plain.header("X-Long", "x".repeat(17 * 1024)),
             _ => continue,
         };

@@ -14,6 +14,7 @@ use raftkv_node::httpapi::front::{Entrance, Front, Meters};
 use raftkv_node::httpapi::hosts::Hosts;
 use raftkv_node::httpapi::routes::{self, Port, Route};
 use raftkv_node::metrics::Metrics;
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::{Builder, Runtime};
@@ -193,6 +194,7 @@ static PORTS: LazyLock<Ports> = LazyLock::new(|| Ports {
 fn router(port: Port) -> Entrance {
     let front = Front {
         port,
+        urls: BTreeMap::new(),
         hosts: Hosts::default(),
         token: None,
         metrics: Arc::new(Metrics::new()),
