@@ -17,7 +17,7 @@ const CONCURRENCY_MAX: usize = 256;
 const KEY_TIMEOUT_S_DEFAULT: u64 = 60;
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok; 1 failed, without effect; 2 usage; 3 outcome unknown: it may have had an effect;
-4 not found.";
+4 not found; 5 done, but standard output could not be written.";
 
 /// Read, write and look after a raftkv cluster.
 #[derive(Debug, Parser)]

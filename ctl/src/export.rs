@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::kv::PAGE_KEYS;
 use crate::progress::{Progress, per_second};
 use crate::report::Failed;
+use crate::streams::warn;
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use raftkv_api::KeyValue;
@@ -45,6 +46,11 @@ fn partial_name(file: &Path) -> PathBuf {
     name.into()
 }
 
+/// A reader that leaves early is a failure too: what it has is no export.
+fn incomplete(source: std::io::Error) -> Failed {
+    Failed::Incomplete { what: "the output".to_string(), source }
+}
+
 /// Reads all pages and writes them out, a page at a time.
 async fn copy(client: &Client, query: RangeQuery, format: FileFormat, out: &mut impl Write) -> Result<(), Failed> {
     let mut pages = client.pages(query, PAGE_KEYS);
@@ -57,7 +63,7 @@ async fn copy(client: &Client, query: RangeQuery, format: FileFormat, out: &mut 
         for kv in &page.kvs {
             writer.write(&mut buffer, kv)?;
         }
-        out.write_all(&buffer).map_err(Failed::io("output"))?;
+        out.write_all(&buffer).map_err(incomplete)?;
         revision = page.revision;
         keys += page.kvs.len() as u64;
         size += buffer.len() as u64;
@@ -66,11 +72,11 @@ async fn copy(client: &Client, query: RangeQuery, format: FileFormat, out: &mut 
     }
     let mut rest = Vec::new();
     writer.finish(&mut rest);
-    out.write_all(&rest).and_then(|()| out.flush()).map_err(Failed::io("output"))?;
+    out.write_all(&rest).and_then(|()| out.flush()).map_err(incomplete)?;
     size += rest.len() as u64;
     let elapsed = progress.finish();
     let (size, seconds, rate) = (bytes(size), elapsed.as_secs_f64(), per_second(keys, elapsed));
-    eprintln!("exported {keys} keys, {size} in {seconds:.1} s ({rate:.0} keys/s) at revision {revision}");
+    warn(&format!("exported {keys} keys, {size} in {seconds:.1} s ({rate:.0} keys/s) at revision {revision}\n"));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::progress::{Progress, per_second};
 use crate::record::{FormatError, Record, check_unique};
 use crate::report::Failed;
-use crate::streams::{print, print_json, stdin};
+use crate::streams::{print_done, stdin};
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use bytes::Bytes;
@@ -44,8 +44,9 @@ pub(crate) async fn import(context: &Context, args: args::Import) -> Result<(), 
     let work = Arc::new(Work::new(client, records, Duration::from_secs(args.timeout_s)));
     let mut progress = Progress::start("imported", work.records.len() as u64);
     let failure = run(&work, args.concurrency, &mut progress).await;
-    tell(&work, progress.finish(), context.output)?;
-    failure.map_or(Ok(()), Err)
+    let told = tell(&work, progress.finish(), context.output);
+    // Why keys are missing matters more than that nobody could be told how many are there.
+    failure.map_or(told, Err)
 }
 
 async fn read(file: &Path) -> Result<Bytes, Failed> {
@@ -139,20 +140,15 @@ fn tell(work: &Work, elapsed: Duration, output: Output) -> Result<(), Failed> {
     let (keys, settled) = (work.keys.load(Ordering::Relaxed), work.settled.load(Ordering::Relaxed));
     let (size, total) = (work.bytes.load(Ordering::Relaxed), work.records.len());
     let (seconds, rate) = (elapsed.as_secs_f64(), per_second(keys, elapsed));
-    match output {
-        Output::Json => print_json(&json!({
-            "keys": keys, "keys_in_input": total, "bytes": size, "seconds": seconds, "keys_per_s": rate,
-            "unknown_outcomes_settled": settled,
-        })),
-        Output::Table => {
-            let size = bytes(size);
-            let line = format!(
-                "imported {keys} of {total} keys, {size} in {seconds:.1} s ({rate:.0} keys/s), \
-                 {settled} unknown outcomes settled\n"
-            );
-            print(line.as_bytes())
-        }
-    }
+    let json = json!({
+        "keys": keys, "keys_in_input": total, "bytes": size, "seconds": seconds, "keys_per_s": rate,
+        "unknown_outcomes_settled": settled,
+    });
+    let size = bytes(size);
+    let words = format!(
+        "imported {keys} of {total} keys, {size} in {seconds:.1} s ({rate:.0} keys/s), {settled} unknown outcomes settled"
+    );
+    print_done(output, &json, &words)
 }
 
 #[cfg(test)]

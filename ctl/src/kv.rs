@@ -4,7 +4,7 @@ use crate::args::{Del, Get, Key, Output, Put, Range, Reading};
 use crate::context::Context;
 use crate::record::FormatError;
 use crate::report::Failed;
-use crate::streams::{print, print_json, stdin};
+use crate::streams::{print, print_done, print_json, stdin};
 use crate::table::{Align, Table, bytes};
 use bytes::Bytes;
 use raftkv_client::bytes_text::{from_base64, key_of, printable, text_or_base64, to_base64, value_of};
@@ -28,10 +28,7 @@ pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failed> {
         value = stdin().await?;
     }
     let done = context.client()?.put(&key, value.into(), condition).await?;
-    match context.output {
-        Output::Json => print_json(&done),
-        Output::Table => print(format!("revision {}, version {}\n", done.revision, done.version).as_bytes()),
-    }
+    print_done(context.output, &done, &format!("revision {}, version {}", done.revision, done.version))
 }
 
 pub(crate) async fn get(context: &Context, args: Get) -> Result<(), Failed> {
@@ -62,10 +59,7 @@ pub(crate) async fn del(context: &Context, args: Del) -> Result<(), Failed> {
     if !done.deleted {
         return Err(Failed::NoKey { key: FormatError::quote(&key) });
     }
-    match context.output {
-        Output::Json => print_json(&done),
-        Output::Table => print(format!("deleted at revision {}\n", done.revision).as_bytes()),
-    }
+    print_done(context.output, &done, &format!("deleted at revision {}", done.revision))
 }
 
 pub(crate) async fn range(context: &Context, args: Range) -> Result<(), Failed> {

@@ -12,6 +12,7 @@
 //!             └── report, streams, table, progress         what people and programs see
 //! ```
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;

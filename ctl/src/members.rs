@@ -3,15 +3,17 @@
 use crate::args::{Add, Init, Output, Promote, Remove, Reset, Transfer};
 use crate::context::Context;
 use crate::report::Failed;
-use crate::streams::{print, print_json};
+use crate::streams::{print, print_done, print_json};
 use crate::table::{Align, Table};
 use raftkv_api::{AddMember, Hex128, MemberRole, Members, Status};
-use serde::Serialize;
 use serde_json::json;
 
 pub(crate) async fn members(context: &Context) -> Result<(), Failed> {
     let members = context.admin().await?.members().await?;
-    tell(context, &members, &members_table(&members))
+    match context.output {
+        Output::Json => print_json(&members),
+        Output::Table => print(members_table(&members).as_bytes()),
+    }
 }
 
 pub(crate) async fn add(context: &Context, args: Add) -> Result<(), Failed> {
@@ -23,8 +25,8 @@ pub(crate) async fn add(context: &Context, args: Add) -> Result<(), Failed> {
     };
     let added = admin.add(&member).await?;
     let id = added.id.0;
-    let text = format!("{} is learner {id}; when it has caught up: raftkvctl promote {id}\n", member.name);
-    tell(context, &added, &text)
+    let text = format!("{} is learner {id}; when it has caught up: raftkvctl promote {id}", member.name);
+    print_done(context.output, &added, &text)
 }
 
 fn itself(status: Status) -> Result<AddMember, Failed> {
@@ -36,20 +38,20 @@ fn itself(status: Status) -> Result<AddMember, Failed> {
 pub(crate) async fn promote(context: &Context, args: Promote) -> Result<(), Failed> {
     context.admin().await?.promote(args.id, args.replaces).await?;
     let text = match args.replaces {
-        Some(replaced) => format!("member {} is a voter in place of {}\n", args.id.0, replaced.0),
-        None => format!("member {} is a voter\n", args.id.0),
+        Some(replaced) => format!("member {} is a voter in place of {}", args.id.0, replaced.0),
+        None => format!("member {} is a voter", args.id.0),
     };
-    tell(context, &json!({"promoted": args.id, "replaced": args.replaces}), &text)
+    print_done(context.output, &json!({"promoted": args.id, "replaced": args.replaces}), &text)
 }
 
 pub(crate) async fn remove(context: &Context, args: Remove) -> Result<(), Failed> {
     context.admin().await?.remove(args.id).await?;
-    tell(context, &json!({"removed": args.id}), &format!("member {} is removed\n", args.id.0))
+    print_done(context.output, &json!({"removed": args.id}), &format!("member {} is removed", args.id.0))
 }
 
 pub(crate) async fn transfer(context: &Context, args: Transfer) -> Result<(), Failed> {
     let done = context.admin().await?.transfer(args.to).await?;
-    tell(context, &done, &format!("member {} leads\n", done.leader.0))
+    print_done(context.output, &done, &format!("member {} leads", done.leader.0))
 }
 
 pub(crate) async fn init(context: &Context, args: Init) -> Result<(), Failed> {
@@ -58,23 +60,16 @@ pub(crate) async fn init(context: &Context, args: Init) -> Result<(), Failed> {
     let cluster_id = args.cluster_id.unwrap_or_else(|| Hex128(rand::random()));
     let done = admin.init(&args.admin_url, cluster_id, args.min_voters).await?;
     let (id, cluster) = (done.member_id.0, done.cluster_id);
-    let text = format!("cluster {cluster} has its first voter, member {id}; grow it with `raftkvctl add`\n");
-    tell(context, &done, &text)
+    let text = format!("cluster {cluster} has its first voter, member {id}; grow it with `raftkvctl add`");
+    print_done(context.output, &done, &text)
 }
 
 pub(crate) async fn reset(context: &Context, args: Reset) -> Result<(), Failed> {
     let url = args.admin_url;
     let admin = raftkv_client::admin::Admin::new(&[&url], context.token()?)?;
     let done = admin.reset(&url).await?;
-    let text = format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {url}\n");
-    tell(context, &done, &text)
-}
-
-fn tell(context: &Context, json: &impl Serialize, text: &str) -> Result<(), Failed> {
-    match context.output {
-        Output::Json => print_json(json),
-        Output::Table => print(text.as_bytes()),
-    }
+    let text = format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {url}");
+    print_done(context.output, &done, &text)
 }
 
 fn members_table(members: &Members) -> String {

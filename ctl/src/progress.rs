@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, a plain line every two seconds elsewhere.
 
+use crate::streams::warn;
 use crate::table::bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
@@ -56,7 +57,7 @@ impl Progress {
             }
             Shown::Lines { last } if last.elapsed() >= LINE_EVERY => {
                 *last = Instant::now();
-                eprintln!("{} {keys} of {} keys, {sofar}", self.verb, self.keys_total);
+                warn(&format!("{} {keys} of {} keys, {sofar}\n", self.verb, self.keys_total));
             }
             Shown::Lines { .. } => {}
         }

@@ -2,9 +2,11 @@
 
 use crate::args::Output;
 use crate::record::FormatError;
+use crate::streams::warn;
 use raftkv_api::{Code, Outcome};
 use raftkv_client::bytes_text::BadBytes;
 use raftkv_client::{EndpointError, Error, TokenError};
+use serde::Serialize;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -38,6 +40,15 @@ pub(crate) enum Failed {
     /// A local file or stream.
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    /// The change is made, and standard output does not take the news.
+    #[error("{done}: it is done, but standard output cannot be written: {source}")]
+    Untold { done: String, source: std::io::Error },
+    /// Whoever read standard output has seen enough.
+    #[error("standard output was closed")]
+    ReaderGone,
+    /// An output that is useless unless it is whole.
+    #[error("{what}: {source}; the export is incomplete")]
+    Incomplete { what: String, source: std::io::Error },
     /// Everything has been said on standard output.
     #[error("the cluster is not well")]
     Unwell,
@@ -49,11 +60,12 @@ impl Failed {
         move |source| Failed::Io { what, source }
     }
 
-    /// Whether the command can have had an effect.
-    fn outcome(&self) -> Outcome {
+    /// Whether the command has had an effect.
+    fn effect(&self) -> Effect {
         match self {
-            Failed::Call(error) => error.outcome(),
-            Failed::Import { outcome, .. } => *outcome,
+            Failed::Call(error) => error.outcome().into(),
+            Failed::Import { outcome, .. } => (*outcome).into(),
+            Failed::Untold { .. } => Effect::Done,
             Failed::NoKey { .. }
             | Failed::Usage(_)
             | Failed::Endpoint(_)
@@ -61,7 +73,9 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Unwell => Outcome::None,
+            | Failed::ReaderGone
+            | Failed::Incomplete { .. }
+            | Failed::Unwell => Effect::None,
         }
     }
 
@@ -75,6 +89,9 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::ReaderGone
+            | Failed::Incomplete { .. }
+            | Failed::Untold { .. }
             | Failed::Unwell => None,
         }
     }
@@ -90,6 +107,9 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::ReaderGone
+            | Failed::Incomplete { .. }
+            | Failed::Untold { .. }
             | Failed::Unwell => return self,
         };
         if let Some(name) = name(&error.endpoint) {
@@ -102,8 +122,10 @@ impl Failed {
         let missing = matches!(self.call().and_then(Error::code), Some(Code::KeyNotFound | Code::MemberNotFound));
         match self {
             Failed::Usage(_) | Failed::Endpoint(_) => 2,
-            _ if self.outcome() == Outcome::Unknown => 3,
+            _ if self.effect() == Effect::Unknown => 3,
             Failed::NoKey { .. } => 4,
+            Failed::Untold { .. } => 5,
+            Failed::ReaderGone => 0,
             _ if missing => 4,
             Failed::Call(_)
             | Failed::Import { .. }
@@ -111,6 +133,7 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::Incomplete { .. }
             | Failed::Unwell => 1,
         }
     }
@@ -122,12 +145,15 @@ impl Failed {
             Failed::Import { .. } => Some("remove the cause and run the same import again: it is idempotent"),
             Failed::Call(error) => call_advice(error),
             Failed::Format(FormatError::NotAStanza { .. }) => None,
+            Failed::Untold { .. } => Some("do not run it again: it is done"),
+            Failed::Incomplete { .. } => Some("run it again; nothing was changed in the cluster"),
             Failed::Format(_) => Some("correct the input and run it again; nothing was written to the cluster"),
             Failed::NoKey { .. }
             | Failed::Usage(_)
             | Failed::Endpoint(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
+            | Failed::ReaderGone
             | Failed::Unwell => None,
         }
     }
@@ -143,12 +169,33 @@ fn call_advice(error: &Error) -> Option<&'static str> {
     code.advice().by_hand
 }
 
+/// What a command has changed, as far as it can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Effect {
+    /// Nothing, and it will not.
+    None,
+    /// It may have had, or may still have, an effect.
+    Unknown,
+    /// What it was asked to.
+    Done,
+}
+
+impl From<Outcome> for Effect {
+    fn from(outcome: Outcome) -> Effect {
+        match outcome {
+            Outcome::None => Effect::None,
+            Outcome::Unknown => Effect::Unknown,
+        }
+    }
+}
+
 /// A failure as it is told on standard error, and the exit code that goes with it.
 pub(crate) struct Account<'a> {
     /// What went wrong.
     pub error: String,
-    /// Whether the command can have had an effect.
-    pub outcome: Outcome,
+    /// Whether the command has had an effect.
+    pub outcome: Effect,
     pub exit_code: u8,
     /// The call that failed, if one did.
     pub call: Option<&'a Error>,
@@ -172,7 +219,7 @@ impl Failed {
     /// The failure as it is told to somebody who runs the nodes himself.
     pub(crate) fn account(&self) -> Account<'_> {
         let (audience, exit_code) = match self {
-            Failed::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe => (Audience::Nobody, 0),
+            Failed::ReaderGone => (Audience::Nobody, self.exit_code()),
             Failed::Unwell => (Audience::Programs, self.exit_code()),
             Failed::Call(_)
             | Failed::Import { .. }
@@ -182,11 +229,13 @@ impl Failed {
             | Failed::Token(_)
             | Failed::Format(_)
             | Failed::Bytes(_)
-            | Failed::Io { .. } => (Audience::Everybody, self.exit_code()),
+            | Failed::Io { .. }
+            | Failed::Untold { .. }
+            | Failed::Incomplete { .. } => (Audience::Everybody, self.exit_code()),
         };
         Account {
             error: self.to_string(),
-            outcome: self.outcome(),
+            outcome: self.effect(),
             exit_code,
             call: self.call(),
             next: self.advice().map(str::to_string),
@@ -200,18 +249,21 @@ impl Account<'_> {
     pub(crate) fn tell(&self, output: Output) -> ExitCode {
         match (self.audience, output) {
             (Audience::Nobody, _) | (Audience::Programs, Output::Table) => {}
-            (Audience::Programs | Audience::Everybody, Output::Json) => eprintln!("{}", self.json()),
-            (Audience::Everybody, Output::Table) => eprint!("{}", self.text()),
+            (Audience::Programs | Audience::Everybody, Output::Json) => warn(&format!("{}\n", self.json())),
+            (Audience::Everybody, Output::Table) => warn(&self.text()),
         }
         ExitCode::from(self.exit_code)
     }
 
     fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.error);
-        if self.outcome == Outcome::Unknown {
-            text.push_str("outcome: unknown - it may have had an effect, or may still have one\n");
-        } else if self.call.is_some() {
-            text.push_str("outcome: none\n");
+        match self.outcome {
+            Effect::Unknown => {
+                text.push_str("outcome: unknown - it may have had an effect, or may still have one\n");
+            }
+            Effect::Done => text.push_str("outcome: done\n"),
+            Effect::None if self.call.is_some() => text.push_str("outcome: none\n"),
+            Effect::None => {}
         }
         if let Some(next) = &self.next {
             text.push_str(&format!("next: {next}\n"));
@@ -264,9 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_seen_enough_is_no_failure() {
-        let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let failed = Failed::io("standard output")(closed);
-        assert_eq!((failed.account().audience, failed.account().exit_code), (Audience::Nobody, 0));
+    fn a_change_that_cannot_be_told_is_done_all_the_same() {
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let account = Failed::Untold { done: "revision 7, version 1".into(), source };
+        let account = account.account();
+        assert_eq!((account.exit_code, account.json()["outcome"].clone()), (5, "done".into()));
+        assert!(account.text().starts_with("error: revision 7, version 1: it is done, but"), "{}", account.text());
+        assert!(account.text().contains("outcome: done\n"), "{}", account.text());
     }
 }

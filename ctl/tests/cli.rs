@@ -1,6 +1,6 @@
 //! The program itself: exit codes, and what people and programs read. No cluster is needed for these.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
@@ -79,4 +79,74 @@ fn completions_are_a_script() {
     let output = raftkvctl(&["completions", "bash"], "");
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("raftkvctl"));
+}
+
+/// A node that answers every request with this JSON; its URL.
+fn node_that_answers(json: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut head = [0; 4096];
+            // One read is enough for a request as small as these.
+            let _bytes = stream.read(&mut head).expect("a request");
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{json}", json.len());
+            stream.write_all(answer.as_bytes()).expect("an answer");
+        }
+    });
+    url
+}
+
+/// Runs `raftkvctl` at this endpoint with its standard output going elsewhere.
+fn with_stdout(url: &str, args: &[&str], stdout: Stdio) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_raftkvctl"))
+        .args(args)
+        .env("RAFTKV_ENDPOINTS", url)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .output()
+        .expect("the program runs")
+}
+
+fn full() -> Stdio {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there").into()
+}
+
+fn nobody() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_write_that_cannot_be_told_is_said_to_be_done() {
+    let url = node_that_answers(r#"{"revision":7,"version":2}"#);
+    for stdout in [full(), nobody()] {
+        let output = with_stdout(&url, &["put", "k", "v"], stdout);
+        assert_eq!(output.status.code(), Some(5));
+        let told = text(&output.stderr);
+        assert!(told.contains("revision 7, version 2") && told.contains("outcome: done"), "{told}");
+    }
+}
+
+#[test]
+fn a_reader_of_keys_may_leave_and_a_reader_of_an_export_may_not() {
+    let url = node_that_answers(
+        r#"{"revision":7,"count":1,"kvs":[{"key":"k","value":"v","create_revision":7,"mod_revision":7,"version":1}]}"#,
+    );
+    let range = with_stdout(&url, &["range"], nobody());
+    assert_eq!((range.status.code(), text(&range.stderr)), (Some(0), String::new()));
+    let export = with_stdout(&url, &["export", "--format", "jsonl"], nobody());
+    assert_eq!(export.status.code(), Some(1));
+    assert!(text(&export.stderr).contains("the export is incomplete"), "{}", text(&export.stderr));
+}
+
+#[test]
+fn a_standard_error_that_nobody_takes_is_no_failure() {
+    let url = node_that_answers(r#"{"revision":7,"count":0,"kvs":[]}"#);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftkvctl"));
+    command.args(["export", "--format", "jsonl"]).env("RAFTKV_ENDPOINTS", url).stdout(Stdio::null()).stderr(full());
+    assert_eq!(command.status().expect("the program runs").code(), Some(0));
 }

@@ -18,7 +18,7 @@ it reads raftkvclusters, pods, persistentvolumeclaims and events, and opens port
 move` and the numbers in `status` also need the Secret NAME-auth.
 
 Exit codes: 0 ok; 1 failed, without effect, and `status` of a cluster that does not serve; 2 usage; 3 outcome unknown: it
-may have had an effect; 4 not found.";
+may have had an effect; 4 not found; 5 done, but standard output could not be written.";
 
 /// Look after raftkv clusters in Kubernetes.
 #[derive(Debug, Parser)]

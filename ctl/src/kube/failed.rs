@@ -1,7 +1,7 @@
 //! Why a command about a cluster in Kubernetes fails, and what to do about it.
 
 use crate::kube::kubectl::{KubectlError, Obstacle};
-use crate::report::{Account, Audience, Failed};
+use crate::report::{Account, Audience, Effect, Failed};
 use raftkv_api::Outcome;
 use raftkv_client::Error;
 
@@ -68,7 +68,7 @@ impl KubeFailed {
             | KubeFailed::NoVoter { .. } => 1,
         };
         let (error, audience) = (self.to_string(), Audience::Everybody);
-        Account { error, outcome: Outcome::None, exit_code, call: None, next, audience }
+        Account { error, outcome: Effect::None, exit_code, call: None, next, audience }
     }
 
     /// What to do about it.

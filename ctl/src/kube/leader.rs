@@ -1,11 +1,10 @@
 //! `members` and `leader move`: the membership as a majority has it, and who leads it, in the names of pods.
 
-use crate::args::Output;
 use crate::kube::args;
 use crate::kube::context::Kube;
 use crate::kube::data::AdminWay;
 use crate::kube::failed::KubeFailed;
-use crate::streams::{print, print_json};
+use crate::streams::print_done;
 use raftkv_api::{DecimalId, Member, MemberRole, Members};
 use serde_json::json;
 
@@ -25,12 +24,13 @@ pub(crate) async fn move_to(kube: &Kube, args: args::Move) -> Result<(), KubeFai
         Some(_) | None => admin.transfer(to).await?.leader,
     };
     let pod = name(&members, leader);
-    let told = match args.format.output {
-        Output::Json => print_json(&json!({"leader": leader, "pod": pod, "moved": before != Some(leader)})),
-        Output::Table if before == Some(leader) => print(format!("{pod} leads already\n").as_bytes()),
-        Output::Table => print(format!("{pod} leads (member {})\n", leader.0).as_bytes()),
+    let json = json!({"leader": leader, "pod": pod, "moved": before != Some(leader)});
+    let words = if before == Some(leader) {
+        format!("{pod} leads already")
+    } else {
+        format!("{pod} leads (member {})", leader.0)
     };
-    Ok(told?)
+    Ok(print_done(args.format.output, &json, &words)?)
 }
 
 /// The voter in this pod. During a replacement two members have its name, and one of them votes to the end.

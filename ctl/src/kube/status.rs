@@ -16,7 +16,7 @@ use crate::kube::screen;
 use crate::kube::screen::{Level, Screen};
 use crate::kube::seen::{Nodes, Part, Seen};
 use crate::report::Failed;
-use crate::streams::{print, print_json};
+use crate::streams::{print, print_json, warn};
 use jiff::Timestamp;
 use raftkv_api::{Code, Member, Members, Status};
 use raftkv_client::Token;
@@ -56,7 +56,7 @@ async fn watch(lookout: &mut Lookout<'_>, args: &args::Status) -> Result<(), Kub
         sleep(Duration::from_millis(WATCH_EVERY_MS)).await;
         match lookout.look().await {
             Ok(seen) => show(&judge(&seen), args)?,
-            Err(failed @ KubeFailed::Kubectl(_)) => eprintln!("error: {failed}; looking again"),
+            Err(failed @ KubeFailed::Kubectl(_)) => warn(&format!("error: {failed}; looking again\n")),
             Err(failed) => return Err(failed),
         }
     }
