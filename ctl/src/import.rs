@@ -10,9 +10,9 @@
 use crate::args::{self, FileFormat, Output};
 use crate::context::Context;
 use crate::progress::{Progress, per_second};
-use crate::record::{FormatError, Record, check_unique};
+use crate::record::{FormatError, Record, check, without_mark};
 use crate::report::Failed;
-use crate::streams::{print_done, stdin};
+use crate::streams::{print_done, stdin, warn};
 use crate::table::bytes;
 use crate::{deb822, jsonl};
 use bytes::Bytes;
@@ -33,20 +33,42 @@ const RETRY_FOR_MS: u64 = 2_000;
 const PROGRESS_EVERY_MS: u64 = 200;
 
 pub(crate) async fn import(context: &Context, args: args::Import) -> Result<(), Failed> {
-    let input = read(&args.file).await?;
+    let input = without_mark(read(&args.file).await?)?;
     let records = match args.format {
         FileFormat::Jsonl => jsonl::parse(&input)?,
         FileFormat::Deb822 => deb822::parse(&input)?,
     };
-    check_unique(&records)?;
+    check(&records)?;
     let policy = Policy { retry_for: Duration::from_millis(RETRY_FOR_MS), ..Policy::default() };
     let client = Client::with_policy(&context.global.endpoints, policy)?;
     let work = Arc::new(Work::new(client, records, Duration::from_secs(args.timeout_s)));
     let mut progress = Progress::start("imported", work.records.len() as u64);
+    let unfinished = Unfinished(&work);
     let failure = run(&work, args.concurrency, &mut progress).await;
+    unfinished.ended();
     let told = tell(&work, progress.finish(), context.output);
     // Why keys are missing matters more than that nobody could be told how many are there.
     failure.map_or(told, Err)
+}
+
+/// Says how far an import has come that is dropped before its end, which a signal does.
+struct Unfinished<'a>(&'a Work);
+
+impl Unfinished<'_> {
+    /// It has come to its end, and tells of it otherwise.
+    fn ended(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let (keys, total) = (self.0.keys.load(Ordering::Relaxed), self.0.records.len());
+        warn(&format!(
+            "interrupted: {keys} of {total} keys are written, and of those in flight nothing is known; the same import \
+             again is harmless\n"
+        ));
+    }
 }
 
 async fn read(file: &Path) -> Result<Bytes, Failed> {

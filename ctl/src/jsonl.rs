@@ -5,6 +5,12 @@ use crate::record::{FormatError, Record};
 use bytes::Bytes;
 use raftkv_client::bytes_text::{from_pair, text_or_base64};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What is expected, for a person whose line is something else.
+const A_LINE: &str = r#"a line is {"key": "..", "value": ".."}, or with key_b64 and value_b64"#;
+/// Every field.
+const FIELDS: [&str; 4] = ["key", "key_b64", "value", "value_b64"];
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,15 +38,52 @@ pub(crate) fn parse(input: &Bytes) -> Result<Vec<Record>, FormatError> {
 
 fn parse_line(text: &[u8], line: u64) -> Result<Record, FormatError> {
     let bad = |why: String| FormatError::Json { line, why };
-    let parsed: Line = serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;
+    let parsed: Line = serde_json::from_slice(text).map_err(|error| bad(explain(text, &error)))?;
     let field = |name: &str, text, base64: Option<String>| {
         from_pair(text, base64.as_deref())
             .map_err(|error| bad(format!("{name}: {error}")))?
-            .ok_or_else(|| bad(format!("neither \"{name}\" nor \"{name}_b64\" is there")))
+            .ok_or_else(|| bad(format!("neither \"{name}\" nor \"{name}_b64\" is there; {A_LINE}")))
     };
     let key = field("key", parsed.key, parsed.key_b64)?;
     let value = field("value", parsed.value, parsed.value_b64)?;
     if key.is_empty() { Err(FormatError::EmptyKey { line }) } else { Ok(Record { key, value, line }) }
+}
+
+/// What is wrong with a line that serde does not take, for somebody who has never heard of serde.
+fn explain(text: &[u8], error: &serde_json::Error) -> String {
+    if let Err(at) = std::str::from_utf8(text) {
+        let column = at.valid_up_to() + 1;
+        return format!("it is not UTF-8 from byte {column} on; such bytes are written as key_b64 or value_b64");
+    }
+    match serde_json::from_slice::<Value>(text) {
+        Err(_) if error.is_eof() => format!("the JSON is cut off; {A_LINE}"),
+        Err(_) => format!("it is no JSON from byte {} on; {A_LINE}", error.column()),
+        Ok(Value::Object(fields)) => match fields.iter().find_map(|(name, value)| odd(name, value)) {
+            Some(odd) => format!("{odd}; {A_LINE}"),
+            // What is left is a field that is there twice, of which the last one is seen here.
+            None => format!("a field is there twice; {A_LINE}"),
+        },
+        Ok(other) => format!("it is {}, and no object; {A_LINE}", kind(&other)),
+    }
+}
+
+fn odd(name: &str, value: &Value) -> Option<String> {
+    match (FIELDS.contains(&name), value) {
+        (false, _) => Some(format!("the field \"{name}\" is not known")),
+        (true, Value::String(_) | Value::Null) => None,
+        (true, other) => Some(format!("\"{name}\" is {}, and must be text in quotes", kind(other))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 /// One line with its end; [`parse`] gives the same key and value back.
@@ -67,6 +110,24 @@ mod tests {
         let records = parsed("{\"key\":\"a\",\"value\":\"1\"}\r\n\r\n{\"key_b64\":\"/w==\",\"value\":\"2\"}").unwrap();
         assert_eq!(records[0], Record { key: "a".into(), value: "1".into(), line: 1 });
         assert_eq!(records[1], Record { key: Bytes::from_static(b"\xff"), value: "2".into(), line: 3 });
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words() {
+        for (input, words) in [
+            ("x", "line 1: it is no JSON from byte 1 on; a line is {\"key\": \"..\", \"value\": \"..\"}"),
+            ("{\"key\":\"a\",", "line 1: the JSON is cut off; a line is"),
+            ("[1]", "line 1: it is a list, and no object; a line is"),
+            ("{\"key\":\"a\",\"value\":\"\",\"lease\":1}", "line 1: the field \"lease\" is not known; a line is"),
+            ("{\"key\":\"a\",\"value\":1}", "line 1: \"value\" is a number, and must be text in quotes; a line is"),
+            ("{\"key\":\"a\",\"key\":\"b\",\"value\":\"\"}", "line 1: a field is there twice; a line is"),
+            ("{\"key\":\"a\"}", "line 1: neither \"value\" nor \"value_b64\" is there; a line is"),
+        ] {
+            let told = parsed(input).unwrap_err().to_string();
+            assert!(told.starts_with(words), "{input}: {told}");
+        }
+        let bytes = parse(&Bytes::from_static(b"{\"key\":\"\xff\",\"value\":\"\"}")).unwrap_err().to_string();
+        assert!(bytes.starts_with("line 1: it is not UTF-8 from byte 9 on"), "{bytes}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Its records point into that one buffer where the format allows it.
 
 use bytes::Bytes;
+use raftkv_api::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use raftkv_client::bytes_text::printable;
 use std::collections::BTreeMap;
 
@@ -25,6 +26,15 @@ pub(crate) enum FormatError {
     /// Two records have the same key.
     #[error("key '{key}' occurs twice: at line {first_line} and at line {line}")]
     Duplicate { key: String, first_line: u64, line: u64 },
+    /// The store takes no such key.
+    #[error("line {line}: the key has {bytes} bytes; {KEY_BYTES_MAX} are allowed: '{key}'")]
+    KeyTooLarge { key: String, line: u64, bytes: usize },
+    /// The store takes no such value.
+    #[error("line {line}: the value of key '{key}' has {bytes} bytes; {VALUE_BYTES_MAX} are allowed")]
+    ValueTooLarge { key: String, line: u64, bytes: usize },
+    /// A file as some editors of another system write it.
+    #[error("line 1: the input is UTF-16, by its first two bytes; write it as UTF-8")]
+    Utf16,
     /// A JSON line that is none, or has the wrong fields.
     #[error("line {line}: {why}")]
     Json { line: u64, why: String },
@@ -49,8 +59,32 @@ impl FormatError {
     }
 }
 
+/// The input without the byte order mark with which some editors begin a file of UTF-8.
+pub(crate) fn without_mark(input: Bytes) -> Result<Bytes, FormatError> {
+    match &input[..] {
+        [0xef, 0xbb, 0xbf, ..] => Ok(input.slice(3..)),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(FormatError::Utf16),
+        _ => Ok(input),
+    }
+}
+
+/// Refuses an input that the store would take only in part.
+pub(crate) fn check(records: &[Record]) -> Result<(), FormatError> {
+    records.iter().try_for_each(check_sizes)?;
+    check_unique(records)
+}
+
+fn check_sizes(record: &Record) -> Result<(), FormatError> {
+    let (key, line) = (|| FormatError::quote(&record.key), record.line);
+    match (record.key.len(), record.value.len()) {
+        (bytes, _) if bytes > KEY_BYTES_MAX => Err(FormatError::KeyTooLarge { key: key(), line, bytes }),
+        (_, bytes) if bytes > VALUE_BYTES_MAX => Err(FormatError::ValueTooLarge { key: key(), line, bytes }),
+        (_, _) => Ok(()),
+    }
+}
+
 /// Refuses an input in which a key occurs twice: which of the two values would win depends on timing.
-pub(crate) fn check_unique(records: &[Record]) -> Result<(), FormatError> {
+fn check_unique(records: &[Record]) -> Result<(), FormatError> {
     let mut first_lines = BTreeMap::new();
     for record in records {
         if let Some(first_line) = first_lines.insert(&record.key, record.line) {
@@ -71,5 +105,23 @@ mod tests {
         assert_eq!(check_unique(&[record("a", 1), record("b", 2)]), Ok(()));
         let error = check_unique(&[record("a", 1), record("b", 4), record("a", 9)]).unwrap_err();
         assert_eq!(error.to_string(), "key 'a' occurs twice: at line 1 and at line 9");
+    }
+
+    #[test]
+    fn what_the_store_takes_fits_and_a_byte_more_does_not() {
+        let record =
+            |key: usize, value: usize| Record { key: vec![b'k'; key].into(), value: vec![0; value].into(), line: 7 };
+        assert_eq!(check(&[record(KEY_BYTES_MAX, VALUE_BYTES_MAX)]), Ok(()));
+        let told = |record: Record| check(&[record]).unwrap_err().to_string();
+        assert!(told(record(KEY_BYTES_MAX + 1, 0)).starts_with("line 7: the key has 4097 bytes; 4096 are allowed"));
+        let value = told(record(1, VALUE_BYTES_MAX + 1));
+        assert_eq!(value, "line 7: the value of key 'k' has 1572865 bytes; 1572864 are allowed");
+    }
+
+    #[test]
+    fn a_byte_order_mark_belongs_to_no_record() {
+        assert_eq!(without_mark("\u{feff}{}".into()), Ok("{}".into()));
+        assert_eq!(without_mark("{}".into()), Ok("{}".into()));
+        assert_eq!(without_mark(Bytes::from_static(b"\xff\xfe{\0")), Err(FormatError::Utf16));
     }
 }

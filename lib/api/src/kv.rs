@@ -4,6 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Largest key; a node refuses a larger one with `key_too_large`.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// Largest value; a node refuses a larger one with `body_too_large`.
+pub const VALUE_BYTES_MAX: usize = 1536 * 1024;
+
 /// Answer of `PUT /v1/kv/{key}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Put {

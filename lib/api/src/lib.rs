@@ -16,7 +16,7 @@ mod status;
 
 pub use advice::Advice;
 pub use hex128::{Hex128, ParseHexError};
-pub use kv::{Deleted, KeyValue, Put, Range};
+pub use kv::{Deleted, KEY_BYTES_MAX, KeyValue, Put, Range, VALUE_BYTES_MAX};
 pub use members::{
     AddMember, DecimalId, Init, InitDone, LeaderRef, Member, MemberAdded, MemberRole, Members, Promote, RemovedMember,
     Reset, Transfer, Transferred,

@@ -7,9 +7,9 @@
 pub const NUMBER_MAX: u64 = 1 << 62;
 
 /// Largest key: 4 KiB. A key lives in the in-memory index of every member.
-pub const KEY_BYTES_MAX: usize = 4 * 1024;
+pub const KEY_BYTES_MAX: usize = raftkv_api::KEY_BYTES_MAX;
 /// Largest request body on the client port, hence the largest value: 1.5 MiB, etcd's default.
-pub const BODY_BYTES_MAX: usize = 1536 * 1024;
+pub const BODY_BYTES_MAX: usize = raftkv_api::VALUE_BYTES_MAX;
 /// Largest request body on the admin port: these are small JSON objects.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Most keys in one page of a range.
