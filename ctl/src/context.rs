@@ -4,6 +4,11 @@ use crate::args::{Global, Output};
 use crate::report::Failed;
 use raftkv_client::admin::Admin;
 use raftkv_client::{Client, Token};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long tasks that are left may take to end.
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What every command needs.
 pub(crate) struct Context {
@@ -34,6 +39,19 @@ impl Context {
             [] => Ok(Admin::discover(&self.global.endpoints, token).await?),
             urls => Ok(Admin::new(urls, token)?),
         }
+    }
+}
+
+/// Ends with the first SIGINT or SIGTERM. What is dropped then ends its children and removes its files, which a signal
+/// alone would not.
+pub(crate) async fn signalled() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 

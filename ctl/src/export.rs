@@ -32,12 +32,22 @@ pub(crate) async fn export(context: &Context, args: args::Export) -> Result<(), 
     if args.file == Path::new("-") {
         return copy(&client, query, args.format, &mut std::io::stdout()).await;
     }
-    let partial = partial_name(&args.file);
     let told = |path: &Path| Failed::io(path.display().to_string());
-    let mut file = File::create(&partial).map_err(told(&partial))?;
+    let partial = Partial(partial_name(&args.file));
+    let mut file = File::create(&partial.0).map_err(told(&partial.0))?;
     copy(&client, query, args.format, &mut file).await?;
-    file.sync_all().map_err(told(&partial))?;
-    std::fs::rename(&partial, &args.file).map_err(told(&args.file))
+    file.sync_all().map_err(told(&partial.0))?;
+    std::fs::rename(&partial.0, &args.file).map_err(told(&args.file))
+}
+
+/// The name of a file that is being written. An export that ends early, also by a signal, takes the file with it.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a success it has another name, and there is nothing to remove.
+        let _renamed = std::fs::remove_file(&self.0);
+    }
 }
 
 fn partial_name(file: &Path) -> PathBuf {

@@ -46,6 +46,9 @@ pub(crate) enum Failed {
     /// Whoever read standard output has seen enough.
     #[error("standard output was closed")]
     ReaderGone,
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted(Effect),
     /// An output that is useless unless it is whole.
     #[error("{what}: {source}; the export is incomplete")]
     Incomplete { what: String, source: std::io::Error },
@@ -66,6 +69,7 @@ impl Failed {
             Failed::Call(error) => error.outcome().into(),
             Failed::Import { outcome, .. } => (*outcome).into(),
             Failed::Untold { .. } => Effect::Done,
+            Failed::Interrupted(effect) => *effect,
             Failed::NoKey { .. }
             | Failed::Usage(_)
             | Failed::Endpoint(_)
@@ -92,6 +96,7 @@ impl Failed {
             | Failed::ReaderGone
             | Failed::Incomplete { .. }
             | Failed::Untold { .. }
+            | Failed::Interrupted(_)
             | Failed::Unwell => None,
         }
     }
@@ -110,6 +115,7 @@ impl Failed {
             | Failed::ReaderGone
             | Failed::Incomplete { .. }
             | Failed::Untold { .. }
+            | Failed::Interrupted(_)
             | Failed::Unwell => return self,
         };
         if let Some(name) = name(&error.endpoint) {
@@ -122,6 +128,7 @@ impl Failed {
         let missing = matches!(self.call().and_then(Error::code), Some(Code::KeyNotFound | Code::MemberNotFound));
         match self {
             Failed::Usage(_) | Failed::Endpoint(_) => 2,
+            Failed::Interrupted(_) => 130,
             _ if self.effect() == Effect::Unknown => 3,
             Failed::NoKey { .. } => 4,
             Failed::Untold { .. } => 5,
@@ -154,6 +161,7 @@ impl Failed {
             | Failed::Bytes(_)
             | Failed::Io { .. }
             | Failed::ReaderGone
+            | Failed::Interrupted(_)
             | Failed::Unwell => None,
         }
     }
@@ -231,6 +239,7 @@ impl Failed {
             | Failed::Bytes(_)
             | Failed::Io { .. }
             | Failed::Untold { .. }
+            | Failed::Interrupted(_)
             | Failed::Incomplete { .. } => (Audience::Everybody, self.exit_code()),
         };
         Account {

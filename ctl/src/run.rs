@@ -1,9 +1,9 @@
 //! From the command line to an exit code: it parses the arguments, starts the runtime and calls one command.
 
 use crate::args::{Cli, Command};
-use crate::context::{Context, runtime};
+use crate::context::{Context, SHUTDOWN_TIMEOUT, runtime, signalled};
 use crate::kube::{self, Called};
-use crate::report::Failed;
+use crate::report::{Effect, Failed};
 use crate::streams::print;
 use crate::{export, import, kv, members, status};
 use clap::{CommandFactory, Parser};
@@ -28,10 +28,33 @@ fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
     let output = cli.global.output;
     let context = Context { global: cli.global, output, token: None };
-    let result = runtime().and_then(|runtime| runtime.block_on(command(&context, cli.command)));
+    let effect = effect(&cli.command);
+    let result = runtime().and_then(|runtime| {
+        let result = runtime.block_on(async {
+            tokio::select! {
+                result = command(&context, cli.command) => result,
+                () = signalled() => Err(Failed::Interrupted(effect)),
+            }
+        });
+        // A thread that waits for standard input must not keep the program.
+        runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failed.account().tell(output),
+    }
+}
+
+/// What is known of a command that a signal ends.
+fn effect(command: &Command) -> Effect {
+    match command {
+        Command::Put(_) | Command::Del(_) | Command::Import(_) | Command::Add(_) | Command::Promote(_) => {
+            Effect::Unknown
+        }
+        Command::Remove(_) | Command::Transfer(_) | Command::Init(_) | Command::Reset(_) => Effect::Unknown,
+        Command::Get(_) | Command::Range(_) | Command::Export(_) | Command::Status | Command::Members => Effect::None,
+        Command::Kube { .. } | Command::Completions { .. } => Effect::None,
     }
 }
 

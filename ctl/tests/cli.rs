@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Runs `raftkvctl` against an endpoint that refuses connections, with this standard input.
 fn raftkvctl(args: &[&str], input: &str) -> Output {
@@ -149,4 +150,60 @@ fn a_standard_error_that_nobody_takes_is_no_failure() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raftkvctl"));
     command.args(["export", "--format", "jsonl"]).env("RAFTKV_ENDPOINTS", url).stdout(Stdio::null()).stderr(full());
     assert_eq!(command.status().expect("the program runs").code(), Some(0));
+}
+
+/// Starts `raftkvctl` at an endpoint that takes connections and never answers, interrupts it once `ready` holds, and
+/// waits for its end.
+fn interrupted(args: &[&str], stdin: Stdio, mut ready: impl FnMut(&TcpListener) -> bool) -> Output {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let child = Command::new(env!("CARGO_BIN_EXE_raftkvctl"))
+        .args(args)
+        .env("RAFTKV_ENDPOINTS", format!("http://{}", silent.local_addr().expect("bound")))
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !ready(&silent) {
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::yield_now();
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill is there").success());
+    child.wait_with_output().expect("the program ends")
+}
+
+#[test]
+fn an_export_that_is_interrupted_leaves_no_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, partial) = (dir.path().join("out"), dir.path().join("out.partial"));
+    let args = ["export", "--format", "jsonl", file.to_str().expect("UTF-8")];
+    let output = interrupted(&args, Stdio::null(), |_| partial.exists());
+    assert_eq!((output.status.code(), partial.exists(), file.exists()), (Some(130), false, false));
+}
+
+#[test]
+fn an_import_that_is_interrupted_says_how_far_it_came() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("in");
+    std::fs::write(&file, "{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\"b\",\"value\":\"2\"}\n").expect("a file");
+    let args = ["import", "--format", "jsonl", file.to_str().expect("UTF-8")];
+    let output = interrupted(&args, Stdio::null(), |silent| silent.accept().is_ok());
+    assert_eq!(output.status.code(), Some(130));
+    let told = text(&output.stderr);
+    assert!(told.contains("interrupted: 0 of 2 keys are written") && told.contains("outcome: unknown"), "{told}");
+}
+
+#[test]
+fn an_import_is_checked_whole_before_its_first_write() {
+    let long = format!("{{\"key\":\"a\",\"value\":\"1\"}}\n{{\"key\":\"{}\",\"value\":\"2\"}}\n", "k".repeat(4097));
+    for (input, words) in
+        [(long.as_str(), "line 2: the key has 4097 bytes"), ("\u{feff}{\"kee\":1}", "line 1: the field")]
+    {
+        let output = raftkvctl(&["import", "--format", "jsonl"], input);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "no key was tried, so there is nothing to sum up");
+    }
 }

@@ -29,9 +29,6 @@ pub(crate) enum KubeFailed {
     /// There is no member in that pod that could lead.
     #[error("no voter is called '{name}'; the voters are {}", .voters.join(", "))]
     NoVoter { name: String, voters: Vec<String> },
-    /// A signal.
-    #[error("interrupted")]
-    Interrupted,
 }
 
 fn named(name: &Option<String>) -> String {
@@ -60,7 +57,6 @@ impl KubeFailed {
         let exit_code = match self {
             KubeFailed::Command(failed) => return Account { next, ..failed.account() },
             KubeFailed::NoCluster { .. } => 4,
-            KubeFailed::Interrupted => 130,
             KubeFailed::Kubectl(_)
             | KubeFailed::Several { .. }
             | KubeFailed::NoPod { .. }
@@ -92,7 +88,6 @@ impl KubeFailed {
             }
             KubeFailed::Token { .. } => "the operator makes this Secret; do not make one by hand".to_string(),
             KubeFailed::NoVoter { .. } => "name the pod of a voter, or leave --to out".to_string(),
-            KubeFailed::Interrupted => return None,
         };
         Some(text)
     }

@@ -44,7 +44,8 @@ mod testing;
 mod worlds;
 
 use crate::args::Output;
-use crate::context::runtime;
+use crate::context::{SHUTDOWN_TIMEOUT, runtime, signalled};
+use crate::report::{Effect, Failed};
 use args::{Cli, Command, Leader};
 use clap::{CommandFactory, FromArgMatches};
 use context::Kube;
@@ -53,16 +54,11 @@ use kubectl::Kubectl;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How a plugin is called by kubectl, and by hand.
 const PLUGIN: &[&str] = &["kubectl-raftkv", "kubectl_raftkv"];
 /// The program that kubectl asks for completions of a plugin.
 const COMPLETER: &[&str] = &["kubectl_complete-raftkv", "kubectl_complete_raftkv"];
-
-/// How long tasks that are left may take to end.
-const SHUTDOWN_TIMEOUT_MS: u64 = 500;
 
 /// What the name that the program was called by makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +89,7 @@ pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>
     let matches = command(called).get_matches_from([called.into()].into_iter().chain(args));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let kube = Kube { kubectl: Kubectl::new(&cli.global), global: cli.global, called };
-    let output = output(&cli.command);
+    let (output, effect) = (output(&cli.command), effect(&cli.command));
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(failed) => return KubeFailed::from(failed).account().tell(output),
@@ -101,11 +97,11 @@ pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>
     let result = runtime.block_on(async {
         tokio::select! {
             result = carry_out(&kube, cli.command) => result,
-            () = signalled() => Err(KubeFailed::Interrupted),
+            () = signalled() => Err(Failed::Interrupted(effect).into()),
         }
     });
     // Children of tasks are killed when those are dropped; a thread that waits for standard input must not keep the program.
-    runtime.shutdown_timeout(Duration::from_millis(SHUTDOWN_TIMEOUT_MS));
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failed.account().tell(output),
@@ -132,6 +128,15 @@ fn output(command: &Command) -> Output {
     }
 }
 
+/// What is known of a command that a signal ends.
+fn effect(command: &Command) -> Effect {
+    match command {
+        Command::Put(_) | Command::Del(_) | Command::Import(_) | Command::Leader { .. } => Effect::Unknown,
+        Command::Status(_) | Command::Members(_) | Command::Get(_) => Effect::None,
+        Command::Range(_) | Command::Export(_) | Command::Report(_) => Effect::None,
+    }
+}
+
 async fn carry_out(kube: &Kube, command: Command) -> Result<(), KubeFailed> {
     match command {
         Command::Status(args) => status::status(kube, args).await,
@@ -144,18 +149,6 @@ async fn carry_out(kube: &Kube, command: Command) -> Result<(), KubeFailed> {
         Command::Import(args) => data::import(kube, args).await,
         Command::Export(args) => data::export(kube, args).await,
         Command::Report(args) => bundle::report(kube, args).await,
-    }
-}
-
-/// Ends with the first SIGINT or SIGTERM. What is dropped then kills its children, which a signal alone would not.
-async fn signalled() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
     }
 }
 
