@@ -5,6 +5,7 @@
 
 use raftkv_api::{Hex128, KvState, Member, MemberRole, Members, NodeState, Status};
 use raftkv_client::admin::NodeStatus;
+use raftkv_client::bytes_text::shell_word;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries by which a member may be behind and still count as caught up (rule O6).
@@ -126,10 +127,17 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether this is a member, just added say, whose admin URL nobody knows yet, so that it could not be asked.
+    fn is_unheard(&self, node: &NodeStatus) -> bool {
+        let members = self.members.into_iter().flat_map(|members| &members.members);
+        members.filter(|member| member.peer_url == node.url).any(|member| member.admin_url.is_none())
+    }
+
     fn row(&self, node: &NodeStatus, hash_index: Option<u64>) -> Row {
         let name = self.name_of(node);
         let Ok(status) = &node.status else {
-            return Row { name, state: "unreachable", ..Row::default() };
+            let state = if self.is_unheard(node) { "not asked" } else { "unreachable" };
+            return Row { name, state, ..Row::default() };
         };
         let lag = self.leader().filter(|_| status.member_id.is_some());
         let hash = hash_index.and_then(|index| hashes(status).get(&index).copied());
@@ -225,7 +233,7 @@ impl<'a> View<'a> {
         let blank = self.answered().find(|(_, status)| status.state == NodeState::Blank);
         match blank {
             Some((url, _)) if self.in_cluster().next().is_none() => {
-                down("there is no cluster yet".to_string(), format!("raftkvctl init --admin-url {url}"))
+                down("there is no cluster yet".to_string(), format!("raftkvctl init --admin-url {}", shell_word(url)))
             }
             Some(_) | None => {
                 let voters = self.in_cluster().filter(|status| status.state == NodeState::Voter).count();
@@ -243,6 +251,10 @@ impl<'a> View<'a> {
         let name = self.name_of(node);
         let status = match &node.status {
             Ok(status) => status,
+            Err(_) if self.is_unheard(node) => {
+                let next = format!("wait; if it stays so, see whether {name} runs at {}", shell_word(&node.url));
+                return Some(degraded(format!("{name} has not told the leader yet where it can be asked"), next));
+            }
             Err(error) => {
                 let next = format!("start {name}, or look at its log ({error})");
                 return Some(degraded(format!("{name} is unreachable"), next));
@@ -250,25 +262,24 @@ impl<'a> View<'a> {
         };
         let id = status.member_id.map_or(0, |id| id.0);
         let reason = status.reason.clone().unwrap_or_else(|| "no reason given".to_string());
-        let what = |words: &str| format!("{name} {words}");
+        let (what, url) = (|words: &str| format!("{name} {words}"), shell_word(&node.url));
         match status.state {
             NodeState::Opening => Some(degraded(what("is opening its data"), format!("wait: {reason}"))),
             NodeState::Blank if self.in_cluster().next().is_none() => None,
-            NodeState::Blank => Some(degraded(what("is no member"), format!("raftkvctl add --admin-url {}", node.url))),
+            NodeState::Blank => Some(degraded(what("is no member"), format!("raftkvctl add --admin-url {url}"))),
             NodeState::Learner => {
                 let next = format!("when its lag is below {CAUGHT_UP_ENTRIES}: raftkvctl promote {id}");
                 Some(degraded(what("does not vote yet"), next))
             }
             NodeState::Removed => {
-                let next = format!("stop it, or let it join anew: raftkvctl reset --admin-url {} ({reason})", node.url);
+                let next = format!("stop it, or let it join anew: raftkvctl reset --admin-url {url} ({reason})");
                 Some(degraded(what("was removed"), next))
             }
             NodeState::Quarantined => {
                 let next = match self.leader() {
                     Some(_) => format!(
-                        "raftkvctl reset --admin-url {0}, then add --admin-url {0}, then promote the new id --replaces \
-                         {id}; its data are kept aside ({reason})",
-                        node.url
+                        "raftkvctl reset --admin-url {url}, then add --admin-url {url}, then promote the new id \
+                         --replaces {id}; its data are kept aside ({reason})"
                     ),
                     None => format!("keep its data directory ({reason})"),
                 };
@@ -376,6 +387,17 @@ mod tests {
         assert_eq!((report.rows[1].name.as_str(), report.rows[1].state), ("n2", "unreachable"));
         assert_eq!(report.verdict.level, Level::Degraded);
         assert_eq!(report.verdict.summary, "n1 leads 3 voters in term 4; 0 more may fail; n2 is unreachable");
+    }
+
+    #[test]
+    fn a_member_that_nobody_could_ask_is_not_called_unreachable() {
+        let mut members = three_members();
+        members.members[1].peer_url = "http://n2:2380".to_string();
+        let error = Error::new("http://n2:2380", false, Cause::NotSent("unknown".to_string()));
+        let silent = NodeStatus { url: "http://n2:2380".to_string(), status: Err(error) };
+        let report = report(&[node(1, |_| {}), silent, node(3, |_| {})], Some(&members));
+        assert_eq!((report.rows[1].name.as_str(), report.rows[1].state), ("n2", "not asked"));
+        assert!(report.verdict.next[0].starts_with("wait; "), "{:?}", report.verdict);
     }
 
     #[test]

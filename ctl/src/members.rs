@@ -6,6 +6,7 @@ use crate::report::Failed;
 use crate::streams::{print, print_done, print_json};
 use crate::table::{Align, Table};
 use raftkv_api::{AddMember, Hex128, MemberRole, Members, Status};
+use raftkv_client::bytes_text::shell_word;
 use serde_json::json;
 
 pub(crate) async fn members(context: &Context) -> Result<(), Failed> {
@@ -68,7 +69,8 @@ pub(crate) async fn reset(context: &Context, args: Reset) -> Result<(), Failed> 
     let url = args.admin_url;
     let admin = raftkv_client::admin::Admin::new(&[&url], context.token()?)?;
     let done = admin.reset(&url).await?;
-    let text = format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {url}");
+    let text =
+        format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {}", shell_word(&url));
     print_done(context.output, &done, &text)
 }
 

@@ -3,6 +3,7 @@
 
 use crate::kube::args::Global;
 use crate::kube::kubectl::Kubectl;
+use raftkv_client::bytes_text::shell_word;
 
 /// What every command needs.
 pub(crate) struct Kube {
@@ -32,12 +33,12 @@ impl Flags {
     pub(crate) fn new(called: &'static str, global: &Global, namespace: &str) -> Self {
         let mut context = String::new();
         if let Some(name) = &global.context {
-            context.push_str(&format!(" --context {name}"));
+            context.push_str(&format!(" --context {}", shell_word(name)));
         }
         if let Some(file) = &global.kubeconfig {
-            context.push_str(&format!(" --kubeconfig {}", file.display()));
+            context.push_str(&format!(" --kubeconfig {}", shell_word(&file.to_string_lossy())));
         }
-        let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
+        let namespace = if namespace.is_empty() { String::new() } else { format!(" -n {}", shell_word(namespace)) };
         Flags { called, context, namespace }
     }
 
@@ -67,5 +68,8 @@ mod tests {
         let flags = Flags::new("kubectl raftkv", &global, "prod");
         assert_eq!(flags.kubectl("get pods"), "kubectl --context kind --kubeconfig k -n prod get pods");
         assert_eq!(flags.ours("status demo"), "kubectl raftkv status demo -n prod --context kind --kubeconfig k");
+        let global = Global { context: Some("a b".into()), kubeconfig: Some("it's".into()), ..Global::default() };
+        let flags = Flags::new("kubectl raftkv", &global, "");
+        assert_eq!(flags.kubectl("get pods"), r"kubectl --context 'a b' --kubeconfig 'it'\''s' get pods");
     }
 }

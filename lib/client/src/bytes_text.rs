@@ -67,6 +67,15 @@ pub fn value_of(kv: &KeyValue) -> Result<Bytes, BadBytes> {
     Ok(from_pair(kv.value.clone(), kv.value_b64.as_deref())?.unwrap_or_default())
 }
 
+/// A word of a command as a shell takes it: in quotes if there is anything in it that a shell would read otherwise.
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_string();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Bytes as one line for people: control characters and bytes that are no UTF-8 are escaped, and text
 /// beyond `chars_max` is cut with an ellipsis.
 pub fn printable(bytes: &[u8], chars_max: usize) -> String {
@@ -96,6 +105,19 @@ pub fn printable(bytes: &[u8], chars_max: usize) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_shell_takes_a_word_as_it_is() {
+        for (word, quoted) in [
+            ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
+            ("/srv/a b/token", "'/srv/a b/token'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(word), quoted);
+        }
+    }
 
     #[test]
     fn keys_are_percent_encoded_raw_bytes() {

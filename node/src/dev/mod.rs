@@ -18,6 +18,7 @@ use crate::words;
 use child::{Event, keep_running, log_tail};
 use cluster::{Forming, Health};
 use layout::{Layout, LayoutError};
+use raftkv_client::bytes_text::shell_word;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -175,20 +176,22 @@ impl Nodes<'_> {
             }
         }
         let [n1, n2, _] = &self.layout.places;
-        let (dir, token) = (self.layout.dir.display(), self.layout.token_file.display());
+        let (dir, file) = (self.layout.dir.display(), self.layout.token_file.display());
+        let token = shell_word(&self.layout.token_file.to_string_lossy());
+        let all = self.layout.places.each_ref().map(|place| place.client_url()).join(",");
         let (first, second) = (n1.client_url(), n2.client_url());
         let pid = self.pids.get(n1.name).copied().unwrap_or_default();
         let ctl = &self.ctl;
         text.push_str(&format!(
             "
   data   {dir}/n1, n2 and n3, kept between runs
-  token  {token}
+  token  {file}
   logs   {dir}/logs/n1.log, n2.log and n3.log
 
 Try in another terminal:
   curl -X PUT --data-binary world {first}/v1/kv/hello
   curl {second}/v1/kv/hello
-  {ctl} --endpoints {first} --token-file {token} status
+  {ctl} --endpoints {all} --token-file {token} status
   kill -9 {pid}    # n1 comes back after 1 s and has lost nothing
 
 Ctrl-C stops the nodes."
@@ -200,7 +203,7 @@ Ctrl-C stops the nodes."
 /// Whoever runs a program that was just built has its companion beside it, and not in the search path.
 fn beside(program: &Path) -> String {
     let ctl = program.with_file_name("raftkvctl");
-    if ctl.is_file() { ctl.display().to_string() } else { "raftkvctl".to_string() }
+    if ctl.is_file() { shell_word(&ctl.to_string_lossy()) } else { "raftkvctl".to_string() }
 }
 
 fn how_it_ended(event: &Event) -> String {
