@@ -4,10 +4,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use raftkv_api::{DecimalId, Hex128};
 use raftkv_client::Condition;
+use raftkv_client::http::Endpoint;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// The client URLs of `raftkv dev`.
+/// Where `raftkv dev` stores its client URLs, by default.
+const DEV_ENDPOINTS_FILE: &str = "./raftkv-data/endpoints";
+/// Its client URLs, by default.
 const DEV_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:12379,http://127.0.0.1:22379";
 /// Writes in flight by default: enough to fill the batches of one leader.
 const CONCURRENCY_DEFAULT: usize = 64;
@@ -31,12 +34,14 @@ pub(crate) struct Cli {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// Client URLs; a call that fails at one is tried at the others
-    #[arg(long, global = true, env = "RAFTKV_ENDPOINTS", value_delimiter = ',', default_value = DEV_ENDPOINTS)]
+    /// Client URLs; a call that fails at one is tried at the others [default: those in ./raftkv-data/endpoints, or the
+    /// three of `raftkv dev`]
+    #[arg(long, global = true, env = "RAFTKV_ENDPOINTS", value_delimiter = ',', value_parser = parse_url)]
     #[arg(value_name = "URL,...")]
     pub endpoints: Vec<String>,
     /// Admin URLs; by default each endpoint is asked for its own
-    #[arg(long, global = true, env = "RAFTKV_ADMIN_ENDPOINTS", value_delimiter = ',', value_name = "URL,...")]
+    #[arg(long, global = true, env = "RAFTKV_ADMIN_ENDPOINTS", value_delimiter = ',', value_parser = parse_url)]
+    #[arg(value_name = "URL,...")]
     pub admin_endpoints: Vec<String>,
     /// File whose first line is the cluster's token, for the admin calls
     #[arg(long, global = true, env = "RAFTKV_TOKEN_FILE", default_value = "./raftkv-data/token", value_name = "FILE")]
@@ -44,6 +49,22 @@ pub(crate) struct Global {
     /// For people, or for programs
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+impl Global {
+    /// Where no endpoints were named: those of the `raftkv dev` that was started here, or those that it has by default.
+    pub(crate) fn find_endpoints(self) -> Global {
+        if !self.endpoints.is_empty() {
+            return self;
+        }
+        Global { endpoints: dev_endpoints(Path::new(DEV_ENDPOINTS_FILE)), ..self }
+    }
+}
+
+fn dev_endpoints(file: &Path) -> Vec<String> {
+    let stored = std::fs::read_to_string(file).unwrap_or_default();
+    let urls = |text: &str| -> Vec<String> { text.trim().split(',').filter_map(|url| parse_url(url).ok()).collect() };
+    Some(urls(&stored)).filter(|urls| !urls.is_empty()).unwrap_or_else(|| urls(DEV_ENDPOINTS))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -127,7 +148,7 @@ impl Conditions {
 #[derive(Debug, Args)]
 pub(crate) struct Reading {
     /// Read the store as it was at this revision
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub revision: Option<u64>,
     /// Read what the node has, without asking the leader: fast, possibly old
     #[arg(long)]
@@ -217,7 +238,7 @@ pub(crate) struct Export {
     #[arg(long, value_enum)]
     pub format: FileFormat,
     /// Read this node only: its client URL
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub node: Option<String>,
     /// Only keys that begin with this
     #[arg(long, default_value = "")]
@@ -230,7 +251,7 @@ pub(crate) struct Export {
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// Ask the node at this admin URL who it is, instead of saying it
-    #[arg(long, value_name = "URL", conflicts_with_all = ["name", "peer_url", "incarnation"])]
+    #[arg(long, value_name = "URL", value_parser = parse_url, conflicts_with_all = ["name", "peer_url", "incarnation"])]
     pub admin_url: Option<String>,
     /// The node's name
     #[arg(required_unless_present = "admin_url")]
@@ -270,7 +291,7 @@ pub(crate) struct Transfer {
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// The admin URL of the node; no other node is asked
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub admin_url: String,
     /// The id of the new cluster, 32 hex digits; random by default
     #[arg(long, value_name = "HEX")]
@@ -283,8 +304,12 @@ pub(crate) struct Init {
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
     /// The admin URL of the node; no other node is asked
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub admin_url: String,
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    Endpoint::new(text).map(|endpoint| endpoint.url().to_string()).map_err(|error| error.to_string())
 }
 
 fn parse_if_match(text: &str) -> Result<Condition, String> {
@@ -318,11 +343,20 @@ mod tests {
     #[test]
     fn the_defaults_are_the_dev_cluster() {
         let cli = Cli::try_parse_from(["raftkvctl", "put", "k", "-", "--if-match", "7"]).unwrap();
-        assert_eq!(cli.global.endpoints.len(), 3);
+        assert!(cli.global.endpoints.is_empty());
         match cli.command {
             Command::Put(put) => assert_eq!(put.conditions.condition(), Condition::Revision(7)),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_endpoints_that_dev_stored_come_before_its_defaults() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(dev_endpoints(file.path()).join(","), DEV_ENDPOINTS);
+        assert_eq!(dev_endpoints(Path::new("/nonexistent")).len(), 3);
+        std::fs::write(file.path(), "http://127.0.0.1:3000,http://127.0.0.1:13000\n").unwrap();
+        assert_eq!(dev_endpoints(file.path()), ["http://127.0.0.1:3000", "http://127.0.0.1:13000"]);
     }
 
     #[test]
@@ -339,6 +373,13 @@ mod tests {
             &["import", "--format", "jsonl", "--concurrency", "0"],
             &["init"],
             &["reset"],
+            &["init", "--admin-url", "h:1"],
+            &["reset", "--admin-url", "https://h:1"],
+            &["add", "--admin-url", "http://h"],
+            &["members", "--endpoints", "https://h:1"],
+            &["members", "--admin-endpoints", "http://h:1/path"],
+            &["export", "--format", "jsonl", "--node", "x"],
+            &["get", "k", "--revision", "0"],
         ] {
             assert!(Cli::try_parse_from(["raftkvctl"].iter().chain(wrong)).is_err(), "{wrong:?}");
         }

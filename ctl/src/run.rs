@@ -27,7 +27,7 @@ fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // clap prints its own errors and help, and exits with 2 or 0.
     let cli = Cli::parse_from(args);
     let output = cli.global.output;
-    let context = Context { global: cli.global, output, token: None };
+    let context = Context { global: cli.global.find_endpoints(), output, token: None };
     let effect = effect(&cli.command);
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {

@@ -5,15 +5,18 @@
 //! DIR/logs/n1.log ...      what the nodes say
 //! DIR/token                the cluster's token
 //! DIR/port-base            the base that the members' fixed peer URLs were made with
+//! DIR/endpoints            the nodes' client URLs, where raftkvctl looks for them
+//! DIR/lock                 held by the command that runs the nodes; its pid
 //! ```
 
 use raftkv_client::TOKEN_DIGITS;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// etcd's client port.
 const PORT_BASE_DEFAULT: u16 = 2379;
@@ -40,6 +43,11 @@ pub(super) enum LayoutError {
          (and another --data-dir if this one holds data)"
     )]
     PortInUse { port: u16, node: &'static str, purpose: &'static str },
+    #[error(
+        "{dir} is in use by another `raftkv dev`{}: use that cluster, end it, or give another --data-dir and --port-base",
+        .pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Held { dir: String, pid: Option<String> },
     #[error("127.0.0.1:{port} cannot be listened on: {source}")]
     Port { port: u16, source: io::Error },
     #[error("{file} does not hold {want}: put it right, or remove it if the cluster's data are to be made anew")]
@@ -94,6 +102,8 @@ pub(super) struct Layout {
     pub(super) token_file: PathBuf,
     pub(super) token: String,
     pub(super) places: [Place; 3],
+    /// The directory is ours as long as one of its clones lives.
+    _lock: Arc<File>,
 }
 
 /// Without the token.
@@ -112,6 +122,7 @@ impl Layout {
         let logs = dir.join("logs");
         fs::create_dir_all(&logs).map_err(io_error(&logs))?;
         let dir = dir.canonicalize().map_err(io_error(dir))?;
+        let lock = hold(&dir)?;
         let base = settle_base(&dir, port_base)?;
         let token_file = dir.join("token");
         let token = settle_token(&token_file)?;
@@ -122,7 +133,10 @@ impl Layout {
             log: dir.join("logs").join(format!("{name}.log")),
         };
         let places = [place("n1", 0), place("n2", 1), place("n3", 2)];
-        Ok(Layout { token_file, token, places, dir })
+        let endpoints = dir.join("endpoints");
+        let urls = places.each_ref().map(Place::client_url).join(",");
+        fs::write(&endpoints, format!("{urls}\n")).map_err(io_error(&endpoints))?;
+        Ok(Layout { token_file, token, places, dir, _lock: Arc::new(lock) })
     }
 
     /// Finds the first port that something listens on.
@@ -140,6 +154,24 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// Takes the lock of the directory, which the system gives back when this process ends, however it ends.
+fn hold(dir: &Path) -> Result<File, LayoutError> {
+    let path = dir.join("lock");
+    let mut lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io_error(&path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let pid = fs::read_to_string(&path).ok().map(|text| text.trim().to_string()).filter(|pid| !pid.is_empty());
+            return Err(LayoutError::Held { dir: dir.display().to_string(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error(&path)(source)),
+    }
+    let told = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    told.map_err(io_error(&path))?;
+    Ok(lock)
 }
 
 fn check_base(base: u16) -> Result<(), LayoutError> {
@@ -209,6 +241,24 @@ mod tests {
         let layout = Layout::prepare(dir.path(), None).unwrap();
         let ports: Vec<_> = layout.places.iter().flat_map(|place| place.ports().map(|(port, _)| port)).collect();
         assert_eq!(ports, [2379, 2380, 2381, 12379, 12380, 12381, 22379, 22380, 22381]);
+    }
+
+    #[test]
+    fn the_endpoints_are_where_raftkvctl_looks_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        Layout::prepare(dir.path(), Some(3000)).unwrap();
+        let stored = fs::read_to_string(dir.path().join("endpoints")).unwrap();
+        assert_eq!(stored, "http://127.0.0.1:3000,http://127.0.0.1:13000,http://127.0.0.1:23000\n");
+    }
+
+    #[test]
+    fn a_directory_that_another_command_uses_is_refused_with_its_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Layout::prepare(dir.path(), None).unwrap();
+        let error = Layout::prepare(dir.path(), None).unwrap_err().to_string();
+        assert!(error.contains(&format!("another `raftkv dev` (pid {})", std::process::id())), "{error}");
+        drop(held);
+        Layout::prepare(dir.path(), None).expect("it is free again");
     }
 
     #[test]

@@ -161,6 +161,31 @@ fn ports_that_cannot_be_used_are_named_with_the_flag() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn raftkvctl_finds_the_nodes_of_the_directory_that_it_runs_in() -> Result<()> {
+    let dir = TempDir::new()?;
+    let mut dev = Dev::start(&dir.path().join("raftkv-data"), free_base_for_dev())?;
+    dev.wait_ready()?;
+    let mut ctl = Command::new(binaries::raftkvctl());
+    ctl.current_dir(&dir).args(["put", "k", "v"]).env_remove("RAFTKV_ENDPOINTS");
+    let ran = ctl.output()?;
+    ensure!(ran.status.success() && dev.get(0, "k")? == "v", "{ran:?}");
+    dev.interrupt()
+}
+
+#[test]
+fn a_second_command_in_one_directory_says_who_holds_it() -> Result<()> {
+    let dir = TempDir::new()?;
+    let base = free_base_for_dev();
+    let mut first = Dev::start(dir.path(), base)?;
+    first.wait_ready()?;
+    let mut second = Dev::start(dir.path(), base)?;
+    let status = second.wait_for_end()?;
+    let said = second.complained();
+    ensure!(!status.success() && said.contains("is in use by another `raftkv dev` (pid "), "{said}");
+    first.interrupt()
+}
+
 fn lives(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
 }
