@@ -118,9 +118,8 @@ impl Failed {
             | Failed::Interrupted(_)
             | Failed::Unwell => return self,
         };
-        if let Some(name) = name(&error.endpoint) {
-            error.endpoint = name;
-        }
+        let named = error.endpoint.split(", ").map(|url| name(url).unwrap_or_else(|| url.to_string()));
+        error.endpoint = named.collect::<Vec<_>>().join(", ");
         self
     }
 
@@ -129,6 +128,7 @@ impl Failed {
         match self {
             Failed::Usage(_) | Failed::Endpoint(_) => 2,
             Failed::Interrupted(_) => 130,
+            Failed::Call(error) if error.code().is_some_and(is_usage) => 2,
             _ if self.effect() == Effect::Unknown => 3,
             Failed::NoKey { .. } => 4,
             Failed::Untold { .. } => 5,
@@ -165,6 +165,12 @@ impl Failed {
             | Failed::Unwell => None,
         }
     }
+}
+
+/// What a node refuses because of what stands on the command line, whatever the cluster holds.
+fn is_usage(code: Code) -> bool {
+    use Code::{BadParameter, BadRequest, BodyTooLarge, EmptyKey, KeyTooLarge, UriTooLong};
+    matches!(code, BadParameter | BadRequest | BodyTooLarge | EmptyKey | KeyTooLarge | UriTooLong)
 }
 
 fn call_advice(error: &Error) -> Option<&'static str> {
@@ -310,6 +316,7 @@ mod tests {
         assert_eq!(failed(Code::MemberNotFound, Outcome::None).exit_code(), 4);
         assert_eq!(Failed::NoKey { key: "k".into() }.exit_code(), 4);
         assert_eq!(Failed::Usage("no".into()).exit_code(), 2);
+        assert_eq!(failed(Code::KeyTooLarge, Outcome::None).exit_code(), 2);
     }
 
     #[test]

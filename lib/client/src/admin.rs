@@ -5,7 +5,7 @@
 //! leader that it names. Only calls with outcome `none` are sent again.
 
 use crate::error::{Cause, Error};
-use crate::failover::{Failover, Pauses, Policy};
+use crate::failover::{Failover, Pauses, Policy, nobody};
 use crate::http::{Call, Endpoint, EndpointError, parse};
 use crate::node::{Addressee, NodeClient, READ_TIMEOUT_MS, STATUS_TIMEOUT_MS};
 use crate::token::Token;
@@ -47,16 +47,23 @@ impl Admin {
     /// Finds the admin URLs by asking each client endpoint for its `/version`; fails when none answers.
     pub async fn discover(client_urls: &[String], token: Token) -> Result<Self, Error> {
         let answers = versions(client_urls, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
-        let (mut urls, mut last_error) = (Vec::new(), None);
-        for answer in answers {
+        let (mut urls, mut refused, mut last_error) = (Vec::new(), Vec::new(), None);
+        for (client_url, answer) in client_urls.iter().zip(answers) {
             match answer {
                 Ok(version) if urls.contains(&version.admin_url) => {}
                 Ok(version) => urls.push(version.admin_url),
-                Err(error) => last_error = Some(error),
+                Err(error) => {
+                    if let Cause::NotSent(why) = &error.cause {
+                        refused.push((client_url.as_str(), why.clone()));
+                    }
+                    last_error = Some(error);
+                }
             }
         }
         match last_error {
-            Some(error) if urls.is_empty() => Err(error),
+            Some(error) if urls.is_empty() => {
+                Err(nobody(&refused, false).filter(|_| refused.len() == client_urls.len()).unwrap_or(error))
+            }
             Some(_) | None => Ok(Admin { urls, token }),
         }
     }

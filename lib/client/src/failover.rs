@@ -85,6 +85,7 @@ impl Failover {
     async fn round(&self, call: &Call) -> Result<(&str, Answer), Round> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut nobody_listens = true;
+        let mut refused = Vec::new();
         let mut last_error = None;
         for step in 0..self.endpoints.len() {
             let at = (first + step) % self.endpoints.len();
@@ -100,14 +101,22 @@ impl Failover {
                     if !may_be_sent_again(&error) {
                         return Err(Round::Final(error));
                     }
-                    nobody_listens &= matches!(error.cause, Cause::NotSent(_));
+                    match &error.cause {
+                        Cause::NotSent(why) => refused.push((endpoint.url(), why.clone())),
+                        Cause::NoAnswer(_) | Cause::Problem(_) | Cause::Foreign { .. } => nobody_listens = false,
+                    }
                     last_error = Some(error);
                 }
             }
         }
+        let all_of = |refused: &[_]| nobody(refused, call.mutates);
         let error = last_error
             .unwrap_or_else(|| Error::new("(none)", call.mutates, Cause::NotSent("there is no endpoint".to_string())));
-        Err(if nobody_listens { Round::NobodyListens(error) } else { Round::Transient(error) })
+        Err(if nobody_listens {
+            Round::NobodyListens(all_of(&refused).unwrap_or(error))
+        } else {
+            Round::Transient(error)
+        })
     }
 
     /// The next call starts at another endpoint, unless somebody else has moved on meanwhile.
@@ -118,6 +127,18 @@ impl Failover {
             let _ = self.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
+}
+
+/// One failure for all endpoints, if they are several: whoever reads it may have mistyped any of them.
+pub(crate) fn nobody(refused: &[(&str, String)], mutates: bool) -> Option<Error> {
+    let [(_, first), _, ..] = refused else { return None };
+    if refused.iter().all(|(_, why)| why == first) {
+        let urls: Vec<&str> = refused.iter().map(|(url, _)| *url).collect();
+        return Some(Error::new(&urls.join(", "), mutates, Cause::NotSent(first.clone())));
+    }
+    let (url, why) = refused.first()?;
+    let others = refused[1..].iter().map(|(url, why)| format!("; {url}: {why}"));
+    Some(Error::new(url, mutates, Cause::NotSent(format!("{why}{}", others.collect::<String>()))))
 }
 
 enum Round {
@@ -219,6 +240,16 @@ mod tests {
         let error = put(&client).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::None);
         assert!(matches!(error.cause, Cause::NotSent(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn when_nobody_listens_every_endpoint_is_named() {
+        let (one, two) = (Server::refusing().await, Server::refusing().await);
+        let error = put(&Client::new(&[&one, &two]).unwrap()).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{one}, {two}: ")), "{error}");
+        let nowhere = "http://nowhere.invalid:1";
+        let error = put(&Client::new(&[nowhere, &one]).unwrap()).await.unwrap_err().to_string();
+        assert!(error.contains(&one) && error.contains(nowhere), "{error}");
     }
 
     #[tokio::test]
