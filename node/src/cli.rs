@@ -4,6 +4,7 @@
 //! are the help texts.
 
 use crate::config::ServeArgs;
+use crate::dev::check_base;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -34,11 +35,16 @@ pub struct DevArgs {
     pub data_dir: PathBuf,
     /// The first node's client port; its peer and admin ports follow, and the other nodes' are 10000 and 20000 higher
     /// [default: 2379, or the one that the data were made with]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = parse_port_base)]
     pub port_base: Option<u16>,
     /// Copy the nodes' logs to the terminal
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+fn parse_port_base(text: &str) -> Result<u16, String> {
+    let base = text.parse().map_err(|_| "it is no port".to_string())?;
+    check_base(base).map(|()| base).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -16,11 +16,20 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The exit code for a command line that makes no sense, as clap has it.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let ran = match Cli::parse().command {
         Command::Serve(args) => {
             log_to_stderr(args.log_format);
-            args.validate().map_err(anyhow::Error::from).and_then(raftkv_node::process::serve::run)
+            match args.validate() {
+                Ok(config) => raftkv_node::process::serve::run(config),
+                Err(error) => {
+                    words::warn(format_args!("raftkv: {error}"));
+                    return ExitCode::from(USAGE);
+                }
+            }
         }
         Command::Dev(args) => raftkv_node::dev::run(args),
     };

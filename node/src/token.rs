@@ -26,6 +26,11 @@ pub enum TokenError {
     /// A line is not a token. The line itself is not shown: it may be a secret.
     #[error("token file {path}: line {line} is not {TOKEN_DIGITS} lower-case hex digits")]
     BadLine { path: PathBuf, line: usize },
+    /// A line would be a token in lower case, in which it is compared.
+    #[error(
+        "token file {path}: line {line} has upper-case digits; write them in lower case, in every copy of the file"
+    )]
+    UpperCase { path: PathBuf, line: usize },
     /// There is no token in it.
     #[error("token file {path} holds no token")]
     Empty { path: PathBuf },
@@ -143,6 +148,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<String>, TokenError> {
     };
     let mut tokens = Vec::new();
     for (i, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+        if !is_token(line) && is_token(&line.to_ascii_lowercase()) {
+            return Err(TokenError::UpperCase { path: path.to_path_buf(), line: i + 1 });
+        }
         if !is_token(line) {
             return Err(TokenError::BadLine { path: path.to_path_buf(), line: i + 1 });
         }
@@ -187,8 +195,10 @@ mod tests {
         for text in ["", "\n\n", "secret", &upper, &format!("{}\nsecret", token('a')), &"a".repeat(65)] {
             let (_dir, path) = file(text);
             let error = TokenFile::open(&path).expect_err(text).to_string();
-            assert!(!error.contains("secret"), "{error}");
+            assert!(!error.contains("secret") && !error.contains("AAAA"), "{error}");
         }
+        let (_dir, path) = file(&upper);
+        assert!(matches!(TokenFile::open(&path), Err(TokenError::UpperCase { line: 1, .. })));
         let (_dir, path) = file(&format!("{}\n", token('a')).repeat(2000));
         assert!(matches!(TokenFile::open(&path), Err(TokenError::TooLarge { .. })));
         assert!(matches!(TokenFile::open(Path::new("/nonexistent/token")), Err(TokenError::Io { .. })));

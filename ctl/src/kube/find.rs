@@ -119,6 +119,6 @@ mod tests {
         assert!(token(&fake.kubectl(), "demo").await.is_ok());
         fake.answer("get secret demo-auth", &secret("short"));
         let error = token(&fake.kubectl(), "demo").await.err().unwrap();
-        assert_eq!(error.to_string(), "Secret demo-auth: token: the first line is not 64 hex digits");
+        assert_eq!(error.to_string(), "Secret demo-auth: token: the first line is not 64 hex digits in lower case");
     }
 }

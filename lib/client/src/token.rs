@@ -20,7 +20,7 @@ impl fmt::Debug for Token {
 
 /// The text does not begin with a token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the first line is not {TOKEN_DIGITS} hex digits")]
+#[error("the first line is not {TOKEN_DIGITS} hex digits in lower case")]
 pub struct NotAToken;
 
 /// There is no usable token.
@@ -50,7 +50,9 @@ impl FromStr for Token {
     /// Reads the text of a token file: the first line is the token to send (rule O5).
     fn from_str(text: &str) -> Result<Self, NotAToken> {
         let token = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        if token.len() != TOKEN_DIGITS || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if token.len() != TOKEN_DIGITS
+            || !token.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        {
             return Err(NotAToken);
         }
         Ok(Token(token.to_string()))
@@ -80,7 +82,7 @@ mod tests {
     fn the_first_line_is_the_token_to_send() {
         let two = format!("\n {}\n{}\n", "1a".repeat(32), "2b".repeat(32));
         assert!(two.parse::<Token>().is_ok_and(|token| token.0 == "1a".repeat(32)));
-        for bad in ["", "1a", &"1g".repeat(32), &"1a".repeat(33)] {
+        for bad in ["", "1a", &"1A".repeat(32), &"1g".repeat(32), &"1a".repeat(33)] {
             assert!(bad.parse::<Token>().is_err(), "{bad}");
         }
     }

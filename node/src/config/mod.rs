@@ -278,7 +278,12 @@ fn advertised(
     match url {
         Some(url) => match Address::parse_url(&url) {
             Some(address) if !address.is_wildcard() => Ok(address.url()),
-            Some(_) | None => Err(unusable(url_flag, url, right)),
+            Some(_) => Err(unusable(
+                url_flag,
+                url,
+                "others are told it, and nobody can dial that; give an address of this node",
+            )),
+            None => Err(unusable(url_flag, url, right)),
         },
         None if listen.is_wildcard() => Err(ConfigError::NoUrl { url_flag, listen_flag, value: listen.to_string() }),
         None => Ok(listen.url()),
@@ -292,27 +297,35 @@ fn allowed_host(value: String) -> Result<String, ConfigError> {
 }
 
 fn drain(value: String) -> Result<Duration, ConfigError> {
-    let fits = units::duration(&value).filter(|drain| *drain <= DRAIN_MAX);
-    fits.ok_or_else(|| unusable("--drain", value, "give 0s to 1h, as in 3s or 500ms"))
+    let right = "give 0s to 1h, as in 3s or 500ms";
+    match units::duration(&value) {
+        Ok(drain) if drain <= DRAIN_MAX => Ok(drain),
+        Ok(_) | Err(None) => Err(unusable("--drain", value, right)),
+        Err(Some(wrong)) => Err(unusable("--drain", value, wrong)),
+    }
 }
 
 fn compact_retention(value: String) -> Result<Option<Duration>, ConfigError> {
-    if value == "off" {
-        return Ok(None);
-    }
-    match units::duration(&value).filter(|kept| *kept >= COMPACT_RETENTION_MIN) {
-        Some(kept) => Ok(Some(kept)),
-        None => {
-            Err(unusable("--compact-retention", value, "give at least 1s, as in 1h or 7d, or off to keep everything"))
-        }
+    let right = "give at least 1s, as in 1h or 7d, or off to keep everything";
+    match units::duration(&value) {
+        _ if value == "off" => Ok(None),
+        Ok(kept) if kept >= COMPACT_RETENTION_MIN => Ok(Some(kept)),
+        Ok(_) | Err(None) => Err(unusable("--compact-retention", value, right)),
+        Err(Some(wrong)) => Err(unusable("--compact-retention", value, wrong)),
     }
 }
 
 fn size(flag: &'static str, value: String, bytes_min: u64, bytes_max: u64) -> Result<u64, ConfigError> {
-    let fits = units::bytes(&value).filter(|bytes| (bytes_min..=bytes_max).contains(bytes));
-    let most = if bytes_max == u64::MAX { String::new() } else { format!(" and at most {bytes_max}") };
-    let right = || format!("give at least {bytes_min} bytes{most}, as in 64MiB or 8GiB");
-    fits.ok_or_else(|| unusable(flag, value, right()))
+    match units::bytes(&value) {
+        Ok(bytes) if (bytes_min..=bytes_max).contains(&bytes) => Ok(bytes),
+        Ok(_) | Err(None) => {
+            let most =
+                if bytes_max == u64::MAX { String::new() } else { format!(" and at most {}", units::told(bytes_max)) };
+            let right = format!("give at least {}{most}, as in 64MiB or 8GiB", units::told(bytes_min));
+            Err(unusable(flag, value, right))
+        }
+        Err(Some(wrong)) => Err(unusable(flag, value, wrong)),
+    }
 }
 
 #[cfg(test)]
@@ -383,15 +396,19 @@ mod tests {
             ("--listen-admin", "localhost:70000", "1 to 65535"),
             ("--client-url", "https://a:1", "http://host:port"),
             ("--peer-url", "http://a:1/path", "nothing behind it"),
-            ("--admin-url", "http://0.0.0.0:1", "http://host:port"),
+            ("--admin-url", "http://0.0.0.0:1", "nobody can dial that"),
+            ("--peer-url", "http://[::]:1", "nobody can dial that"),
             ("--allowed-host", "http://a", "without scheme"),
             ("--drain", "2h", "0s to 1h"),
             ("--drain", "soon", "as in 3s"),
-            ("--quota", "1KiB", "at least 4194304 bytes"),
-            ("--quota", "8GB", "8GiB"),
-            ("--reserve", "1MiB", "at least 16777216 bytes"),
+            ("--drain", "3", "give it a unit"),
+            ("--quota", "1KiB", "at least 4MiB"),
+            ("--quota", "8GB", "'GB' is no unit here"),
+            ("--quota", "99999999TiB", "too large for 64 bits"),
+            ("--reserve", "1MiB", "at least 16MiB"),
             ("--compact-retention", "0s", "off"),
-            ("--snapshot-log-bytes", "1", "at least 65536"),
+            ("--compact-retention", "1", "give it a unit: ms, s, m, h, d"),
+            ("--snapshot-log-bytes", "1", "at least 64KiB"),
             ("--segment-bytes", "1MiB", "at most"),
         ];
         for (flag, value, right) in cases {

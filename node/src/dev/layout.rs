@@ -27,7 +27,7 @@ const PORT_BASE_MAX: u16 = u16::MAX - 2 * NODE_PORTS_APART - 2;
 
 /// Why a dev cluster cannot start here.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LayoutError {
+pub(crate) enum LayoutError {
     #[error(
         "--port-base {0} is not usable: give 1 to {PORT_BASE_MAX}, since the nodes take the base, the base + 10000 and \
          the base + 20000, and two ports after each"
@@ -174,7 +174,8 @@ fn hold(dir: &Path) -> Result<File, LayoutError> {
     Ok(lock)
 }
 
-fn check_base(base: u16) -> Result<(), LayoutError> {
+/// Whether all ports of the nodes exist with this base.
+pub(crate) fn check_base(base: u16) -> Result<(), LayoutError> {
     if base == 0 || base > PORT_BASE_MAX { Err(LayoutError::PortBase(base)) } else { Ok(()) }
 }
 

@@ -260,10 +260,20 @@ fn check_peer_url(url: &str) -> Result<(), Problem> {
             && uri.port_u16().is_some()
             && uri.path_and_query().is_none_or(|path| path.as_str() == "/")
     });
+    if url.parse::<Uri>().ok().and_then(|uri| Some(is_everywhere(uri.host()?))) == Some(true) {
+        let detail =
+            format!("peer_url '{url}': nobody can dial that; give the address at which the others reach the node");
+        return Err(Problem::new(Code::BadRequest, detail));
+    }
     if good && url.len() <= limits::URL_BYTES_MAX && !url.ends_with('/') && !url.contains('@') {
         return Ok(());
     }
     Err(Problem::new(Code::BadRequest, format!("peer_url '{url}' is not http://host:port")))
+}
+
+/// Whether a host stands for every address of the machine that reads it.
+fn is_everywhere(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
 }
 
 #[cfg(test)]

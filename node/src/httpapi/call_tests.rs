@@ -172,6 +172,8 @@ fn bodies_are_checked() {
         ("n2", "http://n2:2380/"),
         ("n2", "http://n2:2380/x"),
         ("n2", "http://u@n2:2380"),
+        ("n2", "http://0.0.0.0:2380"),
+        ("n2", "http://[::]:2380"),
         ("n2", ""),
     ] {
         assert_eq!(add(name, url).expect_err(url), Code::BadRequest, "{name} {url}");

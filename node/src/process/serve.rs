@@ -80,13 +80,14 @@ fn start_anew(program: std::io::Result<PathBuf>, why: &RestartWhy) -> anyhow::Er
 fn serve(config: Config) -> Result<Exit> {
     let runtime = runtime()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let token = Arc::new(TokenFile::open(&config.token_file)?);
+    let token = Arc::new(TokenFile::open(&config.token_file).context("--token-file")?);
+    let named = || format!("--data-dir {}", config.data_dir.display());
     if config.require_mount {
-        mount::check(&config.data_dir)?;
+        mount::check(&config.data_dir).with_context(named)?;
     }
-    let disk = FileDisk::open(&config.data_dir).with_context(|| format!("--data-dir {}", config.data_dir.display()))?;
+    let disk = FileDisk::open(&config.data_dir).with_context(named)?;
     let disk = crash_point::around_disk(Arc::new(disk));
-    let found = find(&disk)?;
+    let found = find(&disk).with_context(named)?;
     let home = crash_point::around_home(Arc::new(SledHome::new(&config.data_dir)));
 
     let listeners = Listeners::bind(&config)?;
