@@ -7,8 +7,31 @@ use crate::report::{Effect, Failed};
 use crate::streams::print;
 use crate::{export, import, kv, members, status};
 use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+/// Behind `kube`, it asks for what could come next instead of doing anything.
+const COMPLETE: &str = "__complete";
+/// What comes behind `kube` is known to the plugin only, which answers as it answers kubectl.
+const KUBE_IN_BASH: &str = r#"
+_raftkvctl_and_kube() {
+    if [[ $COMP_CWORD -lt 2 || ${COMP_WORDS[1]} != kube ]]; then
+        _raftkvctl "$@"
+        return
+    fi
+    local line
+    COMPREPLY=()
+    while IFS= read -r line; do
+        case $line in
+            :0) compopt -o default 2>/dev/null ;;
+            :*) ;;
+            *) COMPREPLY+=("${line%%$'\t'*}") ;;
+        esac
+    done < <("${COMP_WORDS[0]}" kube __complete "${COMP_WORDS[@]:2:COMP_CWORD-1}" 2>/dev/null)
+}
+complete -F _raftkvctl_and_kube -o nosort raftkvctl 2>/dev/null || complete -F _raftkvctl_and_kube raftkvctl
+"#;
 
 /// Runs with these arguments, the program's name first: as `raftkvctl`, or as the plugin of kubectl when that name is
 /// `kubectl-raftkv`.
@@ -18,6 +41,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Called::by(args.first().map(OsString::as_os_str)) {
         Called::Plugin => kube::run("kubectl raftkv", after(1)),
         Called::Completer => kube::completions(after(1)),
+        Called::Ctl if args.iter().skip(1).map(OsString::as_os_str).take(2).eq(["kube", COMPLETE]) => {
+            kube::completions(after(3))
+        }
         Called::Ctl if args.get(1).is_some_and(|first| first == "kube") => kube::run("raftkvctl kube", after(2)),
         Called::Ctl => run_ctl(args),
     }
@@ -81,6 +107,9 @@ async fn command(context: &Context, command: Command) -> Result<(), Failed> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "raftkvctl", &mut script);
+            if shell == Shell::Bash {
+                script.extend_from_slice(KUBE_IN_BASH.as_bytes());
+            }
             print(&script)
         }
     }

@@ -82,6 +82,23 @@ fn completions_are_a_script() {
     assert!(text(&output.stdout).contains("raftkvctl"));
 }
 
+#[test]
+fn bash_completes_what_comes_behind_kube_and_all_else() {
+    let script = text(&raftkvctl(&["completions", "bash"], "").stdout);
+    for (words, word, expected) in
+        [("kube st", "st", "status"), ("kube leader m", "m", "move"), ("expo", "expo", "export")]
+    {
+        let count = words.split(' ').count();
+        let program = env!("CARGO_BIN_EXE_raftkvctl");
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({program} {words}); COMP_CWORD={count}; _raftkvctl_and_kube {program} {word}; \
+             echo \"${{COMPREPLY[@]}}\""
+        );
+        let bash = Command::new("bash").args(["-c", &ask]).output().expect("bash is there");
+        assert_eq!(text(&bash.stdout).trim(), expected, "{words}: {}", text(&bash.stderr));
+    }
+}
+
 /// A node that answers every request with this JSON; its URL.
 fn node_that_answers(json: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
