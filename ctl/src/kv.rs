@@ -4,13 +4,15 @@ use crate::args::{Del, Get, Key, Output, Put, Range, Reading};
 use crate::context::Context;
 use crate::record::FormatError;
 use crate::report::Failed;
-use crate::streams::{print, print_done, print_json, stdin};
+use crate::streams::{print, print_done, print_json, stdin, warn};
 use crate::table::{Align, Table, bytes};
 use bytes::Bytes;
+use raftkv_api::Code;
 use raftkv_client::bytes_text::{from_base64, key_of, printable, text_or_base64, to_base64, value_of};
-use raftkv_client::{RangeQuery, ReadOptions};
+use raftkv_client::{Error, RangeQuery, ReadOptions};
 use serde_json::json;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
 
 /// Keys in one page of a range.
@@ -33,9 +35,13 @@ pub(crate) async fn put(context: &Context, args: Put) -> Result<(), Failed> {
 
 pub(crate) async fn get(context: &Context, args: Get) -> Result<(), Failed> {
     let key = key_bytes(args.key)?;
-    let found = context.client()?.get(&key, read_options(&args.reading)).await?;
-    let found = found.ok_or_else(|| Failed::NoKey { key: FormatError::quote(&key) })?;
+    let found =
+        context.client()?.find(&key, read_options(&args.reading)).await.map_err(|error| missing(&key, error))?;
     match context.output {
+        Output::Table if std::io::stdout().is_terminal() && !is_text(&found.value) => {
+            warn("the value is not text, and is shown with escapes; redirect the output to get its bytes\n");
+            print(format!("{}\n", printable(&found.value, usize::MAX)).as_bytes())
+        }
         Output::Table => print(&found.value),
         Output::Json => {
             let (key, key_b64) = text_or_base64(&key);
@@ -52,12 +58,29 @@ pub(crate) async fn get(context: &Context, args: Get) -> Result<(), Failed> {
     }
 }
 
+/// A read that failed; that there is no such key is said as a person would.
+fn missing(key: &[u8], error: Error) -> Failed {
+    match error.problem() {
+        Some(problem) if problem.code == Code::KeyNotFound => {
+            Failed::NoKey { key: FormatError::quote(key), at: problem.detail.clone() }
+        }
+        Some(_) | None => error.into(),
+    }
+}
+
+/// Whether a terminal shows these bytes and does nothing else: some control characters can change what it shows of the
+/// next command, or what the next key press does.
+fn is_text(bytes: &[u8]) -> bool {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(harmless))
+}
+
 pub(crate) async fn del(context: &Context, args: Del) -> Result<(), Failed> {
     let condition = args.conditions.condition();
     let key = key_bytes(args.key)?;
     let done = context.client()?.delete(&key, condition).await?;
     if !done.deleted {
-        return Err(Failed::NoKey { key: FormatError::quote(&key) });
+        return Err(Failed::NoKey { key: FormatError::quote(&key), at: format!("at revision {}", done.revision) });
     }
     print_done(context.output, &done, &format!("deleted at revision {}", done.revision))
 }
@@ -140,4 +163,30 @@ fn decoded(text: OsString, is_base64: bool) -> Result<Bytes, Failed> {
     }
     let text = String::from_utf8(bytes).map_err(|error| Failed::Usage(to_base64(error.as_bytes())))?;
     from_base64(&text).map_err(|error| Failed::Usage(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_api::Problem;
+    use raftkv_client::Cause;
+
+    #[test]
+    fn a_terminal_gets_text_only() {
+        for text in ["", "green", "two\r\n\tlines", "größe"] {
+            assert!(is_text(text.as_bytes()), "{text}");
+        }
+        for bytes in [&b"\xff"[..], b"\x1b[2J", b"\0", b"\x07"] {
+            assert!(!is_text(bytes), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_told_with_the_revision() {
+        let problem = Problem::new(Code::KeyNotFound, "at revision 7");
+        let failed = missing(b"k", Error::new("http://h:1", false, Cause::Problem(Box::new(problem))));
+        assert_eq!(failed.to_string(), "key 'k' does not exist at revision 7");
+        let other = Error::new("http://h:1", false, Cause::NotSent("refused".to_string()));
+        assert!(matches!(missing(b"k", other), Failed::Call(_)));
+    }
 }

@@ -20,8 +20,8 @@ pub(crate) enum Failed {
     #[error("key '{key}' (line {line}): {error}")]
     Import { key: String, line: u64, error: Error, outcome: Outcome },
     /// There is nothing under this key.
-    #[error("key '{key}' does not exist")]
-    NoKey { key: String },
+    #[error("key '{key}' does not exist {at}")]
+    NoKey { key: String, at: String },
     /// The command line makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(failed(Code::ConditionFailed, Outcome::None).exit_code(), 1);
         assert_eq!(failed(Code::Timeout, Outcome::Unknown).exit_code(), 3);
         assert_eq!(failed(Code::MemberNotFound, Outcome::None).exit_code(), 4);
-        assert_eq!(Failed::NoKey { key: "k".into() }.exit_code(), 4);
+        assert_eq!(Failed::NoKey { key: "k".into(), at: "at revision 7".into() }.exit_code(), 4);
         assert_eq!(Failed::Usage("no".into()).exit_code(), 2);
         assert_eq!(failed(Code::KeyTooLarge, Outcome::None).exit_code(), 2);
     }

@@ -77,17 +77,22 @@ impl Client {
 
     /// Reads a key, linearizably unless asked otherwise; `None` when it does not exist.
     pub async fn get(&self, key: &[u8], options: ReadOptions) -> Result<Option<Found>, Error> {
+        match self.find(key, options).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.code() == Some(Code::KeyNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for a key that should be there: where there is none, the node says at which revision.
+    pub async fn find(&self, key: &[u8], options: ReadOptions) -> Result<Found, Error> {
         let mut query = Query::default();
         query.read(options);
         let call = Call::get(query.target(&key_target(key)));
-        let (endpoint, answer) = match self.failover.call(&call).await {
-            Ok(answered) => answered,
-            Err(error) if error.code() == Some(Code::KeyNotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let (endpoint, answer) = self.failover.call(&call).await?;
         let number = |name: HeaderName| header_number(endpoint, &answer, name);
         let (mod_revision, revision) = (number(ETAG)?, number(HeaderName::from_static(HEADER_REVISION))?);
-        Ok(Some(Found { value: answer.body, mod_revision, revision }))
+        Ok(Found { value: answer.body, mod_revision, revision })
     }
 
     /// Writes a key.

@@ -169,6 +169,9 @@ fn range(query: &Query, revision: Revision) -> Result<RangeQuery, Problem> {
     if after.as_ref().is_some_and(|after| *after < start || end.as_ref().is_some_and(|end| after >= end)) {
         return Err(query::bad("after", "not a `next` token of this range"));
     }
+    if query.bytes("limit")?.is_some_and(|limit| &limit[..] == b"0") {
+        return Err(query::bad("limit", "0 is no limit here: leave it out for as many keys as a page may have"));
+    }
     let limit = query.number("limit", 1, limits::PAGE_KEYS_MAX as u64)?;
     Ok(RangeQuery {
         start,

@@ -51,7 +51,7 @@ pub async fn get(
             set(&mut response, header::ETAG, &tag);
             response
         }
-        None => errors::response(&Problem::new(Code::KeyNotFound, format!("not at revision {revision}"))),
+        None => errors::response(&Problem::new(Code::KeyNotFound, format!("at revision {revision}"))),
     };
     reading.mark(&mut response, revision);
     Ok(response)

@@ -163,7 +163,7 @@ fn query_text(name: &str) -> &'static str {
         "end_b64" => "`end` in base64 of either alphabet.",
         "key_b64" => "The key in base64 of either alphabet, instead of one in the path.",
         "keys_only" => "true: no values.",
-        "limit" => "Most keys in the page: 1 to 10000, which is the default. A page also ends at 8 MiB.",
+        "limit" => "Most keys in the page: 1 to 10000, which is the default; 0 is refused. A page also ends at 8 MiB.",
         "prefix" => "The keys that begin with it; instead of start and end.",
         "prefix_b64" => "`prefix` in base64 of either alphabet.",
         "revision" => "Read the state at this revision; the newest by default.",
