@@ -2,13 +2,11 @@
 
 use crate::args::Output;
 use crate::record::FormatError;
-use crate::streams::warn;
 use raftkv_api::{Code, Outcome};
 use raftkv_client::bytes_text::BadBytes;
 use raftkv_client::{EndpointError, Error, TokenError};
 use serde::Serialize;
 use serde_json::json;
-use std::process::ExitCode;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -260,14 +258,13 @@ impl Failed {
 }
 
 impl Account<'_> {
-    /// Tells it on standard error and gives the exit code.
-    pub(crate) fn tell(&self, output: Output) -> ExitCode {
+    /// The words for standard error; empty when nobody is to be told.
+    pub(crate) fn words(&self, output: Output) -> String {
         match (self.audience, output) {
-            (Audience::Nobody, _) | (Audience::Programs, Output::Table) => {}
-            (Audience::Programs | Audience::Everybody, Output::Json) => warn(&format!("{}\n", self.json())),
-            (Audience::Everybody, Output::Table) => warn(&self.text()),
+            (Audience::Nobody, _) | (Audience::Programs, Output::Table) => String::new(),
+            (Audience::Programs | Audience::Everybody, Output::Json) => format!("{}\n", self.json()),
+            (Audience::Everybody, Output::Table) => self.text(),
         }
-        ExitCode::from(self.exit_code)
     }
 
     fn text(&self) -> String {

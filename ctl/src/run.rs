@@ -4,7 +4,7 @@ use crate::args::{Cli, Command};
 use crate::context::{Context, SHUTDOWN_TIMEOUT, runtime, signalled};
 use crate::kube::{self, Called};
 use crate::report::{Effect, Failed};
-use crate::streams::print;
+use crate::streams::{print, tell};
 use crate::{export, import, kv, members, status};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
@@ -68,7 +68,7 @@ fn run_ctl(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => failed.account().tell(output),
+        Err(failed) => tell(&failed.account(), output),
     }
 }
 

@@ -4,9 +4,10 @@
 //! A change of the cluster has been made, whether it can be told or not. Standard error may be lost.
 
 use crate::args::Output;
-use crate::report::Failed;
+use crate::report::{Account, Failed};
 use serde::Serialize;
 use std::io::{self, ErrorKind, Read, Write};
+use std::process::ExitCode;
 
 /// All of standard input. A thread of its own waits for it, so that a signal is not kept waiting.
 pub(crate) async fn stdin() -> Result<Vec<u8>, Failed> {
@@ -48,6 +49,12 @@ fn write(bytes: &[u8]) -> io::Result<()> {
 /// Writes to standard error. What it does not take is lost: nothing else could tell anybody.
 pub(crate) fn warn(text: &str) {
     let _lost = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Tells a failure on standard error and gives the exit code.
+pub(crate) fn tell(failure: &Account, output: Output) -> ExitCode {
+    warn(&failure.words(output));
+    ExitCode::from(failure.exit_code)
 }
 
 fn line_of_json(value: &impl Serialize) -> Vec<u8> {

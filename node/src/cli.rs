@@ -4,7 +4,7 @@
 //! are the help texts.
 
 use crate::config::ServeArgs;
-use crate::dev::check_base;
+use crate::dev::layout::check_base;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 

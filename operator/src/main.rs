@@ -1,9 +1,12 @@
 //! The binary `raftkv-operator`: reads flags and environment and runs what they say.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use raftkv_operator::edge::command_line::{self, Asked};
 use raftkv_operator::edge::config::Config;
 use raftkv_operator::edge::flags::{Args, LogFormat};
 use raftkv_operator::edge::{probe::probe, run::run};
+use std::fmt::Arguments;
 use std::io::Write;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -14,7 +17,7 @@ const BAD_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match command_line::read(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Asked::Run(args)) => operate(*args).unwrap_or_else(|error| {
-            eprintln!("raftkv-operator: {}", whole(&error));
+            warn(format_args!("raftkv-operator: {}", whole(&error)));
             ExitCode::FAILURE
         }),
         Ok(Asked::Print(text)) => {
@@ -23,10 +26,15 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}\n\nFor more information, try '--help'.");
+            warn(format_args!("error: {error}\n\nFor more information, try '--help'."));
             ExitCode::from(BAD_USAGE)
         }
     }
+}
+
+/// A line on standard error. A reader that has gone loses it and nothing else; `eprintln!` would panic.
+fn warn(line: Arguments) {
+    let _lost = writeln!(std::io::stderr(), "{line}");
 }
 
 /// One thread is enough for the work, and costs the least memory.
@@ -61,6 +69,8 @@ fn whole(error: &anyhow::Error) -> String {
 fn log_to_stderr(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log '{filter}': {error}"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // They would go to the same standard error with `eprintln!`, which panics when nobody takes the log.
+    let lines = lines.log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().init(),

@@ -46,6 +46,7 @@ mod worlds;
 use crate::args::Output;
 use crate::context::{SHUTDOWN_TIMEOUT, runtime, signalled};
 use crate::report::{Effect, Failed};
+use crate::streams::tell;
 use args::{Cli, Command, Leader};
 use clap::{CommandFactory, FromArgMatches};
 use context::Kube;
@@ -92,7 +93,7 @@ pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>
     let (output, effect) = (output(&cli.command), effect(&cli.command));
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(failed) => return KubeFailed::from(failed).account().tell(output),
+        Err(failed) => return tell(&KubeFailed::from(failed).account(), output),
     };
     let result = runtime.block_on(async {
         tokio::select! {
@@ -104,7 +105,7 @@ pub(crate) fn run(called: &'static str, args: impl IntoIterator<Item = OsString>
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => failed.account().tell(output),
+        Err(failed) => tell(&failed.account(), output),
     }
 }
 

@@ -10,14 +10,13 @@
 mod child;
 mod cluster;
 mod form;
-mod layout;
+pub(crate) mod layout;
 mod tail;
 
 use crate::cli::DevArgs;
 use crate::words;
 use child::{Event, keep_running, log_tail};
 use cluster::{Forming, Health};
-pub(crate) use layout::check_base;
 use layout::{Layout, LayoutError};
 use raftkv_client::bytes_text::shell_word;
 use std::collections::{BTreeMap, BTreeSet};
