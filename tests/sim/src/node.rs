@@ -370,7 +370,12 @@ impl SimNode {
         let Some(running) = self.running_mut() else { return out };
         let identity = identity.expect("a process has an identity");
         let turn = running.apply_thread.turn(&identity, &*disk, &*home, items, rng);
-        for event in turn.into_outs(&mut out) {
+        let events = turn.into_outs(&mut out);
+        // The process ends at that call: its driver, which would read the same disk, takes no further step.
+        if out.iter().any(|one| matches!(one, Out::DiskFailed(_))) {
+            return out;
+        }
+        for event in events {
             running.driver.step(event);
         }
         running.take_effects(&mut out);

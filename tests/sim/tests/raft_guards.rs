@@ -130,16 +130,14 @@ fn a_joint_state_that_raft_does_not_leave_is_left() {
 #[test]
 fn a_change_that_raft_would_empty_is_refused_and_not_appended() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
-    lone.hold_apply(true);
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES), put(3, 2, SMALL_BYTES)], 1));
     lone.elect(2);
-    lone.ack(2, 4);
-    assert_eq!((lone.status().commit, lone.status().applied), (4, 1), "raft takes no change before 3 is applied");
-    let request = lone.change(MembershipCall::Remove { id: 3 });
+    assert_eq!((lone.status().commit, lone.status().last_index), (1, 4), "raft takes no change before 3 is handed out");
+    let request = lone.change(MembershipCall::Add(add(4)));
     assert_eq!(lone.answer_to(request), Some(&Answer::Refused(Refusal::ChangePending)));
     assert_eq!(lone.status().last_index, 4, "an empty entry stands in the log");
-    lone.hold_apply(false);
-    let request = lone.change(MembershipCall::Remove { id: 3 });
+    lone.ack(2, 4);
+    let request = lone.change(MembershipCall::Add(add(4)));
     lone.ack(2, 5);
     assert!(matches!(lone.answer_to(request), Some(Answer::Changed(_))), "{:?}", lone.answer_to(request));
 }
@@ -150,12 +148,11 @@ fn a_change_that_raft_would_empty_is_refused_and_not_appended() {
 fn a_change_waits_until_the_commit_of_the_one_before_is_durable() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
     lone.ack(2, 2);
-    lone.change(MembershipCall::Remove { id: 3 });
+    lone.change(MembershipCall::Add(add(4)));
     lone.hold_disk(true);
     lone.ack(2, 3);
     assert_eq!((lone.status().membership.conf_index, lone.status().durable_conf_index), (3, 1));
-    let AddMember { name, peer_url, incarnation } = add(4);
-    let request = lone.change(MembershipCall::Add(AddMember { name, peer_url, incarnation }));
+    let request = lone.change(MembershipCall::Add(add(5)));
     assert_eq!((lone.status().last_index, lone.answer_to(request)), (3, None));
     lone.hold_disk(false);
     assert_eq!((lone.status().last_index, lone.status().durable_conf_index), (4, 3));

@@ -144,12 +144,10 @@ fn an_only_voter_that_is_proved_waits_for_the_append_in_flight() {
 fn votes_are_asked_for_only_when_the_batch_before_is_durable() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
     lone.hear(message(MessageType::MsgHeartbeat, 2, 2));
-    lone.campaign();
     lone.hold_disk(true);
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES)], 1));
-    lone.tick(40);
-    // This was meant for its first campaign and counts for the second: it is a candidate while entry 2 is not durable.
-    lone.hear(message(MessageType::MsgRequestPreVoteResponse, 3, 3));
+    // Its leader hands leadership over at once: it is a candidate while entry 2 is not durable.
+    lone.hear(message(MessageType::MsgTimeoutNow, 2, 2));
     assert_eq!((lone.status().role, lone.status().term), (Role::Candidate, 3));
     assert!(lone.sent(MessageType::MsgRequestVote).is_empty());
     lone.hold_disk(false);
