@@ -20,12 +20,12 @@ pub(super) enum Odd {
 }
 
 impl Odd {
-    /// What would be right, where that depends on what is wrong; `units` are those that there are.
-    fn right(&self, units: &[(&str, u64)]) -> Option<String> {
+    /// What would be right, where that depends on what is wrong; `units` are those that there are, `example` is in one of them.
+    fn right(&self, units: &[(&str, u64)], example: &str) -> Option<String> {
         let units = units.iter().map(|(unit, _)| *unit).collect::<Vec<_>>().join(", ");
         match self {
-            Odd::Unit(unit) if unit.is_empty() => Some(format!("give it a unit: {units}")),
-            Odd::Unit(unit) => Some(format!("'{unit}' is no unit here; the units are {units}")),
+            Odd::Unit(unit) if unit.is_empty() => Some(format!("give it a unit: {units}, as in {example}")),
+            Odd::Unit(unit) => Some(format!("'{unit}' is no unit here; the units are {units}, as in {example}")),
             Odd::TooLarge => Some("it is too large for 64 bits".to_string()),
             Odd::NoNumber => None,
         }
@@ -34,14 +34,14 @@ impl Odd {
 
 /// Reads a size in bytes; the error says what would be right, if that can be told.
 pub(super) fn bytes(text: &str) -> Result<u64, Option<String>> {
-    scaled(text, &BYTE_UNITS, Some(1)).map_err(|odd| odd.right(&BYTE_UNITS))
+    scaled(text, &BYTE_UNITS, Some(1)).map_err(|odd| odd.right(&BYTE_UNITS, "8GiB"))
 }
 
 /// Reads a duration; the error says what would be right, if that can be told.
 pub(super) fn duration(text: &str) -> Result<Duration, Option<String>> {
     // Nothing is nothing in every unit.
     let plain = (text == "0").then_some(1);
-    let millis = scaled(text, &TIME_UNITS_MS, plain).map_err(|odd| odd.right(&TIME_UNITS_MS))?;
+    let millis = scaled(text, &TIME_UNITS_MS, plain).map_err(|odd| odd.right(&TIME_UNITS_MS, "15m"))?;
     Ok(Duration::from_millis(millis))
 }
 
@@ -94,9 +94,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_what_is_named() {
         let wrong = |text| bytes(text).unwrap_err().unwrap_or_default();
-        assert_eq!(wrong("8GB"), "'GB' is no unit here; the units are KiB, MiB, GiB, TiB");
+        assert_eq!(wrong("8GB"), "'GB' is no unit here; the units are KiB, MiB, GiB, TiB, as in 8GiB");
         assert_eq!(wrong("16777216TiB"), "it is too large for 64 bits");
-        assert_eq!(duration("1").unwrap_err().unwrap_or_default(), "give it a unit: ms, s, m, h, d");
+        assert_eq!(duration("1").unwrap_err().unwrap_or_default(), "give it a unit: ms, s, m, h, d, as in 15m");
         assert_eq!(bytes("many"), Err(None));
     }
 }
