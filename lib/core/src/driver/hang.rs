@@ -69,10 +69,4 @@ impl Driver {
     fn others_suffice(&self, holds: impl Fn(&Driver, MemberId) -> bool) -> bool {
         self.membership.is_quorum(|id| id != self.identity.member_id && holds(self, id))
     }
-
-    fn step_down(&mut self) {
-        let term = self.node.raft.term;
-        self.node.raft.become_follower(term, 0);
-        self.notice_leader();
-    }
 }

@@ -133,6 +133,13 @@ impl Driver {
         self.membership.voters.contains(&id) && peer.caught_up && peer.report.can_lead
     }
 
+    /// Stops leading in this term, without a successor.
+    pub(super) fn step_down(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, 0);
+        self.notice_leader();
+    }
+
     /// The voter with the best level of room, and among equals the most caught-up one.
     pub(super) fn best_successor(&self) -> Option<MemberId> {
         self.best_successor_of(|_| true)

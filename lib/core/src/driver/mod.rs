@@ -116,7 +116,7 @@ pub struct Driver {
     stores_opening: usize,
     /// Index and term of this member's own removal, once applied.
     removed: Option<(Index, Term)>,
-    /// Removals up to this index are known to be safe (rule N4).
+    /// All removals up to this index are known to be safe (rule N4).
     removals_safe: Index,
     /// Removals up to this index were applied before this process began: their members ask, and are not told unasked.
     removals_at_start: Index,

@@ -17,19 +17,21 @@ impl Driver {
     /// and whoever asked for them is answered.
     pub(super) fn note_safe_removals(&mut self) {
         let before = self.removals_safe;
-        self.removals_safe = self.safe_removals().max(before);
+        self.removals_safe = self.safe_removals();
         if self.removals_safe > before {
             self.tell_removed(before);
         }
         self.answer_durable_change();
     }
 
-    /// Index of the newest removal that is safe. Once safe, a removal stays so: whoever acknowledges a later change of
-    /// the configuration has the commit of the earlier one in the same batch.
+    /// The index up to which every removal is safe. Once safe, a removal stays so: whoever acknowledges a later change of
+    /// the configuration has the commit of the earlier one in the same batch. This is asked at every sync, so that the
+    /// removed members are looked through only while one of them waits.
     fn safe_removals(&self) -> Index {
-        if self.membership.conf_index > self.durable.conf_index {
-            // The durable configuration is an older one, whose voters may be others.
-            return 0;
+        let conf_index = self.membership.conf_index;
+        // A configuration that is not durable yet may have other voters than the durable one.
+        if self.removals_safe >= conf_index || conf_index > self.durable.conf_index {
+            return self.removals_safe;
         }
         let own = self.identity.member_id;
         let has = |id: MemberId, index: Index| match id == own {
@@ -37,7 +39,8 @@ impl Driver {
             false => self.peers.report(id).durable_conf_index >= index || mutant::is(Mutant::ToldByOneWitness),
         };
         let news = self.membership.removed.values().map(|removed| removed.index).filter(|at| *at > self.removals_safe);
-        news.filter(|at| self.membership.is_quorum(|id| has(id, *at))).max().unwrap_or(0)
+        let safe = news.clone().filter(|at| self.membership.is_quorum(|id| has(id, *at))).max();
+        if safe == news.max() { conf_index } else { safe.unwrap_or(self.removals_safe) }
     }
 
     fn tell_removed(&mut self, safe_before: Index) {
@@ -82,6 +85,7 @@ impl Driver {
             self.halt(Effect::Gone { index: record.removed.index, term: record.removed.term });
         }
     }
+
     /// Rule N10: a leader that applied its own removal steps down before anything else is stepped. It still answers
     /// votes and appends, until its removal is known to be safe.
     pub(super) fn own_removal_applied(&mut self) {
@@ -93,9 +97,7 @@ impl Driver {
         let reads = self.reads.fail_all();
         self.emit(Effect::ReadFailed { reads, why: Refusal::Removed });
         if self.is_leader() {
-            let term = self.node.raft.term;
-            self.node.raft.become_follower(term, 0);
-            self.notice_leader();
+            self.step_down();
         }
     }
 }
