@@ -57,7 +57,9 @@ fn whole(error: &anyhow::Error) -> String {
 /// `raftkv_node::transport=debug`.
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("RAFTKV_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(words::log);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // They would go to the same standard error with `eprintln!`, which panics when nobody takes the log.
+    let lines = lines.log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().init(),
