@@ -82,40 +82,13 @@ impl Failed {
     }
 
     fn call(&self) -> Option<&Error> {
-        match self {
-            Failed::Call(error) | Failed::Import { error, .. } => Some(error),
-            Failed::NoKey { .. }
-            | Failed::Usage(_)
-            | Failed::Endpoint(_)
-            | Failed::Token(_)
-            | Failed::Format(_)
-            | Failed::Bytes(_)
-            | Failed::Io { .. }
-            | Failed::ReaderGone
-            | Failed::Incomplete { .. }
-            | Failed::Untold { .. }
-            | Failed::Interrupted(_)
-            | Failed::Unwell => None,
-        }
+        let (Failed::Call(error) | Failed::Import { error, .. }) = self else { return None };
+        Some(error)
     }
 
     /// The same at an endpoint of another name, if it has one.
     pub(crate) fn at(mut self, name: impl Fn(&str) -> Option<String>) -> Failed {
-        let error = match &mut self {
-            Failed::Call(error) | Failed::Import { error, .. } => error,
-            Failed::NoKey { .. }
-            | Failed::Usage(_)
-            | Failed::Endpoint(_)
-            | Failed::Token(_)
-            | Failed::Format(_)
-            | Failed::Bytes(_)
-            | Failed::Io { .. }
-            | Failed::ReaderGone
-            | Failed::Incomplete { .. }
-            | Failed::Untold { .. }
-            | Failed::Interrupted(_)
-            | Failed::Unwell => return self,
-        };
+        let (Failed::Call(error) | Failed::Import { error, .. }) = &mut self else { return self };
         let named = error.endpoint.split(", ").map(|url| name(url).unwrap_or_else(|| url.to_string()));
         error.endpoint = named.collect::<Vec<_>>().join(", ");
         self
@@ -230,9 +203,9 @@ pub(crate) enum Audience {
 impl Failed {
     /// The failure as it is told to somebody who runs the nodes himself.
     pub(crate) fn account(&self) -> Account<'_> {
-        let (audience, exit_code) = match self {
-            Failed::ReaderGone => (Audience::Nobody, self.exit_code()),
-            Failed::Unwell => (Audience::Programs, self.exit_code()),
+        let audience = match self {
+            Failed::ReaderGone => Audience::Nobody,
+            Failed::Unwell => Audience::Programs,
             Failed::Call(_)
             | Failed::Import { .. }
             | Failed::NoKey { .. }
@@ -244,12 +217,12 @@ impl Failed {
             | Failed::Io { .. }
             | Failed::Untold { .. }
             | Failed::Interrupted(_)
-            | Failed::Incomplete { .. } => (Audience::Everybody, self.exit_code()),
+            | Failed::Incomplete { .. } => Audience::Everybody,
         };
         Account {
             error: self.to_string(),
             outcome: self.effect(),
-            exit_code,
+            exit_code: self.exit_code(),
             call: self.call(),
             next: self.advice().map(str::to_string),
             audience,
