@@ -8,6 +8,7 @@ use prometheus::{
     TextEncoder, core::Collector, exponential_buckets,
 };
 use raftkv_api::NodeState;
+use raftkv_core::types::MemberId;
 
 /// The table: field, which is the exposed name after `raftkv_`, type, constructor, help text, labels.
 macro_rules! metrics {
@@ -74,6 +75,17 @@ impl Metrics {
     pub fn set_state(&self, state: NodeState) {
         for (other, name) in STATES {
             self.state.with_label_values(&[name]).set(i64::from(*other == state));
+        }
+    }
+
+    /// Drops what is counted for each peer of one that has left.
+    pub fn forget_peer(&self, id: MemberId) {
+        let id = id.to_string();
+        // An error says that nothing was counted for it.
+        let _none = self.peer_round_trip_time_seconds.remove_label_values(&[&id]);
+        for by_peer in [&self.peer_sent_frames_total, &self.peer_received_frames_total, &self.peer_dropped_frames_total]
+        {
+            let _none = by_peer.remove_label_values(&[&id]);
         }
     }
 
@@ -169,6 +181,18 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_left_has_no_metrics() {
+        let metrics = Metrics::new();
+        let others = metrics.encode();
+        metrics.peer_round_trip_time_seconds.with_label_values(&["2"]).observe(0.1);
+        metrics.peer_dropped_frames_total.with_label_values(&["2"]).inc();
+        assert!(metrics.encode().contains("\"2\""));
+        metrics.forget_peer(2);
+        metrics.forget_peer(3);
+        assert_eq!(metrics.encode(), others);
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub const SNAPSHOT_OFFER_TIMEOUT_MS: u64 = 30_000;
 pub const SNAPSHOT_ANSWER_MS: u64 = 2_000;
 /// Snapshot files kept.
 pub const SNAPSHOTS_KEPT: usize = 2;
+/// Removed members of which the membership keeps a record: far more than leave before those who left are told, and few
+/// enough that the membership stays small.
+pub const REMOVED_KEPT: usize = 64;
 /// Entries by which a caught-up member may be behind (rule O6).
 pub const CAUGHT_UP_ENTRIES: u64 = 1000;
 
@@ -157,8 +160,11 @@ pub const SNAPSHOT_RESUME_MS: u64 = 5_000;
 pub const SNAPSHOT_STALL_MS: u64 = 30_000;
 /// Time between two progress lines of a snapshot transfer.
 pub const SNAPSHOT_PROGRESS_MS: u64 = 5_000;
-/// Sequence numbers of forwarded requests remembered per origin, to refuse duplicates (rule N5).
+/// Sequence numbers of forwarded requests remembered per run of an origin's process, to refuse duplicates (rule N5).
 pub const FORWARD_WINDOW: usize = 16 * 1024;
+/// Runs of one origin's process of which that is remembered in one term. What an earlier one sent ended with its
+/// connections, dozens of starts ago.
+pub const FORWARD_RUNS_MAX: usize = 64;
 
 /// Records that a compaction removes in one step.
 pub const COMPACTION_STEP_RECORDS: usize = 1000;

@@ -3,7 +3,7 @@
 //! Every member computes the same state from the same log prefix: [`Membership::decide`] looks at nothing else. The
 //! state is stored with each applied batch and in each snapshot, so that a ConfState is always the one at its index.
 
-use crate::limits::NUMBER_MAX;
+use crate::limits::{NUMBER_MAX, REMOVED_KEPT};
 use crate::types::{Index, MemberId, Term};
 use raft::prelude::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 use raftkv_api::Hex128;
@@ -94,7 +94,9 @@ pub struct Membership {
     pub auto_leave: bool,
     /// Everyone in any of the sets above.
     pub members: BTreeMap<MemberId, Member>,
-    /// Everyone who has ever left.
+    /// The [`REMOVED_KEPT`] that left last: what they are told of their removal, and the directories that may not come
+    /// back. Who left before them is known by its id alone (see [`Membership::is_removed`]), so that this state does
+    /// not grow with the members that there ever were.
     pub removed: BTreeMap<MemberId, Removed>,
     /// The id of the next member.
     pub next_member_id: MemberId,
@@ -157,6 +159,19 @@ impl Membership {
             return Err(format!("the next member's id is {}, the last one's {last}", self.next_member_id));
         }
         Ok(())
+    }
+
+    /// Whether `id` was a member and is none any more: ids are given in order, and none is given twice.
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        (1..self.next_member_id).contains(&id) && !self.members.contains_key(&id)
+    }
+
+    /// Index and term of the removal of `id`, if it is removed. Those of one whose record is gone are the oldest
+    /// record's, which came later: who has that one durably, has the removal of `id`, too (rule N4).
+    pub fn removal(&self, id: MemberId) -> Option<(Index, Term)> {
+        let own = self.removed.get(&id);
+        let oldest = || self.removed.values().min_by_key(|removed| removed.index).filter(|_| self.is_removed(id));
+        own.or_else(oldest).map(|removed| (removed.index, removed.term))
     }
 
     /// Whether two configurations are in force.
@@ -248,6 +263,10 @@ impl Membership {
             let member = next.members.remove(&id).expect("taken from the keys of this map");
             next.added_at.remove(&id);
             next.removed.insert(id, Removed { name: member.name, incarnation: member.incarnation, index, term });
+        }
+        while next.removed.len() > REMOVED_KEPT {
+            let oldest = next.removed.iter().min_by_key(|(_, removed)| removed.index).map(|(id, _)| *id);
+            next.removed.remove(&oldest.expect("there are some"));
         }
         next.formed |= next.voters.len() >= next.min_voters as usize;
         assert!(next.members.keys().all(|id| !next.removed.contains_key(id)), "a removed id is never used again");

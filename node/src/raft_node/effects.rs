@@ -168,6 +168,7 @@ impl Outputs {
             incarnation: member.incarnation,
         };
         self.transport.set_peers(others.map(address).collect());
+        self.shared.forget_removed(&membership);
         self.membership = membership;
     }
 }

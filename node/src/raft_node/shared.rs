@@ -14,6 +14,7 @@ use crate::transport::DialFailure;
 use raftkv_api::{Hex128, KvState};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
 use raftkv_core::kvstore::View;
+use raftkv_core::membership::Membership;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, Term};
 use raftkv_core::wire::{HELLO_FORMAT, Hello};
 use std::collections::BTreeMap;
@@ -196,6 +197,17 @@ impl Shared {
     /// Keeps what a member advertises.
     pub fn set_advertised(&self, id: MemberId, urls: Advertised) {
         self.advertised.lock().unwrap_or_else(PoisonError::into_inner).insert(id, urls);
+    }
+
+    /// Forgets the peers that were removed.
+    pub fn forget_removed(&self, membership: &Membership) {
+        let mut advertised = self.advertised.lock().unwrap_or_else(PoisonError::into_inner);
+        advertised.retain(|id, _| !membership.is_removed(*id));
+        let mut failures = self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|id, _| !membership.is_removed(*id));
+        // A frame or two may still come from, or go to, one that has just left: its metrics are dropped again with each
+        // later change, as long as there is a record of it.
+        membership.removed.keys().for_each(|id| self.metrics.forget_peer(*id));
     }
 
     /// Records that a peer could not be dialled; true when the failure differs from the last one.

@@ -121,7 +121,7 @@ fn a_joint_state_that_raft_does_not_leave_is_left() {
     assert_eq!(lone.status().last_index, 3, "it is proposed once");
     lone.ack(2, 3);
     assert!(!lone.status().membership.is_joint());
-    assert!(lone.status().membership.removed.contains_key(&3));
+    assert!(lone.status().membership.is_removed(3));
 }
 
 /// raft.rs:2060: a change that raft does not take becomes an empty entry, and propose returns Ok. Guard (N3): the

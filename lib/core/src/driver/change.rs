@@ -230,11 +230,12 @@ impl Driver {
 
     fn switch_membership(&mut self, next: Membership) {
         let own = self.identity.member_id;
-        let own_is_removed = next.removed.contains_key(&own) && !self.membership.removed.contains_key(&own);
+        let own_is_removed = next.is_removed(own) && !self.membership.is_removed(own);
         self.membership = Arc::new(next);
         self.node.mut_store().added_at = self.membership.added_at.clone();
         let membership = self.membership.clone();
         self.peers.retain(|id| membership.members.contains_key(&id));
+        self.proposals.retain_origins(|id| !membership.is_removed(id));
         self.emit(Effect::Members(membership));
         if own_is_removed {
             self.own_removal_applied();

@@ -33,13 +33,10 @@ impl Driver {
     }
 
     fn check_sender(&mut self, hello: &Hello) -> Result<(), HelloVerdict> {
-        if let Some(removed) = self.membership.removed.get(&hello.from)
-            && removed.incarnation == hello.from_incarnation
-            && let Some(record) = self.removed_record(hello.from)
-        {
+        if let Some(record) = self.removed_record(hello.from, hello.from_incarnation) {
             return Err(HelloVerdict::Gone(Box::new(record)));
         }
-        // An id in neither set is unknown: this member may lag, and must answer its vote requests (rule N4).
+        // An id that nobody was given is unknown: this member may lag, and must answer its vote requests (rule N4).
         if let Some(member) = self.membership.members.get(&hello.from)
             && member.incarnation != hello.from_incarnation
         {

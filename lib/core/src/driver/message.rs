@@ -16,10 +16,8 @@ impl Driver {
         if message.to != self.identity.member_id || (self.removed.is_some() && mutant::is(Mutant::RemovedIsSilent)) {
             return;
         }
-        if let Some(record) = self.removed_record(message.from) {
-            // It still sends messages, so it does not know of its removal: the notice was lost (rule N4).
-            self.emit(Effect::TellRemoved { to: message.from, record: Box::new(record) });
-        }
+        // One that still sends messages does not know of its removal: the notice was lost (rule N4).
+        self.tell_if_removed(message.from);
         match message.get_msg_type() {
             // It carries no term, so a late or duplicated one would append twice (rule N5).
             MessageType::MsgPropose => {}

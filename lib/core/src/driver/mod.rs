@@ -153,7 +153,7 @@ impl Driver {
         let node = RawNode::new(&raft_config(identity.member_id, applied, batch_bytes_max, &config), storage, logger)
             .map_err(|e| format!("raft does not start: {e}"))?;
         let seen_leader = (node.raft.term, node.raft.leader_id);
-        let removed = membership.removed.get(&identity.member_id).map(|removed| (removed.index, removed.term));
+        let removed = membership.removal(identity.member_id);
         let reads = Reads::new(identity.member_id, config.nonce);
         let removals_at_start = membership.conf_index;
         let membership = Arc::new(membership);

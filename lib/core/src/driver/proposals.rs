@@ -5,7 +5,7 @@
 //! is handed out, apply answers it by its request id.
 
 use crate::driver::MembershipCall;
-use crate::limits::{FORWARD_WINDOW, PROPOSE_QUEUE_BYTES_MAX};
+use crate::limits::{FORWARD_RUNS_MAX, FORWARD_WINDOW, PROPOSE_QUEUE_BYTES_MAX};
 use crate::mutant::{self, Mutant};
 use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ impl Waiting {
     }
 }
 
-/// Sequence numbers seen from one run of one origin.
+/// Sequence numbers seen from one run of one origin's process.
 #[derive(Debug, Default)]
 struct Window {
     seen: BTreeSet<u64>,
@@ -75,8 +75,8 @@ pub struct Proposals {
     forwarded: BTreeMap<RequestId, u64>,
     /// The newest term in which a forward was taken here.
     windows_term: Term,
-    /// What was forwarded to this member in that term, by (origin, nonce).
-    windows: BTreeMap<(MemberId, u64), Window>,
+    /// What was forwarded to this member in that term: of each origin its runs by nonce, the newest last.
+    windows: BTreeMap<MemberId, VecDeque<(u64, Window)>>,
 }
 
 impl Proposals {
@@ -107,9 +107,9 @@ impl Proposals {
     /// Whether a forward of this term was taken before, or may have been and is forgotten; then nobody may call it
     /// refused.
     pub fn may_have_taken(&self, term: Term, request: &RequestId) -> bool {
-        let seen = |window: &Window| window.has(request.seq);
-        let key = (request.origin, request.nonce);
-        let taken = term < self.windows_term || (term == self.windows_term && self.windows.get(&key).is_some_and(seen));
+        let mut runs = self.windows.get(&request.origin).into_iter().flatten();
+        let mut seen = || runs.any(|(nonce, window)| *nonce == request.nonce && window.has(request.seq));
+        let taken = term < self.windows_term || (term == self.windows_term && seen());
         taken && !mutant::is(Mutant::ForwardTwice)
     }
 
@@ -119,7 +119,22 @@ impl Proposals {
             self.windows_term = term;
             self.windows.clear();
         }
-        self.windows.entry((request.origin, request.nonce)).or_default().is_new(request.seq)
+        let runs = self.windows.entry(request.origin).or_default();
+        if let Some((_, window)) = runs.iter_mut().rfind(|(nonce, _)| *nonce == request.nonce) {
+            return window.is_new(request.seq);
+        }
+        if runs.len() == FORWARD_RUNS_MAX {
+            runs.pop_front();
+        }
+        let mut window = Window::default();
+        window.is_new(request.seq);
+        runs.push_back((request.nonce, window));
+        true
+    }
+
+    /// Forgets what members forwarded that are not to be kept; nothing of theirs may be taken any more.
+    pub fn retain_origins(&mut self, keep: impl Fn(MemberId) -> bool) {
+        self.windows.retain(|origin, _| keep(*origin));
     }
 
     /// Notes that our request stands at (index, term).
@@ -210,6 +225,22 @@ mod tests {
         assert!(!proposals.may_have_taken(6, &request(1)));
         assert!(proposals.is_new_forward(6, &request(1)), "a frame of the old term fails its term check instead");
         assert!(proposals.may_have_taken(5, &request(9)), "what was taken in an older term is forgotten");
+    }
+
+    #[test]
+    fn what_is_remembered_of_forwards_is_bounded_by_members_and_their_last_runs() {
+        let mut proposals = Proposals::default();
+        let of = |origin, nonce| RequestId { origin, nonce, seq: 1 };
+        for origin in 2..1_000 {
+            proposals.is_new_forward(5, &of(origin, 7));
+            proposals.retain_origins(|id| id + 2 > origin);
+        }
+        for nonce in 1_000..2_000 {
+            assert!(proposals.is_new_forward(5, &of(999, nonce)));
+        }
+        assert!(proposals.may_have_taken(5, &of(999, 2_000 - FORWARD_RUNS_MAX as u64)));
+        let remembered: usize = proposals.windows.values().map(VecDeque::len).sum();
+        assert_eq!((proposals.windows.len(), remembered), (2, FORWARD_RUNS_MAX + 1));
     }
 
     #[test]

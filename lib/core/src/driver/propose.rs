@@ -35,8 +35,10 @@ impl Driver {
     /// Takes a command from another member, which believes that this one leads.
     pub(super) fn forwarded(&mut self, from: MemberId, forward: Forward, grows: bool) {
         let Forward { term, request, data } = forward;
-        // A duplicated frame: the first one has been answered, and a second answer could contradict that one.
-        if request.origin != from || self.proposals.may_have_taken(term, &request) {
+        // A duplicated frame: the first one has been answered, and a second answer could contradict that one. What a
+        // removed member forwarded is remembered no more, so nothing of it is taken: its clients hear "unknown".
+        let duplicate = self.proposals.may_have_taken(term, &request);
+        if request.origin != from || duplicate || self.membership.is_removed(from) {
             return;
         }
         if !self.leads(term) {

@@ -7,10 +7,12 @@
 //! rejects (raft-rs 0.7 hands it on).
 
 use super::{Driver, Effect};
+use crate::membership::Removed;
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::types::{Index, MemberId};
 use crate::wire::RemovedRecord;
+use raftkv_api::Hex128;
 
 impl Driver {
     /// Something became durable here or was reported by a peer: removals may have become safe. Their members are told,
@@ -24,9 +26,9 @@ impl Driver {
         self.answer_durable_change();
     }
 
-    /// The index up to which every removal is safe. Once safe, a removal stays so: whoever acknowledges a later change of
-    /// the configuration has the commit of the earlier one in the same batch. This is asked at every sync, so that the
-    /// removed members are looked through only while one of them waits.
+    /// The index up to which every removal is safe: the highest that a quorum reports. Once safe, a removal stays so:
+    /// whoever acknowledges a later change of the configuration has the commit of the earlier one in the same batch.
+    /// This is asked at every sync, so it looks at the voters alone, and only while a removal may wait.
     fn safe_removals(&self) -> Index {
         let conf_index = self.membership.conf_index;
         // A configuration that is not durable yet may have other voters than the durable one.
@@ -34,13 +36,14 @@ impl Driver {
             return self.removals_safe;
         }
         let own = self.identity.member_id;
-        let has = |id: MemberId, index: Index| match id == own {
-            true => self.durable.conf_index >= index,
-            false => self.peers.report(id).durable_conf_index >= index || mutant::is(Mutant::ToldByOneWitness),
+        let durable_at = |id: MemberId| match id == own || mutant::is(Mutant::ToldByOneWitness) {
+            true => self.durable.conf_index,
+            false => self.peers.report(id).durable_conf_index,
         };
-        let news = self.membership.removed.values().map(|removed| removed.index).filter(|at| *at > self.removals_safe);
-        let safe = news.clone().filter(|at| self.membership.is_quorum(|id| has(id, *at))).max();
-        if safe == news.max() { conf_index } else { safe.unwrap_or(self.removals_safe) }
+        let voters = self.membership.voters.iter().chain(&self.membership.outgoing);
+        let reported = voters.map(|id| durable_at(*id).min(conf_index)).filter(|index| *index > self.removals_safe);
+        let safe = reported.filter(|index| self.membership.is_quorum(|id| durable_at(id) >= *index)).max();
+        safe.unwrap_or(self.removals_safe)
     }
 
     fn tell_removed(&mut self, safe_before: Index) {
@@ -49,19 +52,29 @@ impl Driver {
         let removed = self.membership.removed.iter();
         let news: Vec<MemberId> =
             removed.filter(|(id, removed)| **id != own && is_news(removed.index)).map(|(id, _)| *id).collect();
-        for to in news {
-            if let Some(record) = self.removed_record(to) {
-                self.emit(Effect::TellRemoved { to, record: Box::new(record) });
-            }
+        news.into_iter().for_each(|to| self.tell_if_removed(to));
+    }
+
+    /// Tells a member that its removal is safe, as long as there is a record of it; one that left before is told when it
+    /// says hello.
+    pub(super) fn tell_if_removed(&mut self, to: MemberId) {
+        let incarnation = self.membership.removed.get(&to).map(|removed| removed.incarnation);
+        if let Some(record) = incarnation.and_then(|incarnation| self.removed_record(to, incarnation)) {
+            self.emit(Effect::TellRemoved { to, record: Box::new(record) });
         }
     }
 
-    /// The proof of a removal that is safe (rule N4).
-    pub(super) fn removed_record(&self, id: MemberId) -> Option<RemovedRecord> {
-        let removed = self.membership.removed.get(&id)?.clone();
-        if removed.index > self.removals_safe {
+    /// The proof of a removal that is safe (rule N4), for a member that says that it is this one at `incarnation`. A
+    /// removed member that still has a record is another one at any other incarnation; of one that has none any more,
+    /// only its word says which directory it had.
+    pub(super) fn removed_record(&self, id: MemberId, incarnation: Hex128) -> Option<RemovedRecord> {
+        let (index, term) = self.membership.removal(id).filter(|(index, _)| *index <= self.removals_safe)?;
+        let kept = self.membership.removed.get(&id);
+        if kept.is_some_and(|removed| removed.incarnation != incarnation) {
             return None;
         }
+        let name = kept.map_or_else(String::new, |removed| removed.name.clone());
+        let removed = Removed { name, incarnation, index, term };
         let own = &self.identity;
         Some(RemovedRecord {
             cluster_id: own.cluster_id,
@@ -89,8 +102,7 @@ impl Driver {
     /// Rule N10: a leader that applied its own removal steps down before anything else is stepped. It still answers
     /// votes and appends, until its removal is known to be safe.
     pub(super) fn own_removal_applied(&mut self) {
-        let removed = &self.membership.removed[&self.identity.member_id];
-        self.removed = Some((removed.index, removed.term));
+        self.removed = self.membership.removal(self.identity.member_id);
         for request in self.proposals.fail_all() {
             self.refuse(request, Refusal::Unknown("this member was removed".to_string()));
         }

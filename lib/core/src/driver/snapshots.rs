@@ -165,6 +165,7 @@ impl Driver {
         self.stores_opening += 1;
         self.membership = Arc::new(meta.membership.clone());
         self.peers.retain(|id| meta.membership.members.contains_key(&id));
+        self.proposals.retain_origins(|id| !meta.membership.is_removed(id));
         let store = self.node.mut_store();
         store.added_at = meta.membership.added_at.clone();
         store.newest = Some(meta.clone());

@@ -7,7 +7,8 @@
 
 use super::hash::{self, RevisionRecord};
 use super::index::{KeyIndex, KeyVersion};
-use super::keys::{HASHES_KEY, Record, RecordKind, STATE_KEY};
+use super::keys::{HASHES_KEY, MEMBERS_KEY, Record, RecordKind, STATE_KEY};
+use super::members;
 use super::meta::{self, Numbers};
 use super::view::Published;
 use super::{Applied, Command, Committed, Condition, Outcome, Store, StoreError};
@@ -47,20 +48,25 @@ impl Store {
             entries.iter().try_for_each(|entry| batch.entry(entry))?;
             batch.finish()
         };
+        let (mut numbers, mut writes) = (decided.numbers, decided.writes);
         if let Some(membership) = decided.membership {
+            let (before, record) = (members::encode(self.membership()), members::encode(&membership));
+            numbers.disk_hash.subtract(hash::of_record(MEMBERS_KEY, &before));
+            numbers.disk_hash.add(hash::of_record(MEMBERS_KEY, &record));
+            numbers.members_crc = members::crc(&record);
+            writes.push((MEMBERS_KEY.to_vec(), Some(record)));
             self.set_membership(membership);
         }
-        let mut writes = decided.writes;
         if mutant::is(Mutant::AppliedOutsideBatch) {
             self.write(std::mem::take(&mut writes))?;
         }
-        writes.push((STATE_KEY.to_vec(), Some(meta::encode(&decided.numbers, self.membership_json()))));
+        writes.push((STATE_KEY.to_vec(), Some(meta::encode(&numbers))));
         self.write(writes)?;
         view.publish(|published| {
             for (key, version) in &decided.versions {
                 published.index.push(key, *version);
             }
-            published.numbers = decided.numbers;
+            published.numbers = numbers;
             published.hashes = decided.hashes;
         });
         Ok(decided.applied)
@@ -84,7 +90,7 @@ struct Batch<'a> {
 struct Decided {
     numbers: Numbers,
     hashes: Vec<StateHash>,
-    /// Everything but the meta record.
+    /// Everything but the meta record and the membership's.
     writes: Writes,
     versions: Vec<(Bytes, KeyVersion)>,
     applied: Vec<Applied>,

@@ -56,7 +56,7 @@ impl Store {
             numbers.swept = sweep.compacted;
         }
         if numbers != before {
-            writes.push((STATE_KEY.to_vec(), Some(meta::encode(&numbers, self.membership_json()))));
+            writes.push((STATE_KEY.to_vec(), Some(meta::encode(&numbers))));
             self.write(writes)?;
             view.publish(|published| {
                 for versions in found.dead[..removed].chunk_by(|(a, _), (b, _)| a == b) {

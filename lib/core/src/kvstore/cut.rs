@@ -5,7 +5,8 @@
 //! is done.
 
 use super::hash::{self, Sum};
-use super::keys::{self, HASHES_KEY, RecordKey};
+use super::keys::{self, HASHES_KEY, MEMBERS_KEY, RecordKey};
+use super::members;
 use super::meta::{self, Numbers};
 use super::{Store, StoreError};
 use crate::membership::Membership;
@@ -47,7 +48,7 @@ impl Store {
         self.pause_compaction();
         let view = self.view();
         let published = view.published();
-        let Numbers { applied, term, revision, compacted, swept, records, records_sum, disk_hash: _, log_hash } =
+        let Numbers { applied, term, revision, compacted, swept, records, records_sum, log_hash, .. } =
             published.numbers;
         let frozen = Frozen {
             index: applied,
@@ -111,8 +112,11 @@ impl Frozen {
 
     /// Turns a tree that holds exactly the frozen records into a store's tree: writes everything that is not a record.
     pub(crate) fn seal(&self, disk: &dyn KvDisk) -> Result<(), StoreError> {
+        let members = members::encode(&self.membership);
+        let members_crc = members::crc(&members);
         let mut disk_hash = Sum::from_hex(self.records_sum);
-        let mut batch = Vec::new();
+        disk_hash.add(hash::of_record(MEMBERS_KEY, &members));
+        let mut batch = vec![(MEMBERS_KEY.to_vec(), Some(members))];
         if !self.hashes.is_empty() {
             let record = meta::encode_hashes(&self.hashes);
             disk_hash.add(hash::of_record(HASHES_KEY, &record));
@@ -128,9 +132,9 @@ impl Frozen {
             records_sum: Sum::from_hex(self.records_sum),
             disk_hash,
             log_hash: Sum::from_hex(self.log_hash),
+            members_crc,
         };
-        let state = meta::encode(&numbers, &meta::membership_json(&self.membership));
-        batch.push((keys::STATE_KEY.to_vec(), Some(state)));
+        batch.push((keys::STATE_KEY.to_vec(), Some(meta::encode(&numbers))));
         disk.apply_batch(batch)?;
         Ok(disk.flush()?)
     }

@@ -1,7 +1,8 @@
 //! The keys and records of the kv db: one tree, two spaces. PURE.
 //!
 //! ```text
-//! m/state                                    applied index, membership, sums ... (see meta.rs)
+//! m/state                                    applied index, sums ... (see meta.rs)
+//! m/members                                  membership at the applied index (see members.rs)
 //! m/hashes                                   state hashes at multiples of HASH_EVERY
 //! r | revision u64 | sub u16 | chunk u16     a revision record: what one write did to one key
 //! ```
@@ -19,7 +20,7 @@ use crate::types::Revision;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
-    /// What is known about the data: [`STATE_KEY`] and [`HASHES_KEY`].
+    /// What is known about the data: [`STATE_KEY`], [`MEMBERS_KEY`] and [`HASHES_KEY`].
     Meta = b'm',
     /// Revision records.
     Revisions = b'r',
@@ -27,10 +28,13 @@ pub enum Space {
 
 /// The meta record.
 pub const STATE_KEY: &[u8] = b"m/state";
+/// The membership.
+pub const MEMBERS_KEY: &[u8] = b"m/members";
 /// The kept state hashes.
 pub const HASHES_KEY: &[u8] = b"m/hashes";
 
-const _: () = assert!(STATE_KEY[0] == Space::Meta as u8 && HASHES_KEY[0] == Space::Meta as u8);
+const _: () = assert!(STATE_KEY[0] == Space::Meta as u8);
+const _: () = assert!(MEMBERS_KEY[0] == Space::Meta as u8 && HASHES_KEY[0] == Space::Meta as u8);
 
 /// What chunk 0 records.
 #[repr(u8)]

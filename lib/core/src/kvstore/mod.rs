@@ -18,6 +18,7 @@ mod cut;
 pub mod hash;
 mod index;
 pub(crate) mod keys;
+mod members;
 mod meta;
 mod prove;
 mod store;
@@ -101,9 +102,10 @@ pub enum StoreError {
     Unproved(String),
 }
 
-/// Reads the meta record only. `Ok(None)`: no valid record, hence no claim.
+/// Reads the meta record and the membership only. `Ok(None)`: no valid pair of them, hence no claim.
 pub fn claim(disk: &dyn KvDisk) -> io::Result<Option<Claim>> {
-    let record = disk.get(keys::STATE_KEY)?;
-    let state = record.and_then(|record| meta::decode(&record));
-    Ok(state.map(|(numbers, membership)| Claim { applied: numbers.applied, term: numbers.term, membership }))
+    let state = disk.get(keys::STATE_KEY)?.and_then(|record| meta::decode(&record));
+    let (Some(numbers), Some(members)) = (state, disk.get(keys::MEMBERS_KEY)?) else { return Ok(None) };
+    let membership = members::decode(&members).filter(|_| members::crc(&members) == numbers.members_crc);
+    Ok(membership.map(|membership| Claim { applied: numbers.applied, term: numbers.term, membership }))
 }

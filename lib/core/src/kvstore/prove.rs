@@ -6,7 +6,8 @@
 use super::StoreError;
 use super::hash::{self, Sum};
 use super::index::{KeyIndex, KeyVersion};
-use super::keys::{HASHES_KEY, Head, RecordKey, RecordKind, STATE_KEY};
+use super::keys::{HASHES_KEY, Head, MEMBERS_KEY, RecordKey, RecordKind, STATE_KEY};
+use super::members;
 use super::meta::{self, Numbers};
 use super::view::Published;
 use crate::limits::{NUMBER_MAX, VALUE_CHUNK_BYTES};
@@ -24,8 +25,7 @@ pub(super) fn prove(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Published, Membership), StoreError> {
     let state = disk.get(STATE_KEY)?.ok_or_else(|| StoreError::Unproved("there is no meta record".into()))?;
-    let (numbers, membership) =
-        meta::decode(&state).ok_or_else(|| StoreError::Unproved("the meta record fails its check".into()))?;
+    let numbers = meta::decode(&state).ok_or_else(|| StoreError::Unproved("the meta record fails its check".into()))?;
 
     let mut scan = Scan::default();
     let mut failed = None;
@@ -42,6 +42,7 @@ pub(super) fn prove(
         None => {
             scan.compare(&numbers).map_err(StoreError::Unproved)?;
             progress(numbers.records, numbers.records);
+            let membership = scan.membership.ok_or_else(|| StoreError::Unproved("there is no membership".into()))?;
             Ok((Published { index: scan.index, numbers, hashes: scan.hashes }, membership))
         }
     }
@@ -54,6 +55,8 @@ struct Scan {
     records: u64,
     index: KeyIndex,
     hashes: Vec<StateHash>,
+    membership: Option<Membership>,
+    members_crc: u32,
     newest: Revision,
     unfinished: Option<Unfinished>,
 }
@@ -73,6 +76,11 @@ impl Scan {
         self.sum.add(hash);
         if key == HASHES_KEY {
             self.hashes = meta::decode_hashes(value).ok_or("the record of kept state hashes is malformed")?;
+            return Ok(());
+        }
+        if key == MEMBERS_KEY {
+            self.membership = Some(members::decode(value).ok_or("the membership is malformed")?);
+            self.members_crc = members::crc(value);
             return Ok(());
         }
         let at = RecordKey::decode(key).ok_or_else(|| format!("an unknown key {key:02x?}"))?;
@@ -121,6 +129,9 @@ impl Scan {
         }
         if self.records != numbers.records {
             return Err(format!("it holds {} records of {}", self.records, numbers.records));
+        }
+        if self.members_crc != numbers.members_crc {
+            return Err("the membership is not the one that belongs to it".to_string());
         }
         if self.newest > numbers.revision {
             return Err(format!("a record of revision {} is above {}", self.newest, numbers.revision));

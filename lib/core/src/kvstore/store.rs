@@ -7,7 +7,7 @@ use super::apply::Writes;
 use super::compact::Sweep;
 use super::cut::Frozen;
 use super::view::View;
-use super::{StoreError, meta, prove};
+use super::{StoreError, prove};
 use crate::membership::Membership;
 use crate::ports::KvDisk;
 use crate::types::{Index, Term};
@@ -19,7 +19,6 @@ pub struct Store {
     disk: Arc<dyn KvDisk>,
     view: Arc<View>,
     membership: Arc<Membership>,
-    membership_json: Vec<u8>,
     health: Health,
     cuts: Cuts,
     pub(super) sweep: Option<Sweep>,
@@ -55,9 +54,8 @@ impl Store {
     pub fn open(disk: Arc<dyn KvDisk>, progress: &mut dyn FnMut(u64, u64)) -> Result<Store, StoreError> {
         let (published, membership) = prove::prove(disk.as_ref(), progress)?;
         let view = Arc::new(View::new(disk.clone(), published));
-        let membership_json = meta::membership_json(&membership);
         let membership = Arc::new(membership);
-        Ok(Store { disk, view, membership, membership_json, health: Health::Good, cuts: Cuts::None, sweep: None })
+        Ok(Store { disk, view, membership, health: Health::Good, cuts: Cuts::None, sweep: None })
     }
 
     /// The readers' side.
@@ -91,12 +89,7 @@ impl Store {
         &self.disk
     }
 
-    pub(super) fn membership_json(&self) -> &[u8] {
-        &self.membership_json
-    }
-
     pub(super) fn set_membership(&mut self, membership: Arc<Membership>) {
-        self.membership_json = meta::membership_json(&membership);
         self.membership = membership;
     }
 

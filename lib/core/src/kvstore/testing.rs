@@ -21,12 +21,18 @@ pub struct MemKv {
     pub map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     /// While set, every write finds the disk full.
     pub fail_writes: AtomicBool,
+    written: AtomicUsize,
 }
 
 impl MemKv {
     /// Its records, locked.
     pub fn map(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<u8>>> {
         self.map.lock().expect("no test panics under this lock")
+    }
+
+    /// Bytes of keys and values that were ever written.
+    pub fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// A copy of what a restart would find.
@@ -62,6 +68,7 @@ impl KvDisk for MemKv {
         }
         let mut map = self.map();
         for (key, value) in batch {
+            self.written.fetch_add(key.len() + value.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
             match value {
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),

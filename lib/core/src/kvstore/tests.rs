@@ -387,7 +387,7 @@ fn state_hashes_are_kept_at_multiples_of_1024() {
 
 /// Rule N15: `disk_hash` covers every record of the tree but the one that holds it.
 #[test]
-fn damaged_or_missing_kept_hashes_are_found() {
+fn damaged_or_missing_kept_hashes_and_memberships_are_found() {
     let disk = Arc::new(MemKv::default());
     let empty = |index| Committed::Normal { index, term: 1, request: None, data: Bytes::new() };
     new_store(&disk).apply(&(2..=HASH_EVERY).map(empty).collect::<Vec<_>>()).unwrap();
@@ -395,8 +395,19 @@ fn damaged_or_missing_kept_hashes_are_found() {
     let damaged = disk.copy();
     damaged.map().get_mut(keys::HASHES_KEY).unwrap()[12] ^= 1;
     assert!(matches!(Store::open(damaged, &mut |_, _| ()), Err(StoreError::Unproved(_))));
-    disk.map().remove(keys::HASHES_KEY);
-    assert!(matches!(Store::open(disk, &mut |_, _| ()), Err(StoreError::Unproved(_))));
+    let without = |key: &[u8]| {
+        let disk = disk.copy();
+        disk.map().remove(key);
+        disk
+    };
+    for key in [keys::HASHES_KEY, keys::MEMBERS_KEY] {
+        assert!(matches!(Store::open(without(key), &mut |_, _| ()), Err(StoreError::Unproved(_))));
+    }
+    // What is claimed is believed before the proof (rule N8).
+    assert!(claim(without(keys::MEMBERS_KEY).as_ref()).unwrap().is_none());
+    let damaged = disk.copy();
+    damaged.map().get_mut(keys::MEMBERS_KEY).unwrap()[7] ^= 2;
+    assert!(claim(damaged.as_ref()).unwrap().is_none());
 }
 
 #[test]
@@ -409,6 +420,21 @@ fn a_conf_change_ends_its_batch_exactly_at_its_index() {
     // The model test covers the claim after each batch; this is the claim after the last one.
     assert_eq!(claim(disk.as_ref()).unwrap().map(|claim| (claim.applied, claim.membership)), Some((5, membership(3))));
     assert!(store.apply(&[]).unwrap().is_empty());
+}
+
+/// Finding A6: a put costs what it writes, whoever has ever been a member.
+#[test]
+fn a_batch_of_puts_does_not_write_the_membership() {
+    let bytes_of_a_put = |members: u64| {
+        let disk = Arc::new(MemKv::default());
+        let mut store = new_store(&disk);
+        store.apply(&[committed(2, &Step::Conf(members))]).unwrap();
+        let before = disk.written();
+        store.apply(&[entry(3, &put("a", b"value"))]).unwrap();
+        disk.written() - before
+    };
+    assert_eq!(bytes_of_a_put(1), bytes_of_a_put(40));
+    assert!(bytes_of_a_put(1) < 300, "{} bytes", bytes_of_a_put(1));
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub const DECODERS: &[Decoder] = &[
         run: kv::kv,
         seeds: kv::seeds,
         repair: Some(sums::kv),
-        words: &[b"m/state", b"m/hashes"],
+        words: &[b"m/state", b"m/members", b"m/hashes"],
         inputs: 20_000,
     },
     Decoder { name: "call", run: http::call, seeds: http::calls, repair: None, words: http::WORDS, inputs: 60_000 },

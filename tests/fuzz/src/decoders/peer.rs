@@ -153,7 +153,7 @@ fn goes_on(membership: &Membership, index: u64) {
             conf_state.learners.retain(|learner| *learner != id);
             let after = membership.applied(Some(&change), &conf_state, index, 1);
             assert_eq!(after.check(), Ok(()));
-            assert!(after.removed.contains_key(&id));
+            assert!(after.is_removed(id));
         }
     }
 }

@@ -157,11 +157,13 @@ pub fn identity(bytes: &mut Vec<u8>) {
     }
 }
 
-/// Repairs a kv db: the meta record's sum, and in that record the count and sums of the other records.
+/// Repairs a kv db: the meta record's sum, and in that record the count and sums of the other records, and the
+/// membership's.
 pub fn kv(bytes: &mut Vec<u8>) {
     const RECORDS: usize = 5 + 5 * 8;
     const SUMS: usize = 5 + 6 * 8;
-    const FIXED_BYTES: usize = SUMS + 3 * Sum::BYTES;
+    const MEMBERS: usize = SUMS + 3 * Sum::BYTES;
+    const STATE_BYTES: usize = MEMBERS + 4;
     let mut records = archive::unpack(bytes);
     let (mut count, mut records_sum, mut sum) = (0u64, Sum::default(), Sum::default());
     // Of two records with one key, a map keeps the last.
@@ -173,10 +175,12 @@ pub fn kv(bytes: &mut Vec<u8>) {
             count += 1;
         }
     }
-    for (_, state) in records.iter_mut().filter(|(key, state)| key == b"m/state" && state.len() >= FIXED_BYTES) {
+    for (_, state) in records.iter_mut().filter(|(key, state)| key == b"m/state" && state.len() == STATE_BYTES) {
         state[RECORDS..RECORDS + 8].copy_from_slice(&count.to_be_bytes());
         state[SUMS..SUMS + Sum::BYTES].copy_from_slice(&records_sum.to_bytes());
         state[SUMS + Sum::BYTES..SUMS + 2 * Sum::BYTES].copy_from_slice(&sum.to_bytes());
+        let members = latest.get(&b"m/members"[..]).map_or(0, |record| crc32c::crc32c(record));
+        state[MEMBERS..].copy_from_slice(&members.to_be_bytes());
         let crc = crc32c::crc32c(&state[4..]);
         state[..4].copy_from_slice(&crc.to_be_bytes());
     }

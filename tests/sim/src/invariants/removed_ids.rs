@@ -28,12 +28,19 @@ impl Ids {
                 return broken("removed_ids", format!("id {id} belongs to {owner} and to {incarnation}"));
             }
         }
-        if let Some(id) = membership.members.keys().find(|id| membership.removed.contains_key(id)) {
-            return broken("removed_ids", format!("id {id} is a member and removed at {}", membership.conf_index));
+        if let Some(id) = membership
+            .members
+            .keys()
+            .find(|id| **id >= membership.next_member_id || membership.removed.contains_key(id))
+        {
+            return broken(
+                "removed_ids",
+                format!("id {id} is a member and removed, or was not given, at {}", membership.conf_index),
+            );
         }
         let earlier = self.members.range(..membership.conf_index).next_back();
         let lost = earlier.and_then(|(_, members)| {
-            members.iter().find(|id| !membership.members.contains_key(id) && !membership.removed.contains_key(id))
+            members.iter().find(|id| !membership.members.contains_key(id) && !membership.is_removed(**id))
         });
         if let Some(id) = lost {
             return broken("removed_ids", format!("id {id} left without a trace at {}", membership.conf_index));
