@@ -34,8 +34,8 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const UNSTABLE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Largest log batch: it never spans segments.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Largest MsgAppend.
-pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+/// Largest MsgAppend, unless one entry is larger: what other messages to the same member wait for.
+pub const MESSAGE_BYTES_MAX: u64 = 256 * 1024;
 /// Most bytes of the log that the entries of one MsgAppend may take, so that it fits a batch together with the
 /// [`UNSTABLE_BYTES_MAX`] before it. A message of [`MESSAGE_BYTES_MAX`] takes several times that when its entries are
 /// empty.
@@ -44,6 +44,11 @@ pub const MESSAGE_ENTRY_BYTES_MAX: usize = 7 * 1024 * 1024;
 pub const INFLIGHT_MESSAGES_MAX: usize = 64;
 /// Bytes in flight to one peer.
 pub const INFLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes in flight to one peer beyond which no more is read from the disk for it: enough to keep its disk busy, and few
+/// enough that a member that catches up costs the others and the leader's memory little.
+pub const CATCH_UP_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Reads of the log for members that catch up that are under way together.
+pub const LOG_READS_MAX: usize = 8;
 /// Uncommitted bytes that a leader accepts; raft refuses proposals beyond that.
 pub const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of committed entries handed out in one Ready.

@@ -17,7 +17,7 @@ use crate::transport::{PeerAddress, Queued, Transport};
 use raftkv_api::KvState;
 use raftkv_core::driver::{Effect, Event};
 use raftkv_core::limits;
-use raftkv_core::log;
+use raftkv_core::log::{self, ReadPlan};
 use raftkv_core::membership::Membership;
 use raftkv_core::types::MemberId;
 use raftkv_core::wire::Frame;
@@ -33,6 +33,8 @@ pub struct Outputs {
     pub transport: Transport,
     /// The log thread.
     pub log: mpsc::Sender<LogJob>,
+    /// The thread that reads the log for members that catch up.
+    pub log_reads: mpsc::Sender<ReadPlan>,
     /// The apply thread.
     pub apply: mpsc::Sender<ApplyJob>,
     /// The disk for spare segments.
@@ -70,6 +72,8 @@ impl Outputs {
             Effect::Persist { batch, ops } => self.log_job(LogJob::Persist { batch, ops }),
             Effect::Housekeep { ops } => self.log_job(LogJob::Housekeep { ops }),
             Effect::MakeSpare { name, ops } => self.make_spare(name, ops),
+            // If the thread has ended, raft has, too.
+            Effect::ReadLog { plan } => drop(self.log_reads.send(plan)),
             Effect::Apply { generation, items } => self.apply_job(ApplyJob::Apply { generation, items }),
             Effect::Cut => self.apply_job(ApplyJob::Cut),
             Effect::Fetch { from, meta } => self.fetch(from, *meta),

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   handle, transport, timers ──Input──► raft thread ──LogJob──► log thread ──Persisted──► (Input)
-//!                                          │    └─────ApplyJob─► apply thread ─Applied───► (Input)
+//!                                          │    ├─────ApplyJob─► apply thread ─Applied───► (Input)
+//!                                          │    └─────ReadPlan─► log reads ────LogRead───► (Input)
 //!                                          └──► transport, waiters
 //! ```
 //!
 //! The raft thread drains a bounded batch of inputs, steps the driver with them and carries out the effects. It is also
-//! the one that closes channels: when it leaves the member phase, it drops the senders to the log and apply threads and
-//! waits for both.
+//! the one that closes channels: when it leaves the member phase, it drops the senders to these threads and waits for
+//! them.
 
 pub mod apply_thread;
 pub mod desk;
@@ -16,6 +17,7 @@ pub mod disk_space;
 mod effects;
 mod end;
 mod input;
+pub mod log_reads;
 pub mod log_thread;
 mod opening;
 mod phases;

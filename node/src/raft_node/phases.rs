@@ -7,6 +7,7 @@ use super::apply_thread::{ApplyJob, ApplyThread};
 use super::effects::Outputs;
 use super::end::{End, Exit, RestartWhy};
 use super::input::Input;
+use super::log_reads;
 use super::log_thread::{self, LogJob};
 use super::shared::{Phase, Published, Shared};
 use crate::crash_point;
@@ -18,7 +19,7 @@ use raftkv_core::driver::Advertised;
 use raftkv_core::driver::Event;
 use raftkv_core::identity::{self, Found, Identity};
 use raftkv_core::limits;
-use raftkv_core::log::LogError;
+use raftkv_core::log::{LogError, ReadPlan};
 use raftkv_core::membership::{Member, Membership};
 use raftkv_core::open::{self, OpenConfig, OpenError, Opened};
 use raftkv_core::ports::KvHome;
@@ -201,14 +202,16 @@ impl RaftNode {
         let Opened { mut driver, kv, applied } = opened;
         tracing::info!(member_id = identity.member_id, applied, last_index = driver.log().last_index(), "member");
         let (log, log_jobs) = mpsc::channel();
+        let (reads, read_plans) = mpsc::channel();
         let (apply, apply_jobs) = mpsc::channel();
         let (hang_up, stop) = mpsc::channel();
         crash_point::plays(&driver.status());
-        let threads = self.spawn_threads(identity, log_jobs, (apply_jobs, apply.clone(), stop));
+        let threads = self.spawn_threads(identity, (log_jobs, read_plans), (apply_jobs, apply.clone(), stop));
         let mut outputs = Outputs {
             shared: self.shared.clone(),
             transport: self.transport.clone(),
             log,
+            log_reads: reads,
             apply,
             bulk: BulkDisk::new(self.disk.clone(), self.shared.space.reserve.clone()),
             own: identity.member_id,
@@ -232,10 +235,11 @@ impl RaftNode {
     fn spawn_threads(
         &self,
         identity: MemberIdentity,
-        log_jobs: mpsc::Receiver<LogJob>,
+        (log_jobs, read_plans): (mpsc::Receiver<LogJob>, mpsc::Receiver<ReadPlan>),
         (jobs, to_self, stop): (mpsc::Receiver<ApplyJob>, mpsc::Sender<ApplyJob>, mpsc::Receiver<()>),
     ) -> Vec<JoinHandle<()>> {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
+        let (disk_of_reads, shared_of_reads) = (self.disk.clone(), self.shared.clone());
         let (disk_of_apply, home) = (self.disk.clone(), self.home.clone());
         let apply = ApplyThread::new((jobs, to_self), self.shared.clone(), disk_of_apply, home, identity);
         let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
@@ -247,10 +251,11 @@ impl RaftNode {
                 }
             };
             let thread = std::thread::Builder::new().name(name.to_string()).spawn(guarded);
-            thread.expect("a process that can't start three threads can't run")
+            thread.expect("a process that can't start four threads can't run")
         };
         vec![
             spawn("log", Box::new(move || log_thread::run(&log_jobs, &disk, &shared))),
+            spawn("log reads", Box::new(move || log_reads::run(&read_plans, &*disk_of_reads, &shared_of_reads))),
             spawn("apply", Box::new(move || apply.run(&stop))),
         ]
     }

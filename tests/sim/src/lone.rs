@@ -201,7 +201,10 @@ impl Lone {
     fn work(&mut self) {
         for _ in 0..TURNS_MAX {
             let Some(running) = self.node.running() else { return };
-            if !self.holds_disk && !running.disk_thread.is_idle() {
+            if !running.log_reads.is_empty() {
+                let out = self.node.log_read_turn();
+                self.took(out);
+            } else if !self.holds_disk && !running.disk_thread.is_idle() {
                 let event = match self.node.disk_turn(usize::MAX).expect("this disk does not fail") {
                     DiskTurn::Worked => continue,
                     DiskTurn::Durable { batch, .. } => Event::Persisted { batch },

@@ -11,7 +11,7 @@ use raftkv_api::{Hex128, StateHash};
 use raftkv_core::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event, Headline};
 use raftkv_core::identity::{self, Found};
 use raftkv_core::kvstore::{Applied, Committed, View};
-use raftkv_core::log::LogConfig;
+use raftkv_core::log::{LogConfig, ReadFailed, ReadPlan};
 use raftkv_core::membership::{Member, Membership};
 use raftkv_core::open::{self, KvPlan, OpenConfig, OpenError, Opened};
 use raftkv_core::ports::KvHome;
@@ -20,6 +20,7 @@ use raftkv_core::refusal::Refusal;
 use raftkv_core::snapshot::SnapshotMeta;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, RequestId};
 use raftkv_core::wire::{Frame, Hello, HelloVerdict, Report};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -96,6 +97,8 @@ pub struct Running {
     pub disk_thread: DiskThread,
     /// What the apply thread has to do.
     pub apply_thread: ApplyThread,
+    /// What is to be read from the log for members that catch up.
+    pub log_reads: VecDeque<ReadPlan>,
     /// The membership as the driver last published it.
     pub members: Arc<Membership>,
     /// Reads that wait until this index is applied.
@@ -253,6 +256,7 @@ impl SimNode {
             nonce,
             disk_thread: DiskThread::default(),
             apply_thread: ApplyThread::new(kv),
+            log_reads: VecDeque::new(),
             reads: Vec::new(),
             requests: 0,
             ticks: 0,
@@ -380,6 +384,19 @@ impl SimNode {
         }
         running.take_effects(&mut out);
         running.serve_reads(&mut out);
+        out
+    }
+
+    /// One turn of the thread that reads the log for members that catch up.
+    pub fn log_read_turn(&mut self) -> Vec<Out> {
+        let mut out = Vec::new();
+        let disk = self.disk.clone();
+        let Some(running) = self.running_mut() else { return out };
+        if let Some(plan) = running.log_reads.pop_front() {
+            let result = plan.read(&*disk).map_err(ReadFailed::from);
+            running.driver.step(Event::LogRead { first: plan.first(), result });
+            running.take_effects(&mut out);
+        }
         out
     }
 
@@ -519,6 +536,7 @@ impl Running {
             }
             Effect::Housekeep { ops } => self.disk_thread.push(ops, DiskJob::Nothing),
             Effect::MakeSpare { name, ops } => self.disk_thread.push_spare(ops, name),
+            Effect::ReadLog { plan } => self.log_reads.push_back(plan),
             Effect::Apply { generation, items } => self.apply_thread.push(ApplyJob::Items(generation, items.into())),
             Effect::Cut => self.apply_thread.push(ApplyJob::Cut),
             Effect::Fetch { from, meta } => out.push(Out::Fetch { from, meta }),

@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most data directories of a run.
 pub const SLOTS_MAX: usize = 14;
+/// Of the turns of disks, so many in a thousand read the log for a member that catches up, if there is one.
+const LOG_READ_PER_MILLE: u64 = 300;
 /// Steps after which a growing cluster gets its faults, whether it has grown or not.
 const PEACE_STEPS_MAX: u64 = 6_000;
 
@@ -190,6 +192,15 @@ impl World {
     }
 
     fn disk(&mut self) -> Result<bool, crate::invariants::Violation> {
+        let reads = |node: &SimNode| node.running().is_some_and(|running| !running.log_reads.is_empty());
+        if self.nodes.iter().any(reads)
+            && self.rng.chance(LOG_READ_PER_MILLE)
+            && let Some(slot) = self.pick_awake(reads)
+        {
+            let out = self.nodes[slot].log_read_turn();
+            self.took(slot, out)?;
+            return Ok(true);
+        }
         let spares = self.rng.chance(self.swarm.spare_per_mille);
         let has_work = |thread: &DiskThread| !thread.is_idle() && (spares || !thread.has_only_spares());
         let busy = |node: &SimNode| node.running().is_some_and(|running| has_work(&running.disk_thread));

@@ -5,7 +5,7 @@
 
 use crate::driver::{ChangeDone, MembershipCall};
 use crate::kvstore::Committed;
-use crate::log::LogOp;
+use crate::log::{LogOp, ReadFailed, ReadPlan};
 use crate::membership::Membership;
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
@@ -13,7 +13,7 @@ use crate::space::OwnSpace;
 use crate::types::{Index, MemberId, RequestId};
 use crate::wire::{Forward, ForwardReply, Frame, RemovedRecord, Report};
 use bytes::Bytes;
-use raft::prelude::{Message, MessageType};
+use raft::prelude::{Entry, Message, MessageType};
 use std::sync::Arc;
 
 /// Something that happened. Events are stepped one after another; [`super::Driver::effects`] is called after a batch of
@@ -61,6 +61,8 @@ pub enum Event {
     Removed(Box<RemovedRecord>),
     /// How much space this node has.
     Space { own: OwnSpace },
+    /// An [`Effect::ReadLog`] from this index on ended.
+    LogRead { first: Index, result: Result<Vec<Entry>, ReadFailed> },
     /// The [`Effect::MakeSpare`] of this name is done.
     SpareMade { name: String },
     /// The process stops cleanly: write a closing batch.
@@ -117,6 +119,8 @@ pub enum Effect {
     Housekeep { ops: Vec<LogOp> },
     /// Execute the steps anywhere, since they are slow; then report [`Event::SpareMade`].
     MakeSpare { name: String, ops: Vec<LogOp> },
+    /// Read these entries of the log anywhere, since they are on the disk alone; then report [`Event::LogRead`].
+    ReadLog { plan: ReadPlan },
     /// Apply the items in order; then report [`Event::Applied`] with the last index.
     Apply { generation: u64, items: Vec<Committed> },
     /// Cut a snapshot after everything handed to apply so far; then report [`Event::CutDone`].

@@ -11,6 +11,7 @@
 
 mod apply_queue;
 mod call;
+mod catch_up;
 mod change;
 mod describe;
 mod event;
@@ -46,6 +47,7 @@ use crate::snapshot::SnapshotMeta;
 use crate::space::OwnSpace;
 use crate::types::{Index, MemberId, MemberIdentity, RequestId, Term};
 use apply_queue::ApplyQueue;
+use catch_up::LogRead;
 use change::PendingChange;
 use leadership::PendingTransfer;
 use peers::Peers;
@@ -109,6 +111,9 @@ pub struct Driver {
     change: Option<PendingChange>,
     transfer: Option<PendingTransfer>,
     snapshots: Snapshots,
+    /// Reads of the log, for members that catch up, that are under way.
+    log_reads: Vec<LogRead>,
+    message_bytes_max: u64,
     peers: Peers,
     /// The kv db is proved: we may campaign, cut and lead.
     can_lead: bool,
@@ -175,6 +180,8 @@ impl Driver {
             change: None,
             transfer: None,
             snapshots: Snapshots::new(snapshots),
+            log_reads: Vec::new(),
+            message_bytes_max: message_bytes_max(batch_bytes_max),
             peers: Peers::default(),
             can_lead: false,
             // Without an applied index there is nothing to open before the first install.
@@ -225,6 +232,7 @@ impl Driver {
             }
             Event::Removed(record) => self.told_removed(&record),
             Event::Space { own } => self.own_space(own),
+            Event::LogRead { first, result } => self.log_read(first, result),
             Event::SpareMade { name } => self.node.mut_store().log.spare_made(&name),
             Event::Close => self.closing = true,
         }
@@ -312,6 +320,11 @@ impl Driver {
     }
 }
 
+/// A message must fit into a log batch that is already half full (rule N2), whatever the log's sizes are.
+fn message_bytes_max(batch_bytes_max: usize) -> u64 {
+    limits::MESSAGE_BYTES_MAX.min(batch_bytes_max as u64 / 16)
+}
+
 fn raft_config(id: MemberId, applied: Index, batch_bytes_max: usize, config: &DriverConfig) -> Config {
     Config {
         id,
@@ -320,8 +333,7 @@ fn raft_config(id: MemberId, applied: Index, batch_bytes_max: usize, config: &Dr
         heartbeat_tick: limits::HEARTBEAT_TICKS,
         min_election_tick: config.election_ticks_min,
         max_election_tick: config.election_ticks_max,
-        // A message must fit into a log batch that is already half full (rule N2), whatever the log's sizes are.
-        max_size_per_msg: limits::MESSAGE_BYTES_MAX.min(batch_bytes_max as u64 / 16),
+        max_size_per_msg: message_bytes_max(batch_bytes_max),
         max_inflight_msgs: limits::INFLIGHT_MESSAGES_MAX,
         max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,
         max_committed_size_per_ready: limits::COMMITTED_BYTES_PER_READY_MAX,

@@ -91,6 +91,7 @@ impl Driver {
                 return;
             }
         }
+        self.start_log_reads();
         self.write_commit_if_due();
         self.send_ranges_to_apply();
         self.start_cut_if_due();

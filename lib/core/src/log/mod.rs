@@ -36,6 +36,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use codec::entry_bytes;
+pub use read::{ReadFailed, ReadPlan};
 pub(crate) use replay::{Content, content, read_header, segment_seqs};
 pub(crate) use segment::{FileKind, segment_name};
 pub use storage::Storage;
@@ -255,9 +256,8 @@ impl Log {
     ) -> Result<Option<Replayed>, LogError> {
         let Some(recovered) = replay::recover(config, &*disk, progress)? else { return Ok(None) };
         let replay::Recovered { mut state, segments, identity, clean_stop, batches, entries: _, repairs } = recovered;
-        let mut window = Vec::new();
         let (low, high) = (state.table.window_wanted(), state.table.last_index() + 1);
-        read::read_entries(&*disk, &state.table, low, high, &mut window)?;
+        let window = ReadPlan::new(&state.table, low, high).read(&*disk)?;
         state.table.fill_window(window);
         let hard_state = state.hard_state.clone();
         let log = Log { config, identity, state, segments, disk };
@@ -348,19 +348,43 @@ impl Log {
     /// When low..high is empty or not within first_index..=last_index.
     pub fn entries(&self, low: Index, high: Index, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
         let table = &self.state.table;
+        let high = self.fitting(low, high, bytes_max);
+        let mut entries = ReadPlan::new(table, low, high.min(table.window_first())).read(&*self.disk)?;
+        entries.extend((low.max(table.window_first())..high).filter_map(|index| table.windowed(index).cloned()));
+        Ok(entries)
+    }
+
+    /// The end of the entries in low..high that fit into about `bytes_max` bytes; the first always does.
+    fn fitting(&self, low: Index, high: Index, bytes_max: u64) -> Index {
         assert!(low >= self.first_index(), "entry {low} is before the first, {}", self.first_index());
         assert!(low < high, "no entry in {low}..{high}");
         assert!(high <= self.last_index() + 1, "entry {} is behind the last, {}", high - 1, self.last_index());
         let mut bytes = 0u64;
         let fits = |index: &Index| {
-            bytes += table.slot(*index).map_or(0, |slot| u64::from(slot.bytes));
+            bytes += self.state.table.slot(*index).map_or(0, |slot| u64::from(slot.bytes));
             *index == low || bytes <= bytes_max
         };
-        let high = low + (low..high).take_while(fits).count() as u64;
-        let mut entries = Vec::with_capacity((high - low) as usize);
-        read::read_entries(&*self.disk, table, low, high.min(table.window_first()), &mut entries)?;
-        entries.extend((low.max(table.window_first())..high).filter_map(|index| table.windowed(index).cloned()));
-        Ok(entries)
+        low + (low..high).take_while(fits).count() as u64
+    }
+
+    /// Whether this entry of the log is on the disk alone.
+    pub fn is_below_window(&self, index: Index) -> bool {
+        index < self.state.table.window_first()
+    }
+
+    /// Plans to read entries below the window, from `low` on: at least one, at most about `bytes_max` bytes.
+    ///
+    /// # Panics
+    /// When `low` is not below the window, or before the first index.
+    pub fn plan_read(&self, low: Index, bytes_max: u64) -> ReadPlan {
+        let high = self.fitting(low, self.state.table.window_first(), bytes_max);
+        ReadPlan::new(&self.state.table, low, high)
+    }
+
+    /// Bytes that the log's entries in low..high take, with what stands between them.
+    pub fn bytes_between(&self, low: Index, high: Index) -> u64 {
+        let first = low.max(self.first_index());
+        if first >= high { 0 } else { self.bytes_since(first - 1).saturating_sub(self.bytes_since(high - 1)) }
     }
 
     /// Bytes appended since the log position of `index`; they decide when a snapshot is cut.

@@ -17,55 +17,73 @@ const GAP_BYTES_MAX: u64 = 4096;
 /// Most bytes of one read, unless one record is larger.
 const READ_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Appends the entries low..high, whose slots the table has, to `entries`.
-pub fn read_entries(
-    disk: &dyn LogDisk,
-    table: &Table,
-    low: Index,
-    high: Index,
-    entries: &mut Vec<Entry>,
-) -> Result<(), LogError> {
-    let mut from = low;
-    while from < high {
-        let behind = run_end(table, from, high);
-        read_run(disk, table, from, behind, entries)?;
-        from = behind;
-    }
-    Ok(())
+/// Entries to be read from segments: planned by the table, read by whoever has the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadPlan {
+    first: Index,
+    slots: Vec<Slot>,
 }
 
-/// First index that is not read together with `from`.
-fn run_end(table: &Table, from: Index, high: Index) -> Index {
-    let first = slot(table, from);
-    let mut previous = first;
-    let mut index = from + 1;
-    while index < high {
-        let next = slot(table, index);
-        let near = next.segment_seq == first.segment_seq && u64::from(next.offset) - previous.end() <= GAP_BYTES_MAX;
-        if !near || next.end() - u64::from(first.offset) > READ_BYTES_MAX {
-            break;
+/// Why planned entries could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFailed {
+    /// What was there is not what was written, as opposed to a disk that failed.
+    pub damaged: bool,
+    /// For people.
+    pub why: String,
+}
+
+impl From<LogError> for ReadFailed {
+    fn from(error: LogError) -> ReadFailed {
+        ReadFailed { damaged: matches!(error, LogError::Corrupt { .. }), why: error.to_string() }
+    }
+}
+
+impl ReadPlan {
+    /// The entries low..high, whose slots the table has.
+    pub(super) fn new(table: &Table, low: Index, high: Index) -> ReadPlan {
+        let slot = |index| table.slot(index).expect("the caller asks for indexes of the log");
+        ReadPlan { first: low, slots: (low..high).map(slot).collect() }
+    }
+
+    /// Index of the first entry.
+    pub fn first(&self) -> Index {
+        self.first
+    }
+
+    /// Reads and checks the entries.
+    pub fn read(&self, disk: &dyn LogDisk) -> Result<Vec<Entry>, LogError> {
+        let mut entries = Vec::with_capacity(self.slots.len());
+        let mut rest = &self.slots[..];
+        while !rest.is_empty() {
+            let (run, behind) = rest.split_at(run_length(rest));
+            read_run(disk, self.first + entries.len() as u64, run, &mut entries)?;
+            rest = behind;
         }
-        previous = next;
-        index += 1;
+        Ok(entries)
     }
-    index
 }
 
-fn read_run(
-    disk: &dyn LogDisk,
-    table: &Table,
-    from: Index,
-    behind: Index,
-    entries: &mut Vec<Entry>,
-) -> Result<(), LogError> {
-    let (first, last) = (slot(table, from), slot(table, behind - 1));
+/// How many of the slots are read together.
+fn run_length(slots: &[Slot]) -> usize {
+    let first = slots[0];
+    let near = |pair: &&[Slot]| {
+        let [previous, next] = pair else { return false };
+        next.segment_seq == first.segment_seq
+            && u64::from(next.offset) - previous.end() <= GAP_BYTES_MAX
+            && next.end() - u64::from(first.offset) <= READ_BYTES_MAX
+    };
+    1 + slots.windows(2).take_while(near).count()
+}
+
+fn read_run(disk: &dyn LogDisk, from: Index, slots: &[Slot], entries: &mut Vec<Entry>) -> Result<(), LogError> {
+    let (first, last) = (slots[0], slots[slots.len() - 1]);
     let (name, start) = (segment_name(first.segment_seq), u64::from(first.offset));
     let mut bytes = vec![0; (last.end() - start) as usize];
     let count = disk.read(&name, start, &mut bytes).map_err(LogError::io(&name))?;
     bytes.truncate(count);
     let bytes = Bytes::from(bytes);
-    for index in from..behind {
-        let slot = slot(table, index);
+    for (index, slot) in (from..).zip(slots) {
         let offset = u64::from(slot.offset);
         let record = bytes.get((offset - start) as usize..).and_then(|at| codec::parse(at, slot.segment_seq, offset));
         match record.and_then(|record| record.body()) {
@@ -80,8 +98,4 @@ fn read_run(
         }
     }
     Ok(())
-}
-
-fn slot(table: &Table, index: Index) -> Slot {
-    table.slot(index).expect("the caller asks for indexes of the log")
 }

@@ -1,15 +1,15 @@
 //! `raft::Storage` over the log: the entries that raft reads, and the newest snapshot that it may offer.
 //!
 //! `snapshot` does no work: when the newest file is too old, it records a wish, which the driver turns into an effect
-//! after the step (rule N12). Reads below the log's in-memory window go to the disk; followers that keep up never need
-//! them.
+//! after the step (rule N12). Followers that keep up never need entries below the log's in-memory window. For those that
+//! don't, `entries` records what is to be read, too, and the driver has it read elsewhere: raft never waits for the disk.
 
 use crate::log::Log;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{Index, MemberId};
 use raft::prelude::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// What raft reads.
@@ -24,6 +24,10 @@ pub struct Storage {
     pub added_at: BTreeMap<MemberId, Index>,
     /// Whether raft wanted a snapshot that does not exist yet.
     wish: Cell<bool>,
+    /// What raft wanted to send from below the window, by the first index, each with raft's own note of what it is for.
+    asked: RefCell<Vec<(Index, GetEntriesContext)>>,
+    /// Entries that were read for that; here only while raft is told of them.
+    pub fetched: Vec<Entry>,
 }
 
 impl Storage {
@@ -35,7 +39,14 @@ impl Storage {
             newest: None,
             added_at: BTreeMap::new(),
             wish: Cell::new(false),
+            asked: RefCell::default(),
+            fetched: Vec::new(),
         }
+    }
+
+    /// What raft wanted to send from below the window since the last call.
+    pub fn take_asked(&self) -> Vec<(Index, GetEntriesContext)> {
+        self.asked.take()
     }
 
     /// Whether there is a wish for a snapshot, which this takes away.
@@ -54,13 +65,20 @@ impl raft::Storage for Storage {
         low: u64,
         high: u64,
         max_size: impl Into<Option<u64>>,
-        _context: GetEntriesContext,
+        context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         if low < self.log.first_index() {
             return Err(raft::Error::Store(StorageError::Compacted));
         }
         if high > self.log.last_index() + 1 {
             return Err(raft::Error::Store(StorageError::Unavailable));
+        }
+        if context.can_async() && self.log.is_below_window(low) {
+            if self.fetched.first().is_some_and(|first| first.index == low) {
+                return Ok(self.fetched.iter().take_while(|entry| entry.index < high).cloned().collect());
+            }
+            self.asked.borrow_mut().push((low, context));
+            return Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable));
         }
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
         self.log.entries(low, high, bytes_max).map_err(|e| raft::Error::Store(StorageError::Other(Box::new(e))))

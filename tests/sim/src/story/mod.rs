@@ -166,6 +166,9 @@ impl Story {
                 self.took(slot, out);
                 continue;
             }
+            if self.read_log() {
+                continue;
+            }
             let disk_works = |slot: &Slot| {
                 !self.held_disks.contains(slot)
                     && self.nodes[*slot].running().is_some_and(|running| !running.disk_thread.is_idle())
@@ -192,6 +195,9 @@ impl Story {
         if let Some((slot, event)) = self.due.pop_front() {
             let out = self.nodes[slot].step(event, true);
             self.took(slot, out);
+            return true;
+        }
+        if self.read_log() {
             return true;
         }
         let mut disks = Vec::new();
@@ -221,6 +227,15 @@ impl Story {
             let (from, to) = ways[at - disks.len() - applies.len()];
             self.deliver(from, to, 1);
         }
+        true
+    }
+
+    /// Reads the log for a member that catches up; false when nobody wants that.
+    fn read_log(&mut self) -> bool {
+        let reads = |node: &SimNode| node.running().is_some_and(|running| !running.log_reads.is_empty());
+        let Some(slot) = self.nodes.iter().position(reads) else { return false };
+        let out = self.nodes[slot].log_read_turn();
+        self.took(slot, out);
         true
     }
 

@@ -1,0 +1,75 @@
+//! Members that catch up: what they lack is read from the log elsewhere, and little of it is on its way at a time (rule
+//! N17). PURE.
+//!
+//! Enters: what raft wants to send from below the log's window, and what was read. Leaves: reads to be done, and raft's
+//! messages. raft asks again at each answer of the member, so that a read that is not begun now is none that is lost.
+
+use super::{Driver, Effect};
+use crate::limits::{CATCH_UP_BYTES_MAX, LOG_READS_MAX};
+use crate::log::ReadFailed;
+use crate::types::Index;
+use raft::prelude::Entry;
+use raft::{GetEntriesContext, ProgressState};
+
+/// A read of the log that is under way.
+#[derive(Debug)]
+pub struct LogRead {
+    first: Index,
+    /// raft's notes of what it is for: one for each time that it asked.
+    contexts: Vec<GetEntriesContext>,
+}
+
+impl Driver {
+    /// Begins the reads that raft wants, as far as there is room on the way to the members they are for.
+    pub(super) fn start_log_reads(&mut self) {
+        for (first, context) in self.node.store().take_asked() {
+            if let Some(read) = self.log_reads.iter_mut().find(|read| read.first == first) {
+                if read.contexts.len() < LOG_READS_MAX {
+                    read.contexts.push(context);
+                }
+            } else if self.log_reads.len() < LOG_READS_MAX && self.has_room_on_the_way(first) {
+                let plan = self.log().plan_read(first, self.message_bytes_max);
+                self.log_reads.push(LogRead { first, contexts: vec![context] });
+                self.emit(Effect::ReadLog { plan });
+            }
+        }
+    }
+
+    /// Whether some member that is sent `next` next has room for it. One in Probe has nothing else on its way.
+    fn has_room_on_the_way(&self, next: Index) -> bool {
+        let log = self.log();
+        // Both the log's base and its window may have moved on since raft asked.
+        let is_there = next >= log.first_index() && log.is_below_window(next);
+        is_there
+            && self.node.raft.prs().iter().any(|(_, progress)| {
+                let on_the_way = log.bytes_between(progress.matched + 1, next);
+                let is_probe = progress.state != ProgressState::Replicate;
+                progress.next_idx == next && (is_probe || on_the_way < CATCH_UP_BYTES_MAX)
+            })
+    }
+
+    /// Gives raft what was read; it sends it, and asks for what comes next.
+    pub(super) fn log_read(&mut self, first: Index, result: Result<Vec<Entry>, ReadFailed>) {
+        let Some(at) = self.log_reads.iter().position(|read| read.first == first) else { return };
+        let read = self.log_reads.swap_remove(at);
+        let entries = match result {
+            Ok(entries) => entries,
+            // Its segment is used for something else by now: the member gets a snapshot.
+            Err(_) if first < self.log().first_index() => return,
+            Err(ReadFailed { damaged, why }) => {
+                let why = format!("entries for a member that catches up cannot be read: {why}");
+                // A disk that fails proves nothing about what it holds (rule N7).
+                return self.halt(if damaged { Effect::Quarantine { why } } else { Effect::Fatal { why } });
+            }
+        };
+        // Another leader may have put other entries there since.
+        if !entries.iter().all(|entry| self.log_has(entry.index, entry.term)) {
+            return;
+        }
+        self.node.mut_store().fetched = entries;
+        for context in read.contexts {
+            self.node.on_entries_fetched(context);
+        }
+        self.node.mut_store().fetched = Vec::new();
+    }
+}

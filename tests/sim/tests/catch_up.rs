@@ -1,0 +1,59 @@
+//! Finding A5: a member that catches up is sent what it lacks in small messages, few bytes at a time, and the raft
+//! thread reads none of it from the disk.
+
+use raft::prelude::{Message, MessageType};
+use raftkv_core::driver::Event;
+use raftkv_core::limits::{CATCH_UP_BYTES_MAX, MESSAGE_BYTES_MAX};
+use raftkv_core::log::{LogConfig, entry_bytes};
+use raftkv_sim::lone::{Lone, message, voters};
+use raftkv_sim::node::Sizes;
+
+const WINDOW_BYTES: u64 = 1 << 20;
+const VALUE_BYTES: usize = 64 << 10;
+
+/// Leads three voters; member 3 has heard of nothing since the first entry.
+fn leader_with_one_behind(writes: usize) -> Lone {
+    let log = LogConfig {
+        segment_bytes: 16 << 20,
+        batch_bytes_max: 8 << 20,
+        cache_bytes_max: WINDOW_BYTES as usize,
+        spare_segments: 1,
+    };
+    let mut lone = Lone::new(&voters(&[1, 2, 3]), Sizes { log, snapshot_log_bytes_min: 1 << 40 });
+    lone.boot().expect("a new directory opens");
+    lone.elect(2);
+    lone.ack(3, 2);
+    for _ in 0..writes {
+        lone.write(VALUE_BYTES);
+        lone.ack(2, lone.status().last_index);
+    }
+    lone.step(Event::Unreachable { to: 3 });
+    lone.appends_to(3);
+    lone
+}
+
+fn bytes(messages: &[Message]) -> u64 {
+    messages.iter().flat_map(|message| message.entries.iter()).map(entry_bytes).sum::<usize>() as u64
+}
+
+#[test]
+fn finding_a5_little_is_on_the_way_to_a_member_that_catches_up() {
+    let mut lone = leader_with_one_behind(400);
+    let last = lone.status().last_index;
+    let (mut acked, mut most) = (2, 0);
+    lone.hear(message(MessageType::MsgHeartbeatResponse, 3, lone.status().term));
+    let mut on_the_way = lone.appends_to(3);
+    while acked < last {
+        most = most.max(bytes(&on_the_way));
+        assert!(!on_the_way.is_empty(), "nothing is sent to a member at {acked} of {last}");
+        let arrived = on_the_way.remove(0);
+        assert!(bytes(std::slice::from_ref(&arrived)) <= MESSAGE_BYTES_MAX, "a message of {} bytes", bytes(&[arrived]));
+        assert_eq!(arrived.index, acked, "what is read follows what was sent");
+        acked += arrived.entries.len() as u64;
+        lone.ack(3, acked);
+        on_the_way.extend(lone.appends_to(3));
+    }
+    // What the window holds needs no read, and comes on top.
+    assert!(most <= CATCH_UP_BYTES_MAX + MESSAGE_BYTES_MAX + WINDOW_BYTES, "{most} bytes were on the way");
+    assert!(most >= CATCH_UP_BYTES_MAX, "{most} bytes do not keep a member busy");
+}
