@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod figures;
 pub mod load;
+pub mod ours;
 pub mod process;
 pub mod rounds;
 pub mod system;

@@ -3,6 +3,7 @@
 use crate::wire::{Client, Protocol};
 use crate::workload::{self, Kind, VALUE_BYTES, Workload};
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -28,21 +29,31 @@ pub struct Seen {
 /// # Errors
 /// When any request failed: a system that refuses is not measured.
 pub fn run(workload: &Workload, protocol: Protocol, nodes: &[SocketAddr]) -> Result<Seen> {
+    run_with(workload, &workload::value(), protocol, nodes)
+}
+
+/// The same with another value.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(workload: &Workload, value: &Bytes, protocol: Protocol, nodes: &[SocketAddr]) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let clients = Client::connect(protocol, nodes, workload.clients).await.context("connecting")?;
-        tokio::time::timeout(WORKLOAD_MAX, all(workload, clients))
+        tokio::time::timeout(WORKLOAD_MAX, all(workload, value, clients))
             .await
             .with_context(|| format!("{} did not end within {WORKLOAD_MAX:?}", workload.name))?
     })
 }
 
-async fn all(workload: &Workload, clients: Vec<Client>) -> Result<Seen> {
+async fn all(workload: &Workload, value: &Bytes, clients: Vec<Client>) -> Result<Seen> {
     let next = Rc::new(Cell::new(0));
     let begun = Instant::now();
-    let tasks: Vec<_> =
-        clients.into_iter().map(|client| tokio::task::spawn_local(one(*workload, client, next.clone()))).collect();
+    let tasks: Vec<_> = clients
+        .into_iter()
+        .map(|client| tokio::task::spawn_local(one(*workload, value.clone(), client, next.clone())))
+        .collect();
     let mut took = Vec::with_capacity(workload.requests as usize);
     for task in tasks {
         took.extend(task.await?.with_context(|| workload.name)?);
@@ -51,8 +62,7 @@ async fn all(workload: &Workload, clients: Vec<Client>) -> Result<Seen> {
     Ok(seen(took, elapsed))
 }
 
-async fn one(workload: Workload, mut client: Client, next: Rc<Cell<u64>>) -> Result<Vec<Duration>> {
-    let value = workload::value();
+async fn one(workload: Workload, value: Bytes, mut client: Client, next: Rc<Cell<u64>>) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     loop {
         let nth = next.get();

@@ -5,7 +5,7 @@ use clap::Parser;
 use raftkv_bench::figures::{Line, lines, table};
 use raftkv_bench::system::System;
 use raftkv_bench::workload::{self, Workload};
-use raftkv_bench::{audit, rounds};
+use raftkv_bench::{audit, ours, rounds};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,12 +25,18 @@ struct Flags {
     /// Run raftkv alone, once, and print what it does: to profile it
     #[arg(long)]
     alone: bool,
+    /// Measure only what has no counterpart in etcd: puts after replacements of members, and while a member catches up
+    #[arg(long)]
+    ours: bool,
 }
 
 fn main() -> Result<()> {
     let flags = Flags::parse();
     let begun = Instant::now();
     let tell = |line: &str| eprintln!("[{:>4} s] {line}", begun.elapsed().as_secs());
+    if flags.ours {
+        return measure_ours(&tell);
+    }
     let loads: Vec<Workload> = workload::ALL.into_iter().filter(|load| load.name.contains(&flags.only)).collect();
     ensure!(!loads.is_empty(), "--only {}: there is no such workload", flags.only);
     if flags.alone {
@@ -47,7 +53,13 @@ fn main() -> Result<()> {
         missed.len(),
         lines.iter().filter(|line| line.floor.is_some()).count()
     );
-    Ok(())
+    if flags.only.is_empty() { measure_ours(&tell) } else { Ok(()) }
+}
+
+fn measure_ours(tell: &dyn Fn(&str)) -> Result<()> {
+    println!("| raftkv alone | raftkv | compared with | ratio |\n|---|---|---|---|");
+    ours::replacements(tell).context("puts after replacements")?;
+    ours::catch_up(tell).context("puts while a member catches up")
 }
 
 fn syncs(flags: &Flags, tell: &dyn Fn(&str)) -> Result<[Line; 2]> {

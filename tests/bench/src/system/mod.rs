@@ -1,7 +1,7 @@
 //! The systems that are compared: three nodes of one of them, started in new directories and stopped again.
 
 mod etcd;
-mod raftkv;
+pub(crate) mod raftkv;
 
 use crate::process;
 use crate::wire::Protocol;
@@ -36,7 +36,7 @@ impl System {
     /// When it does not serve in time; the error has what its nodes said.
     pub fn start(self, etcd: &Path) -> Result<Running> {
         let processes = match self {
-            System::Raftkv => Processes::Raftkv(raftkv::start()?),
+            System::Raftkv => Processes::Raftkv(raftkv::start(&[])?),
             System::Etcd => Processes::Etcd(etcd::start(etcd)?),
         };
         Ok(Running { processes })
