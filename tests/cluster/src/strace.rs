@@ -45,6 +45,10 @@ impl Strace {
         for pid in pids {
             command.args(["-p", &pid.to_string()]);
         }
+        Strace::start(command, pids, out)
+    }
+
+    fn start(mut command: Command, pids: &[u32], out: &Path) -> Result<Strace> {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().context("strace is missing: install the package strace")?;
         let mut strace = Strace { child, out: out.into() };
@@ -70,6 +74,23 @@ impl Strace {
         kill_process(pid, Signal::INT)?;
         self.child.wait()?;
         parse(&fs::read_to_string(&self.out)?)
+    }
+}
+
+/// Each fdatasync that a process calls hangs, until this is dropped.
+#[derive(Debug)]
+pub struct HungSyncs(#[expect(dead_code, reason = "it is kept for its drop")] Strace);
+
+impl HungSyncs {
+    /// Longer than any test: microseconds.
+    const DELAY_US: u64 = 600_000_000;
+
+    /// Lets the process hang at its next fdatasync.
+    pub fn of(pid: u32) -> Result<HungSyncs> {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "trace=fdatasync", "-e", "signal=none", "-o", "/dev/null"]);
+        command.args(["-e", &format!("inject=fdatasync:delay_enter={}", HungSyncs::DELAY_US), "-p", &pid.to_string()]);
+        Strace::start(command, &[pid], Path::new("/dev/null")).map(HungSyncs)
     }
 }
 
