@@ -155,12 +155,40 @@ fn give_volume(scene: &Scene<'_>, from: &str, to: &str) -> Result<()> {
     })
 }
 
+/// Finding E6: what is left are the volumes, as after a restore from manifests. They are adopted, and nothing is formed
+/// over them.
+pub fn status_and_set_deleted(scene: &Scene<'_>) -> Result<()> {
+    let (demo, load) = ready(scene, 3)?;
+    let (cluster_id, members) = (demo.status()?.cluster_id, demo.member_ids()?);
+    demo.edit(json!({"paused": true}))?;
+    demo.wait_condition(ConditionType::Progressing, "False", Reason::Paused)?;
+    scene.say("kubectl delete statefulset demo");
+    scene.kubectl(&["delete", "statefulset", "demo", "--wait=false"])?;
+    scene.wait("its pods to go with it", || {
+        let pods = demo.pods()?;
+        holds(pods.is_empty(), || format!("{} are left", pods.len()))
+    })?;
+    wipe_status(scene)?;
+    demo.edit(json!({"paused": false}))?;
+    let begun = Instant::now();
+    demo.wait_event("VolumesAdopted")?;
+    demo.wait_ready(3)?;
+    scene.measured("volumes alone -> 3 ready", begun);
+    ensure!(demo.status()?.cluster_id == cluster_id, "it is another cluster");
+    ensure!(demo.member_ids()? == members, "members were replaced, though all volumes are there");
+    Ending::with(3).check(&demo, &load)
+}
+
+fn wipe_status(scene: &Scene<'_>) -> Result<()> {
+    scene.say("kubectl patch --subresource=status: an empty status");
+    let patch = json!([{"op": "replace", "path": "/status", "value": {}}]).to_string();
+    scene.kubectl(&["patch", "rkv", "demo", "--subresource=status", "--type=json", "-p", &patch]).map(drop)
+}
+
 pub fn status_wiped(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let (cluster_id, members, before) = (demo.status()?.cluster_id, demo.member_ids()?, everything(&demo)?);
-    scene.say("kubectl patch --subresource=status: an empty status");
-    let patch = json!([{"op": "replace", "path": "/status", "value": {}}]).to_string();
-    scene.kubectl(&["patch", "rkv", "demo", "--subresource=status", "--type=json", "-p", &patch])?;
+    wipe_status(scene)?;
     demo.wait_ready(3)?;
     let status = demo.status()?;
     ensure!(status.bootstrapped && status.cluster_id == cluster_id, "it is another cluster, or none: {status:?}");
