@@ -3,7 +3,7 @@
 
 use raft::prelude::{Message, MessageType};
 use raftkv_core::driver::Event;
-use raftkv_core::limits::{CATCH_UP_BYTES_MAX, MESSAGE_BYTES_MAX};
+use raftkv_core::limits::{CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, MESSAGE_BYTES_MAX, TICK_MS};
 use raftkv_core::log::{LogConfig, entry_bytes};
 use raftkv_sim::lone::{Lone, message, voters};
 use raftkv_sim::node::Sizes;
@@ -40,12 +40,19 @@ fn bytes(messages: &[Message]) -> u64 {
 fn finding_a5_little_is_on_the_way_to_a_member_that_catches_up() {
     let mut lone = leader_with_one_behind(400);
     let last = lone.status().last_index;
-    let (mut acked, mut most) = (2, 0);
+    let (mut acked, mut most, mut ticks) = (2, 0, 0);
     lone.hear(message(MessageType::MsgHeartbeatResponse, 3, lone.status().term));
     let mut on_the_way = lone.appends_to(3);
     while acked < last {
         most = most.max(bytes(&on_the_way));
-        assert!(!on_the_way.is_empty(), "nothing is sent to a member at {acked} of {last}");
+        if on_the_way.is_empty() {
+            // So much may be read in a second, and no more.
+            ticks += 2;
+            lone.tick(2);
+            lone.hear(message(MessageType::MsgHeartbeatResponse, 3, lone.status().term));
+            on_the_way.extend(lone.appends_to(3));
+            continue;
+        }
         let arrived = on_the_way.remove(0);
         assert!(bytes(std::slice::from_ref(&arrived)) <= MESSAGE_BYTES_MAX, "a message of {} bytes", bytes(&[arrived]));
         assert_eq!(arrived.index, acked, "what is read follows what was sent");
@@ -55,5 +62,7 @@ fn finding_a5_little_is_on_the_way_to_a_member_that_catches_up() {
     }
     // What the window holds needs no read, and comes on top.
     assert!(most <= CATCH_UP_BYTES_MAX + MESSAGE_BYTES_MAX + WINDOW_BYTES, "{most} bytes were on the way");
-    assert!(most >= CATCH_UP_BYTES_MAX, "{most} bytes do not keep a member busy");
+    let per_tick = CATCH_UP_BYTES_PER_SECOND * TICK_MS / 1000;
+    let due = (last * VALUE_BYTES as u64 - WINDOW_BYTES) / per_tick;
+    assert!((due - 8..=due + 8).contains(&ticks), "{ticks} ticks for what takes {due}");
 }

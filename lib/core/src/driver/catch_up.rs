@@ -5,31 +5,52 @@
 //! messages. raft asks again at each answer of the member, so that a read that is not begun now is none that is lost.
 
 use super::{Driver, Effect};
-use crate::limits::{CATCH_UP_BYTES_MAX, LOG_READS_MAX};
+use crate::limits::{CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, LOG_READS_MAX, TICK_MS};
 use crate::log::ReadFailed;
 use crate::types::Index;
 use raft::prelude::Entry;
 use raft::{GetEntriesContext, ProgressState};
 
+/// What may be read anew with each tick.
+const BYTES_PER_TICK: u64 = CATCH_UP_BYTES_PER_SECOND * TICK_MS / 1000;
+/// Unused ticks are saved up to this: a member whose last answer is older than that is asked by a heartbeat.
+const BYTES_SAVED_MAX: u64 = 4 * BYTES_PER_TICK;
+
+/// The reads of the log that are under way, and how much more may be read.
+#[derive(Debug, Default)]
+pub struct CatchUp {
+    reads: Vec<LogRead>,
+    bytes_left: u64,
+}
+
 /// A read of the log that is under way.
 #[derive(Debug)]
-pub struct LogRead {
+struct LogRead {
     first: Index,
     /// raft's notes of what it is for: one for each time that it asked.
     contexts: Vec<GetEntriesContext>,
+}
+
+impl CatchUp {
+    /// A tick passed.
+    pub fn tick(&mut self) {
+        self.bytes_left = (self.bytes_left + BYTES_PER_TICK).min(BYTES_SAVED_MAX);
+    }
 }
 
 impl Driver {
     /// Begins the reads that raft wants, as far as there is room on the way to the members they are for.
     pub(super) fn start_log_reads(&mut self) {
         for (first, context) in self.node.store().take_asked() {
-            if let Some(read) = self.log_reads.iter_mut().find(|read| read.first == first) {
+            let CatchUp { reads, bytes_left } = &mut self.catch_up;
+            if let Some(read) = reads.iter_mut().find(|read| read.first == first) {
                 if read.contexts.len() < LOG_READS_MAX {
                     read.contexts.push(context);
                 }
-            } else if self.log_reads.len() < LOG_READS_MAX && self.has_room_on_the_way(first) {
+            } else if reads.len() < LOG_READS_MAX && *bytes_left > 0 && self.has_room_on_the_way(first) {
                 let plan = self.log().plan_read(first, self.message_bytes_max);
-                self.log_reads.push(LogRead { first, contexts: vec![context] });
+                self.catch_up.bytes_left = self.catch_up.bytes_left.saturating_sub(plan.bytes());
+                self.catch_up.reads.push(LogRead { first, contexts: vec![context] });
                 self.emit(Effect::ReadLog { plan });
             }
         }
@@ -50,8 +71,9 @@ impl Driver {
 
     /// Gives raft what was read; it sends it, and asks for what comes next.
     pub(super) fn log_read(&mut self, first: Index, result: Result<Vec<Entry>, ReadFailed>) {
-        let Some(at) = self.log_reads.iter().position(|read| read.first == first) else { return };
-        let read = self.log_reads.swap_remove(at);
+        let reads = &mut self.catch_up.reads;
+        let Some(at) = reads.iter().position(|read| read.first == first) else { return };
+        let read = reads.swap_remove(at);
         let entries = match result {
             Ok(entries) => entries,
             // Its segment is used for something else by now: the member gets a snapshot.

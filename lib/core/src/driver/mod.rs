@@ -47,7 +47,7 @@ use crate::snapshot::SnapshotMeta;
 use crate::space::OwnSpace;
 use crate::types::{Index, MemberId, MemberIdentity, RequestId, Term};
 use apply_queue::ApplyQueue;
-use catch_up::LogRead;
+use catch_up::CatchUp;
 use change::PendingChange;
 use leadership::PendingTransfer;
 use peers::Peers;
@@ -111,8 +111,7 @@ pub struct Driver {
     change: Option<PendingChange>,
     transfer: Option<PendingTransfer>,
     snapshots: Snapshots,
-    /// Reads of the log, for members that catch up, that are under way.
-    log_reads: Vec<LogRead>,
+    catch_up: CatchUp,
     message_bytes_max: u64,
     peers: Peers,
     /// The kv db is proved: we may campaign, cut and lead.
@@ -180,7 +179,7 @@ impl Driver {
             change: None,
             transfer: None,
             snapshots: Snapshots::new(snapshots),
-            log_reads: Vec::new(),
+            catch_up: CatchUp::default(),
             message_bytes_max: message_bytes_max(batch_bytes_max),
             peers: Peers::default(),
             can_lead: false,
@@ -274,6 +273,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.now_tick += 1;
+        self.catch_up.tick();
         if !self.holds_tick() {
             self.node.tick();
         }

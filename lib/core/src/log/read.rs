@@ -51,6 +51,11 @@ impl ReadPlan {
         self.first
     }
 
+    /// Bytes of the entries on the disk.
+    pub fn bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| u64::from(slot.bytes)).sum()
+    }
+
     /// Reads and checks the entries.
     pub fn read(&self, disk: &dyn LogDisk) -> Result<Vec<Entry>, LogError> {
         let mut entries = Vec::with_capacity(self.slots.len());
