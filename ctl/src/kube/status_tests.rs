@@ -5,7 +5,7 @@ use crate::kube::screen;
 use crate::kube::screen::{Level, Screen};
 use crate::kube::status::Lookout;
 use crate::kube::testing::{self, FakeKubectl, golden};
-use crate::kube::worlds::{self, World, blank, claim, event, member, node, now, operator};
+use crate::kube::worlds::{self, World, blank, claim, event, leads, member, node, now, operator};
 use raftkv_api::{DecimalId, Hex128, MemberRole, NodeState};
 use serde_json::json;
 
@@ -126,6 +126,7 @@ async fn operator_down() {
     for status in world.nodes.values_mut() {
         (status.leader_id, status.term) = (Some(DecimalId(3)), 5);
         status.leader.as_mut().unwrap().name = "demo-2".to_string();
+        leads(status, status.member_id == Some(DecimalId(3)));
     }
     let screen = shows(&world, Level::Degraded, "operator_down.txt").await;
     assert_eq!(screen.leader.as_deref(), Some("demo-2"));

@@ -7,7 +7,7 @@ use crate::kube::testing::FakeKubectl;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use raftkv_api::{DecimalId, Hex128, LeaderRef, Member, MemberRole, Members, NodeState, Peer, Status};
+use raftkv_api::{DecimalId, Hex128, LeaderRef, Member, MemberRole, Members, NodeState, Peer, Status, Writes};
 use raftkv_client::testing::{Reply, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -180,10 +180,17 @@ pub(crate) fn node(id: u64, name: &str, applied: u64) -> Status {
             headroom_bytes: 1,
             reserve_bytes: 0,
             stalled_ms: 0,
+            volume_bytes: 1 << 30,
         };
         status.peers = vec![peer(1), peer(3)];
     }
+    leads(&mut status, id == 2);
     status
+}
+
+/// Whether it is the leader and takes writes.
+pub(crate) fn leads(status: &mut Status, leads: bool) {
+    (status.writes, status.quorum_contact_ms) = (leads.then_some(Writes::Ok), leads.then_some(50));
 }
 
 /// A node on an empty disk.

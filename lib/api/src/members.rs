@@ -5,7 +5,7 @@
 use crate::Hex128;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A member id: a u64 from 1, never reused, written as a decimal string in JSON.
+/// A member id, a u64 from 1 that is never reused, or another id of 64 bits, written as a decimal string in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DecimalId(pub u64);
 

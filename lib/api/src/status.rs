@@ -48,6 +48,71 @@ pub struct StateHash {
     pub log_hash: Hex128,
 }
 
+/// What a put would get at the leader at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writes {
+    /// It would be taken.
+    Ok,
+    /// 503 `forming`: the cluster has not yet had the voters that `init` asked for.
+    Forming,
+    /// 503 `no_leader`, or no answer in time: nobody leads, or the leader hears no quorum.
+    NoLeader,
+    /// 507 `no_space`: the leader, or a quorum, has too little room on its volume.
+    NoSpace,
+    /// 507 `no_space`: the database is over `--quota`.
+    Quota,
+    /// 504 `timeout`: the leader's disk, or the disks of a quorum, have not answered for too long.
+    Stalled,
+}
+
+/// Whether a node serves linearizable reads of its own, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serves {
+    /// It does: a read succeeded within the last five seconds.
+    Yes,
+    /// It reads its directory, or its kv db is not proved or rebuilt yet.
+    Opening,
+    /// It takes over a leader's snapshot.
+    Installing,
+    /// It belongs to no cluster.
+    NotAMember,
+    /// It is a learner.
+    NotAVoter,
+    /// The cluster has not yet had the voters that `init` asked for.
+    Forming,
+    /// It was removed.
+    Removed,
+    /// Its data cannot be trusted.
+    Quarantined,
+    /// It was told to stop.
+    Stopping,
+    /// No linearizable read has succeeded within the last five seconds: it hears of no leader that a quorum confirms.
+    NoRead,
+}
+
+/// What has not returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StalledOn {
+    /// A sync of the log.
+    Log,
+    /// A write to the kv db: committed entries wait to be applied.
+    Store,
+}
+
+/// A snapshot that is on its way to another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// The member that takes it.
+    pub id: DecimalId,
+    /// Bytes of the file that the connection has taken, what earlier connections took included.
+    pub sent: u64,
+    /// Bytes of the whole file.
+    pub total: u64,
+}
+
 /// What the leader knows about one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -76,6 +141,9 @@ pub struct Peer {
     /// For how many milliseconds the oldest sync of its log had been running when it last reported; 0 when none was.
     #[serde(default)]
     pub stalled_ms: u64,
+    /// Bytes of its data volume, as last reported; 0 when unknown.
+    #[serde(default)]
+    pub volume_bytes: u64,
 }
 
 /// Answer of `GET /v1/status`.
@@ -141,10 +209,34 @@ pub struct Status {
     /// membership changes.
     #[serde(default)]
     pub reserve_bytes: u64,
-    /// For how many milliseconds the oldest sync of the log has been running; 0 when none is. From 700 on it hangs: the
-    /// node hands leadership over and does not lead.
+    /// Bytes of the data volume; 0 when unknown.
+    #[serde(default)]
+    pub volume_bytes: u64,
+    /// For how many milliseconds the oldest write to the disk, or sync of it, has not returned; 0 when none is waited
+    /// for. From 700 on a sync of the log hangs: the node hands leadership over and does not lead.
     #[serde(default)]
     pub stalled_ms: u64,
+    /// What has not returned; null when nothing is waited for.
+    #[serde(default)]
+    pub stalled_on: Option<StalledOn>,
+    /// What a put would get at this leader; on another node null while it knows a leader, which is to be asked.
+    #[serde(default)]
+    pub writes: Option<Writes>,
+    /// Milliseconds since this leader last heard from a quorum; null on a node that does not lead.
+    #[serde(default)]
+    pub quorum_contact_ms: Option<u64>,
+    /// Whether this node serves linearizable reads, and why not; null in the answer of an older node.
+    #[serde(default)]
+    pub serves: Option<Serves>,
+    /// A number drawn when the process began, which tells its runs apart; null in the answer of an older node.
+    #[serde(default)]
+    pub boot: Option<DecimalId>,
+    /// Term of the last entry in the log; 0 when there is none.
+    #[serde(default)]
+    pub last_log_term: u64,
+    /// Snapshots that this node is sending to other members, by ascending id.
+    #[serde(default)]
+    pub streams: Vec<Stream>,
     /// What is refused or waits for lack of space, how much is there, how much is needed, and what to do.
     #[serde(default)]
     pub no_space: Option<String>,
@@ -204,7 +296,15 @@ impl Status {
             free_bytes: 0,
             headroom_bytes: 0,
             reserve_bytes: 0,
+            volume_bytes: 0,
             stalled_ms: 0,
+            stalled_on: None,
+            writes: None,
+            quorum_contact_ms: None,
+            serves: Some(Serves::Opening),
+            boot: None,
+            last_log_term: 0,
+            streams: vec![],
             no_space: None,
             state_hash: None,
             state_hashes: vec![],

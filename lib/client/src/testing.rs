@@ -163,7 +163,8 @@ pub fn status(id: u64) -> Status {
         "conf_index": 5, "durable_conf_index": 5, "can_lead": true, "formed": true, "kv": "ready",
         "revision": 42, "compacted_revision": 0, "db_bytes": 2048, "free_bytes": 1,
         "state_hash": {"applied": 100, "log_hash": Hex128([9; 16])}, "state_hashes": [], "peers": [],
-        "leader_contact_ms": 1, "peer_url": "http://p:2380", "client_url": "", "admin_url": "",
+        "leader_contact_ms": 1, "quorum_contact_ms": (id == 1).then_some(50), "serves": "yes",
+        "writes": (id == 1).then_some("ok"), "peer_url": "http://p:2380", "client_url": "", "admin_url": "",
     }))
     .expect("it has every field of a status")
 }

@@ -24,6 +24,8 @@ const ZEROS: &[u8] = &[0; 1024 * 1024];
 pub struct Space {
     /// Free bytes.
     pub free_bytes: u64,
+    /// Bytes of the whole volume.
+    pub volume_bytes: u64,
     /// The free bytes together with the reserve file, and how many are needed.
     pub room: Room,
 }
@@ -73,7 +75,7 @@ impl Reserve {
         let (free_bytes, _) = space(&self.dir)?;
         let room =
             Room { headroom_bytes: free_bytes.saturating_add(self.len()?), reserve_bytes: self.sizes.reserve(volume) };
-        Ok(Space { free_bytes, room })
+        Ok(Space { free_bytes, volume_bytes: volume, room })
     }
 
     /// Gives the whole file back at once, since a write found no space.

@@ -222,7 +222,8 @@ impl Node {
 
     /// The whole status, in every state of the node.
     pub fn status(&self) -> api::Status {
-        status::status(&self.shared)
+        let serves = self.serves().err().map_or(api::Serves::Yes, |(word, _)| word);
+        status::status(&self.shared, serves)
     }
 
     /// The leader, for error answers.
@@ -239,26 +240,33 @@ impl Node {
         if apply_ms > APPLY_STUCK_MS {
             return Err(format!("the apply thread has had work and not got on for {apply_ms} ms"));
         }
-        let sync_ms = self.shared.published().driver.as_ref().map_or(0, |driver| driver.sync_ms);
+        let sync_ms = self.shared.log_sync_ms();
         if sync_ms > SYNC_STUCK_MS {
             return Err(format!("a sync of the log has been running for {sync_ms} ms"));
         }
         Ok(())
     }
 
-    /// Whether a background linearizable read succeeded in the last 5 s on a voter (readyz, rule O11); else why not.
-    pub fn ready(&self) -> Result<(), String> {
+    /// Whether a background linearizable read succeeded in the last 5 s on a voter (readyz, rule O11); else why not, in
+    /// a word and in a sentence.
+    pub fn serves(&self) -> Result<(), (api::Serves, String)> {
         if self.shared.stopping.load(Ordering::Relaxed) {
-            return Err(Refusal::Stopping.to_string());
+            return Err(unserved(&Refusal::Stopping));
         }
-        let published = self.serving().map_err(|refusal| refusal.to_string())?;
+        let published = self.serving().map_err(|refusal| unserved(&refusal))?;
         if !votes(&published) {
-            return Err(Refusal::NotAVoter.to_string());
+            return Err(unserved(&Refusal::NotAVoter));
         }
+        if self.shared.view().is_none() {
+            let (_, why) = unserved(&self.opening());
+            let installs = self.shared.kv().0 == api::KvState::Installing;
+            return Err((if installs { api::Serves::Installing } else { api::Serves::Opening }, why));
+        }
+        let no_read = |why: String| Err((api::Serves::NoRead, why));
         match self.shared.since_read_ms() {
             Some(ms) if ms <= READY_READ_MS => Ok(()),
-            Some(ms) => Err(format!("no linearizable read has succeeded for {ms} ms")),
-            None => Err("no linearizable read has succeeded yet".to_string()),
+            Some(ms) => no_read(format!("no linearizable read has succeeded for {ms} ms")),
+            None => no_read("no linearizable read has succeeded yet".to_string()),
         }
     }
 
@@ -374,6 +382,21 @@ fn refusal_in(answer: Answer) -> Refusal {
         Answer::Refused(refusal) => refusal,
         Answer::Changed(_) | Answer::Transferred(_) => wrong_answer(),
     }
+}
+
+/// Why nothing is served, as a word and as a sentence.
+fn unserved(refusal: &Refusal) -> (api::Serves, String) {
+    let word = match refusal {
+        Refusal::Opening(_) => api::Serves::Opening,
+        Refusal::Blank => api::Serves::NotAMember,
+        Refusal::NotAVoter => api::Serves::NotAVoter,
+        Refusal::Forming { .. } => api::Serves::Forming,
+        Refusal::Removed => api::Serves::Removed,
+        Refusal::Quarantined(_) => api::Serves::Quarantined,
+        Refusal::Stopping => api::Serves::Stopping,
+        _ => api::Serves::NoRead,
+    };
+    (word, refusal.to_string())
 }
 
 fn wrong_answer() -> Refusal {

@@ -6,7 +6,7 @@
 use crate::handle::Node;
 use crate::raft_node::Input;
 use crate::token::TokenFile;
-use crate::transport::{Credentials, DialFailure, PeerEvents};
+use crate::transport::{BodyProgress, Credentials, DialFailure, PeerEvents};
 use bytes::Bytes;
 use raft::prelude::Message;
 use raftkv_api::Hex128;
@@ -17,6 +17,7 @@ use raftkv_core::ports::LogDisk;
 use raftkv_core::snapshot::{self, SnapshotMeta};
 use raftkv_core::types::{Index, MemberId};
 use raftkv_core::wire::{Frame, Hello, HelloVerdict};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 impl PeerEvents for Node {
@@ -80,7 +81,8 @@ impl PeerEvents for Node {
         }
     }
 
-    fn on_snapshot_begun(&self, to: MemberId, index: Index) {
+    fn on_snapshot_begun(&self, to: MemberId, index: Index, progress: &Arc<BodyProgress>) {
+        self.shared().body_begun(to, progress);
         self.event(Event::SnapshotBegun { to, index });
     }
 

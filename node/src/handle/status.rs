@@ -4,19 +4,22 @@
 
 use crate::config::Config;
 use crate::raft_node::shared::{Phase, Shared};
-use raftkv_api::{self as api, DecimalId, KvState, NodeState};
+use raftkv_api::{self as api, DecimalId, KvState, NodeState, StalledOn, Writes};
 use raftkv_core::driver::{Advertised, DriverStatus, describe_members, describe_peer, members_answer};
 use raftkv_core::limits;
 use raftkv_core::types::MemberId;
 
-/// The whole status.
-pub fn status(shared: &Shared) -> api::Status {
+/// The whole status of a node that serves, or not, as `serves` says.
+pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
     let published = shared.published();
     let driver = published.driver.as_ref();
     let view = shared.view();
     let config = &shared.config;
     let space = shared.space.seen();
     let (state, reason) = state(&published.phase, driver, shared);
+    // What waits for space is no write that has not returned.
+    let store_ms = if shared.space.who_waits().is_some() { 0 } else { shared.apply_stuck_ms() };
+    let (stalled_ms, stalled_on) = stalled(shared.log_sync_ms(), store_ms);
     let number = |get: fn(&DriverStatus) -> u64| driver.map_or(0, get);
     api::Status {
         name: config.name.clone(),
@@ -47,7 +50,15 @@ pub fn status(shared: &Shared) -> api::Status {
         free_bytes: space.free_bytes,
         headroom_bytes: space.room.headroom_bytes,
         reserve_bytes: space.room.reserve_bytes,
-        stalled_ms: number(|driver| driver.sync_ms),
+        volume_bytes: space.volume_bytes,
+        stalled_ms,
+        stalled_on,
+        writes: driver.and_then(|driver| driver.writes).map(|writes| writes_with_store(writes, store_ms)),
+        quorum_contact_ms: driver.and_then(|driver| driver.quorum_contact_ticks).map(|ticks| ticks * limits::TICK_MS),
+        serves: Some(serves),
+        boot: Some(DecimalId(shared.nonce)),
+        last_log_term: number(|driver| driver.last_log_term),
+        streams: shared.streams(),
         no_space: no_space(shared, driver),
         state_hash: view.as_ref().map(|view| view.state_hash()),
         state_hashes: view.as_ref().map_or_else(Vec::new, |view| view.state_hashes()),
@@ -80,6 +91,20 @@ fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (Node
         (Phase::Member, Some(driver)) if driver.membership.votes(driver.id) => (NodeState::Voter, words(driver)),
         (Phase::Member, Some(driver)) => (NodeState::Learner, words(driver)),
     }
+}
+
+/// The older of two things that have not returned, in milliseconds: a sync of the log, and a write to the store.
+fn stalled(log_ms: u64, store_ms: u64) -> (u64, Option<StalledOn>) {
+    match (log_ms, store_ms) {
+        (0, 0) => (0, None),
+        (log_ms, store_ms) if log_ms >= store_ms => (log_ms, Some(StalledOn::Log)),
+        (_, store_ms) => (store_ms, Some(StalledOn::Store)),
+    }
+}
+
+/// What a put would get, which is answered once it is applied: the driver does not see that a store does not answer.
+fn writes_with_store(writes: Writes, store_ms: u64) -> Writes {
+    if writes == Writes::Ok && store_ms >= limits::WRITE_TIMEOUT_MS { Writes::Stalled } else { writes }
 }
 
 /// What waits for space here, or else why the driver refuses puts for lack of it.
@@ -127,4 +152,23 @@ pub fn members(shared: &Shared) -> Option<api::Members> {
     let published = shared.published();
     let (driver, identity) = (published.driver.as_ref()?, published.identity?);
     Some(members_answer(identity.cluster_id, driver, |id| advertised(shared, driver, id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_returned_for_longest_is_shown() {
+        assert_eq!(stalled(0, 0), (0, None));
+        assert_eq!(stalled(900, 0), (900, Some(StalledOn::Log)));
+        assert_eq!(stalled(900, 901), (901, Some(StalledOn::Store)));
+    }
+
+    #[test]
+    fn a_put_that_nobody_will_apply_in_time_stalls() {
+        assert_eq!(writes_with_store(Writes::Ok, limits::WRITE_TIMEOUT_MS - 1), Writes::Ok);
+        assert_eq!(writes_with_store(Writes::Ok, limits::WRITE_TIMEOUT_MS), Writes::Stalled);
+        assert_eq!(writes_with_store(Writes::Quota, u64::MAX), Writes::Quota, "the first reason counts");
+    }
 }

@@ -19,7 +19,7 @@ pub fn livez(app: &App) -> Result<Response, Problem> {
 
 /// Whether this is a voter that reads linearizably (rule O11).
 pub fn readyz(app: &App, verbose: bool) -> Result<Response, Problem> {
-    let checks = Checks { loops: app.node.alive(), state: app.node.status(), read: app.node.ready() };
+    let checks = Checks { loops: app.node.alive(), state: app.node.status(), read: app.node.serves().map_err(|(_, why)| why) };
     checks.answer(verbose).map(|ok| text(&ok, "text/plain; charset=utf-8"))
 }
 

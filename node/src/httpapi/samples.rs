@@ -35,7 +35,15 @@ pub fn status() -> Status {
         free_bytes: 1_000_000,
         headroom_bytes: 1_500_000,
         reserve_bytes: 1_000_000,
+        volume_bytes: 2_000_000,
         stalled_ms: 0,
+        stalled_on: None,
+        writes: Some(Writes::Ok),
+        quorum_contact_ms: Some(50),
+        serves: Some(Serves::Yes),
+        boot: Some(DecimalId(7)),
+        last_log_term: 2,
+        streams: vec![stream()],
         no_space: None,
         state_hash: Some(hash),
         state_hashes: vec![hash],
@@ -66,7 +74,12 @@ fn peer() -> Peer {
         headroom_bytes: 0,
         reserve_bytes: 0,
         stalled_ms: 0,
+        volume_bytes: 0,
     }
+}
+
+fn stream() -> Stream {
+    Stream { id: DecimalId(2), sent: 10, total: 100 }
 }
 
 fn member() -> Member {
@@ -122,6 +135,7 @@ pub fn every_type() -> Vec<(&'static str, Value)> {
         ("Problem", json!(problem)),
         ("StateHash", json!(StateHash { applied: 9, log_hash: two })),
         ("Peer", json!(peer())),
+        ("Stream", json!(stream())),
         ("Status", json!(status())),
         ("Member", json!(member())),
         ("RemovedMember", json!(removed)),

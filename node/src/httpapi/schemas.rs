@@ -41,6 +41,7 @@ pub fn all() -> Value {
         ]),
         "StateHash": object(&[("applied", int()), ("log_hash", hex128())]),
         "Peer": peer(),
+        "Stream": object(&[("id", id()), ("sent", int()), ("total", int())]),
         "Status": status(),
         "Member": object(&[
             ("id", id()),
@@ -76,6 +77,20 @@ pub fn all() -> Value {
     })
 }
 
+/// The words of [`raftkv_api::Serves`].
+const SERVES: [&str; 10] = [
+    "yes",
+    "opening",
+    "installing",
+    "not_a_member",
+    "not_a_voter",
+    "forming",
+    "removed",
+    "quarantined",
+    "stopping",
+    "no_read",
+];
+
 fn peer() -> Value {
     object(&[
         ("id", id()),
@@ -89,6 +104,7 @@ fn peer() -> Value {
         ("headroom_bytes", int()),
         ("reserve_bytes", int()),
         ("stalled_ms", int()),
+        ("volume_bytes", int()),
     ])
 }
 
@@ -122,7 +138,15 @@ fn status() -> Value {
         ("free_bytes", int()),
         ("headroom_bytes", int()),
         ("reserve_bytes", int()),
+        ("volume_bytes", int()),
         ("stalled_ms", int()),
+        ("stalled_on", null_or(words(["log", "store"]))),
+        ("writes", null_or(words(["ok", "forming", "no_leader", "no_space", "quota", "stalled"]))),
+        ("quorum_contact_ms", null_or(int())),
+        ("serves", null_or(words(SERVES))),
+        ("boot", null_or(id())),
+        ("last_log_term", int()),
+        ("streams", list(reference("Stream"))),
         ("no_space", null_or(text())),
         ("state_hash", null_or(reference("StateHash"))),
         ("state_hashes", list(reference("StateHash"))),

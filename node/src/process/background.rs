@@ -84,6 +84,7 @@ fn report(node: &Node, transport: &Transport) {
         headroom_bytes: seen.room.headroom_bytes,
         reserve_bytes: seen.room.reserve_bytes,
         stalled_ms: driver.sync_ms,
+        volume_bytes: seen.volume_bytes,
     };
     for id in driver.membership.members.keys().filter(|id| **id != driver.id) {
         // After a lost report the next one follows in a second.
@@ -100,7 +101,7 @@ fn keep_metrics(node: &Node) {
     metrics.proposals_committed_total.set(status.commit as i64);
     metrics.proposals_applied_total.set(status.applied as i64);
     metrics.proposals_pending.set(shared.proposals.count() as i64);
-    metrics.log_sync_running_milliseconds.set(status.stalled_ms as i64);
+    metrics.log_sync_running_milliseconds.set(shared.log_sync_ms() as i64);
     metrics.db_total_size_bytes.set(status.db_bytes as i64);
     metrics.revision.set(status.revision as i64);
     metrics.compacted_revision.set(status.compacted_revision as i64);

@@ -49,7 +49,7 @@ impl SpaceWatch {
         self.tell_refusals(published.driver.as_ref());
     }
 
-    fn tell_level(&mut self, Space { free_bytes, room }: Space) {
+    fn tell_level(&mut self, Space { free_bytes, room, .. }: Space) {
         let level = room.level();
         let before = std::mem::replace(&mut self.level, level);
         if level == before {

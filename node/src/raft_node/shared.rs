@@ -10,8 +10,8 @@ use super::{Input, Queue};
 use crate::config::Config;
 use crate::disk::reserve::Reserve;
 use crate::metrics::Metrics;
-use crate::transport::DialFailure;
-use raftkv_api::{Hex128, KvState};
+use crate::transport::{BodyProgress, DialFailure};
+use raftkv_api::{DecimalId, Hex128, KvState, Stream};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
 use raftkv_core::kvstore::View;
 use raftkv_core::membership::Membership;
@@ -19,7 +19,7 @@ use raftkv_core::types::{Index, MemberId, MemberIdentity, Term};
 use raftkv_core::wire::{HELLO_FORMAT, Hello};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak, mpsc};
 use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 
@@ -96,6 +96,8 @@ pub struct Shared {
     advertised: Mutex<BTreeMap<MemberId, Advertised>>,
     /// The last failure to dial each peer, until it succeeds.
     dial_failures: Mutex<BTreeMap<MemberId, DialFailure>>,
+    /// The newest snapshot body to each peer; those that have ended are gone.
+    bodies: Mutex<BTreeMap<MemberId, Weak<BodyProgress>>>,
 }
 
 impl Shared {
@@ -133,6 +135,7 @@ impl Shared {
             kv: RwLock::new((KvState::Absent, String::new())),
             advertised: Mutex::new(BTreeMap::new()),
             dial_failures: Mutex::new(BTreeMap::new()),
+            bodies: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -221,6 +224,20 @@ impl Shared {
         self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
     }
 
+    /// A peer has begun to take the body of a snapshot.
+    pub fn body_begun(&self, to: MemberId, progress: &Arc<BodyProgress>) {
+        let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        bodies.retain(|_, body| body.strong_count() > 0);
+        bodies.insert(to, Arc::downgrade(progress));
+    }
+
+    /// The snapshots that are on their way to peers.
+    pub fn streams(&self) -> Vec<Stream> {
+        let bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = bodies.iter().filter_map(|(id, body)| Some((*id, body.upgrade()?.bytes())));
+        running.map(|(id, (sent, total))| Stream { id: DecimalId(id), sent, total }).collect()
+    }
+
     /// Our hello to (`to`, `to_incarnation`); `durable` is our durable term and last index.
     pub fn own_hello(
         &self,
@@ -272,6 +289,11 @@ impl Shared {
     pub fn apply_stuck_ms(&self) -> u64 {
         let idle = self.apply_given.load(Ordering::Relaxed) == self.apply_done.load(Ordering::Relaxed);
         if idle { 0 } else { self.now_ms().saturating_sub(self.apply_moved_ms.load(Ordering::Relaxed)) }
+    }
+
+    /// For how many milliseconds the log has been syncing a batch; 0 while it is not.
+    pub fn log_sync_ms(&self) -> u64 {
+        self.published().driver.as_ref().map_or(0, |driver| driver.sync_ms)
     }
 
     /// Records that a background read succeeded.

@@ -160,7 +160,7 @@ impl PeerEvents for FakeNode {
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
         self.tell(Event::DialFailed(to, failure));
     }
-    fn on_snapshot_begun(&self, _to: MemberId, _index: Index) {}
+    fn on_snapshot_begun(&self, _to: MemberId, _index: Index, _progress: &Arc<BodyProgress>) {}
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool) {
         self.tell(Event::Body { to, index, whole });
     }

@@ -181,7 +181,7 @@ async fn serve_body(
     let name = snapshot::file_name(term, index);
     let (disk, pace) = (Arc::clone(&inner.disk), Arc::clone(&inner.pace));
     let part = Part { disk, name: name.clone(), offset, pace };
-    match FileBody::open(part, report.taken()).await {
+    match FileBody::open(part, report.progress()).await {
         Ok(body) => Ok((body_answer(body, offset), Next::Body(report))),
         Err(error) => Err(Refusal::new(Code::NotFound, format!("{name}: {error}"))),
     }

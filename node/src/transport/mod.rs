@@ -36,12 +36,14 @@ pub use handle::{Counts, Queued, Transport};
 pub use handshake::{failure as dial_failure, from_header as hello_from_header, to_header as hello_to_header};
 pub use outbox::Dropped;
 pub use shared::Credentials;
+pub use snapshot_body::BodyProgress;
 
 use raftkv_api::Hex128;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::snapshot::SnapshotMeta;
 use raftkv_core::types::{Index, MemberId};
 use raftkv_core::wire::{Frame, Hello, HelloVerdict, RemovedRecord};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Why a stream that we dialled is not up.
@@ -83,7 +85,8 @@ pub trait PeerEvents: Send + Sync + 'static {
     /// A dialled stream could not be opened or broke; once per failure.
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure);
     /// `to` has begun to take the body of a snapshot that we offered; [`PeerEvents::on_snapshot_body`] always follows.
-    fn on_snapshot_begun(&self, to: MemberId, index: Index);
+    /// `progress` is dropped when the body has ended.
+    fn on_snapshot_begun(&self, to: MemberId, index: Index, progress: &Arc<BodyProgress>);
     /// The body of a snapshot that we offered to `to` was sent whole, or it broke or stalled for 30 s.
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool);
     /// Checks a snapshot file that arrived, under its temporary name; after an error it is thrown away. Blocks, and is

@@ -15,7 +15,7 @@ use raftkv_core::types::{Index, MemberId, Term};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
@@ -59,19 +59,51 @@ pub(super) struct Part {
     pub pace: Arc<Pace>,
 }
 
+/// How far the body of a snapshot has come: how much of the file the connections have taken.
+#[derive(Debug, Default)]
+pub struct BodyProgress {
+    /// The file is open, and its size is known.
+    is_open: AtomicBool,
+    sent: AtomicU64,
+    total: AtomicU64,
+}
+
+impl BodyProgress {
+    /// Bytes taken, and bytes of the whole file; the latter is 0 until the file is open.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Acquire), self.total.load(Ordering::Acquire))
+    }
+
+    fn begins(&self, offset: u64, size: u64) {
+        self.sent.store(offset, Ordering::Release);
+        self.total.store(size, Ordering::Release);
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    fn took(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Release);
+    }
+
+    /// Whether the last byte was handed to the connection.
+    fn is_whole(&self) -> bool {
+        let (sent, total) = self.bytes();
+        self.is_open.load(Ordering::Acquire) && sent == total
+    }
+}
+
 /// A file that is being sent; hyper takes `Content-Length` from its size.
 pub(super) struct FileBody {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     left: u64,
-    taken: Arc<AtomicBool>,
+    progress: Arc<BodyProgress>,
     /// Bytes of the whole file.
     pub size: u64,
 }
 
 impl FileBody {
-    /// Starts to read. `taken` becomes true when the last byte was handed to the connection. An error of kind
-    /// `InvalidInput` says that the file ends before the part begins.
-    pub async fn open(part: Part, taken: Arc<AtomicBool>) -> io::Result<FileBody> {
+    /// Starts to read. `progress` counts what was handed to the connection. An error of kind `InvalidInput` says that the
+    /// file ends before the part begins.
+    pub async fn open(part: Part, progress: Arc<BodyProgress>) -> io::Result<FileBody> {
         let (of, wanted) = (Arc::clone(&part.disk), part.name.clone());
         let size = blocking(move || of.len(&wanted)).await?;
         let left = match size.checked_sub(part.offset) {
@@ -79,9 +111,9 @@ impl FileBody {
             Some(_) | None => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it has {size} bytes"))),
         };
         let (chunk_tx, chunks) = mpsc::channel(1);
-        taken.store(left == 0, Ordering::Release);
+        progress.begins(part.offset, size);
         tokio::spawn(read_chunks(part, size, chunk_tx));
-        Ok(FileBody { chunks, left, taken, size })
+        Ok(FileBody { chunks, left, progress, size })
     }
 }
 
@@ -96,7 +128,7 @@ impl Body for FileBody {
         Poll::Ready(Some(match ready!(self.chunks.poll_recv(cx)) {
             Some(Ok(chunk)) => {
                 self.left -= chunk.len() as u64;
-                self.taken.store(self.left == 0, Ordering::Release);
+                self.progress.took(chunk.len() as u64);
                 Ok(Frame::data(chunk))
             }
             Some(Err(error)) => Err(error),
@@ -148,20 +180,21 @@ pub(super) struct BodyReport {
     events: Arc<dyn PeerEvents>,
     to: MemberId,
     index: Index,
-    taken: Arc<AtomicBool>,
+    progress: Arc<BodyProgress>,
     flushed: bool,
 }
 
 impl BodyReport {
     /// The report of a body of the snapshot at `index`, which `to` asked for.
     pub fn new(events: Arc<dyn PeerEvents>, to: MemberId, index: Index) -> BodyReport {
-        events.on_snapshot_begun(to, index);
-        BodyReport { events, to, index, taken: Arc::new(AtomicBool::new(false)), flushed: false }
+        let progress = Arc::new(BodyProgress::default());
+        events.on_snapshot_begun(to, index, &progress);
+        BodyReport { events, to, index, progress, flushed: false }
     }
 
-    /// The flag that the body sets when its last byte was taken.
-    pub fn taken(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.taken)
+    /// What the body counts as it is taken.
+    pub fn progress(&self) -> Arc<BodyProgress> {
+        Arc::clone(&self.progress)
     }
 
     /// The connection ended without an error, so everything that it took was sent.
@@ -172,7 +205,7 @@ impl BodyReport {
 
 impl Drop for BodyReport {
     fn drop(&mut self) {
-        let whole = self.flushed && self.taken.load(Ordering::Acquire);
+        let whole = self.flushed && self.progress.is_whole();
         tracing::info!(to = self.to, index = self.index, whole, "snapshot body sent");
         self.events.on_snapshot_body(self.to, self.index, whole);
     }
@@ -188,6 +221,20 @@ mod tests {
         for bad in ["1", "1/", "/1", "1/2/3", "+1/2", "1/-2", "1/..", "1/99999999999999999999999"] {
             assert_eq!(parse_path(&format!("{PATH}{bad}")), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_body_is_whole_when_its_last_byte_was_taken() {
+        let progress = BodyProgress::default();
+        assert!(!progress.is_whole(), "the file is not open");
+        progress.begins(4, 10);
+        progress.took(5);
+        assert_eq!((progress.bytes(), progress.is_whole()), ((9, 10), false));
+        progress.took(1);
+        assert!(progress.is_whole());
+        let empty = BodyProgress::default();
+        empty.begins(0, 0);
+        assert!(empty.is_whole(), "there is nothing to take");
     }
 
     #[test]

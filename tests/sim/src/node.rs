@@ -503,6 +503,7 @@ impl Running {
             headroom_bytes: 1 << 40,
             reserve_bytes: 1 << 30,
             stalled_ms: status.sync_ms,
+            volume_bytes: 1 << 41,
         };
         for to in self.members.members.keys().copied().filter(|to| *to != status.id) {
             out.push(Out::Frame { to, frame: Frame::Report(report) });

@@ -33,6 +33,7 @@ pub fn describe_peer(membership: &Membership, peer: &PeerStatus) -> api::Peer {
         headroom_bytes: peer.report.headroom_bytes,
         reserve_bytes: peer.report.reserve_bytes,
         stalled_ms: peer.report.stalled_ms,
+        volume_bytes: peer.report.volume_bytes,
     }
 }
 

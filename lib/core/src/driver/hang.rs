@@ -14,8 +14,9 @@ pub(super) const HANG_TICKS: u64 = ELECTION_TICKS as u64;
 /// The first attempt to hand leadership over comes this many ticks later, when the reports of those that sync the same
 /// batch are here.
 const REPORTS_TICKS: u64 = 2;
-/// A leader whose sync runs for this many ticks steps down, whoever was to take over.
-const STEP_DOWN_TICKS: u64 = 3 * HANG_TICKS;
+/// A leader whose sync runs for this many ticks steps down, whoever was to take over; if the others cannot do without
+/// it, writes count as stalled from then on.
+pub(super) const STEP_DOWN_TICKS: u64 = 3 * HANG_TICKS;
 
 impl Driver {
     /// For how many ticks a batch is being synced. One that waits for space is no such sync (rule N11).

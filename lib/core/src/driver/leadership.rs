@@ -78,7 +78,7 @@ impl Driver {
         if led || (leader != 0 && self.node.raft.state != StateRole::Leader) {
             self.leader_heard_at = Some(self.now_tick);
         }
-        self.peers.leader_changed();
+        self.peers.leader_changed(self.now_tick);
         self.reads.leader_changed(term, leader);
         for request in self.proposals.leader_changed() {
             self.refuse(request, Refusal::Unknown("leadership moved before the leader answered".to_string()));

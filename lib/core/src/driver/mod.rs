@@ -31,6 +31,7 @@ mod space;
 mod status;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 pub use call::{ChangeDone, MembershipCall};
 pub use describe::{Advertised, describe_members, describe_peer, members_answer};

@@ -33,6 +33,8 @@ const BOOTS_KEPT: usize = 16;
 #[derive(Debug, Default)]
 pub struct Peers {
     peers: BTreeMap<MemberId, Peer>,
+    /// Tick at which the leader changed last.
+    leader_changed_at: u64,
     boots: BTreeMap<MemberId, VecDeque<u64>>,
 }
 
@@ -53,8 +55,9 @@ impl Peers {
         }
     }
 
-    /// Leadership changed: nobody has answered the new leader yet.
-    pub fn leader_changed(&mut self) {
+    /// Leadership changed: nobody has answered the new leader yet, except by a vote.
+    pub fn leader_changed(&mut self, now_tick: u64) {
+        self.leader_changed_at = now_tick;
         for peer in self.peers.values_mut() {
             peer.responded_at = None;
         }
@@ -104,6 +107,12 @@ impl Peers {
         responded_at.is_some_and(|tick| now_tick - tick <= ELECTION_TICKS as u64)
     }
 
+    /// Ticks since the member last answered this leader, or since this leader won its election: a quorum answered then.
+    pub fn silent_ticks(&self, id: MemberId, now_tick: u64) -> u64 {
+        let responded_at = self.peers.get(&id).and_then(|peer| peer.responded_at).unwrap_or_default();
+        now_tick - responded_at.max(self.leader_changed_at)
+    }
+
     /// Forgets every peer that is not to be kept.
     pub fn retain(&mut self, keep: impl Fn(MemberId) -> bool) {
         self.peers.retain(|id, _| keep(*id));
@@ -131,7 +140,7 @@ mod tests {
         peers.received(&message, 5, 100);
         assert!(peers.is_active(2, 100 + ELECTION_TICKS as u64));
         assert!(!peers.is_active(2, 101 + ELECTION_TICKS as u64));
-        peers.leader_changed();
+        peers.leader_changed(100);
         assert!(!peers.is_active(2, 100));
     }
 

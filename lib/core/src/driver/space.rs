@@ -16,6 +16,8 @@ pub struct NoSpace {
     pub level: Level,
     /// The reason, for whoever asked and for the person on call.
     pub why: String,
+    /// It is not room that is missing: the database is over its quota.
+    pub over_quota: bool,
 }
 
 impl Driver {
@@ -60,13 +62,13 @@ impl Driver {
         let OwnSpace { room, over_quota, stuck } = &self.own_space;
         if let Some(what) = stuck {
             let why = format!("the disk of {} is full: {what}; make room on it", self.name(self.identity.member_id));
-            return Some(NoSpace { level: Level::Nothing, why });
+            return Some(NoSpace { level: Level::Nothing, why, over_quota: false });
         }
         if room.level() > Level::Plenty {
             let why = format!("{} is short of space: {}; enlarge it", self.name(self.identity.member_id), room.words());
-            return Some(NoSpace { level: room.level(), why });
+            return Some(NoSpace { level: room.level(), why, over_quota: false });
         }
-        over_quota.clone().map(|why| NoSpace { level: Level::NoPuts, why })
+        over_quota.clone().map(|why| NoSpace { level: Level::NoPuts, why, over_quota: true })
     }
 
     /// A majority of each half of the configuration must have room. Only members that answer count, since they would
@@ -89,7 +91,7 @@ impl Driver {
         let short = answers.into_iter().filter(|id| self.room_of(*id).level() > Level::Plenty);
         let each: Vec<String> = short.map(|id| format!("{}: {}", self.name(id), self.room_of(id).words())).collect();
         let why = format!("too few voters have room; enlarge their volumes or make room there: {}", each.join("; "));
-        Some(NoSpace { level, why })
+        Some(NoSpace { level, why, over_quota: false })
     }
 
     pub(super) fn room_of(&self, id: MemberId) -> Room {

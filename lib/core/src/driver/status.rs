@@ -9,6 +9,7 @@ use crate::membership::Membership;
 use crate::types::{Index, MemberId, Term};
 use crate::wire::Report;
 use raft::StateRole;
+use raftkv_api::Writes;
 use std::sync::Arc;
 
 /// Role, for people and invariants.
@@ -41,6 +42,8 @@ pub struct DriverStatus {
     pub handed_out: Index,
     /// Last index in the log, maybe not durable yet.
     pub last_index: Index,
+    /// Term of the last entry; 0 when there is none.
+    pub last_log_term: Term,
     /// First index in the log.
     pub first_index: Index,
     /// Last index that is durable here.
@@ -57,6 +60,10 @@ pub struct DriverStatus {
     pub can_lead: bool,
     /// For how many milliseconds the log has been syncing a batch; 0 while it is not (rule N26).
     pub sync_ms: u64,
+    /// What a put would get here; `None` where another member leads, which knows.
+    pub writes: Option<Writes>,
+    /// On the leader, ticks since a quorum was last heard.
+    pub quorum_contact_ticks: Option<u64>,
     /// Whether this member has applied its own removal.
     pub removed: bool,
     /// Why puts, or more, are refused for lack of space.
@@ -113,6 +120,7 @@ impl Driver {
             applied: self.apply.applied,
             handed_out: self.apply.handed_out,
             last_index: raft.raft_log.last_index(),
+            last_log_term: raft.raft_log.term(raft.raft_log.last_index()).unwrap_or_default(),
             first_index: self.log().first_index(),
             durable_index: self.durable.index,
             durable_term: self.durable.term,
@@ -121,6 +129,8 @@ impl Driver {
             removals_safe: self.removals_safe,
             can_lead: self.may_lead(),
             sync_ms: self.sync_ticks() * limits::TICK_MS,
+            writes: self.writes(),
+            quorum_contact_ticks: self.quorum_contact_ticks(),
             removed: self.removed.is_some(),
             no_space: self.no_space.as_ref().map(|no_space| no_space.why.clone()),
             should_hand_over: self.should_hand_over(),

@@ -15,6 +15,7 @@ use raftkv_api::Hex128;
 
 mod hang;
 mod space;
+mod writes;
 
 const LOG: LogConfig =
     LogConfig { segment_bytes: 64 << 20, batch_bytes_max: 16 << 20, cache_bytes_max: 1 << 20, spare_segments: 0 };

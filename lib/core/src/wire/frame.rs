@@ -280,7 +280,7 @@ mod tests {
                 removed: Removed { name, incarnation: Hex128(b), index, term: index / 2 },
             }))
         });
-        let report = any::<([u64; 7], bool)>().prop_map(|(numbers, can_lead)| {
+        let report = any::<([u64; 7], u64, bool)>().prop_map(|(numbers, volume_bytes, can_lead)| {
             let [applied, durable_conf_index, commit, free_bytes, headroom_bytes, reserve_bytes, stalled_ms] = numbers;
             Frame::Report(Report {
                 applied,
@@ -291,6 +291,7 @@ mod tests {
                 headroom_bytes,
                 reserve_bytes,
                 stalled_ms,
+                volume_bytes,
             })
         });
         prop_oneof![

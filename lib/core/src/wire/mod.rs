@@ -117,6 +117,9 @@ pub struct Report {
     /// For how long the oldest sync of its log has been running; 0 while none is (rule N26).
     #[serde(default)]
     pub stalled_ms: u64,
+    /// Bytes of the data volume; 0 when unknown.
+    #[serde(default)]
+    pub volume_bytes: u64,
 }
 
 impl Report {

@@ -169,6 +169,7 @@ impl World {
                 headroom_bytes: 0,
                 reserve_bytes: 0,
                 stalled_ms: 0,
+                volume_bytes: 0,
             }
         };
         conf.members.iter().filter(|(id, _)| **id != leader).map(peer).collect()

@@ -124,6 +124,7 @@ pub fn every_frame() -> Vec<Frame> {
             reserve_bytes: 1 << 28,
             can_lead: true,
             stalled_ms: 12_000,
+            volume_bytes: 1 << 41,
         }),
     ]);
     frames

@@ -5,7 +5,7 @@ use crate::driver::hang::HANG_TICKS;
 use crate::wire::Report;
 
 /// A leader whose batch is being synced, and whose disk does not say when that is done.
-fn with_a_running_sync(voters: u64) -> Bench {
+pub(super) fn with_a_running_sync(voters: u64) -> Bench {
     let mut bench = Bench::leader(voters, voters);
     bench.put(1, 10);
     let effects = bench.driver.effects();
@@ -18,7 +18,7 @@ fn with_a_running_sync(voters: u64) -> Bench {
 }
 
 /// So many ticks pass while the others answer heartbeats and report `stalled_ms`; what was sent.
-fn pass(bench: &mut Bench, ticks: u64, voters: u64, stalled_ms: u64) -> Vec<MessageType> {
+pub(super) fn pass(bench: &mut Bench, ticks: u64, voters: u64, stalled_ms: u64) -> Vec<MessageType> {
     let mut sent = Vec::new();
     for _ in 0..ticks {
         let term = bench.driver.node.raft.term;

@@ -21,7 +21,7 @@ struct Taken {
 }
 
 impl Bench {
-    fn has(&mut self, own: u64) {
+    pub(super) fn has(&mut self, own: u64) {
         self.driver.step(Event::Space { own: OwnSpace { room: room(own), ..OwnSpace::default() } });
     }
 
