@@ -63,7 +63,7 @@ build: ## Compile everything that the tests need, once
 .PHONY: unit
 unit: ## Run unit and property tests, and the operator's plan over models and the simulation
 	$(call phase,unit: unit and property tests)
-	$(TEST) --lib --bins $(call targets-in,lib/api lib/client node operator crds ctl tests/fuzz) -- --show-output
+	$(TEST) --lib --bins $(call targets-in,lib/api lib/judge lib/client node operator crds ctl tests/fuzz) -- --show-output
 	$(TEST) --doc
 
 .PHONY: sim

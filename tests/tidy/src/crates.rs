@@ -27,6 +27,7 @@ const NO_IO: &[(&str, &str)] = &[];
 
 const CRATES: &[Allowed] = &[
     Allowed { folder: "lib/api", ours: &[], others: Others::Only(&["serde", "serde_json"]) },
+    Allowed { folder: "lib/judge", ours: &["raftkv-api"], others: Others::Only(&[]) },
     Allowed {
         folder: "lib/core",
         ours: &["raftkv-api"],

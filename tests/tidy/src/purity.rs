@@ -10,7 +10,8 @@ use crate::source::{Source, word_places};
 
 /// Modules that decide and never act; a file can also declare itself PURE. Every entry must match a file, so that a
 /// renamed module does not escape its rule.
-pub const PURE: &[&str] = &["lib/api/src", "lib/core/src", "operator/src/plan", "operator/src/resources"];
+pub const PURE: &[&str] =
+    &["lib/api/src", "lib/core/src", "lib/judge/src", "operator/src/plan", "operator/src/resources"];
 
 const IMPURE_PATHS: &[(&str, &str)] = &[
     ("std::time::Instant", "time is a Tick event"),
