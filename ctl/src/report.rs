@@ -5,6 +5,7 @@ use crate::record::FormatError;
 use raftkv_api::{Code, Outcome};
 use raftkv_client::bytes_text::BadBytes;
 use raftkv_client::{EndpointError, Error, TokenError};
+use raftkv_judge::Level;
 use serde::Serialize;
 use serde_json::json;
 
@@ -51,8 +52,8 @@ pub(crate) enum Failed {
     #[error("{what}: {source}; the export is incomplete")]
     Incomplete { what: String, source: std::io::Error },
     /// Everything has been said on standard output.
-    #[error("the cluster is not well")]
-    Unwell,
+    #[error("the cluster is {}", .0.as_str())]
+    Unwell(Level),
 }
 
 impl Failed {
@@ -77,7 +78,7 @@ impl Failed {
             | Failed::Io { .. }
             | Failed::ReaderGone
             | Failed::Incomplete { .. }
-            | Failed::Unwell => Effect::None,
+            | Failed::Unwell(_) => Effect::None,
         }
     }
 
@@ -103,6 +104,8 @@ impl Failed {
             _ if self.effect() == Effect::Unknown => 3,
             Failed::NoKey { .. } => 4,
             Failed::Untold { .. } => 5,
+            Failed::Unwell(Level::Down) => 7,
+            Failed::Unwell(Level::Degraded | Level::Healthy) => 6,
             Failed::ReaderGone => 0,
             _ if missing => 4,
             Failed::Call(_)
@@ -111,8 +114,7 @@ impl Failed {
             | Failed::Format(_)
             | Failed::Bytes(_)
             | Failed::Io { .. }
-            | Failed::Incomplete { .. }
-            | Failed::Unwell => 1,
+            | Failed::Incomplete { .. } => 1,
         }
     }
 
@@ -133,7 +135,7 @@ impl Failed {
             | Failed::Io { .. }
             | Failed::ReaderGone
             | Failed::Interrupted(_)
-            | Failed::Unwell => None,
+            | Failed::Unwell(_) => None,
         }
     }
 }
@@ -205,7 +207,7 @@ impl Failed {
     pub(crate) fn account(&self) -> Account<'_> {
         let audience = match self {
             Failed::ReaderGone => Audience::Nobody,
-            Failed::Unwell => Audience::Programs,
+            Failed::Unwell(_) => Audience::Programs,
             Failed::Call(_)
             | Failed::Import { .. }
             | Failed::NoKey { .. }
@@ -287,6 +289,8 @@ mod tests {
         assert_eq!(Failed::NoKey { key: "k".into(), at: "at revision 7".into() }.exit_code(), 4);
         assert_eq!(Failed::Usage("no".into()).exit_code(), 2);
         assert_eq!(failed(Code::KeyTooLarge, Outcome::None).exit_code(), 2);
+        assert_eq!(Failed::Unwell(Level::Degraded).exit_code(), 6);
+        assert_eq!(Failed::Unwell(Level::Down).exit_code(), 7);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! operator's last pass. The nodes say how they are at this moment. Where both speak of service, the nodes are right:
 //! so the screen is true with the operator down, and with quorum lost.
 
-use crate::health;
+use crate::judged;
 use crate::kube::screen::{Level, Numbers, OperatorRow, Screen};
 use crate::kube::seen::{Nodes, Seen};
 use crate::kube::{next, rows};
@@ -85,28 +85,28 @@ fn verdict(seen: &Seen, screen: &Screen) -> (Level, String) {
         let known = members.as_ref().is_none_or(|members| members.members.iter().any(|member| member.name == node.url));
         node.status.is_ok() || known
     };
-    let verdict = health::report(nodes.iter().filter(is_missed), members.as_ref()).verdict;
+    let verdict = judged::judge(nodes.iter().filter(is_missed));
     let shall_serve = has_served(seen) && !seen.cluster.spec.suspend;
     // Of a cluster that is being formed or stopped the nodes can only say that; the operator says why.
     let why = operators_words(seen);
-    let excused = verdict.level == health::Level::Down && !shall_serve && !why.is_empty();
-    let summary = if excused { why } else { verdict.summary };
+    let excused = verdict.level == judged::Level::Down && !shall_serve && !why.is_empty();
+    let summary = if excused { why } else { verdict.summary() };
     (both(verdict.level, told, shall_serve).max(unattended), summary)
 }
 
 /// The nodes' word and the operator's, together.
-fn both(nodes: health::Level, told: Level, shall_serve: bool) -> Level {
+fn both(nodes: judged::Level, told: Level, shall_serve: bool) -> Level {
     match (nodes, told) {
         // A cluster that is being formed or stopped serves nobody, and nothing is wrong with that.
-        (health::Level::Down, Level::Changing) if !shall_serve => Level::Changing,
-        (health::Level::Down, _) => Level::Down,
+        (judged::Level::Down, Level::Changing) if !shall_serve => Level::Changing,
+        (judged::Level::Down, _) => Level::Down,
         // A learner, or a node that is no member, is what a change looks like.
-        (health::Level::Degraded, Level::Changing) => Level::Changing,
-        (health::Level::Degraded, _) => Level::Degraded,
-        (health::Level::Healthy, Level::Healthy | Level::Unknown) => Level::Healthy,
-        (health::Level::Healthy, Level::Changing) => Level::Changing,
+        (judged::Level::Degraded, Level::Changing) => Level::Changing,
+        (judged::Level::Degraded, _) => Level::Degraded,
+        (judged::Level::Healthy, Level::Healthy | Level::Unknown) => Level::Healthy,
+        (judged::Level::Healthy, Level::Changing) => Level::Changing,
         // They serve, whatever the operator saw at last.
-        (health::Level::Healthy, Level::Suspended | Level::Degraded | Level::Down) => Level::Degraded,
+        (judged::Level::Healthy, Level::Suspended | Level::Degraded | Level::Down) => Level::Degraded,
     }
 }
 

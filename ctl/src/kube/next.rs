@@ -3,7 +3,7 @@
 //! Each piece of advice is a sentence and commands that can be copied as they stand. Advice never deletes data unless its
 //! sentence says that data is deleted. A reason of another version asks for nothing here.
 
-use crate::health;
+use crate::judged;
 use crate::kube::context::Flags;
 use crate::kube::objects::{pod_of_claim, selector_of};
 use crate::kube::rows::NO_POD;
@@ -255,8 +255,8 @@ impl Facts<'_> {
 
     /// Two members that hold different data: nothing is more urgent.
     fn divergence(&self, seen: &Seen) -> Option<Advice> {
-        let Nodes::Asked(nodes, members) = &seen.nodes else { return None };
-        health::data_differs(nodes, members.as_ref()).then(|| {
+        let Nodes::Asked(nodes, _) = &seen.nodes else { return None };
+        judged::data_differs(nodes).then(|| {
             let text = "stop writing, keep every volume, and compare the exports of the pods that are named above";
             let export = format!("export --format jsonl --cluster {} --pod POD POD.jsonl", self.screen.cluster);
             Advice::new(text, [self.flags.ours(&export), self.flags.ours(&format!("report {}", self.screen.cluster))])

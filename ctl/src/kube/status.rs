@@ -45,8 +45,9 @@ pub(crate) async fn status(kube: &Kube, args: args::Status) -> Result<(), KubeFa
         return watch(&mut lookout, &args).await;
     }
     match screen.level {
-        Level::Down => Err(Failed::Unwell.into()),
-        Level::Healthy | Level::Suspended | Level::Changing | Level::Degraded | Level::Unknown => Ok(()),
+        Level::Down => Err(Failed::Unwell(raftkv_judge::Level::Down).into()),
+        Level::Degraded => Err(Failed::Unwell(raftkv_judge::Level::Degraded).into()),
+        Level::Healthy | Level::Suspended | Level::Changing | Level::Unknown => Ok(()),
     }
 }
 

@@ -2,10 +2,11 @@
 //! node says which node lacks how much, and only the space has to be made by hand.
 
 use anyhow::{Result, ensure};
-use raftkv_api::NodeState;
+use raftkv_api::{NodeState, Writes};
 use raftkv_cluster_tests::wait::{eventually, eventually_within, holds};
-use raftkv_cluster_tests::{Cluster, SmallDisk, Writer, Written};
+use raftkv_cluster_tests::{Cluster, Node, SmallDisk, Writer, Written, binaries};
 use std::ops::Range;
+use std::process::Command;
 use std::time::Duration;
 
 /// The segments, the kv db, snapshots and the reserve take less than half of the disk.
@@ -50,6 +51,15 @@ fn put(cluster: &Cluster, node: usize) -> Result<(u16, String)> {
     Ok((answer.status, answer.text()))
 }
 
+/// The exit code and the text of `raftkvctl status`.
+fn judged(cluster: &Cluster) -> Result<(Option<i32>, String)> {
+    let urls: Vec<String> = cluster.nodes.iter().map(Node::admin_url).collect();
+    let mut ctl = Command::new(binaries::raftkvctl());
+    ctl.args(["status", "--admin-endpoints", &urls.join(",")]).arg("--token-file").arg(&cluster.nodes[0].token_file);
+    let ran = ctl.output()?;
+    Ok((ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned()))
+}
+
 fn delete(cluster: &Cluster) -> Result<u16> {
     Ok(cluster.nodes[0].client("DELETE", "/v1/kv/small").send()?.status)
 }
@@ -83,8 +93,11 @@ fn puts_need_the_reserve_of_a_quorum_and_deletes_and_changes_half_of_it() -> Res
     ensure!(delete(&cluster)? == 200, "a delete was refused");
     ensure!(change(&cluster)? == 404, "a change was refused");
     cluster.nodes[0].wait_for("tells who is short", |status| {
-        status.no_space.is_some() && status.peers.iter().all(|peer| peer.headroom_bytes < peer.reserve_bytes)
+        let all_short = status.peers.iter().all(|peer| peer.headroom_bytes < peer.reserve_bytes);
+        status.no_space.is_some() && status.writes == Some(Writes::NoSpace) && all_short
     })?;
+    let (code, said) = judged(&cluster)?;
+    ensure!(code == Some(7) && said.contains("down: writes are refused by n1"), "{code:?}: {said}");
     eventually("the leader's log tells", || {
         holds(cluster.nodes[0].log_text().contains("refuses puts"), || cluster.nodes[0].log_end())
     })?;
@@ -101,6 +114,10 @@ fn puts_need_the_reserve_of_a_quorum_and_deletes_and_changes_half_of_it() -> Res
     })?;
     disks[1].leave(DISK_MIB / 2)?;
     cluster.nodes[2].wait_for("has space", |status| status.no_space.is_none())?;
+    eventually("nothing is wrong", || {
+        let (code, said) = judged(&cluster)?;
+        holds(code == Some(0), || said)
+    })?;
     eventually("the reserve file is whole again", || {
         holds(disks[1].path("reserve").metadata()?.len() == 8 << 20, String::new)
     })?;

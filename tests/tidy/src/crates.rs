@@ -72,7 +72,7 @@ const CRATES: &[Allowed] = &[
     },
     Allowed {
         folder: "ctl",
-        ours: &["raftkv-api", "raftkv-client", "raftkv-crds"],
+        ours: &["raftkv-api", "raftkv-client", "raftkv-crds", "raftkv-judge"],
         others: Others::AllBut(&[("sled", "data belong to nodes"), ("raft", "a command line is no member")]),
     },
     Allowed {
