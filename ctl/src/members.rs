@@ -20,14 +20,45 @@ pub(crate) async fn members(context: &Context) -> Result<(), Failed> {
 pub(crate) async fn add(context: &Context, args: Add) -> Result<(), Failed> {
     let admin = context.admin().await?;
     let member = match (args.admin_url, args.name, args.peer_url, args.incarnation) {
-        (Some(url), ..) => itself(admin.status_of(&url).await?)?,
+        (Some(url), ..) => {
+            let node = admin.status_of(&url).await?;
+            is_free(&node, &admin.leader().await?)?;
+            itself(node)?
+        }
         (None, Some(name), Some(peer_url), Some(incarnation)) => AddMember { name, peer_url, incarnation },
         (None, ..) => return Err(Failed::Usage("NAME, PEER_URL and INCARNATION, or --admin-url".to_string())),
     };
     let added = admin.add(&member).await?;
-    let id = added.id.0;
-    let text = format!("{} is learner {id}; when it has caught up: raftkvctl promote {id}", member.name);
-    print_done(context.output, &added, &text)
+    // Adding is idempotent: what was a member before has kept its role.
+    let members = admin.members().await.map_or_else(|_| Vec::new(), |members| members.members);
+    let role = members.iter().find(|member| member.id == added.id).map(|member| member.role);
+    print_done(context.output, &added, &added_as(&member.name, added.id.0, role))
+}
+
+/// What became of an added node, which has this role by now, if the members could be read.
+fn added_as(name: &str, id: u64, role: Option<MemberRole>) -> String {
+    match role {
+        Some(MemberRole::Learner) => {
+            format!("{name} is learner {id}; when it has caught up: raftkvctl promote {id}")
+        }
+        Some(MemberRole::Voter) => format!("{name} is member {id} already, and votes"),
+        Some(MemberRole::Outgoing) => format!("{name} is member {id}, and is being removed"),
+        None => format!("{name} is member {id}; its role: raftkvctl members"),
+    }
+}
+
+/// A member of another cluster would never answer: it would stay a learner that nobody hears.
+fn is_free(node: &Status, leader: &Status) -> Result<(), Failed> {
+    let Some(theirs) = node.cluster_id else { return Ok(()) };
+    if (node.cluster_id, node.genesis) == (leader.cluster_id, leader.genesis) {
+        return Ok(());
+    }
+    let ours = leader.cluster_id.map_or_else(|| "none".to_string(), |id| id.to_string());
+    let formed = if node.cluster_id == leader.cluster_id { ", formed another time" } else { "" };
+    Err(Failed::Usage(format!(
+        "{} is a member of cluster {theirs}{formed}, and cannot join cluster {ours} of {}: nothing was proposed",
+        node.name, leader.name
+    )))
 }
 
 fn itself(status: Status) -> Result<AddMember, Failed> {
@@ -101,5 +132,59 @@ pub(crate) fn role(role: MemberRole) -> &'static str {
         MemberRole::Voter => "voter",
         MemberRole::Learner => "learner",
         MemberRole::Outgoing => "outgoing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+    use clap::Parser;
+    use raftkv_client::testing::{Reply, Server, status};
+
+    fn context(leader: &Server) -> Context {
+        let cli = Cli::parse_from(["raftkvctl", "--admin-endpoints", leader.url(), "members"]);
+        Context { global: cli.global, output: Output::Table, token: Some("ab".repeat(32).parse().unwrap()) }
+    }
+
+    fn add_node_at(url: &str) -> Add {
+        Add { name: None, peer_url: None, incarnation: None, admin_url: Some(url.to_string()) }
+    }
+
+    #[tokio::test]
+    async fn a_member_of_another_cluster_is_refused_before_anything_is_proposed() {
+        let shown = || Reply::json(200, &status(1));
+        let leader = Server::start([shown(), shown()]).await;
+        for (cluster, genesis) in [(3, 3), (7, 3)] {
+            let mut stranger = status(2);
+            (stranger.cluster_id, stranger.genesis) = (Some(Hex128([cluster; 16])), Some(Hex128([genesis; 16])));
+            let error = is_free(&stranger, &status(1)).unwrap_err().to_string();
+            assert!(error.contains(&Hex128([cluster; 16]).to_string()), "{error}");
+            assert!(error.contains(&Hex128([7; 16]).to_string()), "{error}");
+        }
+        let mut stranger = status(2);
+        stranger.cluster_id = Some(Hex128([3; 16]));
+        let stranger = Server::start([Reply::json(200, &stranger)]).await;
+        let refused = add(&context(&leader), add_node_at(stranger.url())).await.unwrap_err();
+        assert!(matches!(refused, Failed::Usage(_)), "{refused}");
+        assert_eq!(leader.targets(), ["GET /v1/status", "GET /v1/status"]);
+    }
+
+    #[test]
+    fn a_member_of_this_cluster_and_a_blank_node_may_be_added() {
+        assert!(is_free(&status(2), &status(1)).is_ok());
+        let mut blank = status(2);
+        (blank.cluster_id, blank.genesis) = (None, None);
+        assert!(is_free(&blank, &status(1)).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_of_an_added_node_is_what_it_is() {
+        let said = |role| added_as("n2", 2, role);
+        assert_eq!(said(Some(MemberRole::Learner)), "n2 is learner 2; when it has caught up: raftkvctl promote 2");
+        assert_eq!(said(Some(MemberRole::Voter)), "n2 is member 2 already, and votes");
+        for role in [Some(MemberRole::Voter), Some(MemberRole::Outgoing), None] {
+            assert!(!said(role).contains("learner"), "{role:?}");
+        }
     }
 }

@@ -73,6 +73,11 @@ impl Admin {
         self.node(url)?.status().await
     }
 
+    /// The status of the leader.
+    pub async fn leader(&self) -> Result<Status, Error> {
+        self.status_of(&self.find_leader().await?).await
+    }
+
     /// The status of each of this client's nodes, asked at the same time.
     pub async fn statuses(&self) -> Vec<NodeStatus> {
         self.statuses_of(&self.urls).await
