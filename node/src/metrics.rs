@@ -33,6 +33,8 @@ macro_rules! metrics {
 metrics! {
     has_leader: IntGauge = gauge, "Whether a leader is known: 1 is yes, 0 is no.";
     is_leader: IntGauge = gauge, "Whether this node is the leader: 1 is yes, 0 is no.";
+    can_write: IntGauge = gauge, "Whether this node, as the leader, would take a put: 1 is yes; 0 is no, also where it does not lead.";
+    can_read: IntGauge = gauge, "Whether this node can read linearizably, as far as it knows: 1 is yes, 0 is no.";
     leader_changes_seen_total: IntCounter = counter, "Changes of leader seen.";
     proposals_committed_total: IntGauge = gauge, "Index of the last committed entry.";
     proposals_applied_total: IntGauge = gauge, "Index of the last applied entry.";
@@ -171,7 +173,7 @@ mod tests {
             by_peer.with_label_values(&["2"]).inc();
         }
         let text = metrics.encode();
-        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 31, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 33, "{text}");
         for line in [
             "raftkv_has_leader 0",
             "raftkv_state{state=\"voter\"} 1",

@@ -6,6 +6,7 @@ mod peer_events;
 mod status;
 
 pub use raftkv_core::refusal::Refusal;
+pub use status::judged;
 
 use crate::config::Config;
 use crate::raft_node::desk::Desk;

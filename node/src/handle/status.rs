@@ -8,6 +8,7 @@ use raftkv_api::{self as api, DecimalId, KvState, NodeState, StalledOn, Writes};
 use raftkv_core::driver::{Advertised, DriverStatus, describe_members, describe_peer, members_answer};
 use raftkv_core::limits;
 use raftkv_core::types::MemberId;
+use raftkv_judge::{Answer, Judgement, Report};
 
 /// The whole status of a node that serves, or not, as `serves` says.
 pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
@@ -110,6 +111,11 @@ fn writes_with_store(writes: Writes, store_ms: u64) -> Writes {
 /// What waits for space here, or else why the driver refuses puts for lack of it.
 fn no_space(shared: &Shared, driver: Option<&DriverStatus>) -> Option<String> {
     shared.space.why_full().or_else(|| driver?.no_space.clone())
+}
+
+/// How the cluster is, as far as this node knows from its own status.
+pub fn judged(status: &api::Status) -> Judgement {
+    raftkv_judge::judge(&[Report { at: &status.admin_url, answer: Answer::Status(status) }])
 }
 
 /// A member's name and peer URL are fixed for its life; if it is started with others, its peers can't find it under

@@ -3,6 +3,7 @@
 //! Enters: what the node publishes. Leaves: text, JSON, or a problem that says why the node is not ready. No other
 //! member is asked.
 
+use crate::handle::judged;
 use crate::httpapi::App;
 use crate::httpapi::json;
 use axum::body::Body;
@@ -10,6 +11,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use raftkv_api as api;
 use raftkv_api::{Code, NodeState, Problem};
+use raftkv_judge::Can;
 
 /// Whether the loops turn. It must not depend on a quorum, or a partition would restart every node.
 pub fn livez(app: &App) -> Result<Response, Problem> {
@@ -19,7 +21,8 @@ pub fn livez(app: &App) -> Result<Response, Problem> {
 
 /// Whether this is a voter that reads linearizably (rule O11).
 pub fn readyz(app: &App, verbose: bool) -> Result<Response, Problem> {
-    let checks = Checks { loops: app.node.alive(), state: app.node.status(), read: app.node.serves().map_err(|(_, why)| why) };
+    let checks =
+        Checks { loops: app.node.alive(), state: app.node.status(), read: app.node.serves().map_err(|(_, why)| why) };
     checks.answer(verbose).map(|ok| text(&ok, "text/plain; charset=utf-8"))
 }
 
@@ -59,8 +62,8 @@ impl Checks {
         let space = self.state.no_space.as_ref().map(|why| format!("[!]space: {why}"));
         let failed = checks.iter().filter(|(_, result)| result.is_err()).map(line);
         let failed: Vec<String> = failed.chain(space.clone().filter(|_| self.is_not_ready(&state))).collect();
-        let all = checks.iter().map(line).chain(Some(space.unwrap_or_else(|| "[+]space ok".to_string())));
-        let all: Vec<String> = all.collect();
+        let space = space.unwrap_or_else(|| "[+]space ok".to_string());
+        let all: Vec<String> = checks.iter().map(line).chain([space]).chain(self.judged()).collect();
         match (failed.is_empty(), verbose) {
             (true, false) => Ok("ok\n".to_string()),
             (true, true) => Ok(all.join("\n") + "\nreadyz check passed\n"),
@@ -71,6 +74,18 @@ impl Checks {
 }
 
 impl Checks {
+    /// How the cluster is, as this node alone can judge it. It makes no node unready: readiness is this node's own.
+    fn judged(&self) -> Vec<String> {
+        let judgement = judged(&self.state);
+        let can = |what: &str, can: &Can| match can {
+            Can::Yes => format!("[+]{what} ok"),
+            Can::No(why) => format!("[!]{what}: no, {why}"),
+            Can::Unknown(why) => format!("[?]{what}: not known here, {why}"),
+        };
+        let ills = judgement.ills.iter().map(|ill| format!("[!]{}: {}", ill.illness.as_str(), ill.what));
+        [can("writes", &judgement.can_write), can("reads", &judgement.can_read)].into_iter().chain(ills).collect()
+    }
+
     fn is_not_ready(&self, state: &Result<(), String>) -> bool {
         self.loops.is_err() || state.is_err() || self.read.is_err()
     }
@@ -114,8 +129,31 @@ mod tests {
     fn a_voter_that_reads_is_ready() {
         let checks = Checks { loops: Ok(()), state: samples::status(), read: Ok(()) };
         assert_eq!(checks.answer(false), Ok("ok\n".to_string()));
-        let verbose = "[+]loops ok\n[+]voter ok\n[+]linearizable-read ok\n[+]space ok\nreadyz check passed\n";
-        assert_eq!(checks.answer(true), Ok(verbose.to_string()));
+        let own = "[+]loops ok\n[+]voter ok\n[+]linearizable-read ok\n[+]space ok\n";
+        let verbose = format!("{own}[+]writes ok\n[+]reads ok\nreadyz check passed\n");
+        assert_eq!(checks.answer(true), Ok(verbose));
+    }
+
+    #[test]
+    fn a_ready_node_says_what_is_wrong_with_the_cluster_as_far_as_it_knows() {
+        let mut leader = samples::status();
+        leader.members.push(api::Member { id: api::DecimalId(2), name: "n2".into(), ..leader.members[0].clone() });
+        leader.peers[0].active = false;
+        (leader.writes, leader.no_space) = (Some(api::Writes::Quota), Some("over --quota".to_string()));
+        let checks = Checks { loops: Ok(()), state: leader, read: Ok(()) };
+        let told = checks.answer(true).expect("ready");
+        for line in
+            ["[!]writes: no, the database is over its quota", "[+]reads ok", "[!]over_quota: writes are refused"]
+        {
+            assert!(told.lines().any(|told| told.starts_with(line)), "{line} is not in\n{told}");
+        }
+        let mut follower = samples::status();
+        (follower.member_id, follower.writes) = (Some(api::DecimalId(2)), None);
+        let told = Checks { loops: Ok(()), state: follower, read: Ok(()) }.answer(true).expect("ready");
+        assert!(
+            told.contains("[?]writes: not known here, only the leader knows, and it did not say\n[+]reads ok\n"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! store) it reports and reads at once, so that nobody who waits for this node to be ready has to wait for the next
 //! round.
 
-use crate::handle::Node;
+use crate::handle::{Node, judged};
 use crate::process::space_watch::SpaceWatch;
 use crate::transport::Transport;
 use raftkv_core::driver::Role;
@@ -98,6 +98,9 @@ fn keep_metrics(node: &Node) {
     metrics.set_state(status.state);
     metrics.has_leader.set(i64::from(status.leader_id.is_some()));
     metrics.is_leader.set(i64::from(status.leader_id.is_some() && status.leader_id == status.member_id));
+    let judgement = judged(&status);
+    metrics.can_write.set(i64::from(judgement.can_write.is_yes()));
+    metrics.can_read.set(i64::from(judgement.can_read.is_yes()));
     metrics.proposals_committed_total.set(status.commit as i64);
     metrics.proposals_applied_total.set(status.applied as i64);
     metrics.proposals_pending.set(shared.proposals.count() as i64);

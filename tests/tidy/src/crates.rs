@@ -57,7 +57,7 @@ const CRATES: &[Allowed] = &[
     Allowed { folder: "crds", ours: &[], others: Others::AllBut(NO_IO) },
     Allowed {
         folder: "node",
-        ours: &["raftkv-api", "raftkv-client", "raftkv-core"],
+        ours: &["raftkv-api", "raftkv-client", "raftkv-core", "raftkv-judge"],
         others: Others::AllBut(&[("kube", "a node knows nothing of Kubernetes")]),
     },
     Allowed {
