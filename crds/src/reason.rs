@@ -56,6 +56,8 @@ reasons! {
     Forming: "The cluster has not had the voters yet that make its writes safe, so that it serves no client.";
     Electing: "A quorum of the voters answers and has no leader yet.";
     QuorumLost: "Too few voters answer. Nothing is changed until enough of them are back.";
+    WritesRefused: "The leader refuses puts for lack of room or over its quota. Reads and deletes go on.";
+    DiskStalled: "A disk does not answer, so that its member, or every write, waits for it.";
     OperatorCannotReachPods: "The operator cannot reach the pods that Kubernetes calls ready; clients may well reach them.";
     UpToDate: "Nothing is to be done.";
     Bootstrapping: "The first member is being made.";
@@ -73,6 +75,8 @@ reasons! {
     SeedVolumeLost: "The volume of the first member was lost before the cluster was formed. A person decides.";
     ForeignVolumes: "Volumes of this cluster's names hold data that is not known to be this cluster's. Nothing is touched.";
     NameTaken: "An object with the name that this cluster needs belongs to somebody else. It is left alone.";
+    NoSpace: "A member is short of space on its volume.";
+    QuotaExceeded: "The database is over its quota.";
     MemberUnreachable: "A member does not answer. Its volume may still be good, so that it is not replaced by itself.";
     DiskLost: "A member came back with an empty volume.";
     MemberQuarantined: "A member does not trust its own data and takes no part.";

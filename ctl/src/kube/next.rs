@@ -97,6 +97,8 @@ impl Facts<'_> {
                 vec![self.wait()]
             }
             Reason::QuorumLost => vec![self.bring_back(), self.read_stale()],
+            Reason::WritesRefused | Reason::NoSpace | Reason::QuotaExceeded => vec![self.make_room()],
+            Reason::DiskStalled => vec![self.look_at_disks()],
             Reason::OperatorCannotReachPods => vec![self.network()],
             Reason::Suspended => vec![self.patch("suspended by spec.suspend; to start it again", "suspend")],
             Reason::Paused => vec![self.patch("paused by spec.paused; to go on", "paused")],
@@ -241,6 +243,19 @@ impl Facts<'_> {
             advice = vec![self.look_at_pods()];
         }
         advice
+    }
+
+    fn make_room(&self) -> Advice {
+        let text = "make room: delete keys that are not needed, or raise spec.config.quota while the volumes have room for it. \
+                    Deletes and reads go on; what is deleted frees space once history is compacted";
+        let cluster = &self.screen.cluster;
+        Advice::new(text, [self.flags.kubectl(&format!("edit {SHORT} {cluster}"))])
+    }
+
+    fn look_at_disks(&self) -> Advice {
+        let text = "look at the volumes and machines of the pods that are named: a disk there does not answer. Keep every volume";
+        let pods = selector_of(&self.screen.cluster);
+        Advice::new(text, [self.flags.kubectl(&format!("get pods,pvc -l {pods} -o wide"))])
     }
 
     fn quarantined(&self) -> Advice {

@@ -19,6 +19,7 @@ mod claims;
 mod facts;
 mod form;
 mod former;
+mod judged;
 mod lost;
 mod repair;
 mod report;

@@ -7,7 +7,7 @@ use crate::plan::action::{Note, Pace, Plan, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Certainty, Facts, Seat, answer, quorum};
 use crate::plan::lost::{Service, service};
 use crate::plan::world::{ChildSeen, Memory, Ordinal, PodSeen, SetSeen};
-use crate::plan::{form, repair, roll};
+use crate::plan::{form, judged, repair, roll};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use raftkv_api::{MemberRole, NodeState};
@@ -15,6 +15,7 @@ use raftkv_crds::{
     Bootstrap, ConditionType, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus, Reason,
     label,
 };
+use raftkv_judge::Judgement;
 use std::collections::BTreeSet;
 
 /// Longest message of a condition. Kubernetes refuses more than 32 KiB, and nobody reads so much.
@@ -48,15 +49,20 @@ fn is(verdicts: &[Verdict], kind: ConditionType) -> bool {
 
 fn verdicts(facts: &Facts<'_>, underway: Option<&Underway>, operation: Option<&Operation>) -> Vec<Verdict> {
     let service = service(facts);
-    let available = available(&service);
+    let judgement = judged::judgement(facts);
+    let available = available(facts, &service, &judgement);
     let progressing = progressing(facts, underway, operation);
-    let degraded = degraded(facts, &service);
+    let degraded = degraded(facts, &service, &judgement);
     let ready = ready(facts, &[&available, &progressing, &degraded]);
     vec![ready, available, progressing, degraded]
 }
 
-fn available(service: &Service) -> Verdict {
+fn available(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Verdict {
     let kind = ConditionType::Available;
+    let refused = judged::refused(facts, judgement).filter(|_| *service == Service::Available);
+    if let Some((reason, message)) = refused {
+        return Verdict { kind, status: "False", reason, message };
+    }
     let (status, reason, message) = match service {
         Service::Available => ("True", Reason::QuorumHealthy, "a quorum of the voters answers and has a leader"),
         Service::NotYet(reason, text) => ("False", *reason, text.as_str()),
@@ -133,8 +139,8 @@ fn reason_of(kind: OperationKind) -> Reason {
     }
 }
 
-fn degraded(facts: &Facts<'_>, service: &Service) -> Verdict {
-    let problems = problems(facts, service);
+fn degraded(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Verdict {
+    let problems = problems(facts, service, judgement);
     let kind = ConditionType::Degraded;
     match problems.first() {
         None => Verdict { kind, status: "False", reason: Reason::Healthy, message: "nothing is wrong".to_string() },
@@ -146,13 +152,14 @@ fn degraded(facts: &Facts<'_>, service: &Service) -> Verdict {
 }
 
 /// What is wrong, the worst first.
-fn problems(facts: &Facts<'_>, service: &Service) -> Vec<Problem> {
+fn problems(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Service::QuorumLost(text) = service
         && !facts.desired.suspend
     {
         problems.push(Problem { reason: Reason::QuorumLost, text: text.clone() });
     }
+    problems.extend(judged::problems(facts, judgement));
     problems.extend(form::problem(facts));
     problems.extend(taken(facts));
     // Without a quorum nobody is replaced, and the text about the lost quorum names them all.

@@ -62,7 +62,7 @@ const CRATES: &[Allowed] = &[
     },
     Allowed {
         folder: "operator",
-        ours: &["raftkv-api", "raftkv-client", "raftkv-crds"],
+        ours: &["raftkv-api", "raftkv-client", "raftkv-crds", "raftkv-judge"],
         others: Others::AllBut(&[
             ("clap", "its flags are few, and every byte of it is resident in each cluster"),
             ("indicatif", "nobody watches its terminal"),
