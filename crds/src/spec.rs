@@ -1,12 +1,19 @@
 //! What a user asks for. Doc comments here are what `kubectl explain` prints, so they speak to users.
 
-use crate::quantity::Quantity;
+use crate::quantity::{BYTES_PATTERN, Quantity};
 use crate::status::RaftKvClusterStatus;
 use k8s_openapi::api::core::v1::Toleration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A name of an object: labels of lower-case letters, digits and `-`, with dots between them.
+const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// The key of a label: an optional domain, `/` and a name of at most 63 characters.
+const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// The value of a label, which may be empty.
+const LABEL_VALUE: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 
 /// A replicated key-value store: as many pods as `replicas`, which agree on every write.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +128,7 @@ impl PullPolicy {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretName {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub name: String,
 }
 
@@ -136,7 +143,7 @@ pub struct Storage {
     pub size: Quantity,
     /// Its StorageClass. Without it, the default one of the Kubernetes cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub storage_class_name: Option<String>,
 }
 
@@ -151,15 +158,25 @@ impl Default for Storage {
 }
 
 /// CPU and memory of each member.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// The amounts are named: the API server's estimate of what a rule costs takes each for 3 MiB, and so refuses a rule that
+// looks at all values of a map.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || !('cpu' in self.requests) || !('cpu' in self.limits) || quantity(string(self.requests['cpu'])).compareTo(quantity(string(self.limits['cpu']))) <= 0")
+    .message("spec.resources.requests.cpu is more than spec.resources.limits.cpu"))]
+#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || !('memory' in self.requests) || !('memory' in self.limits) || quantity(string(self.requests['memory'])).compareTo(quantity(string(self.limits['memory']))) <= 0")
+    .message("spec.resources.requests.memory is more than spec.resources.limits.memory"))]
 pub struct Resources {
-    /// What the scheduler keeps free for it: `cpu`, `memory`.
+    /// What the scheduler keeps free for it: `cpu`, `memory`. Not more than `limits`.
     #[serde(default = "requests")]
     #[schemars(extend("maxProperties" = 8))]
+    #[x_kube(validation = Rule::new("self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.startsWith('hugepages-') || key.contains('/'))")
+        .message("a resource is cpu, memory, ephemeral-storage, hugepages-<size> or one with a domain, as in example.com/disk"))]
     pub requests: BTreeMap<String, Quantity>,
     /// What it may use at most: `cpu`, `memory`. None by default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
+    #[x_kube(validation = Rule::new("self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.startsWith('hugepages-') || key.contains('/'))")
+        .message("a resource is cpu, memory, ephemeral-storage, hugepages-<size> or one with a domain, as in example.com/disk"))]
     pub limits: BTreeMap<String, Quantity>,
 }
 
@@ -195,7 +212,7 @@ pub struct Topology {
     pub spread: Spread,
     /// What a place is: a label of Kubernetes nodes, such as `kubernetes.io/hostname` or `topology.kubernetes.io/zone`.
     #[serde(default = "topology_key")]
-    #[schemars(length(min = 1, max = 316))]
+    #[schemars(length(min = 1, max = 316), regex(pattern = LABEL_KEY))]
     pub topology_key: String,
 }
 
@@ -210,20 +227,26 @@ impl Default for Topology {
 }
 
 /// Further properties of the pods.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
     /// Further labels. Those of the operator win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE}))]
+    #[x_kube(validation = Rule::new("self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && key.indexOf('/') <= 253)")
+        .message("a label's key is a name of at most 63 letters, digits, '-', '_' and '.', which begins and ends with a letter or digit; before it may stand a domain and '/'"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 8192}))]
+    #[x_kube(validation = Rule::new("self.all(key, key.matches('^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?([.][A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && key.indexOf('/') <= 253)")
+        .message("an annotation's key is a name of at most 63 letters, digits, '-', '_' and '.', which begins and ends with a letter or digit; before it may stand a domain and '/'"))]
     pub annotations: BTreeMap<String, String>,
     /// Only Kubernetes nodes with these labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE}))]
+    #[x_kube(validation = Rule::new("self.all(key, key.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && key.indexOf('/') <= 253)")
+        .message("a label's key is a name of at most 63 letters, digits, '-', '_' and '.', which begins and ends with a letter or digit; before it may stand a domain and '/'"))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints of Kubernetes nodes that the pods put up with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -231,7 +254,7 @@ pub struct Pod {
     pub tolerations: Vec<Toleration>,
     /// The pods' PriorityClass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME))]
     pub priority_class_name: Option<String>,
 }
 
@@ -247,15 +270,20 @@ pub enum DisruptionBudget {
 }
 
 /// Settings of the store.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.quota) || quantity(string(self.quota)).compareTo(quantity('4Mi')) >= 0")
+    .message("spec.config.quota must be at least 4Mi: it must hold the largest value and its history"))]
+#[x_kube(validation = Rule::new("!has(self.quota) || quantity(string(self.quota)).compareTo(quantity('1024Ti')) <= 0")
+    .message("spec.config.quota must be at most 1024Ti"))]
 pub struct Config {
-    /// Largest database, as in `8Gi`; puts are refused above it. 8Gi without it.
+    /// Largest database, as in `8Gi` or `1.5Gi`, from 4Mi to 1024Ti; puts are refused above it. 8Gi without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = BYTES_PATTERN))]
     pub quota: Option<Quantity>,
-    /// How much history to keep, as in `1h` or `7d`, or `off` to keep all of it, which is the default.
+    /// How much history to keep, as in `1h` or `7d`, at least 1s, or `off` to keep all of it, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^(off|[0-9]{1,9}(s|m|h|d))$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^(off|[1-9][0-9]{0,8}(s|m|h|d))$"))]
     pub compact_retention: Option<String>,
     /// What is logged: `info`, or a filter such as `info,raft=debug`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

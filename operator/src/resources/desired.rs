@@ -1,6 +1,7 @@
 //! What the user asks for, as far as it matters to the plan. PURE.
 //!
-//! The schema has refused the errors that it can see. Other errors are named in `invalid`, and then nothing is changed.
+//! The schema has refused the errors that it can see. Other errors, and those that a spec has which was stored under an
+//! older schema, are named in `invalid`, and then the spec does not come into force.
 
 use super::shared::{Settings, name, peer_domain};
 use crate::plan::{Desired, Replace};
@@ -48,7 +49,7 @@ fn quota(cluster: &RaftKvCluster) -> Option<String> {
     }
 }
 
-/// The schema accepts `0s`, but no node starts with it.
+/// An older schema accepts `0s`, but no node starts with it.
 fn retention(cluster: &RaftKvCluster) -> Option<String> {
     let kept = cluster.spec.config.compact_retention.as_deref()?;
     let nothing = kept.trim_end_matches(|c: char| c.is_ascii_alphabetic()).bytes().all(|digit| digit == b'0');
@@ -99,17 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_schema_cannot_see_is_named() {
+    fn what_an_older_schema_lets_pass_is_named() {
         for (spec, field) in [
-            (json!({"config": {"quota": "1.5Gi"}}), "spec.config.quota"),
             (json!({"config": {"quota": "500m"}}), "spec.config.quota"),
+            (json!({"config": {"quota": "1.0625Gi"}}), "spec.config.quota"),
             (json!({"config": {"quota": "1Mi"}}), "spec.config.quota '1Mi'"),
             (json!({"config": {"compactRetention": "00h"}}), "spec.config.compactRetention '00h'"),
+            (json!({"config": {"compactRetention": "0s"}}), "spec.config.compactRetention '0s'"),
         ] {
             assert!(invalid(spec.clone()).is_some_and(|why| why.starts_with(field)), "{spec}");
         }
         for spec in [
             json!({"config": {"quota": "4Mi"}}),
+            json!({"config": {"quota": "1.5Gi"}}),
             json!({"config": {"compactRetention": "10s"}}),
             json!({"config": {"compactRetention": "off"}}),
         ] {
