@@ -32,6 +32,8 @@ pub mod annotation {
     pub const INCARNATION: &str = "raftkv.dev/incarnation";
     /// On the StatefulSet: `<cluster id>/<incarnation>` of the one node that may be told to form the cluster.
     pub const BOOTSTRAP: &str = "raftkv.dev/bootstrap";
+    /// On the StatefulSet: the spec that it was made from, with its generation, as JSON.
+    pub const IN_FORCE: &str = "raftkv.dev/in-force";
     /// On a `RaftKvCluster`, by a person: `<pod>/<member id>`, the member whose node is gone for good.
     pub const REPLACE: &str = "raftkv.dev/replace";
 }

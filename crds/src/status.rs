@@ -16,6 +16,9 @@ pub struct RaftKvClusterStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The `metadata.generation` whose spec the cluster runs with. It stays behind while a newer spec is invalid or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation_in_force: Option<i64>,
     /// The id that the members' disks carry; made once.
     #[serde(rename = "clusterID", default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,

@@ -131,10 +131,10 @@ The rights that the operator needs in a namespace that it watches, and no more. 
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, patch, delete]
-# The token of a cluster. It is read by name: no list, no watch.
+# The token of a cluster. It is read by name: no list, no watch. It is patched to give it back an owner that it lost.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create]
+  verbs: [get, create, patch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

@@ -121,6 +121,14 @@ impl Facts<'_> {
                 "correct the spec; the running cluster stays as it was until then",
                 [self.flags.kubectl(&format!("edit {SHORT} {name}"))],
             )],
+            Reason::StepFailed => vec![Advice::new(
+                "a write of the operator fails: most often a webhook is down, or a right of the operator is missing",
+                [self.flags.kubectl(&format!("describe {SHORT} {name}"))],
+            )],
+            Reason::AdmissionDiffers => vec![Advice::new(
+                "a webhook or a policy changes what the operator writes: see whether that is meant",
+                [self.flags.kubectl("get mutatingwebhookconfigurations,mutatingadmissionpolicies")],
+            )],
         })
     }
 

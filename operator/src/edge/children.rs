@@ -3,67 +3,115 @@
 //! An object of somebody else is never written (rule O14). An object is made by POST. It is changed only after a read
 //! has shown that this cluster controls it, and by a patch for exactly the version that was read.
 
+use crate::edge::admission;
 use crate::edge::operator::Pass;
 use crate::edge::write::{Fault, Object};
+use crate::observe::{Trouble, size_of, what};
 use crate::plan::{Child, ClaimOwner, Ordinal, Seed};
-use crate::resources;
+use crate::resources::{self, Wanted};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::Preconditions;
 use kube::{Resource, ResourceExt};
 use raftkv_api::Hex128;
-use raftkv_crds::{Bootstrap, annotation, label};
+use raftkv_crds::{Bootstrap, annotation, child, label};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 pub(crate) async fn create_child(pass: &mut Pass<'_>, child: Child) -> Result<(), Fault> {
+    let asked = &pass.asked.cluster;
     match child {
         Child::Auth => {
-            let secret = resources::auth_secret(pass.cluster, &token());
-            pass.namespace().create(&secret).await
+            let (secret, hash) = (resources::auth_secret(asked, &token()), resources::secret_wanted(asked).hash);
+            admission::make(pass, &secret, &hash).await
         }
-        Child::Peers => create(pass, &resources::peers_service(pass.cluster)).await,
-        Child::Client => create(pass, &resources::client_service(pass.cluster)).await,
+        Child::Peers => create(pass, &resources::peers_service(asked)).await,
+        Child::Client => create(pass, &resources::client_service(asked)).await,
         Child::Budget => Err(Fault::Failed("only SetBudget knows its number".to_string())),
     }
 }
 
 pub(crate) async fn apply_child(pass: &mut Pass<'_>, child: Child) -> Result<(), Fault> {
+    let asked = &pass.asked.cluster;
     match child {
-        Child::Auth => Err(Fault::Failed("a token is made once".to_string())),
-        Child::Peers => apply(pass, &resources::peers_service(pass.cluster)).await,
-        Child::Client => apply(pass, &resources::client_service(pass.cluster)).await,
+        Child::Auth => take_back(pass).await,
+        Child::Peers => apply(pass, &resources::peers_service(asked)).await,
+        Child::Client => apply(pass, &resources::client_service(asked)).await,
         Child::Budget => Err(Fault::Failed("only SetBudget knows its number".to_string())),
     }
 }
 
 pub(crate) async fn create_set(pass: &mut Pass<'_>, replicas: u32) -> Result<(), Fault> {
-    let set = resources::stateful_set(pass.cluster, &pass.operator.settings, replicas);
+    let set = resources::stateful_set(&pass.asked.cluster, &pass.operator.settings, replicas);
     create(pass, &set).await
 }
 
+/// While the newest spec cannot come into force, only the number of pods is written (rule O31).
 pub(crate) async fn apply_set(pass: &mut Pass<'_>, replicas: u32, resource_version: &str) -> Result<(), Fault> {
-    let wanted = resources::stateful_set(pass.cluster, &pass.operator.settings, replicas);
-    let live = own(pass, &pass.desired.name).await?;
-    send(pass, &wanted, &resources::set_patch(&wanted, &live, resource_version)).await
+    let live: StatefulSet = own(pass, &pass.desired.name).await?;
+    if pass.asked.keeps {
+        return resize(pass, replicas, &live, resource_version).await;
+    }
+    let object = resources::stateful_set(&pass.asked.cluster, &pass.operator.settings, replicas);
+    let wanted = resources::set_wanted(&pass.asked.cluster, &pass.operator.settings);
+    let patch = resources::set_patch(&object, &live, resource_version);
+    if live.spec.replicas == object.spec.replicas {
+        return admission::bring(pass, &live, &wanted, &patch).await;
+    }
+    let made: StatefulSet = admission::write(pass, &live, &wanted, &patch).await?;
+    let what = what::<StatefulSet>(&pass.desired.name);
+    admitted(pass, &what, &wanted.hash, replicas, &made)
+}
+
+async fn resize(pass: &mut Pass<'_>, replicas: u32, live: &StatefulSet, resource_version: &str) -> Result<(), Fault> {
+    let (what, hash) = (size_of(&pass.desired.name), replicas.to_string());
+    admission::held(pass, &what, &hash)?;
+    let patch = resources::size_patch(replicas, live, resource_version);
+    let made = pass.namespace().patch::<StatefulSet>(&pass.desired.name, &patch).await;
+    admission::note(pass, &what, &hash, Trouble::Refused, &made);
+    admitted(pass, &what, &hash, replicas, &made?)
+}
+
+/// A number of pods that admission changes is a write that failed: the next one would be changed as well.
+fn admitted(pass: &mut Pass<'_>, what: &str, hash: &str, replicas: u32, made: &StatefulSet) -> Result<(), Fault> {
+    let given = made.spec.replicas.unwrap_or_default();
+    if i32::try_from(replicas) == Ok(given) {
+        return Ok(());
+    }
+    let said = format!("admission makes {given} of spec.replicas {replicas}");
+    pass.writes.fail(what, hash, Trouble::Failed, &said, Instant::now());
+    Err(Fault::Failed(said))
 }
 
 pub(crate) async fn annotate_seed(pass: &Pass<'_>, seed: Seed, resource_version: &str) -> Result<(), Fault> {
     let mark = format!("{}/{}", seed.cluster_id, seed.incarnation);
     let patch =
         json!({"metadata": {"resourceVersion": resource_version, "annotations": {annotation::BOOTSTRAP: mark}}});
-    pass.namespace().patch::<StatefulSet>(&pass.desired.name, &patch).await
+    pass.namespace().patch::<StatefulSet>(&pass.desired.name, &patch).await.map(drop)
 }
 
 pub(crate) async fn set_budget(pass: &mut Pass<'_>, min_available: u32) -> Result<(), Fault> {
-    let wanted = resources::disruption_budget(pass.cluster, min_available);
-    match pass.namespace().read(&wanted.name_any()).await? {
-        None => create(pass, &wanted).await,
+    let budget = resources::disruption_budget(&pass.asked.cluster, min_available);
+    match pass.namespace().read(&budget.name_any()).await? {
+        None => create(pass, &budget).await,
         Some(live) => {
             is_ours(pass, &live)?;
-            send(pass, &wanted, &resources::patch(&wanted, &live)).await
+            let patch = resources::budget_patch(&budget, &live);
+            admission::bring(pass, &live, &resources::budget_wanted(&budget), &patch).await
         }
     }
+}
+
+/// Gives the Secret its owner and its labels again. The token in it is left as it is.
+async fn take_back(pass: &mut Pass<'_>) -> Result<(), Fault> {
+    let name = child::auth(&pass.desired.name);
+    let gone = || Fault::Conflict(format!("Secret {name} is gone"));
+    let live = pass.namespace().read::<Secret>(&name).await?.ok_or_else(gone)?;
+    if live.metadata.deletion_timestamp.is_some() || !resources::is_lost(pass.cluster, &live) {
+        is_ours(pass, &live)?;
+    }
+    let patch = resources::secret_patch(pass.cluster, &live);
+    admission::bring(pass, &live, &resources::secret_wanted(pass.cluster), &patch).await
 }
 
 pub(crate) async fn latch_seed(pass: &mut Pass<'_>, seed: Seed) -> Result<(), Fault> {
@@ -120,32 +168,20 @@ pub(crate) async fn delete_pod(
 
 async fn patch_claim(pass: &Pass<'_>, ordinal: Ordinal, metadata: Value) -> Result<(), Fault> {
     let patch = json!({"metadata": metadata});
-    pass.namespace().patch::<PersistentVolumeClaim>(&pass.desired.claim(ordinal), &patch).await
+    pass.namespace().patch::<PersistentVolumeClaim>(&pass.desired.claim(ordinal), &patch).await.map(drop)
 }
 
 fn fence(uid: &str, version: &str) -> Preconditions {
     Preconditions { uid: Some(uid.to_string()), resource_version: Some(version.to_string()) }
 }
 
-async fn create<K: Object>(pass: &mut Pass<'_>, wanted: &K) -> Result<(), Fault> {
-    let what = what(wanted);
-    held_back(pass, &what, wanted)?;
-    let result = pass.namespace().create(wanted).await;
-    remember(pass, &what, wanted, &result);
-    result
+async fn create<K: Object>(pass: &mut Pass<'_>, object: &K) -> Result<(), Fault> {
+    admission::make(pass, object, &Wanted::of(object).hash).await
 }
 
-async fn apply<K: Object>(pass: &mut Pass<'_>, wanted: &K) -> Result<(), Fault> {
-    let live = own(pass, &wanted.name_any()).await?;
-    send(pass, wanted, &resources::patch(wanted, &live)).await
-}
-
-async fn send<K: Object>(pass: &mut Pass<'_>, wanted: &K, patch: &Value) -> Result<(), Fault> {
-    let what = what(wanted);
-    held_back(pass, &what, wanted)?;
-    let result = pass.namespace().patch::<K>(&wanted.name_any(), patch).await;
-    remember(pass, &what, wanted, &result);
-    result
+async fn apply<K: Object>(pass: &mut Pass<'_>, object: &K) -> Result<(), Fault> {
+    let live = own(pass, &object.name_any()).await?;
+    admission::bring(pass, &live, &Wanted::of(object), &resources::patch(object, &live)).await
 }
 
 /// Reads an object that the plan saw as this cluster's own.
@@ -162,26 +198,7 @@ fn is_ours<K: Resource<DynamicType = ()>>(pass: &Pass<'_>, live: &K) -> Result<(
     if ours && live.meta().deletion_timestamp.is_none() {
         return Ok(());
     }
-    Err(Fault::Conflict(format!("{} is not this cluster's", what(live))))
-}
-
-fn held_back<K: Object>(pass: &Pass<'_>, what: &str, wanted: &K) -> Result<(), Fault> {
-    match pass.refusals.of(what, wanted, Instant::now()) {
-        Some(said) => Err(Fault::Refused(said.to_string())),
-        None => Ok(()),
-    }
-}
-
-fn remember<K: Object>(pass: &mut Pass<'_>, what: &str, wanted: &K, result: &Result<(), Fault>) {
-    match result {
-        Ok(()) => pass.refusals.clear(what),
-        Err(Fault::Refused(said)) => pass.refusals.note(what, wanted, said, Instant::now()),
-        Err(Fault::Conflict(_) | Fault::Failed(_)) => {}
-    }
-}
-
-fn what<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    format!("{} {}", K::kind(&()), object.name_any())
+    Err(Fault::Conflict(format!("{} is not this cluster's", what::<K>(&live.name_any()))))
 }
 
 /// 32 random bytes as hex digits, from the operating system's generator.

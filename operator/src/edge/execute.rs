@@ -2,7 +2,8 @@
 //!
 //! It takes steps that were planned from live reads, and returns how far it got. The Lease is checked before each
 //! action. The action carries the fence that the plan saw; afterwards it is counted, logged and told as an Event. The
-//! first action that fails ends the pass, and the next pass looks at the world again. Nothing is decided here.
+//! first action that fails ends the pass, and the next pass looks at the world again. A write to a child is the exception:
+//! when it fails, the steps after it are taken all the same (rule O32). Nothing is decided here.
 
 use crate::edge::lease::NotHeld;
 use crate::edge::metrics::PassResult;
@@ -11,14 +12,15 @@ use crate::edge::words::doing;
 use crate::edge::write::Fault;
 use crate::edge::{children, members};
 use crate::plan::{Action, Note, Step};
+use raftkv_crds::Reason;
 
 /// How far a plan was carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Actions that succeeded.
     pub acted: u32,
-    /// What the API server said when it refused a child object. The steps after it were taken all the same.
-    pub refused: Option<String>,
+    /// Whether a write to a child did not succeed. The steps after it were taken all the same.
+    pub failed: bool,
 }
 
 /// Why a plan was not carried out to its end.
@@ -51,7 +53,12 @@ pub enum ExecuteError {
 /// Takes the steps. Afterwards `pass.cluster` has what the steps wrote into the cluster's status.
 pub async fn execute(pass: &mut Pass<'_>, steps: &[Step]) -> Result<Done, ExecuteError> {
     let mut done = Done::default();
+    let mut lacks_budget = false;
     for Step { action, note } in steps {
+        // No voter is made before the budget counts it (rule O12).
+        if lacks_budget && action.kind().changes_members() {
+            continue;
+        }
         if *pass.operator.stopping.borrow() {
             return Err(ExecuteError::Stopping);
         }
@@ -67,9 +74,13 @@ pub async fn execute(pass: &mut Pass<'_>, steps: &[Step]) -> Result<Done, Execut
                 }
                 pass.operator.exit_after.count_down(action);
             }
-            Err(Fault::Refused(said)) if action.kind().is_child() => {
-                done.refused
-                    .get_or_insert(format!("{}: the API server refuses it: {said}", doing(action, pass.desired)));
+            Err(Fault::Left) => {}
+            Err(fault @ (Fault::Held(_) | Fault::Refused(_) | Fault::Failed(_))) if action.kind().is_child() => {
+                lacks_budget |= matches!(action, Action::SetBudget { .. });
+                done.failed |= !matches!(fault, Fault::Held(_));
+                if let Fault::Failed(why) = fault {
+                    tell_failed(pass, action, &doing(action, pass.desired), &why);
+                }
             }
             Err(fault) => return Err(failed(pass, action, fault)),
         }
@@ -114,9 +125,9 @@ async fn act(pass: &mut Pass<'_>, action: &Action) -> Result<(), Fault> {
 
 fn count(operator: &Operator, action: &Action, result: &Result<(), Fault>) {
     let result = match result {
-        Ok(()) => PassResult::Ok,
+        Ok(()) | Err(Fault::Left) => PassResult::Ok,
         Err(Fault::Conflict(_)) => PassResult::Conflict,
-        Err(Fault::Refused(_) | Fault::Failed(_)) => PassResult::Error,
+        Err(Fault::Refused(_) | Fault::Held(_) | Fault::Failed(_)) => PassResult::Error,
     };
     if action.kind().changes_members() {
         operator.metrics.membership_change(action.kind().word(), result);
@@ -127,12 +138,17 @@ fn failed(pass: &Pass<'_>, action: &Action, fault: Fault) -> ExecuteError {
     let doing = doing(action, pass.desired);
     match fault {
         Fault::Conflict(why) => ExecuteError::Conflict { doing, why },
-        Fault::Refused(why) | Fault::Failed(why) => {
-            let note = Note { warning: true, reason: "StepFailed", text: format!("{doing}: {why}") };
-            pass.operator.events.tell(pass.cluster, action.kind().word(), &note);
+        Fault::Refused(why) | Fault::Held(why) | Fault::Failed(why) => {
+            tell_failed(pass, action, &doing, &why);
             ExecuteError::Failed { doing, why }
         }
+        Fault::Left => ExecuteError::Conflict { doing, why: "it is as it should be".to_string() },
     }
+}
+
+fn tell_failed(pass: &Pass<'_>, action: &Action, doing: &str, why: &str) {
+    let note = Note { warning: true, reason: Reason::StepFailed.as_str(), text: format!("{doing}: {why}") };
+    pass.operator.events.tell(pass.cluster, action.kind().word(), &note);
 }
 
 #[cfg(test)]

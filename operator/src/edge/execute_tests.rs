@@ -5,12 +5,12 @@ use crate::edge::events::Events;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
 use crate::edge::operator::ExitAfter;
-use crate::edge::refusals::Refusals;
 use crate::edge::testing::{Script, Seen, failure, node_status};
-use crate::observe::Nodes;
+use crate::observe::{Nodes, Writes};
 use crate::plan::{
     Child, ClaimOwner, Container, Desired, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Seed, SetSeen,
 };
+use crate::resources::Asked;
 use crate::resources::testing::{cluster, settings};
 use jiff::Timestamp;
 use raftkv_api::{Code, Hex128, Problem};
@@ -80,7 +80,7 @@ async fn rule_o14_a_strangers_object_is_not_written() {
 
 #[tokio::test]
 async fn rule_o9_the_set_is_written_in_the_version_that_the_plan_saw() {
-    let answers = [owned("StatefulSet", "demo", UID), ok(), ok()];
+    let answers = [owned("StatefulSet", "demo", UID), sized(4), ok()];
     let world = World::new(answers, []).await;
     let version = || "40".to_string();
     let apply = Action::ApplySet { replicas: 4, resource_version: version() };
@@ -225,28 +225,66 @@ async fn a_world_that_moved_is_no_failure_and_ends_the_pass() {
 
 #[tokio::test]
 async fn a_failure_says_what_was_tried_and_ends_the_pass() {
-    let forbidden = failure(403, "Forbidden", "cannot create resource statefulsets");
-    let world = World::new([forbidden], []).await;
-    let error = world.run(&[Action::CreateSet { replicas: 3 }, Action::CreateSet { replicas: 3 }]).await.unwrap_err();
-    let text = "creating StatefulSet demo with 3 replicas: cannot create resource statefulsets (403 Forbidden)";
-    assert_eq!(error.to_string(), text);
-    assert_eq!(world.api.calls().iter().filter(|call| call.contains("statefulsets")).count(), 1);
+    let world = World::new([failure(500, "InternalError", "no disk")], []).await;
+    let pod = || Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), now: false };
+    let error = world.run(&[pod(), pod()]).await.unwrap_err();
+    assert_eq!(error.to_string(), "deleting Pod demo-1: no disk (500 InternalError)");
+    assert_eq!(world.api.calls().len(), 1);
 }
 
 #[tokio::test]
-async fn a_child_that_is_refused_is_remembered_and_the_rest_goes_on() {
-    let invalid = failure(422, "Invalid", "spec.template: bad");
+async fn rule_o12_no_voter_is_made_while_the_budget_cannot_be_raised() {
+    let budget = owned("PodDisruptionBudget", "demo", UID);
+    let down = failure(500, "InternalError", "failed calling webhook");
+    let world = World::new([budget.clone(), down, ok()], []).await;
+    let pod = Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), now: false };
+    let promote = Action::Promote { leader: 0, id: 4, replaces: None, conf_index: 9 };
+    let done = world.run(&[Action::SetBudget { min_available: 3 }, promote, pod]).await.unwrap();
+    assert_eq!(done, Done { acted: 1, failed: true }, "the rest goes on");
+    assert!(world.node.calls().is_empty());
+}
+
+#[tokio::test]
+async fn rule_o32_a_child_that_fails_is_remembered_and_the_rest_goes_on() {
     let set = owned("StatefulSet", "demo", UID);
-    let world = World::new([set.clone(), invalid, set], [(200, json!({}))]).await;
-    let apply = || Action::ApplySet { replicas: 3, resource_version: "40".to_string() };
-    let mut refusals = Refusals::default();
-    let actions = [apply(), Action::Remove { leader: 0, id: 3, conf_index: 5 }];
-    let done = world.run_with(&mut refusals, &actions).await.unwrap();
-    let refused = "updating StatefulSet demo with 3 replicas: the API server refuses it: spec.template: bad";
-    assert_eq!((done.acted, done.refused.as_deref()), (1, Some(refused)));
-    let again = world.run_with(&mut refusals, &[apply()]).await.unwrap();
-    assert_eq!(again.refused.as_deref(), Some(refused));
-    assert_eq!(world.api.calls().iter().filter(|call| call.starts_with("PATCH")).count(), 1, "it is not sent again");
+    for (answer, said, again) in [
+        (failure(422, "Invalid", "spec.template: bad"), "the API server refuses it: spec.template: bad", true),
+        (
+            failure(403, "Forbidden", "a policy denied the request"),
+            "the API server refuses it: a policy denied the request",
+            true,
+        ),
+        (failure(500, "InternalError", "failed calling webhook"), "failed calling webhook (500 InternalError)", false),
+    ] {
+        let world = World::new([set.clone(), answer, set.clone()], [(200, json!({}))]).await;
+        let apply = || Action::ApplySet { replicas: 3, resource_version: "40".to_string() };
+        let mut writes = Writes::default();
+        let actions = [apply(), Action::Remove { leader: 0, id: 3, conf_index: 5 }];
+        let done = world.run_with(&mut writes, &actions).await.unwrap();
+        assert_eq!(done, Done { acted: 1, failed: true });
+        let now = tokio::time::Instant::now();
+        let words = if again { writes.refused(now) } else { writes.failed(now) };
+        assert_eq!(words, Some(format!("StatefulSet demo: {said}")));
+        assert_eq!(world.run_with(&mut writes, &[apply()]).await.unwrap(), Done::default());
+        assert_eq!(
+            world.api.calls().iter().filter(|call| call.starts_with("PATCH")).count(),
+            1,
+            "it is not sent again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_size_that_admission_changes_is_not_sent_again_and_again() {
+    let world = World::new([owned("StatefulSet", "demo", UID), sized(3), owned("StatefulSet", "demo", UID)], []).await;
+    let apply = || Action::ApplySet { replicas: 5, resource_version: "40".to_string() };
+    let mut writes = Writes::default();
+    for _ in 0..2 {
+        assert_eq!(world.run_with(&mut writes, &[apply()]).await.unwrap().acted, 0);
+    }
+    let words = "StatefulSet demo: admission makes 3 of spec.replicas 5";
+    assert_eq!(writes.failed(tokio::time::Instant::now()).as_deref(), Some(words));
+    assert_eq!(world.api.calls().iter().filter(|call| call.starts_with("PATCH")).count(), 1);
 }
 
 #[tokio::test]
@@ -290,17 +328,19 @@ impl World {
     }
 
     async fn run(&self, actions: &[Action]) -> Result<Done, ExecuteError> {
-        self.run_with(&mut Refusals::default(), actions).await
+        self.run_with(&mut Writes::default(), actions).await
     }
 
-    async fn run_with(&self, refusals: &mut Refusals, actions: &[Action]) -> Result<Done, ExecuteError> {
+    async fn run_with(&self, writes: &mut Writes, actions: &[Action]) -> Result<Done, ExecuteError> {
         let mut cluster: RaftKvCluster = cluster(json!({}));
         cluster.metadata.resource_version = Some("10".to_string());
-        let desired: Desired = crate::resources::desired(&cluster, &self.operator.settings);
+        let asked = Asked::of(&cluster, &self.operator.settings, None, |_| false);
+        let desired: Desired = crate::resources::desired(&asked, &self.operator.settings);
         let seen = observed();
         let steps: Vec<Step> = actions.iter().map(|action| Step { action: action.clone(), note: None }).collect();
         let (operator, nodes) = (&self.operator, &self.nodes);
-        let mut pass = Pass { operator, nodes, desired: &desired, seen: &seen, cluster: &mut cluster, refusals };
+        let (desired, seen, asked) = (&desired, &seen, &asked);
+        let mut pass = Pass { operator, nodes, desired, seen, cluster: &mut cluster, asked, writes };
         execute(&mut pass, &steps).await
     }
 }
@@ -353,6 +393,13 @@ fn owned(kind: &str, name: &str, controller: &str) -> (u16, Value) {
         json!({"selector": {}, "serviceName": "demo-peers", "template": {"metadata": {}, "spec": {"containers": []}}});
     let spec = if kind == "StatefulSet" { spec } else { json!({}) };
     (200, json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}))
+}
+
+/// The StatefulSet as the API server gives it back.
+fn sized(replicas: u32) -> (u16, Value) {
+    let (code, mut set) = owned("StatefulSet", "demo", UID);
+    set["spec"]["replicas"] = json!(replicas);
+    (code, set)
 }
 
 /// Any object: the answer is not looked at.

@@ -1,6 +1,7 @@
-//! A very small API server for tests: objects by path, resource versions, merge patches, preconditions. It knows no
-//! watches, no defaults and no validation.
+//! A very small API server for tests: objects by path, resource versions and generations, merge patches, preconditions,
+//! dry runs, and webhooks that change what is written. It knows no watches, no defaults and no validation.
 
+use crate::resources::testing::merge;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -26,10 +27,30 @@ pub(crate) struct FakeApi {
 struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// `METHOD /path` of each request.
+    /// `METHOD /path` of each request, with `?dryRun` behind it if it is one.
     calls: Vec<String>,
+    /// All requests there ever were.
+    requests: usize,
     /// The answer to calls that begin like this.
     failures: Vec<(String, u16)>,
+    /// Changes the objects whose paths begin like this when they are written.
+    webhooks: Vec<(String, Webhook)>,
+    /// Whether webhooks take dry runs.
+    takes_no_dry_runs: bool,
+    /// After how many requests the client's process dies, and whether before or after the last one is carried out.
+    death: Option<(usize, Death)>,
+}
+
+/// What admission makes of an object.
+pub(crate) type Webhook = fn(&mut Value);
+
+/// When the process dies that sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// The request never arrives.
+    Before,
+    /// The request is carried out, and nobody gets the answer.
+    After,
 }
 
 impl FakeApi {
@@ -66,6 +87,37 @@ impl FakeApi {
         self.state().failures.push((call.to_string(), code));
     }
 
+    /// Calls succeed again.
+    pub(crate) fn heal(&self) {
+        let mut state = self.state();
+        (state.failures, state.death) = (vec![], None);
+    }
+
+    /// Objects at paths that begin like this are changed when they are written.
+    pub(crate) fn mutate(&self, path: &str, webhook: Webhook) {
+        self.state().webhooks.push((path.to_string(), webhook));
+    }
+
+    /// Webhooks take no dry runs from here on.
+    pub(crate) fn take_no_dry_runs(&self) {
+        self.state().takes_no_dry_runs = true;
+    }
+
+    /// The process dies with the request that has this number from here on; later ones never arrive.
+    pub(crate) fn die_at(&self, request: usize, when: Death) {
+        self.state().death = Some((request, when));
+    }
+
+    /// Whether that request was sent.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().death.is_some_and(|(left, _)| left == 0)
+    }
+
+    /// How many requests there were.
+    pub(crate) fn requests(&self) -> usize {
+        self.state().requests
+    }
+
     /// The calls since this was last called.
     pub(crate) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state().calls)
@@ -87,14 +139,29 @@ async fn accept(listener: TcpListener, api: FakeApi) {
 async fn serve(request: Request<Incoming>, api: FakeApi) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap_or_default();
-    let (code, answer) = api.state().answer(&head.method, head.uri.path(), body);
+    let dry_run = head.uri.query().is_some_and(|query| query.contains("dryRun=All"));
+    let (code, answer) = api.state().serve(&head.method, head.uri.path(), dry_run, body);
     let body = Full::new(Bytes::from(answer.to_string()));
     Ok(Response::builder().status(code).header("content-type", "application/json").body(body).unwrap())
 }
 
 impl State {
-    fn answer(&mut self, method: &Method, path: &str, body: Value) -> (u16, Value) {
-        let call = format!("{method} {path}");
+    fn serve(&mut self, method: &Method, path: &str, dry_run: bool, body: Value) -> (u16, Value) {
+        self.requests += 1;
+        let Some((left, when)) = self.death else { return self.answer(method, path, dry_run, body) };
+        self.death = Some((left.saturating_sub(1), when));
+        match (left, when) {
+            (0, _) | (1, Death::Before) => refused(500),
+            (1, Death::After) => {
+                self.answer(method, path, dry_run, body);
+                refused(500)
+            }
+            (2.., _) => self.answer(method, path, dry_run, body),
+        }
+    }
+
+    fn answer(&mut self, method: &Method, path: &str, dry_run: bool, body: Value) -> (u16, Value) {
+        let call = format!("{method} {path}{}", if dry_run { "?dryRun" } else { "" });
         self.calls.push(call.clone());
         if let Some((_, code)) = self.failures.iter().find(|(failing, _)| call.starts_with(failing)) {
             return refused(*code);
@@ -103,10 +170,24 @@ impl State {
             Method::GET => self.get(path),
             Method::POST => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
-                if self.objects.contains_key(&path) { refused(409) } else { (201, self.store(&path, body)) }
+                match self.objects.contains_key(&path) {
+                    true => refused(409),
+                    false => (201, self.admit(&path, body)),
+                }
             }
-            _ => self.change(method, path, body),
+            _ => self.change(method, path, dry_run, body),
         }
+    }
+
+    /// Stores what admission makes of an object.
+    fn admit(&mut self, path: &str, object: Value) -> Value {
+        let object = self.admitted(path, object);
+        self.store(path, object)
+    }
+
+    fn admitted(&self, path: &str, mut object: Value) -> Value {
+        self.webhooks.iter().filter(|(of, _)| path.starts_with(of)).for_each(|(_, webhook)| webhook(&mut object));
+        object
     }
 
     fn get(&self, path: &str) -> (u16, Value) {
@@ -123,7 +204,7 @@ impl State {
         }
     }
 
-    fn change(&mut self, method: &Method, path: &str, body: Value) -> (u16, Value) {
+    fn change(&mut self, method: &Method, path: &str, dry_run: bool, body: Value) -> (u16, Value) {
         let at = path.strip_suffix("/status").unwrap_or(path);
         let Some(mut object) = self.objects.get(at).cloned() else { return refused(404) };
         let fence = if *method == Method::DELETE { &body["preconditions"] } else { &body["metadata"] };
@@ -138,13 +219,28 @@ impl State {
         }
         if *method == Method::PUT {
             object["status"] = body["status"].clone();
-        } else {
-            merge(&mut object, &body);
+            return (200, self.store(at, object));
         }
-        (200, self.store(at, object))
+        if dry_run && self.takes_no_dry_runs {
+            return refused(400);
+        }
+        merge(&mut object, &body);
+        match dry_run {
+            true => (200, self.admitted(at, object)),
+            false => (200, self.admit(at, object)),
+        }
     }
 
     fn store(&mut self, path: &str, mut object: Value) -> Value {
+        // What changes nothing is not written.
+        let before = self.objects.get(path);
+        if before == Some(&object) {
+            return object;
+        }
+        if before.is_some_and(|before| before["spec"] != object["spec"]) {
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         if object["metadata"]["uid"].is_null() {
@@ -168,18 +264,4 @@ fn refused(code: u16) -> (u16, Value) {
         code,
         json!({"kind": "Status", "status": "Failure", "code": code, "message": "as the test asks", "reason": reason}),
     )
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else { return *target = patch.clone() };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        match value {
-            Value::Null => drop(target.as_object_mut().unwrap().remove(key)),
-            value => merge(&mut target[key], value),
-        }
-    }
 }

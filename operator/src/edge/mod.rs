@@ -10,8 +10,8 @@
 //!    │
 //!   pass              observe, plan, execute, status
 //!    │
-//!   execute ── children ── write      objects of Kubernetes
-//!            └ members               calls of the nodes' admin API
+//!   execute ── children ── admission ── write      objects of Kubernetes
+//!            └ members                            calls of the nodes' admin API
 //! ```
 
 pub mod children;
@@ -27,7 +27,6 @@ pub mod metrics;
 pub mod operator;
 pub mod pass;
 pub mod probe;
-pub mod refusals;
 pub mod rhythm;
 pub mod run;
 pub mod schema;
@@ -36,6 +35,7 @@ pub mod watch;
 pub mod words;
 pub mod write;
 
+mod admission;
 #[cfg(test)]
 mod fake_api;
 mod members;

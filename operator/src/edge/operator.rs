@@ -6,11 +6,10 @@
 use crate::edge::events::Events;
 use crate::edge::lease::Held;
 use crate::edge::metrics::Metrics;
-use crate::edge::refusals::Refusals;
 use crate::edge::write::Namespace;
-use crate::observe::Nodes;
+use crate::observe::{Nodes, Writes};
 use crate::plan::{Action, Desired, Observed};
-use crate::resources::{Settings, namespace};
+use crate::resources::{Asked, Settings, namespace};
 use kube::Client;
 use raftkv_crds::RaftKvCluster;
 use std::sync::Arc;
@@ -50,8 +49,10 @@ pub struct Pass<'a> {
     pub seen: &'a Observed,
     /// The cluster as it was read, with what this pass has written to it since.
     pub cluster: &'a mut RaftKvCluster,
-    /// The objects that the API server refused.
-    pub refusals: &'a mut Refusals,
+    /// What the children are made from.
+    pub asked: &'a Asked,
+    /// What became of writes to the children.
+    pub writes: &'a mut Writes,
 }
 
 impl Pass<'_> {

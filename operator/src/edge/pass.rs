@@ -7,12 +7,11 @@
 use crate::edge::events::Events;
 use crate::edge::execute::{Done, ExecuteError, execute};
 use crate::edge::operator::{Operator, Pass};
-use crate::edge::refusals::Refusals;
 use crate::edge::rhythm::Ended;
 use crate::edge::write::{Fault, Namespace};
-use crate::observe::{Nodes, ObserveError, Observer, Source, Stores};
+use crate::observe::{Nodes, ObserveError, Observer, Source, Stores, Writes};
 use crate::plan::{Desired, Memory, Note, Observed, Pace, Plan, plan};
-use crate::resources::{desired, name, namespace};
+use crate::resources::{Asked, desired, name, namespace};
 use raftkv_crds::{RaftKvCluster, RaftKvClusterStatus};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -37,7 +36,7 @@ pub struct Cluster {
     observer: Observer,
     nodes: Nodes,
     memory: Memory,
-    refusals: Refusals,
+    writes: Writes,
     /// The cluster as this task wrote it last; what the watch has may be older.
     written: Option<RaftKvCluster>,
     /// When the status was written last.
@@ -47,6 +46,7 @@ pub struct Cluster {
 /// What was seen and what follows from it.
 struct Look {
     cluster: RaftKvCluster,
+    asked: Asked,
     desired: Desired,
     seen: Observed,
     plan: Plan,
@@ -60,7 +60,7 @@ impl Cluster {
             observer: Observer::new(operator.client.clone(), operator.settings.clone()),
             nodes: Nodes::default(),
             memory: Memory::default(),
-            refusals: Refusals::default(),
+            writes: Writes::default(),
             written: None,
             told: None,
         }
@@ -92,7 +92,7 @@ impl Cluster {
             Ok(done) => self.finish(operator, live, done).await,
             // The status is still written: it says what failed, and why there is no progress.
             Err(error @ ExecuteError::Failed { .. }) => {
-                self.finish(operator, live, Done { acted: 0, refused: self.memory.refused.clone() }).await?;
+                self.finish(operator, live, Done::default()).await?;
                 Err(error.into())
             }
             Err(error @ (ExecuteError::Conflict { .. } | ExecuteError::NotHeld(_) | ExecuteError::Stopping)) => {
@@ -102,10 +102,11 @@ impl Cluster {
     }
 
     async fn look(&mut self, operator: &Operator, cluster: RaftKvCluster, from: Source<'_>) -> Result<Look, PassError> {
-        let desired = desired(&cluster, &operator.settings); // PURE
-        let seen = self.observer.observe(&cluster, &self.nodes, from, self.memory.clone()).await?; // IO
+        let (memory, writes) = (self.memory.clone(), &mut self.writes);
+        let (asked, seen) = self.observer.observe(&cluster, &self.nodes, from, memory, writes).await?; // IO
+        let desired = desired(&asked, &operator.settings); // PURE
         let plan = plan(&desired, &seen); // PURE
-        Ok(Look { cluster, desired, seen, plan })
+        Ok(Look { cluster, asked, desired, seen, plan })
     }
 
     async fn read(&self, operator: &Operator, cluster: &RaftKvCluster) -> Result<RaftKvCluster, ExecuteError> {
@@ -118,9 +119,9 @@ impl Cluster {
     }
 
     async fn act(&mut self, operator: &Operator, look: &mut Look) -> Result<Done, ExecuteError> {
-        let Look { cluster, desired, seen, plan } = look;
-        let (nodes, refusals) = (&self.nodes, &mut self.refusals);
-        let done = execute(&mut Pass { operator, nodes, desired, seen, cluster, refusals }, &plan.steps).await;
+        let Look { cluster, asked, desired, seen, plan } = look;
+        let (nodes, writes) = (&self.nodes, &mut self.writes);
+        let done = execute(&mut Pass { operator, nodes, desired, seen, cluster, asked, writes }, &plan.steps).await;
         // It has the latches that the steps wrote.
         self.written = Some(cluster.clone());
         done
@@ -130,8 +131,10 @@ impl Cluster {
     async fn finish(&mut self, operator: &Operator, look: Look, done: Done) -> Result<Ended, PassError> {
         let Look { mut cluster, plan, .. } = look;
         let Plan { status, notes, pace, memory, steps: _ } = plan;
-        let is_refused = done.refused.is_some();
-        self.memory = Memory { refused: done.refused, ..memory };
+        // A child that cannot be written is no reason to look more often than at a calm cluster.
+        let only_waits =
+            !done.failed && status.operation.is_none() && memory.refused.iter().chain(&memory.failed).count() > 0;
+        self.memory = memory;
         let live = cluster.status.take().unwrap_or_default();
         let status = with_latches(status, &live);
         operator.metrics.conditions(namespace(&cluster), name(&cluster), &status.conditions);
@@ -149,8 +152,7 @@ impl Cluster {
             cluster.status = Some(live);
         }
         self.written = Some(cluster);
-        // A refused object is no reason to look more often than at a calm cluster.
-        let pace = if is_refused { Pace::Calm } else { pace };
+        let pace = if only_waits { Pace::Calm } else { pace };
         Ok(if done.acted > 0 { Ended::Acted } else { Ended::Rested { pace, news } })
     }
 }
@@ -191,7 +193,8 @@ fn in_namespace<'a>(operator: &'a Operator, cluster: &'a RaftKvCluster) -> Names
 fn error(doing: String, fault: Fault) -> ExecuteError {
     match fault {
         Fault::Conflict(why) => ExecuteError::Conflict { doing, why },
-        Fault::Refused(why) | Fault::Failed(why) => ExecuteError::Failed { doing, why },
+        Fault::Refused(why) | Fault::Held(why) | Fault::Failed(why) => ExecuteError::Failed { doing, why },
+        Fault::Left => ExecuteError::Conflict { doing, why: "it is as it should be".to_string() },
     }
 }
 

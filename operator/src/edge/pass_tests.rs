@@ -16,9 +16,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 
+#[path = "pass_rules.rs"]
+mod rules;
+
 const CLUSTERS: &str = "/apis/raftkv.dev/v1alpha1/namespaces/team/raftkvclusters";
 const SETS: &str = "/apis/apps/v1/namespaces/team/statefulsets";
 const SERVICES: &str = "/api/v1/namespaces/team/services";
+const BUDGETS: &str = "/apis/policy/v1/namespaces/team/poddisruptionbudgets";
+const SECRET: &str = "/api/v1/namespaces/team/secrets/demo-auth";
 
 fn at(version: &str) -> RaftKvCluster {
     let mut cluster = cluster(json!({}));
@@ -106,10 +111,33 @@ async fn a_cluster_that_is_going_or_gone_is_left_alone() {
 #[tokio::test]
 async fn a_failure_ends_the_pass_and_the_status_is_written_all_the_same() {
     let mut world = World::new().await;
-    world.api.fail(&format!("POST {SETS}"), 403);
+    world.pass().await.unwrap();
+    world.push();
+    // A claim that is to be labelled.
+    let labels = json!({"raftkv.dev/cluster": "demo"});
+    let claim = json!({
+        "metadata": {"name": "raftkv-demo-0", "namespace": "team", "uid": "c", "labels": labels, "creationTimestamp": "2026-02-01T00:00:00Z"},
+        "spec": {"volumeName": "pv"},
+    });
+    world.api.put("/api/v1/namespaces/team/persistentvolumeclaims/raftkv-demo-0", claim);
+    world.push();
+    world.api.fail("PATCH /api/v1/namespaces/team/persistentvolumeclaims", 500);
     let error = world.pass().await.unwrap_err();
-    assert!(error.to_string().starts_with("creating StatefulSet demo with 3 replicas: "), "{error}");
+    assert!(error.to_string().starts_with("labelling PersistentVolumeClaim raftkv-demo-0: "), "{error}");
     assert!(world.live()["status"]["conditions"].is_array());
+}
+
+#[tokio::test]
+async fn rule_o32_a_child_that_fails_does_not_end_the_pass_and_is_told() {
+    let mut world = World::new().await;
+    world.api.fail(&format!("POST {SERVICES}"), 500);
+    world.pass().await.unwrap();
+    assert!(world.api.object(&format!("{SETS}/demo")).is_some(), "the rest goes on");
+    world.push();
+    world.pass().await.unwrap();
+    let degraded = world.condition("Degraded");
+    assert_eq!((&degraded["status"], &degraded["reason"]), (&json!("True"), &json!("StepFailed")), "{degraded}");
+    assert!(degraded["message"].as_str().unwrap().contains("Service demo: as the test asks"), "{degraded}");
 }
 
 #[tokio::test]
@@ -130,8 +158,7 @@ async fn what_is_refused_is_in_the_status_and_is_not_sent_again_and_again() {
     }
     let sent = world.api.calls().iter().filter(|call| **call == format!("POST {SETS}")).count();
     assert_eq!(sent, 1);
-    let conditions = world.live()["status"]["conditions"].as_array().unwrap().clone();
-    let degraded = conditions.iter().find(|condition| condition["type"] == "Degraded").unwrap();
+    let degraded = world.condition("Degraded");
     assert_eq!(degraded["reason"], "InvalidSpec", "{degraded}");
 }
 
@@ -184,6 +211,17 @@ impl World {
         self.pushed = serde_json::from_value(self.live()).unwrap();
     }
 
+    fn condition(&self, kind: &str) -> Value {
+        let status = self.live()["status"].clone();
+        let found = status["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind);
+        found.unwrap().clone()
+    }
+
+    /// The operator starts anew.
+    fn restart(&mut self) {
+        self.state = Cluster::new(&self.operator, &self.pushed);
+    }
+
     fn live(&self) -> Value {
         self.api.object(&format!("{CLUSTERS}/demo")).unwrap()
     }
@@ -202,7 +240,13 @@ fn empty() -> Stores {
 fn stores(api: &FakeApi) -> Stores {
     let at = |path: &str| api.object(path).into_iter().collect::<Vec<_>>();
     let services = [at(&format!("{SERVICES}/demo")), at(&format!("{SERVICES}/demo-peers"))].concat();
-    Stores { sets: store(at(&format!("{SETS}/demo"))), services: store(services), ..empty() }
+    Stores {
+        sets: store(at(&format!("{SETS}/demo"))),
+        services: store(services),
+        budgets: store(at(&format!("{BUDGETS}/demo"))),
+        claims: store(api.objects("/api/v1/namespaces/team/persistentvolumeclaims/")),
+        ..empty()
+    }
 }
 
 fn store<K>(objects: Vec<Value>) -> Store<K>

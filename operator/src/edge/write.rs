@@ -22,13 +22,20 @@ const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// The cause that the API server gives when it refuses a new object in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
+/// How the API server begins to say who lacks which right. What admission denies has the same code.
+const RIGHT_MISSING: &str = "is forbidden: User \"";
+
 /// Why a step was not taken, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The world is not what the plan saw. The write had no effect, and the next pass sees what is new.
     Conflict(String),
-    /// The API server refused the object as invalid.
+    /// The API server refused the object as invalid, or admission denied it.
     Refused(String),
+    /// Nothing was tried: it was refused or failed lately.
+    Held(String),
+    /// Nothing was written: it is as it should be, or as admission wants it.
+    Left,
     /// Something is wrong.
     Failed(String),
 }
@@ -66,11 +73,19 @@ impl Namespace<'_> {
         within(self.api::<K>().create(&post(), object)).await.map(|_: K| self.wrote::<K>("create"))
     }
 
-    /// Changes an object. The patch carries the resourceVersion that it is for.
-    pub async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<(), Fault> {
+    /// Changes an object. The patch carries the resourceVersion that it is for. Returns what was made of it.
+    pub async fn patch<K: Object>(&self, name: &str, patch: &Value) -> Result<K, Fault> {
         let params = PatchParams { field_manager: post().field_manager, ..PatchParams::default() };
         let api = self.api::<K>();
-        within(api.patch(name, &params, &Patch::Merge(patch))).await.map(|_: K| self.wrote::<K>("patch"))
+        let made = within(api.patch(name, &params, &Patch::Merge(patch))).await?;
+        self.wrote::<K>("patch");
+        Ok(made)
+    }
+
+    /// Asks what a patch would make of an object. Nothing is written.
+    pub async fn ask<K: Object>(&self, name: &str, patch: &Value) -> Result<K, Fault> {
+        let params = PatchParams { dry_run: true, field_manager: post().field_manager, ..PatchParams::default() };
+        within(self.api::<K>().patch(name, &params, &Patch::Merge(patch))).await
     }
 
     /// Deletes the object with this uid in this version, and no other.
@@ -118,6 +133,8 @@ fn fault(error: &kube::Error) -> Fault {
         404 | 409 => Fault::Conflict(status.message.clone()),
         422 => Fault::Refused(status.message.clone()),
         _ if is_namespace_going(error) => Fault::Conflict(status.message.clone()),
+        // A right that is missing is given by a person, and is no fault of the object.
+        400 | 403 if !status.message.contains(RIGHT_MISSING) => Fault::Refused(status.message.clone()),
         _ => Fault::Failed(said(error)),
     }
 }
@@ -148,7 +165,11 @@ mod tests {
         assert_eq!(fault(&api(409, "AlreadyExists", "")), conflict);
         assert_eq!(fault(&api(404, "NotFound", "")), conflict);
         assert_eq!(fault(&api(403, "Forbidden", NAMESPACE_TERMINATING)), conflict);
-        assert_eq!(fault(&api(403, "Forbidden", "")), Fault::Failed("it said (403 Forbidden)".to_string()));
+        assert_eq!(fault(&api(403, "Forbidden", "")), Fault::Refused("it said".to_string()));
+        assert_eq!(fault(&api(400, "BadRequest", "")), Fault::Refused("it said".to_string()));
+        let kube::Error::Api(mut status) = api(403, "Forbidden", "") else { panic!("it is of the API") };
+        status.message = r#"services "demo" is forbidden: User "me" cannot patch resource "services""#.to_string();
+        assert!(matches!(fault(&kube::Error::Api(status)), Fault::Failed(why) if why.ends_with("(403 Forbidden)")));
         assert_eq!(fault(&api(422, "Invalid", "FieldValueInvalid")), Fault::Refused("it said".to_string()));
         assert_eq!(fault(&api(500, "InternalError", "")), Fault::Failed("it said (500 InternalError)".to_string()));
     }

@@ -1,9 +1,12 @@
 //! Whose an object is (rule O14), and how each child was found. PURE.
 
 use super::objects::Objects;
+use super::writes::{Moment, Writes, what};
 use crate::plan::{Child, ChildSeen};
-use crate::resources::{client_service, differs, disruption_budget, name, peers_service};
-use k8s_openapi::api::core::v1::Secret;
+use crate::resources::{
+    Wanted, budget_wanted, client_service, disruption_budget, is_lost, name, peers_service, secret_wanted, token_of,
+};
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -49,23 +52,50 @@ fn is_cluster(owner: &OwnerReference) -> bool {
 }
 
 /// The children except the StatefulSet. The Secret was read separately.
-pub(super) fn children(cluster: &RaftKvCluster, objects: &Objects, auth: ChildSeen) -> BTreeMap<Child, ChildSeen> {
+pub(super) fn children(
+    cluster: &RaftKvCluster,
+    objects: &Objects,
+    auth: ChildSeen,
+    writes: &mut Writes,
+    now: Moment,
+) -> BTreeMap<Child, ChildSeen> {
     let budget = objects.budget.as_deref();
-    // The number is set by a step of its own; only the rest is compared.
+    // The number is set by a step of its own; only the rest is compared. What became of the step for another number is
+    // not forgotten here.
     let number = budget.and_then(min_available).unwrap_or_default();
+    let wanted = budget_wanted(&disruption_budget(cluster, number));
+    let is_due =
+        |live: &PodDisruptionBudget| writes.is_due(&what::<PodDisruptionBudget>(name(cluster)), &wanted, live, now);
+    let budget = found(cluster, budget, is_due);
+    let mut service = |live: Option<&Service>, wanted: Service| {
+        let wanted_is = Wanted::of(&wanted);
+        found(cluster, live, |live| is_due_or_rests(writes, &wanted.name_any(), &wanted_is, live, now))
+    };
     [
         (Child::Auth, auth),
-        (Child::Peers, seen(cluster, objects.peers.as_deref(), &peers_service(cluster))),
-        (Child::Client, seen(cluster, objects.client.as_deref(), &client_service(cluster))),
-        (Child::Budget, seen(cluster, budget, &disruption_budget(cluster, number))),
+        (Child::Peers, service(objects.peers.as_deref(), peers_service(cluster))),
+        (Child::Client, service(objects.client.as_deref(), client_service(cluster))),
+        (Child::Budget, budget),
     ]
     .into()
 }
 
-fn seen<K: Resource + Serialize>(cluster: &RaftKvCluster, live: Option<&K>, wanted: &K) -> ChildSeen {
+/// Whether it is to be written. What went wrong with it is forgotten once it is as it should be.
+fn is_due_or_rests<K>(writes: &mut Writes, name: &str, wanted: &Wanted, live: &K, now: Moment) -> bool
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    let what = what::<K>(name);
+    if wanted.is_met(live) {
+        writes.rest(&what, &wanted.hash);
+    }
+    writes.is_due(&what, wanted, live, now)
+}
+
+fn found<K: Resource>(cluster: &RaftKvCluster, live: Option<&K>, is_due: impl FnOnce(&K) -> bool) -> ChildSeen {
     let Some(live) = live else { return ChildSeen::Absent };
     match standing(cluster, live) {
-        Standing::Ours if differs(wanted, live) => ChildSeen::Differs,
+        Standing::Ours if is_due(live) => ChildSeen::Differs,
         Standing::Ours => ChildSeen::Good,
         Standing::Leaving => ChildSeen::Leaving,
         Standing::Taken(whose) => ChildSeen::Taken(whose),
@@ -73,10 +103,22 @@ fn seen<K: Resource + Serialize>(cluster: &RaftKvCluster, live: Option<&K>, want
 }
 
 /// How the Secret was found, and the token in it.
-pub(super) fn auth(cluster: &RaftKvCluster, secret: Option<&Secret>) -> (ChildSeen, Option<Token>) {
+pub(super) fn auth(
+    cluster: &RaftKvCluster,
+    secret: Option<&Secret>,
+    writes: &mut Writes,
+    now: Moment,
+) -> (ChildSeen, Option<Token>) {
     let Some(secret) = secret else { return (ChildSeen::Absent, None) };
-    match standing(cluster, secret) {
-        Standing::Ours => match crate::resources::token_of(secret) {
+    let standing = match standing(cluster, secret) {
+        Standing::Taken(_) if is_lost(cluster, secret) => Standing::Ours,
+        other @ (Standing::Ours | Standing::Leaving | Standing::Taken(_)) => other,
+    };
+    match standing {
+        Standing::Ours => match token_of(secret) {
+            Some(token) if is_due_or_rests(writes, &secret.name_any(), &secret_wanted(cluster), secret, now) => {
+                (ChildSeen::Differs, Some(token))
+            }
             Some(token) => (ChildSeen::Good, Some(token)),
             // Nodes may still run with the token that was there, so no other token is made.
             None => {
@@ -107,8 +149,15 @@ mod tests {
     use crate::resources::auth_secret;
     use crate::resources::testing::cluster;
     use k8s_openapi::ByteString;
-    use k8s_openapi::api::core::v1::Service;
     use serde_json::{Value, json};
+
+    fn seen(cluster: &RaftKvCluster, objects: &Objects) -> BTreeMap<Child, ChildSeen> {
+        children(cluster, objects, ChildSeen::Absent, &mut Writes::default(), Moment::now())
+    }
+
+    fn auth(cluster: &RaftKvCluster, secret: Option<&Secret>) -> (ChildSeen, Option<Token>) {
+        super::auth(cluster, secret, &mut Writes::default(), Moment::now())
+    }
 
     fn owned(owner: Value) -> Service {
         serde_json::from_value(json!({"metadata": {"name": "demo", "ownerReferences": [owner]}})).unwrap()
@@ -147,7 +196,7 @@ mod tests {
         objects.client = Some(Arc::new(client_service(&cluster)));
         peers.spec.as_mut().unwrap().publish_not_ready_addresses = Some(false);
         objects.peers = Some(Arc::new(peers));
-        let seen = children(&cluster, &objects, ChildSeen::Absent);
+        let seen = seen(&cluster, &objects);
         let expected = [
             (Child::Auth, ChildSeen::Absent),
             (Child::Peers, ChildSeen::Differs),
@@ -164,7 +213,7 @@ mod tests {
         let mut percent = disruption_budget(&cluster, 2);
         percent.spec.as_mut().unwrap().min_available = Some(IntOrString::String("50%".to_string()));
         let objects = Objects { budget: Some(Arc::new(percent)), ..Objects::default() };
-        assert_eq!(children(&cluster, &objects, ChildSeen::Good)[&Child::Budget], ChildSeen::Differs);
+        assert_eq!(seen(&cluster, &objects)[&Child::Budget], ChildSeen::Differs);
         assert_eq!(budget(&cluster, objects.budget.as_ref()), None);
     }
 
@@ -175,8 +224,24 @@ mod tests {
         assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Good, Some(_))));
         secret.data = Some([("token".to_string(), ByteString(b"short".to_vec()))].into());
         assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Taken(_), None)));
+        secret.metadata.labels = None;
         secret.metadata.owner_references = None;
         assert_eq!(auth(&cluster, Some(&secret)), (ChildSeen::Taken("nothing owns it".to_string()), None));
         assert_eq!(auth(&cluster, None), (ChildSeen::Absent, None));
+    }
+
+    #[test]
+    fn rule_o14_a_secret_that_lost_its_owner_is_used_and_taken_back() {
+        let cluster = cluster(json!({}));
+        let mut secret = auth_secret(&cluster, &"ab".repeat(32));
+        secret.metadata.owner_references = None;
+        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Differs, Some(_))));
+        secret.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(auth(&cluster, Some(&secret)), (ChildSeen::Leaving, None));
+        // One that an older operator made has its owner and lacks a label.
+        let mut older = auth_secret(&cluster, &"ab".repeat(32));
+        older.metadata.labels.as_mut().unwrap().remove("raftkv.dev/cluster-uid");
+        assert!(matches!(auth(&cluster, Some(&older)), (ChildSeen::Differs, Some(_))));
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn memory(cluster: &RaftKvCluster, memory: Memory) -> Memory {
         blank: memory.blank,
         silent: memory.silent,
         refused: memory.refused,
+        failed: memory.failed,
     }
 }
 

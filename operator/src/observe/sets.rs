@@ -3,34 +3,45 @@
 use super::error::ObserveError;
 use super::owned::{Standing, standing};
 use super::recall::hex;
+use super::writes::{Moment, Writes, size_of, what};
 use crate::plan::{Seed, Set, SetSeen};
-use crate::resources::{Settings, set_differs};
+use crate::resources::{Asked, Settings, name, set_wanted};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
-use raftkv_crds::{RaftKvCluster, annotation};
+use raftkv_crds::annotation;
 
 /// `budget` is the number in this cluster's disruption budget.
 pub(super) fn seen(
-    cluster: &RaftKvCluster,
+    asked: &Asked,
     settings: &Settings,
     live: Option<&StatefulSet>,
     budget: Option<u32>,
+    writes: &mut Writes,
+    now: Moment,
 ) -> Result<SetSeen, ObserveError> {
     let Some(live) = live else { return Ok(SetSeen::Absent) };
-    Ok(match standing(cluster, live) {
-        Standing::Ours => SetSeen::Ours(ours(cluster, settings, live, budget)?),
+    Ok(match standing(&asked.cluster, live) {
+        Standing::Ours => SetSeen::Ours(ours(asked, settings, live, budget, writes, now)?),
         Standing::Leaving => SetSeen::Leaving,
         Standing::Taken(whose) => SetSeen::Taken(whose),
     })
 }
 
 fn ours(
-    cluster: &RaftKvCluster,
+    asked: &Asked,
     settings: &Settings,
     live: &StatefulSet,
     budget: Option<u32>,
+    writes: &mut Writes,
+    now: Moment,
 ) -> Result<Set, ObserveError> {
-    let differs = set_differs(cluster, settings, live);
+    let (wanted, name) = (set_wanted(&asked.cluster, settings), name(&asked.cluster));
+    let what = what::<StatefulSet>(name);
+    if !asked.keeps && wanted.is_met(live) {
+        writes.rest(&what, &wanted.hash);
+    }
+    let differs = !asked.keeps && writes.is_due(&what, &wanted, live, now);
+    let fits = wanted.is_met(live) || writes.is_settled(&what, &wanted.hash, &wanted.fingerprint(live), now);
     let observed = live.status.as_ref().and_then(|status| status.observed_generation);
     Ok(Set {
         resource_version: live.resource_version().unwrap_or_default(),
@@ -38,10 +49,8 @@ fn ours(
         // 1 is the API server's default.
         replicas: live.spec.replicas.map_or(1, |replicas| u32::try_from(replicas).unwrap_or_default()),
         differs,
-        settled: !differs
-            && observed.is_some()
-            && observed == live.metadata.generation
-            && update_revision(live).is_some(),
+        held: asked.keeps && writes.is_held(&size_of(name), now),
+        settled: fits && observed.is_some() && observed == live.metadata.generation && update_revision(live).is_some(),
         bootstrap: bootstrap(live)?,
         budget,
     })
@@ -81,8 +90,16 @@ mod tests {
         serde_json::from_value(set).unwrap()
     }
 
+    fn asked() -> Asked {
+        Asked::of(&cluster(json!({})), &settings(), None, |_| false)
+    }
+
+    fn look(live: &StatefulSet, budget: Option<u32>) -> Result<SetSeen, ObserveError> {
+        seen(&asked(), &settings(), Some(live), budget, &mut Writes::default(), Moment::now())
+    }
+
     fn ours(more: Value) -> Set {
-        match seen(&cluster(json!({})), &settings(), Some(&live(more)), Some(2)).unwrap() {
+        match look(&live(more), Some(2)).unwrap() {
             SetSeen::Ours(set) => set,
             other @ (SetSeen::Absent | SetSeen::Leaving | SetSeen::Taken(_)) => panic!("{other:?}"),
         }
@@ -94,6 +111,25 @@ mod tests {
         assert_eq!((set.resource_version.as_str(), set.replicas, set.budget), ("17", 3, Some(2)));
         assert_eq!(set.created, "2026-01-01T00:00:00Z".parse().unwrap());
         assert!(set.settled && !set.differs);
+    }
+
+    #[test]
+    fn rule_o32_what_admission_wants_or_what_failed_lately_is_not_written() {
+        let changed = live(json!({"/spec/template/spec/terminationGracePeriodSeconds": 5}));
+        let wanted = set_wanted(&asked().cluster, &settings());
+        let (mut writes, now) = (Writes::default(), Moment::now());
+        let look = |asked: &Asked, writes: &mut Writes| {
+            let seen = seen(asked, &settings(), Some(&changed), None, writes, now);
+            let Ok(SetSeen::Ours(set)) = seen else { panic!("it is ours") };
+            (set.differs, set.held, set.settled)
+        };
+        assert_eq!(look(&asked(), &mut writes), (true, false, false));
+        writes.settle("StatefulSet demo", &wanted.hash, &wanted.fingerprint(&changed), now);
+        assert_eq!(look(&asked(), &mut writes), (false, false, true));
+        let (mut writes, keeps) = (Writes::default(), Asked { keeps: true, ..asked() });
+        assert_eq!(look(&keeps, &mut writes), (false, false, false));
+        writes.fail("size of StatefulSet demo", "2", crate::observe::Trouble::Failed, "no answer", now);
+        assert_eq!(look(&keeps, &mut writes), (false, true, false));
     }
 
     #[test]
@@ -110,7 +146,7 @@ mod tests {
         let marked = |mark: String| {
             let mut set = live(json!({}));
             set.metadata.annotations.get_or_insert_default().insert(annotation::BOOTSTRAP.to_string(), mark);
-            seen(&cluster(json!({})), &settings(), Some(&set), None)
+            look(&set, None)
         };
         let Ok(SetSeen::Ours(set)) = marked(format!("{id}/{incarnation}")) else { panic!("it is ours") };
         assert_eq!(set.bootstrap, Some(Seed { cluster_id: id, incarnation }));
@@ -121,7 +157,7 @@ mod tests {
 
     #[test]
     fn rule_o14_a_set_of_somebody_else_is_not_looked_into() {
-        let seen = |set: &StatefulSet| seen(&cluster(json!({})), &settings(), Some(set), None).unwrap();
+        let seen = |set: &StatefulSet| look(set, None).unwrap();
         assert_eq!(
             seen(&live(json!({"/metadata/ownerReferences": []}))),
             SetSeen::Taken("nothing owns it".to_string())

@@ -162,11 +162,21 @@ impl Scene {
     }
 
     async fn live(&mut self) -> Observed {
-        self.observer.observe(&self.cluster, &self.nodes, Source::Live, Memory::default()).await.unwrap()
+        self.try_live().await.unwrap()
+    }
+
+    async fn try_live(&mut self) -> Result<Observed, ObserveError> {
+        self.look(Source::Live).await
+    }
+
+    async fn look(&mut self, source: Source<'_>) -> Result<Observed, ObserveError> {
+        let (memory, mut writes) = (Memory::default(), Writes::default());
+        let look = self.observer.observe(&self.cluster, &self.nodes, source, memory, &mut writes);
+        look.await.map(|(_, observed)| observed)
     }
 
     async fn cached(&mut self, stores: &Stores) -> Observed {
-        self.observer.observe(&self.cluster, &self.nodes, Source::Cached(stores), Memory::default()).await.unwrap()
+        self.look(Source::Cached(stores)).await.unwrap()
     }
 
     /// Stores that hold what the API server would have pushed: what has the cluster label.
@@ -312,7 +322,6 @@ async fn an_api_server_that_refuses_ends_the_pass() {
         403,
         json!({"kind": "Status", "status": "Failure", "message": "no right", "reason": "Forbidden", "code": 403}),
     );
-    let error =
-        scene.observer.observe(&scene.cluster, &scene.nodes, Source::Live, Memory::default()).await.unwrap_err();
+    let error = scene.try_live().await.unwrap_err();
     assert!(error.to_string().starts_with("cannot read the list of pods: "), "{error}");
 }

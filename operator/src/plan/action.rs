@@ -15,7 +15,7 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// How soon to look again when nothing wakes the task.
     pub pace: Pace,
-    /// What the next pass is to know. `refused` is still that of the pass before.
+    /// What the next pass is to know.
     pub memory: Memory,
 }
 
@@ -227,8 +227,8 @@ pub(crate) struct Problem {
 /// never renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionKind {
-    /// An object that the API server may refuse because of what the user asked for. The rest of the plan does not depend on
-    /// it: a cluster is repaired, also while a spec that cannot be carried out waits to be put right.
+    /// An object that the API server may refuse because of what the user asked for, or that admission keeps from being
+    /// written. The rest of the plan does not depend on it: a cluster is repaired all the same.
     Child(&'static str),
     /// The membership, or who leads it.
     Membership(&'static str),
@@ -244,7 +244,7 @@ impl ActionKind {
         }
     }
 
-    /// Whether the API server may refuse it because of what the user asked for.
+    /// Whether it is a write of a child, whose failure does not end the pass.
     pub fn is_child(self) -> bool {
         match self {
             ActionKind::Child(_) => true,
@@ -270,7 +270,7 @@ impl Action {
             Action::CreateSet { .. } => ActionKind::Child("CreateSet"),
             Action::ApplySet { .. } => ActionKind::Child("ApplySet"),
             Action::AnnotateSeed { .. } => ActionKind::Upkeep("AnnotateSeed"),
-            Action::SetBudget { .. } => ActionKind::Upkeep("SetBudget"),
+            Action::SetBudget { .. } => ActionKind::Child("SetBudget"),
             Action::LatchSeed(_) => ActionKind::Upkeep("LatchSeed"),
             Action::LatchFormed { .. } => ActionKind::Upkeep("LatchFormed"),
             Action::LabelClaim { .. } => ActionKind::Upkeep("LabelClaim"),

@@ -106,9 +106,10 @@ fn children(facts: &Facts<'_>) -> Vec<Step> {
         (Child::Auth | Child::Peers | Child::Client, ChildSeen::Absent) => {
             Some(Step::quiet(Action::CreateChild(*child)))
         }
-        // A token is made once. A person who changes it is rotating it, and is left to do so.
-        (Child::Auth, ChildSeen::Differs) => None,
-        (Child::Peers | Child::Client, ChildSeen::Differs) => Some(Step::quiet(Action::ApplyChild(*child))),
+        // Of the Secret only the metadata is compared and written: the token is a person's.
+        (Child::Auth | Child::Peers | Child::Client, ChildSeen::Differs) => {
+            Some(Step::quiet(Action::ApplyChild(*child)))
+        }
         (Child::Auth | Child::Peers | Child::Client, ChildSeen::Good | ChildSeen::Leaving | ChildSeen::Taken(_)) => {
             None
         }

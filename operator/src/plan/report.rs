@@ -170,6 +170,8 @@ fn problems(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Vec<
     problems.extend(not_starting(facts));
     let refused = facts.desired.invalid.iter().chain(&facts.seen.memory.refused);
     problems.extend(refused.map(|text| Problem { reason: Reason::InvalidSpec, text: text.clone() }));
+    let failed = facts.seen.memory.failed.iter();
+    problems.extend(failed.map(|text| Problem { reason: Reason::StepFailed, text: text.clone() }));
     problems
 }
 
@@ -228,6 +230,7 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
         && serving
         && settled
         && degraded.status == "False"
+        && facts.desired.is_in_force()
         && !roll::is_due(facts)
     {
         let message = match voters.len() {
@@ -254,6 +257,9 @@ fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {
 /// Nothing is under way and nothing is wrong, but the cluster is not yet what the spec asks for: a moment between two
 /// steps.
 fn unready(facts: &Facts<'_>, complete: bool) -> String {
+    if !facts.desired.is_in_force() {
+        return "the newest spec is not in force yet".to_string();
+    }
     if !complete {
         let (voters, learners) = (facts.roster.voters().count(), facts.roster.learners().count());
         return format!(
@@ -340,6 +346,7 @@ fn status(
         facts.roster.seats.iter().filter_map(|seat| facts.answers(seat)).map(|status| status.version.clone());
     RaftKvClusterStatus {
         observed_generation: Some(facts.desired.generation),
+        generation_in_force: facts.desired.generation_in_force,
         cluster_id: latch.cluster_id.map(|id| id.to_string()),
         bootstrap: latch.bootstrap.map(|seed| Bootstrap {
             cluster_id: seed.cluster_id.to_string(),
@@ -469,5 +476,6 @@ fn memory(facts: &Facts<'_>, status: &RaftKvClusterStatus) -> Memory {
         blank,
         silent: silent.map(|ordinal| (ordinal, since(&ordinal))).collect(),
         refused: facts.seen.memory.refused.clone(),
+        failed: facts.seen.memory.failed.clone(),
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Tur
         );
         return (if facts.desired.suspend { vec![] } else { vec![step] }, turn);
     };
-    if !set.differs && set.replicas == wanted {
+    if set.held || !set.differs && set.replicas == wanted {
         return (vec![], turn);
     }
     // One patch brings the template and the size.
@@ -118,13 +118,14 @@ pub(crate) fn budget(facts: &Facts<'_>, voters: usize) -> u32 {
     u32::try_from(stay).expect("a cluster has at most a few members")
 }
 
-/// The step that fits the disruption budget to the present voters. If the members are not known, the budget stays.
+/// The step that fits the disruption budget to the present voters, and puts right what somebody changed in it. While the
+/// members are not known, it keeps the number that it has.
 pub(crate) fn budget_step(facts: &Facts<'_>) -> Option<Step> {
     let known = facts.roster.certainty == Certainty::Linearizable;
-    let voters = facts.roster.voters().count();
-    let target = budget(facts, voters);
     let current = facts.seen.ours().and_then(|set| set.budget);
-    (known && current != Some(target)).then(|| budget_to(facts, target)).flatten()
+    let target = if known { Some(budget(facts, facts.roster.voters().count())) } else { current };
+    let is_changed = facts.seen.children.get(&Child::Budget) == Some(&ChildSeen::Differs);
+    target.filter(|_| is_changed || target != current).and_then(|target| budget_to(facts, target))
 }
 
 /// The step that sets the disruption budget, unless that object is somebody else's.

@@ -19,6 +19,8 @@ pub struct Desired {
     pub uid: String,
     /// `metadata.generation`.
     pub generation: i64,
+    /// The generation whose spec the rest is from; `None` when that is not known.
+    pub generation_in_force: Option<i64>,
     /// Members asked for.
     pub replicas: u32,
     /// Whether to run no pods.
@@ -40,6 +42,11 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Whether the newest spec is the one in force. A paused cluster of an older operator does not say.
+    pub fn is_in_force(&self) -> bool {
+        self.generation_in_force.map_or(self.paused, |generation| generation == self.generation)
+    }
+
     /// The URL by which members reach the member with this ordinal.
     pub fn peer_url(&self, ordinal: Ordinal) -> String {
         format!("http://{}.{}:2380", child::pod(&self.name, ordinal), self.peer_domain)
@@ -133,8 +140,10 @@ pub struct Memory {
     pub blank: BTreeMap<Ordinal, Hex128>,
     /// From earlier passes: since when nodes do not answer, or their pods are not there.
     pub silent: BTreeMap<Ordinal, Timestamp>,
-    /// From the last pass: what the API server said when it refused a child.
+    /// What the API server said when it refused children.
     pub refused: Option<String>,
+    /// Why other writes to children failed.
+    pub failed: Option<String>,
 }
 
 /// A child object other than the StatefulSet.
@@ -187,8 +196,10 @@ pub struct Set {
     pub created: Timestamp,
     /// `spec.replicas`.
     pub replicas: u32,
-    /// Whether the template, or another field that we set, differs from what it should be.
+    /// Whether the template, or another field that we set, differs from what it should be, and is to be written now.
     pub differs: bool,
+    /// Whether not even the number of pods is to be written now, since that failed lately.
+    pub held: bool,
     /// Whether its controller has seen the newest template, so that [`PodSeen::outdated`] is meaningful.
     pub settled: bool,
     /// The annotation [`raftkv_crds::annotation::BOOTSTRAP`].

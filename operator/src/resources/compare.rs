@@ -1,9 +1,8 @@
-//! Whether a live object lacks something that we want of it (rule O21). PURE.
+//! What a live object lacks of what we want of it (rule O21). PURE.
 //!
 //! The API server fills in defaults and rewrites amounts, and admission adds to lists. All of that is ignored: only the
 //! wanted fields are compared. A selector is the exception, since with one more label it selects something else.
 
-use serde::Serialize;
 use serde_json::Value;
 
 /// Maps that must be exactly as wanted.
@@ -16,31 +15,74 @@ const KEYS: [&str; 2] = ["uid", "name"];
 const NANO_DIGITS: usize = 9;
 
 /// Whether a field of `wanted` is missing from, or differs in, `live`.
-pub fn differs<K: Serialize>(wanted: &K, live: &K) -> bool {
+#[cfg(test)]
+pub fn differs<K: serde::Serialize>(wanted: &K, live: &K) -> bool {
     let value = |object| serde_json::to_value(object).expect("objects of the API are plain data with text keys");
-    differs_at("", &value(wanted), &value(live))
+    difference_at("", "", &value(wanted), &value(live)).is_some()
 }
 
-/// Like [`differs`], for the value of the field `field`.
-pub(super) fn differs_at(field: &str, wanted: &Value, live: &Value) -> bool {
+/// The first field of `wanted` that is missing from, or differs in, `live`, as its path. Both are the value of `field`,
+/// which stands at `path`.
+pub(super) fn difference_at(path: &str, field: &str, wanted: &Value, live: &Value) -> Option<String> {
+    let here = || Some(path.to_string());
     match (wanted, live) {
-        (Value::Null, _) => false,
+        (Value::Null, _) => None,
         (Value::Object(wanted), Value::Object(live)) => {
-            let stray = || live.keys().any(|key| !wanted.contains_key(key));
-            let differs_in = |(key, value): (&String, &Value)| match AMOUNTS.contains(&field) {
-                true => amounts_differ(value, live.get(key).unwrap_or(&Value::Null)),
-                false => differs_at(key, value, live.get(key).unwrap_or(&Value::Null)),
+            let differs_in = |(key, value): (&String, &Value)| {
+                let (path, live) = (below(path, key), live.get(key).unwrap_or(&Value::Null));
+                match AMOUNTS.contains(&field) {
+                    true => amounts_differ(value, live).then_some(path),
+                    false => difference_at(&path, key, value, live),
+                }
             };
-            wanted.iter().any(differs_in) || EXACT.contains(&field) && stray()
+            let stray = || live.keys().find(|key| EXACT.contains(&field) && !wanted.contains_key(*key));
+            wanted.iter().find_map(differs_in).or_else(|| stray().map(|key| below(path, key)))
         }
         (Value::Array(wanted), Value::Array(live)) => match key_of(wanted) {
-            Some(key) => wanted.iter().any(|element| differs_from_namesake(key, element, live)),
-            None => wanted.len() != live.len() || wanted.iter().zip(live).any(|(one, two)| differs_at("", one, two)),
+            Some(key) => wanted.iter().find_map(|element| difference_from_namesake(path, key, element, live)),
+            None if wanted.len() != live.len() => here(),
+            None => wanted.iter().zip(live).find_map(|(one, two)| difference_at(path, "", one, two)),
         },
         // The API server leaves out what is empty.
-        (Value::Object(_) | Value::Array(_), Value::Null) => !is_empty(wanted),
-        (wanted, live) => wanted != live,
+        (Value::Object(_) | Value::Array(_), Value::Null) => {
+            if is_empty(wanted) {
+                None
+            } else {
+                here()
+            }
+        }
+        (wanted, live) => {
+            if wanted == live {
+                None
+            } else {
+                here()
+            }
+        }
     }
+}
+
+/// What stands in `live` in the places that [`difference_at`] compares.
+pub(super) fn view_at(field: &str, wanted: &Value, live: &Value) -> Value {
+    match (wanted, live) {
+        (Value::Null, _) => Value::Null,
+        (Value::Object(wanted), Value::Object(live)) if !EXACT.contains(&field) => {
+            let view = |(key, value): (&String, &Value)| {
+                (key.clone(), view_at(key, value, live.get(key).unwrap_or(&Value::Null)))
+            };
+            Value::Object(wanted.iter().map(view).collect())
+        }
+        (Value::Array(wanted), Value::Array(live)) => match key_of(wanted) {
+            Some(key) => {
+                wanted.iter().map(|one| view_at("", one, namesake(key, one, live).unwrap_or(&Value::Null))).collect()
+            }
+            None => Value::Array(live.clone()),
+        },
+        (_, live) => live.clone(),
+    }
+}
+
+fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
 }
 
 /// Whether it is empty, so that nothing is wanted.
@@ -64,9 +106,16 @@ fn key_of(list: &[Value]) -> Option<&'static str> {
     KEYS.into_iter().find(|key| names_all(key))
 }
 
-fn differs_from_namesake(key: &str, wanted: &Value, live: &[Value]) -> bool {
-    let namesake = live.iter().find(|element| element.get(key) == wanted.get(key));
-    namesake.is_none_or(|namesake| differs_at("", wanted, namesake))
+fn namesake<'a>(key: &str, wanted: &Value, live: &'a [Value]) -> Option<&'a Value> {
+    live.iter().find(|element| element.get(key) == wanted.get(key))
+}
+
+fn difference_from_namesake(path: &str, key: &str, wanted: &Value, live: &[Value]) -> Option<String> {
+    let path = format!("{path}[{}]", wanted[key].as_str().unwrap_or_default());
+    match namesake(key, wanted, live) {
+        Some(namesake) => difference_at(&path, "", wanted, namesake),
+        None => Some(path),
+    }
 }
 
 fn amounts_differ(wanted: &Value, live: &Value) -> bool {
@@ -183,6 +232,36 @@ mod tests {
         assert!(differs(&resources(json!("1")), &json!({"resources": {}})));
     }
 
+    #[test]
+    fn a_difference_is_named_by_its_path() {
+        let wanted =
+            json!({"spec": {"template": {"containers": [{"name": "a", "image": "x"}], "selector": {"k": "v"}}}});
+        for (pointer, value, path) in [
+            ("/spec/template/containers/0/image", json!("y"), Some("spec.template.containers[a].image")),
+            ("/spec/template/containers/0/name", json!("b"), Some("spec.template.containers[a]")),
+            ("/spec/template/selector", json!({"k": "v", "more": "x"}), Some("spec.template.selector.more")),
+            ("/spec/template/selector/k", json!("w"), Some("spec.template.selector.k")),
+            ("/spec/template/containers/0/image", json!("x"), None),
+        ] {
+            let mut live = wanted.clone();
+            *live.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(difference_at("", "", &wanted, &live).as_deref(), path, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_view_has_what_is_compared_and_nothing_else() {
+        let wanted = json!({"n": 1, "none": null, "list": [{"name": "a", "v": 1}], "plain": [1], "selector": {"a": "b"}, "gone": 1});
+        let live = json!({
+            "n": 2, "none": 5, "list": [{"name": "b"}, {"name": "a", "v": 3, "more": 4}], "plain": [1, 2],
+            "selector": {"x": "y"}, "more": 1,
+        });
+        let view = json!({
+            "n": 2, "none": null, "list": [{"name": "a", "v": 3}], "plain": [1, 2], "selector": {"x": "y"}, "gone": null,
+        });
+        assert_eq!(view_at("", &wanted, &live), view);
+    }
+
     fn tree() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             any::<bool>().prop_map(Value::from),
@@ -242,6 +321,7 @@ mod tests {
             let live = defaulted(&wanted);
             prop_assert!(!differs(&wanted, &wanted));
             prop_assert!(!differs(&wanted, &live));
+            prop_assert!(!differs(&wanted, &view_at("", &wanted, &live)));
             for other in changed(&wanted) {
                 prop_assert!(differs(&wanted, &defaulted(&other)), "{} {}", wanted, other);
             }

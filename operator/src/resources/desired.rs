@@ -3,6 +3,7 @@
 //! The schema has refused the errors that it can see. Other errors, and those that a spec has which was stored under an
 //! older schema, are named in `invalid`, and then the spec does not come into force.
 
+use super::in_force::Asked;
 use super::shared::{Settings, name, peer_domain};
 use crate::plan::{Desired, Replace};
 use raftkv_crds::{DisruptionBudget, RaftKvCluster, annotation, child};
@@ -10,14 +11,16 @@ use raftkv_crds::{DisruptionBudget, RaftKvCluster, annotation, child};
 /// Smallest quota that a node takes.
 const QUOTA_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
-/// Reads the spec, and the annotation by which a person gives up a member.
-pub fn desired(cluster: &RaftKvCluster, settings: &Settings) -> Desired {
+/// Reads the spec in force, and the annotation by which a person gives up a member.
+pub fn desired(asked: &Asked, settings: &Settings) -> Desired {
+    let cluster = &asked.cluster;
     let (metadata, spec) = (&cluster.metadata, &cluster.spec);
     let replace = replace(cluster);
     Desired {
         name: name(cluster).to_string(),
         uid: metadata.uid.clone().unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),
+        generation_in_force: asked.generation_in_force,
         replicas: u32::try_from(spec.replicas).unwrap_or_default(),
         suspend: spec.suspend,
         paused: spec.paused,
@@ -29,8 +32,13 @@ pub fn desired(cluster: &RaftKvCluster, settings: &Settings) -> Desired {
         progress_deadline_s: i64::from(spec.progress_deadline_seconds),
         image: image(cluster, settings).to_string(),
         peer_domain: peer_domain(cluster, settings),
-        invalid: quota(cluster).or_else(|| retention(cluster)).or(replace.err()),
+        invalid: asked.invalid.clone().or(replace.err()),
     }
+}
+
+/// What is wrong with a spec.
+pub(super) fn invalid(cluster: &RaftKvCluster) -> Option<String> {
+    quota(cluster).or_else(|| retention(cluster))
 }
 
 /// The image of the members.
@@ -79,6 +87,11 @@ mod tests {
     use super::super::testing::{cluster, settings};
     use super::*;
     use serde_json::{Value, json};
+
+    /// Before there is a StatefulSet.
+    fn desired(cluster: &RaftKvCluster, settings: &Settings) -> Desired {
+        super::desired(&Asked::of(cluster, settings, None, |_| false), settings)
+    }
 
     fn invalid(spec: Value) -> Option<String> {
         desired(&cluster(spec), &settings()).invalid

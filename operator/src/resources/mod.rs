@@ -5,12 +5,13 @@
 //! A child is made by POST and changed by a JSON merge patch, [`patch`], which carries uid and resourceVersion.
 //! Server-side apply does not work here: fields that the POST wrote belong to an `Update` of our field manager for
 //! ever, so that an `Apply` that leaves one out does not remove it (a `nodeSelector` that a user takes out of the spec
-//! would stay). The StatefulSet carries a hash of everything that we set ([`APPLIED`]), so that [`differs`] notices a
-//! field that we stopped setting.
+//! would stay). Each child but the Secret carries a hash of everything that we set ([`APPLIED`]), so that a field that we
+//! stopped setting is noticed, and so that one write for each hash is enough (rule O32).
 
 mod budget;
 mod compare;
 mod desired;
+mod in_force;
 mod patch;
 mod pod;
 mod secret;
@@ -19,15 +20,17 @@ mod shared;
 mod stateful_set;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
-pub use budget::disruption_budget;
-pub use compare::differs;
+pub use budget::{budget_patch, budget_wanted, disruption_budget};
 pub use desired::desired;
+pub use in_force::{Asked, InForce};
 pub use patch::patch;
-pub use secret::{auth_secret, token_of};
+pub use secret::{auth_secret, is_lost, secret_patch, secret_wanted, token_of};
 pub use services::{client_service, peers_service};
 pub use shared::{ADMIN_PORT, CLIENT_PORT, CONTAINER, PEER_PORT, Settings, name, namespace, peer_domain};
-pub use stateful_set::{APPLIED, pod_selector, set_differs, set_patch, stateful_set};
+pub use stateful_set::{pod_selector, set_patch, set_wanted, size_patch, stateful_set};
+pub use wanted::{APPLIED, Wanted};
 
 #[cfg(test)]
 pub(crate) mod testing {
@@ -54,6 +57,20 @@ pub(crate) mod testing {
             node_image_pull_policy: PullPolicy::IfNotPresent,
             cluster_domain: "cluster.local".to_string(),
             cluster_reads: true,
+        }
+    }
+
+    /// Merges a patch into an object (RFC 7386).
+    pub(crate) fn merge(target: &mut Value, patch: &Value) {
+        let Value::Object(patch) = patch else { return *target = patch.clone() };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        for (key, value) in patch {
+            match value {
+                Value::Null => drop(target.as_object_mut().unwrap().remove(key)),
+                value => merge(&mut target[key], value),
+            }
         }
     }
 

@@ -41,22 +41,8 @@ fn merged(field: &str, whole: bool, wanted: &Value, live: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::merge;
     use super::*;
-
-    /// RFC 7386.
-    fn apply(target: &mut Value, patch: &Value) {
-        let Value::Object(patch) = patch else { return *target = patch.clone() };
-        if !target.is_object() {
-            *target = json!({});
-        }
-        for (key, value) in patch {
-            let fields = target.as_object_mut().unwrap();
-            match value {
-                Value::Null => drop(fields.remove(key)),
-                value => apply(fields.entry(key).or_insert(Value::Null), value),
-            }
-        }
-    }
 
     #[test]
     fn what_an_earlier_spec_had_goes_and_what_others_added_stays() {
@@ -73,7 +59,7 @@ mod tests {
         });
         let patch = patch(&wanted, &live);
         assert_eq!((&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]), (&json!("u"), &json!("7")));
-        apply(&mut live, &patch);
+        merge(&mut live, &patch);
         assert_eq!(live["metadata"]["labels"], json!({"ours": "1", "theirs": "2"}));
         assert_eq!(live["metadata"]["annotations"], json!({"theirs": "3"}));
         assert_eq!(

@@ -1,13 +1,14 @@
 //! The two Services (rule O11): clients reach ready members, members reach each other whether ready or not. PURE.
 
 use super::shared::{ADMIN_PORT, CLIENT_PORT, PEER_PORT, metadata, name, selector_labels};
+use super::wanted::{hash, mark};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use raftkv_crds::{RaftKvCluster, child};
 
 /// A ready pod is a voter that can read linearizably, so that readiness alone decides where clients are sent.
 pub fn client_service(cluster: &RaftKvCluster) -> Service {
-    Service {
+    marked(Service {
         metadata: metadata(cluster, name(cluster)),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_string()),
@@ -16,14 +17,14 @@ pub fn client_service(cluster: &RaftKvCluster) -> Service {
             ..ServiceSpec::default()
         }),
         status: None,
-    }
+    })
 }
 
 /// The members' names in DNS. They include nodes that are not ready, since the others need to find those most of all.
 /// By the client port they also allow stale reads while the quorum is lost.
 pub fn peers_service(cluster: &RaftKvCluster) -> Service {
     let ports = [("client", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT)];
-    Service {
+    marked(Service {
         metadata: metadata(cluster, &child::peers(name(cluster))),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_string()),
@@ -34,7 +35,13 @@ pub fn peers_service(cluster: &RaftKvCluster) -> Service {
             ..ServiceSpec::default()
         }),
         status: None,
-    }
+    })
+}
+
+fn marked(mut service: Service) -> Service {
+    let hash = hash(&service);
+    mark(&mut service.metadata, hash);
+    service
 }
 
 fn port(name: &str, number: u16) -> ServicePort {

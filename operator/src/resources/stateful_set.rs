@@ -5,37 +5,42 @@
 //! Kubernetes does not allow [`FROZEN`] fields to change, so that they are the same in every release for ever (rule
 //! O18).
 
-use super::compare::differs_at;
+use super::in_force::InForce;
 use super::patch::patch;
 use super::pod;
 use super::shared::{Settings, metadata, name, selector, selector_labels};
+use super::wanted::{Wanted, hash, mark, plain};
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use raftkv_crds::{RaftKvCluster, child};
-use serde_json::Value;
+use raftkv_crds::{RaftKvCluster, annotation, child};
+use serde_json::{Value, json};
 
-/// An annotation with a hash of the template as we set it, so that a field that we stopped setting is noticed.
-pub const APPLIED: &str = "raftkv.dev/applied";
 /// Fields of the spec that are set when the object is made and never again.
 const FROZEN: [&str; 4] = ["selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"];
 /// How many old templates are kept, to roll back by hand.
 const REVISIONS: i32 = 3;
 
-/// The StatefulSet as it is first made.
+/// The StatefulSet as it is first made. It carries the spec that it was made from.
 pub fn stateful_set(cluster: &RaftKvCluster, settings: &Settings, replicas: u32) -> StatefulSet {
-    let template = pod::template(cluster, settings);
-    let mut metadata = metadata(cluster, name(cluster));
-    metadata.annotations = Some([(APPLIED.to_string(), hash(&template))].into());
+    let in_force = InForce::of(cluster);
+    let mut set = unmarked(cluster, settings);
+    let hash = hash(&(changeable(&set), &in_force.spec));
+    set.spec.replicas = Some(i32::try_from(replicas).unwrap_or(i32::MAX));
+    set.metadata.annotations = Some([(annotation::IN_FORCE.to_string(), in_force.text())].into());
+    mark(&mut set.metadata, hash);
+    set
+}
+
+fn unmarked(cluster: &RaftKvCluster, settings: &Settings) -> StatefulSet {
     let retain = || Some("Retain".to_string());
     StatefulSet {
-        metadata,
+        metadata: metadata(cluster, name(cluster)),
         spec: StatefulSetSpec {
-            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
-            template,
+            template: pod::template(cluster, settings),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_string()),
                 ..StatefulSetUpdateStrategy::default()
@@ -78,10 +83,9 @@ fn claim(cluster: &RaftKvCluster) -> PersistentVolumeClaim {
     }
 }
 
-/// Whether a field that we set, and that may change, differs. The number of replicas is compared elsewhere.
-pub fn set_differs(cluster: &RaftKvCluster, settings: &Settings, live: &StatefulSet) -> bool {
-    let wanted = changeable(&stateful_set(cluster, settings, 0), &["replicas"]);
-    differs_at("", &wanted, &serde_json::to_value(live).expect("objects of the API are plain data"))
+/// What we set, and may change. The number of replicas is compared elsewhere.
+pub fn set_wanted(cluster: &RaftKvCluster, settings: &Settings) -> Wanted {
+    Wanted::of(&changeable(&stateful_set(cluster, settings, 0)))
 }
 
 /// The merge patch that brings the live object to what is wanted, if it still has this resourceVersion (rule O9).
@@ -93,10 +97,16 @@ pub fn set_patch(wanted: &StatefulSet, live: &StatefulSet, resource_version: &st
     patch
 }
 
-fn changeable(set: &StatefulSet, but: &[&str]) -> Value {
-    let mut set = serde_json::to_value(set).expect("objects of the API are plain data");
+/// The merge patch that changes nothing but the number of pods: the template stays as it is.
+pub fn size_patch(replicas: u32, live: &StatefulSet, resource_version: &str) -> Value {
+    let metadata = json!({"uid": live.metadata.uid, "resourceVersion": resource_version});
+    json!({"metadata": metadata, "spec": {"replicas": replicas}})
+}
+
+fn changeable(set: &StatefulSet) -> Value {
+    let mut set = plain(set);
     without(&mut set, &FROZEN);
-    without(&mut set, but);
+    without(&mut set, &["replicas"]);
     set
 }
 
@@ -104,15 +114,6 @@ fn without(object: &mut Value, fields: &[&str]) {
     if let Some(spec) = object["spec"].as_object_mut() {
         spec.retain(|field, _| !fields.contains(&field.as_str()));
     }
-}
-
-/// FNV-1a. It only tells a changed template from an unchanged one, and must be the same in every build.
-fn hash(template: &impl serde::Serialize) -> String {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let bytes = serde_json::to_vec(template).expect("objects of the API are plain data");
-    let hash = bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
-    format!("{hash:016x}")
 }
 
 /// The labels that the pods of this cluster have, as a selector.
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn rule_o21_defaults_of_the_api_server_do_not_count() {
-        assert!(!set_differs(&cluster(spec()), &settings(), &live(&made(spec()))));
+        assert_eq!(set_wanted(&cluster(spec()), &settings()).difference(&live(&made(spec()))), None);
     }
 
     #[test]
@@ -227,7 +228,9 @@ mod tests {
         let live = live(&made(spec()));
         let differs = |mut change: Value| {
             merge(&mut change, &json!({"resources": spec()["resources"]}));
-            set_differs(&cluster(change), &settings(), &live)
+            let wanted = set_wanted(&cluster(change), &settings());
+            assert_eq!(wanted.is_new_to(&live), !wanted.is_met(&live));
+            wanted.is_new_to(&live)
         };
         assert!(!differs(json!({"pod": {"nodeSelector": {"disk": "ssd"}}})));
         assert!(differs(json!({"pod": {"nodeSelector": {"disk": "hdd"}}})));
@@ -240,7 +243,7 @@ mod tests {
         let mut live = live(&made(spec()));
         live.spec.service_name = Some("as-an-older-release-had-it".to_string());
         live.spec.replicas = Some(7);
-        assert!(!set_differs(&cluster(spec()), &settings(), &live));
+        assert_eq!(set_wanted(&cluster(spec()), &settings()).difference(&live), None);
         let patch = set_patch(&made(json!({})), &live, "700");
         let sent = patch["spec"].as_object().unwrap();
         assert!(FROZEN.iter().all(|field| !sent.contains_key(*field)));

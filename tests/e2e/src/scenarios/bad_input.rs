@@ -237,18 +237,23 @@ fn refusal(scene: &Scene<'_>, args: &[&str], stdin: Option<&str>) -> Result<Stri
 pub fn spec_refused_later(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let before = everything(&demo)?;
-    // Only the StatefulSet's own check compares the two.
-    demo.edit(json!({"pod": {"tolerations": [{"key": "db", "operator": "Exists", "value": "x"}]}}))?;
+    let in_force = demo.status()?.generation_in_force;
+    // Only the StatefulSet's own check compares the two. The scale that comes with it is not carried out, either.
+    let bad = json!({"key": "db", "operator": "Exists", "value": "x"});
+    demo.edit(json!({"replicas": 1, "pod": {"tolerations": [bad]}}))?;
     let message = demo.wait_condition(ConditionType::Degraded, "True", Reason::InvalidSpec)?;
     scene.say(format!("it says: {message}"));
     ensure!(message.contains("tolerations"), "the message does not say what is wrong: {message}");
+    demo.wait_condition(ConditionType::Ready, "False", Reason::InvalidSpec)?;
     demo.wait_event(Reason::InvalidSpec.as_str())?;
     scene.stays(LEFT_ALONE, "the cluster stays as it was", || {
-        let now = everything(&demo)?;
-        holds(now == before, || format!("{before:?} became {now:?}"))
+        let (now, status) = (everything(&demo)?, demo.status()?);
+        holds(now == before, || format!("{before:?} became {now:?}"))?;
+        let (looked, stays) = (status.observed_generation, status.generation_in_force);
+        holds(stays == in_force && looked > stays, || format!("{stays:?} is in force, {looked:?} was looked at"))
     })?;
     load.wait_for_some_more()?;
-    demo.edit(json!({"pod": {"tolerations": null}}))?;
+    demo.edit(json!({"replicas": 3, "pod": {"tolerations": null}}))?;
     demo.wait_ready(3)?;
     ensure!(everything(&demo)? == before, "pods were restarted, though their template is what it was");
     Ending::with(3).check(&demo, &load)

@@ -188,11 +188,23 @@ fn wipe_status(scene: &Scene<'_>) -> Result<()> {
 pub fn status_wiped(scene: &Scene<'_>) -> Result<()> {
     let (demo, load) = ready(scene, 3)?;
     let (cluster_id, members, before) = (demo.status()?.cluster_id, demo.member_ids()?, everything(&demo)?);
+    let owners = |of: &Value| of["metadata"]["ownerReferences"].clone();
+    let owned: Value = scene.object(Kind::Secret, "demo-auth")?;
+    // As tools do that copy objects: they leave the owner out, and the status.
+    scene.say("kubectl patch secret demo-auth: no owner");
+    let patch = json!([{"op": "remove", "path": "/metadata/ownerReferences"}]).to_string();
+    scene.kubectl(&["patch", "secret", "demo-auth", "--type=json", "-p", &patch])?;
     wipe_status(scene)?;
     demo.wait_ready(3)?;
     let status = demo.status()?;
     ensure!(status.bootstrapped && status.cluster_id == cluster_id, "it is another cluster, or none: {status:?}");
     ensure!(demo.member_ids()? == members, "members were replaced");
     ensure!(everything(&demo)? == before, "pods or volumes were replaced");
+    scene.wait("the Secret to be taken back", || {
+        let now: Value = scene.object(Kind::Secret, "demo-auth")?;
+        holds(owners(&now) == owners(&owned) && now["data"] == owned["data"], || {
+            "it has no owner, or another token".into()
+        })
+    })?;
     Ending::with(3).check(&demo, &load)
 }
