@@ -83,6 +83,7 @@ reasons! {
     PodNotStarting: "A pod cannot be scheduled, cannot get its image or volume, or keeps crashing.";
     ForeignNode: "A pod answers as a node of another cluster. It is left alone.";
     InvalidSpec: "The spec passed the API server and still cannot be carried out. The running cluster stays as it was.";
+    TokenRefused: "A node refuses every token in the cluster's Secret, so that the operator cannot ask it anything.";
     StepFailed: "The API server, or a webhook behind it, failed a write. It is tried again, and the rest goes on.";
     AdmissionDiffers: "An Event: admission in this Kubernetes makes something else of a child than the operator asks for. It is left so.";
 }

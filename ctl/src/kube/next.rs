@@ -121,6 +121,10 @@ impl Facts<'_> {
                 "correct the spec; the running cluster stays as it was until then",
                 [self.flags.kubectl(&format!("edit {SHORT} {name}"))],
             )],
+            Reason::TokenRefused => vec![Advice::new(
+                "a node runs with another token than the Secret has: add that token to it as another line",
+                [self.flags.kubectl(&format!("edit secret {name}-auth"))],
+            )],
             Reason::StepFailed => vec![Advice::new(
                 "a write of the operator fails: most often a webhook is down, or a right of the operator is missing",
                 [self.flags.kubectl(&format!("describe {SHORT} {name}"))],

@@ -18,7 +18,7 @@ use raftkv_client::Token;
 use raftkv_client::node::NodeClient;
 use raftkv_crds::RaftKvCluster;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -357,6 +357,7 @@ fn observed() -> Observed {
         pods: [(0, pod(0))].into(),
         members: None,
         machines: BTreeMap::new(),
+        token_refused: BTreeSet::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What the nodes answer. Each node is asked once in a pass, all at the same time. A node that does not answer is a
+//! What the nodes answer. Each node is asked once in a pass, all at the same time; one that refuses the token is asked with
+//! the others. A node that does not answer is a
 //! fact, not an error. The leader is also asked for the members, which it reads linearizably.
 
 use super::nodes::Nodes;
@@ -7,7 +8,7 @@ use crate::plan::{Latch, NodeSeen, Ordinal};
 use futures::future::join_all;
 use raftkv_api::{Code, Members, Status};
 use raftkv_client::{Error, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -18,22 +19,27 @@ const STATUS_TIMEOUT_MS: u64 = 1_000;
 /// than this, and then nothing can be done with the members anyway.
 const MEMBERS_TIMEOUT_MS: u64 = 2_000;
 
-/// Asks every node that can be asked. Returns `true` when one of them refused the token.
-pub(super) async fn ask(nodes: &Nodes, token: &Token, pods: &mut BTreeMap<Ordinal, AddressedPod>) -> bool {
-    let asked = pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.address?)));
-    let answers = join_all(asked.map(|(ordinal, at)| status(nodes, token, ordinal, at))).await;
-    let mut unauthorized = false;
+/// Asks the nodes of these pods that can be asked. Returns those that refused every token.
+pub(super) async fn ask(
+    nodes: &Nodes,
+    tokens: &[Token],
+    pods: &mut BTreeMap<Ordinal, AddressedPod>,
+    which: impl Fn(Ordinal) -> bool,
+) -> BTreeSet<Ordinal> {
+    let asked = pods.iter().filter_map(|(ordinal, pod)| Some((*ordinal, pod.address.filter(|_| which(*ordinal))?)));
+    let answers = join_all(asked.map(|(ordinal, at)| status(nodes, tokens, ordinal, at))).await;
+    let mut refused = BTreeSet::new();
     for (ordinal, answer) in answers {
         let Some(pod) = pods.get_mut(&ordinal) else { continue };
         pod.seen.node = match answer {
             Ok(status) => NodeSeen::Answered(Box::new(status)),
             Err(silence) => {
-                unauthorized |= silence.unauthorized;
+                refused.extend(silence.unauthorized.then_some(ordinal));
                 NodeSeen::Unreachable(silence.why)
             }
         };
     }
-    unauthorized
+    refused
 }
 
 struct Silence {
@@ -41,13 +47,29 @@ struct Silence {
     unauthorized: bool,
 }
 
-async fn status(nodes: &Nodes, token: &Token, ordinal: Ordinal, at: IpAddr) -> (Ordinal, Result<Status, Silence>) {
+/// Asks one node, with one token after the other until it takes one.
+async fn status(nodes: &Nodes, secret: &[Token], ordinal: Ordinal, at: IpAddr) -> (Ordinal, Result<Status, Silence>) {
+    let mut answer = Err(Silence { why: "there is no token to ask it with".to_string(), unauthorized: false });
+    for token in nodes.tokens(ordinal, secret) {
+        answer = status_with(nodes, &token, ordinal, at).await;
+        match &answer {
+            Err(silence) if silence.unauthorized => {}
+            Ok(_) => {
+                nodes.took(ordinal, &token);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    (ordinal, answer)
+}
+
+async fn status_with(nodes: &Nodes, token: &Token, ordinal: Ordinal, at: IpAddr) -> Result<Status, Silence> {
     let node = nodes.client(ordinal, at, token);
-    let answer = match timeout(Duration::from_millis(STATUS_TIMEOUT_MS), node.status()).await {
+    match timeout(Duration::from_millis(STATUS_TIMEOUT_MS), node.status()).await {
         Ok(answer) => answer.map_err(|error| silence(&error)),
         Err(_elapsed) => Err(Silence { why: format!("no answer within {STATUS_TIMEOUT_MS} ms"), unauthorized: false }),
-    };
-    (ordinal, answer)
+    }
 }
 
 /// The error without the address, since the next pod has another address.

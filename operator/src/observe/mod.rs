@@ -40,7 +40,7 @@ use pods::AddressedPod;
 use raftkv_api::Hex128;
 use raftkv_client::Token;
 use raftkv_crds::RaftKvCluster;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 /// Where objects are taken from.
@@ -57,7 +57,7 @@ pub struct Observer {
     client: Client,
     settings: Settings,
     /// The Secret as it was last read. It is not watched, since there is no right to list Secrets.
-    auth: Option<(ChildSeen, Option<Token>)>,
+    auth: Option<(ChildSeen, Vec<Token>)>,
     /// Whether the last full list of claims had one that the watches do not see; `None` before the first list.
     unlabelled: Option<bool>,
     /// A deliberate bug: the newest spec is taken for good.
@@ -98,7 +98,7 @@ impl Observer {
         let set_seen = sets::seen(&asked, &self.settings, set, budget, writes, now)?;
         let mut pods = pods::addressed(cluster, &objects.pods, set.and_then(sets::update_revision));
         nodes.keep(|ordinal| pods.contains_key(&ordinal));
-        let auth = self.ask(&reads, source, nodes, &mut pods, (&mut *writes, now)).await?;
+        let (auth, token_refused) = self.ask(&reads, source, nodes, &mut pods, (&mut *writes, now)).await?;
         let members = asked::members(nodes, &latch, &pods).await;
         let mut claims = claims::claims(cluster, &objects.claims);
         let machines = match self.settings.cluster_reads {
@@ -120,6 +120,7 @@ impl Observer {
             pods: pods.into_iter().map(|(ordinal, pod)| (ordinal, pod.seen)).collect(),
             members,
             machines,
+            token_refused,
         };
         Ok((asked, observed))
     }
@@ -155,8 +156,8 @@ impl Observer {
         Ok(objects)
     }
 
-    /// Asks the nodes with the token. When a node refuses the token, the Secret may have been changed, and is read
-    /// again.
+    /// Asks the nodes with the tokens, and says which nodes refused all. When one does, the Secret may have been changed,
+    /// and is read again.
     async fn ask(
         &mut self,
         reads: &Reads<'_>,
@@ -164,20 +165,22 @@ impl Observer {
         nodes: &Nodes,
         pods: &mut BTreeMap<Ordinal, AddressedPod>,
         (writes, now): (&mut Writes, Instant),
-    ) -> Result<ChildSeen, ObserveError> {
+    ) -> Result<(ChildSeen, BTreeSet<Ordinal>), ObserveError> {
         let is_known = matches!((&source, &self.auth), (Source::Cached(_), Some((ChildSeen::Good, _))));
         if !is_known {
             self.read_auth(reads, writes, now).await?;
         }
-        let refused = self.ask_with_token(nodes, pods).await;
-        if refused && is_known {
+        let mut refused = asked::ask(nodes, self.tokens(), pods, |_| true).await;
+        if !refused.is_empty() && is_known {
             let before = self.auth.clone();
             self.read_auth(reads, writes, now).await?;
             if self.auth != before {
-                self.ask_with_token(nodes, pods).await;
+                let again = asked::ask(nodes, self.tokens(), pods, |ordinal| refused.contains(&ordinal)).await;
+                refused = again;
             }
         }
-        Ok(self.auth.as_ref().map_or(ChildSeen::Absent, |(seen, _)| seen.clone()))
+        let seen = self.auth.as_ref().map_or(ChildSeen::Absent, |(seen, _)| seen.clone());
+        Ok((seen, refused))
     }
 
     async fn read_auth(&mut self, reads: &Reads<'_>, writes: &mut Writes, now: Instant) -> Result<(), ObserveError> {
@@ -186,10 +189,7 @@ impl Observer {
         Ok(())
     }
 
-    async fn ask_with_token(&self, nodes: &Nodes, pods: &mut BTreeMap<Ordinal, AddressedPod>) -> bool {
-        match &self.auth {
-            Some((_, Some(token))) => asked::ask(nodes, token, pods).await,
-            Some((_, None)) | None => false,
-        }
+    fn tokens(&self) -> &[Token] {
+        self.auth.as_ref().map_or(&[], |(_, tokens)| tokens)
     }
 }

@@ -4,7 +4,7 @@ use super::objects::Objects;
 use super::writes::{Moment, Writes, what};
 use crate::plan::{Child, ChildSeen};
 use crate::resources::{
-    Wanted, budget_wanted, client_service, disruption_budget, is_lost, name, peers_service, secret_wanted, token_of,
+    Wanted, budget_wanted, client_service, disruption_budget, is_lost, name, peers_service, secret_wanted, tokens_of,
 };
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -102,31 +102,33 @@ fn found<K: Resource>(cluster: &RaftKvCluster, live: Option<&K>, is_due: impl Fn
     }
 }
 
-/// How the Secret was found, and the token in it.
+/// How the Secret was found, and the tokens in it.
 pub(super) fn auth(
     cluster: &RaftKvCluster,
     secret: Option<&Secret>,
     writes: &mut Writes,
     now: Moment,
-) -> (ChildSeen, Option<Token>) {
-    let Some(secret) = secret else { return (ChildSeen::Absent, None) };
+) -> (ChildSeen, Vec<Token>) {
+    let Some(secret) = secret else { return (ChildSeen::Absent, vec![]) };
     let standing = match standing(cluster, secret) {
         Standing::Taken(_) if is_lost(cluster, secret) => Standing::Ours,
         other @ (Standing::Ours | Standing::Leaving | Standing::Taken(_)) => other,
     };
     match standing {
-        Standing::Ours => match token_of(secret) {
-            Some(token) if is_due_or_rests(writes, &secret.name_any(), &secret_wanted(cluster), secret, now) => {
-                (ChildSeen::Differs, Some(token))
+        Standing::Ours => {
+            let tokens = tokens_of(secret);
+            if tokens.is_empty() {
+                // Nodes may still run with the token that was there, so no other token is made.
+                let whose = format!("its key '{}' does not begin with 64 hex digits", child::TOKEN_KEY);
+                return (ChildSeen::Taken(whose), tokens);
             }
-            Some(token) => (ChildSeen::Good, Some(token)),
-            // Nodes may still run with the token that was there, so no other token is made.
-            None => {
-                (ChildSeen::Taken(format!("its key '{}' does not begin with 64 hex digits", child::TOKEN_KEY)), None)
+            match is_due_or_rests(writes, &secret.name_any(), &secret_wanted(cluster), secret, now) {
+                true => (ChildSeen::Differs, tokens),
+                false => (ChildSeen::Good, tokens),
             }
-        },
-        Standing::Leaving => (ChildSeen::Leaving, None),
-        Standing::Taken(whose) => (ChildSeen::Taken(whose), None),
+        }
+        Standing::Leaving => (ChildSeen::Leaving, vec![]),
+        Standing::Taken(whose) => (ChildSeen::Taken(whose), vec![]),
     }
 }
 
@@ -155,8 +157,9 @@ mod tests {
         children(cluster, objects, ChildSeen::Absent, &mut Writes::default(), Moment::now())
     }
 
-    fn auth(cluster: &RaftKvCluster, secret: Option<&Secret>) -> (ChildSeen, Option<Token>) {
-        super::auth(cluster, secret, &mut Writes::default(), Moment::now())
+    fn auth(cluster: &RaftKvCluster, secret: Option<&Secret>) -> (ChildSeen, bool) {
+        let (seen, tokens) = super::auth(cluster, secret, &mut Writes::default(), Moment::now());
+        (seen, !tokens.is_empty())
     }
 
     fn owned(owner: Value) -> Service {
@@ -221,13 +224,13 @@ mod tests {
     fn the_secret_is_good_with_a_token_and_is_never_written_over() {
         let cluster = cluster(json!({}));
         let mut secret = auth_secret(&cluster, &"ab".repeat(32));
-        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Good, Some(_))));
+        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Good, true)));
         secret.data = Some([("token".to_string(), ByteString(b"short".to_vec()))].into());
-        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Taken(_), None)));
+        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Taken(_), false)));
         secret.metadata.labels = None;
         secret.metadata.owner_references = None;
-        assert_eq!(auth(&cluster, Some(&secret)), (ChildSeen::Taken("nothing owns it".to_string()), None));
-        assert_eq!(auth(&cluster, None), (ChildSeen::Absent, None));
+        assert_eq!(auth(&cluster, Some(&secret)), (ChildSeen::Taken("nothing owns it".to_string()), false));
+        assert_eq!(auth(&cluster, None), (ChildSeen::Absent, false));
     }
 
     #[test]
@@ -235,13 +238,13 @@ mod tests {
         let cluster = cluster(json!({}));
         let mut secret = auth_secret(&cluster, &"ab".repeat(32));
         secret.metadata.owner_references = None;
-        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Differs, Some(_))));
+        assert!(matches!(auth(&cluster, Some(&secret)), (ChildSeen::Differs, true)));
         secret.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
-        assert_eq!(auth(&cluster, Some(&secret)), (ChildSeen::Leaving, None));
+        assert_eq!(auth(&cluster, Some(&secret)), (ChildSeen::Leaving, false));
         // One that an older operator made has its owner and lacks a label.
         let mut older = auth_secret(&cluster, &"ab".repeat(32));
         older.metadata.labels.as_mut().unwrap().remove("raftkv.dev/cluster-uid");
-        assert!(matches!(auth(&cluster, Some(&older)), (ChildSeen::Differs, Some(_))));
+        assert!(matches!(auth(&cluster, Some(&older)), (ChildSeen::Differs, true)));
     }
 }

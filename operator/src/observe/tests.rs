@@ -30,6 +30,8 @@ struct World(Arc<Mutex<Shared>>);
 struct Shared {
     answers: BTreeMap<String, (u16, Value)>,
     asked: Vec<String>,
+    /// The only token that is taken; any is without it.
+    token: Option<String>,
 }
 
 impl World {
@@ -59,8 +61,16 @@ impl World {
         let missing = || {
             (404, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}))
         };
-        let (status, body) = shared.answers.get(&path).cloned().unwrap_or_else(missing);
+        let (mut status, mut body) = shared.answers.get(&path).cloned().unwrap_or_else(missing);
+        let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if shared.token.as_ref().is_some_and(|token| shown != Some(&format!("Bearer {token}"))) {
+            (status, body) = (401, json!(raftkv_api::Problem::new(raftkv_api::Code::Unauthorized, "no")));
+        }
         Response::builder().status(status).body(Full::new(body.to_string().into())).unwrap()
+    }
+
+    fn takes(&self, token: &str) {
+        self.0.lock().unwrap().token = Some(token.to_string());
     }
 
     fn set(&self, path: &str, status: u16, body: impl serde::Serialize) {
@@ -265,11 +275,35 @@ async fn a_token_that_a_node_refuses_is_read_again() {
     scene.node.set("/v1/status", 401, raftkv_api::Problem::new(raftkv_api::Code::Unauthorized, "no"));
     let seen = scene.cached(&stores).await;
     assert!(matches!(&seen.pods[&0].node, NodeSeen::Unreachable(why) if why.contains("token")), "{:?}", seen.pods);
-    assert_eq!(seen.members, None);
+    assert_eq!((seen.members, seen.token_refused), (None, [0].into()));
     assert_eq!(
         scene.api.asked(),
         [format!("{TEAM}/secrets/demo-auth"), "/api/v1/persistentvolumes/pv-1".into(), "/api/v1/nodes/worker-1".into()]
     );
+}
+
+#[tokio::test]
+async fn a_node_is_asked_with_each_token_of_the_secret_until_it_takes_one() {
+    let mut scene = Scene::new().await;
+    let (old, new) = (token(), "cd".repeat(32));
+    let secret = |lines: &str| auth_secret(&scene.cluster, lines);
+    let answers = |seen: &Observed| matches!(seen.pods[&0].node, NodeSeen::Answered(_)) && seen.members.is_some();
+    scene.node.takes(&old);
+    let (both, only_new) = (secret(&format!("{new}\n{old}")), secret(&new));
+    scene.api.set(&format!("{TEAM}/secrets/demo-auth"), 200, both);
+    let seen = scene.live().await;
+    assert!(answers(&seen) && seen.token_refused.is_empty(), "{:?}", seen.pods);
+    scene.node.asked();
+    scene.live().await;
+    assert_eq!(scene.node.asked(), ["/v1/status", "/v1/members"], "it is not asked with the other one again");
+    // The old line goes before the node has read the file again: what it took before is tried as well.
+    scene.api.set(&format!("{TEAM}/secrets/demo-auth"), 200, only_new);
+    assert!(answers(&scene.live().await));
+    scene.node.takes(&new);
+    assert!(answers(&scene.live().await));
+    scene.node.takes(&"ef".repeat(32));
+    let seen = scene.live().await;
+    assert_eq!((answers(&seen), seen.token_refused), (false, [0].into()));
 }
 
 fn silent(scene: &Scene) {

@@ -6,7 +6,7 @@
 use crate::plan::action::{Note, Pace, Plan, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Certainty, Facts, Seat, answer, quorum};
 use crate::plan::lost::{Service, service};
-use crate::plan::world::{ChildSeen, Memory, Ordinal, PodSeen, SetSeen};
+use crate::plan::world::{Child, ChildSeen, Memory, Ordinal, PodSeen, SetSeen};
 use crate::plan::{form, judged, repair, roll};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -168,6 +168,7 @@ fn problems(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Vec<
     problems.extend(repair::problems(facts).into_iter().filter(|problem| !lost || replaced(problem)));
     problems.extend(stranger_nodes(facts));
     problems.extend(not_starting(facts));
+    problems.extend(token_refused(facts));
     let refused = facts.desired.invalid.iter().chain(&facts.seen.memory.refused);
     problems.extend(refused.map(|text| Problem { reason: Reason::InvalidSpec, text: text.clone() }));
     let failed = facts.seen.memory.failed.iter();
@@ -211,6 +212,19 @@ fn not_starting(facts: &Facts<'_>) -> Vec<Problem> {
         Container::Unscheduled(_) | Container::Failing(_) | Container::Starting | Container::Running => None,
     };
     facts.seen.pods.iter().filter_map(stuck).collect()
+}
+
+fn token_refused(facts: &Facts<'_>) -> Option<Problem> {
+    let pods: Vec<String> = facts.seen.token_refused.iter().map(|ordinal| facts.desired.pod(*ordinal)).collect();
+    let secret = facts.desired.object(Child::Auth);
+    (!pods.is_empty()).then(|| Problem {
+        reason: Reason::TokenRefused,
+        text: format!(
+            "{} refuses every token in {secret}: add the token with which it runs as another line. A node reads the \
+             Secret again within some two minutes of a change",
+            pods.join(" ")
+        ),
+    })
 }
 
 fn ready(facts: &Facts<'_>, others: &[&Verdict; 3]) -> Verdict {

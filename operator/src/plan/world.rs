@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use raftkv_api::{Hex128, Members, Status};
 use raftkv_crds::{Operation, child};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of a pod in its StatefulSet. It is an address, never an identity.
 pub type Ordinal = u32;
@@ -105,6 +105,8 @@ pub struct Observed {
     pub members: Option<Members>,
     /// The Kubernetes nodes that were looked up, by name.
     pub machines: BTreeMap<String, Machine>,
+    /// The pods whose nodes refuse every token of this cluster.
+    pub token_refused: BTreeSet<Ordinal>,
 }
 
 /// What is written once and never changed.

@@ -26,7 +26,7 @@ pub use budget::{budget_patch, budget_wanted, disruption_budget};
 pub use desired::desired;
 pub use in_force::{Asked, InForce};
 pub use patch::patch;
-pub use secret::{auth_secret, is_lost, secret_patch, secret_wanted, token_of};
+pub use secret::{auth_secret, is_lost, secret_patch, secret_wanted, tokens_of};
 pub use services::{client_service, peers_service};
 pub use shared::{ADMIN_PORT, CLIENT_PORT, CONTAINER, PEER_PORT, Settings, name, namespace, peer_domain};
 pub use stateful_set::{pod_selector, set_patch, set_wanted, size_patch, stateful_set};

@@ -59,10 +59,17 @@ pub fn secret_patch(cluster: &RaftKvCluster, live: &Secret) -> Value {
     }})
 }
 
-/// The token to send: the first one in the Secret, which the nodes also send to each other.
-pub fn token_of(secret: &Secret) -> Option<Token> {
-    let ByteString(bytes) = secret.data.as_ref()?.get(child::TOKEN_KEY)?;
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+/// The tokens in the Secret. The first one is sent; a node takes each of them once it has read the file (rule O5). If the
+/// first line is no token, there are none: the nodes would not start with it.
+pub fn tokens_of(secret: &Secret) -> Vec<Token> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(child::TOKEN_KEY)).map(|bytes| bytes.0.as_slice());
+    let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tokens: Vec<Option<Token>> = lines.map(|line| line.parse().ok()).collect();
+    match tokens.first() {
+        Some(Some(_)) => tokens.into_iter().flatten().collect(),
+        Some(None) | None => vec![],
+    }
 }
 
 #[cfg(test)]
@@ -103,19 +110,23 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_read_back_and_nothing_else_is_one() {
+    fn the_tokens_are_read_back_and_nothing_else_is_one() {
         let token = "ab".repeat(32);
         let mut secret = auth_secret(&cluster(json!({})), &token);
         assert_eq!(secret.metadata.name.as_deref(), Some("demo-auth"));
-        assert_eq!(token_of(&secret), token.parse().ok());
+        let parsed = |tokens: &[&String]| tokens.iter().map(|token| token.parse().unwrap()).collect::<Vec<Token>>();
+        assert_eq!(tokens_of(&secret), parsed(&[&token]));
         let next = "cd".repeat(32);
-        for (text, read) in
-            [(format!("\n{next}\n{token}\n"), next.parse().ok()), ("short\n".into(), None), ("".into(), None)]
-        {
+        for (text, read) in [
+            (format!("\n{next}\n{token}\n"), parsed(&[&next, &token])),
+            (format!("{next}\nshort\n{token}"), parsed(&[&next, &token])),
+            (format!("short\n{token}"), vec![]),
+            ("".into(), vec![]),
+        ] {
             secret.data = Some([("token".to_string(), ByteString(text.into_bytes()))].into());
-            assert_eq!(token_of(&secret), read);
+            assert_eq!(tokens_of(&secret), read);
         }
         secret.data = None;
-        assert_eq!(token_of(&secret), None);
+        assert_eq!(tokens_of(&secret), vec![]);
     }
 }

@@ -11,7 +11,7 @@ use raftkv_operator::plan::{
 use raftkv_sim::node::{Life, SimNode};
 use raftkv_sim::rng::Rng;
 use raftkv_sim::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// As the world's `init` draws it.
 pub const CLUSTER_ID: Hex128 = Hex128([1; 16]);
@@ -68,6 +68,7 @@ pub fn observe(world: &World, kubernetes: &Kubernetes, revision: u64, memory: &M
         members: members(&pods, world, kubernetes),
         pods,
         machines: BTreeMap::new(),
+        token_refused: BTreeSet::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use raftkv_crds::child;
 use raftkv_operator::plan::{
     Child, ChildSeen, ClaimSeen, Container, Desired, Machine, NodeSeen, Observed, Ordinal, PodSeen, Set, SetSeen,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Uid of the custom resource, in words.
 pub fn uid(uid: u32) -> String {
@@ -52,6 +52,7 @@ impl World {
             pods: self.pods.iter().map(|(at, pod)| (*at, self.see_pod(*at, pod))).collect(),
             members: self.see_members(),
             machines: self.see_machines(),
+            token_refused: BTreeSet::new(),
         }
     }
 
