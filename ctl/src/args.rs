@@ -306,6 +306,9 @@ pub(crate) struct Reset {
     /// The admin URL of the node; no other node is asked
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     pub admin_url: String,
+    /// Give up a directory that may hold the only copy of acknowledged writes, because a leader's log contradicts it
+    #[arg(long)]
+    pub diverged: bool,
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

@@ -273,6 +273,13 @@ impl Facts<'_> {
     fn quarantined(&self) -> Advice {
         let found = self.screen.members.iter().find(|row| row.state.starts_with("quarantined"));
         let pod = found.map_or("POD", |row| row.pod.as_str());
+        if found.is_some_and(|row| row.state.contains("diverged")) {
+            let text = format!(
+                "{pod} and a leader contradict each other, and {pod} may hold the only copy of acknowledged writes: it is left \
+                 alone. Keep every volume, and compare what its log says with the member that it names"
+            );
+            return Advice::new(text, [self.flags.kubectl(&format!("logs {pod} --tail 50"))]);
+        }
         let text = format!(
             "{pod} does not trust its data. It is replaced by itself as long as the others are a quorum; look for the cause, a \
              failing disk or a volume that was restored from a snapshot"

@@ -308,6 +308,7 @@ fn state(status: &Status) -> String {
         NodeState::Learner => "learner",
         NodeState::Voter => "voter",
         NodeState::Removed => "removed",
+        NodeState::Quarantined if status.diverged => "quarantined, diverged",
         NodeState::Quarantined => "quarantined",
     };
     match status.kv {

@@ -179,4 +179,8 @@ pub struct Transferred {
 pub struct Reset {
     /// The incarnation that may be given up.
     pub incarnation: Hex128,
+    /// Set to give up a directory that may hold the only copy of acknowledged writes: one that is Quarantined because a
+    /// leader's log contradicts it (`diverged` in its status).
+    #[serde(default)]
+    pub diverged: bool,
 }

@@ -158,6 +158,10 @@ pub struct Status {
     /// In Opening, Removed and Quarantined, why; also what is being done, with progress. On a member, what is wrong
     /// with the name or URL that it was started with.
     pub reason: Option<String>,
+    /// Quarantined because a leader's log contradicts what is committed here: this data directory may hold the only copy
+    /// of acknowledged writes. Only a person gives it up.
+    #[serde(default)]
+    pub diverged: bool,
     /// Id of the data directory; null while Opening.
     pub incarnation: Option<Hex128>,
     /// Null while the node belongs to no cluster.
@@ -272,6 +276,7 @@ impl Status {
             version: version.to_string(),
             state: NodeState::Opening,
             reason: None,
+            diverged: false,
             incarnation: None,
             cluster_id: None,
             genesis: None,

@@ -55,7 +55,32 @@ pub enum Identity {
         identity: MemberIdentity,
         /// What was found.
         why: String,
+        /// See [`Finding::diverged`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        diverged: bool,
     },
+}
+
+/// Why a directory must not be trusted (rule N7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was found, as a sentence for people.
+    pub why: String,
+    /// A leader's log contradicts what is committed here (rule N20). Nobody knows which of the two is right: this
+    /// directory may hold the only copy of acknowledged writes, so it is given up only by whoever knows that.
+    pub diverged: bool,
+}
+
+impl Finding {
+    /// The directory lost something, or contradicts itself.
+    pub fn new(why: impl Into<String>) -> Finding {
+        Finding { why: why.into(), diverged: false }
+    }
+
+    /// A leader's log contradicts what is committed here.
+    pub fn divergence(why: impl Into<String>) -> Finding {
+        Finding { why: why.into(), diverged: true }
+    }
 }
 
 /// What a data directory is.
@@ -84,7 +109,7 @@ pub enum Found {
     /// Not to be trusted: no vote, no ack, no read.
     Quarantined {
         /// The reason, which names the file.
-        why: String,
+        finding: Finding,
         /// Whose directory it is, as far as that can be read: then the finding can be made durable, or is already.
         identity: Option<MemberIdentity>,
     },
@@ -148,11 +173,12 @@ pub fn write(disk: &dyn LogDisk, identity: &Identity) -> io::Result<()> {
 }
 
 /// Makes it durable that a member's directory must not be trusted: from here on only `reset` ends that (rule N7).
-pub fn quarantine(disk: &dyn LogDisk, identity: &MemberIdentity, why: &str) -> io::Result<()> {
+pub fn quarantine(disk: &dyn LogDisk, identity: &MemberIdentity, finding: &Finding) -> io::Result<()> {
     if mutant::is(Mutant::QuarantineForgotten) {
         return Ok(());
     }
-    write(disk, &Identity::Quarantined { identity: *identity, why: why.to_string() })
+    let Finding { why, diverged } = finding.clone();
+    write(disk, &Identity::Quarantined { identity: *identity, why, diverged })
 }
 
 /// Looks at a directory and decides what it is. It only reads; the caller holds the lock.
@@ -171,7 +197,9 @@ pub fn find(disk: &dyn LogDisk) -> Result<Found, IdentityError> {
         Ok(Identity::Removed { identity, index, term }) => {
             find_member(disk, &identity, Found::Removed { identity, index, term })
         }
-        Ok(Identity::Quarantined { identity, why }) => Ok(Found::Quarantined { why, identity: Some(identity) }),
+        Ok(Identity::Quarantined { identity, why, diverged }) => {
+            Ok(Found::Quarantined { finding: Finding { why, diverged }, identity: Some(identity) })
+        }
     }
 }
 
@@ -255,7 +283,7 @@ fn not_cut_short(
 }
 
 fn find_member(disk: &dyn LogDisk, identity: &MemberIdentity, found: Found) -> Result<Found, IdentityError> {
-    let untrusted = |why| Found::Quarantined { why, identity: Some(*identity) };
+    let untrusted = |why: String| Found::Quarantined { finding: Finding::new(why), identity: Some(*identity) };
     let seqs = match trusted(log::segment_seqs(disk))? {
         Ok(seqs) => seqs,
         Err(why) => return Ok(untrusted(why)),
@@ -303,7 +331,7 @@ fn crc_of(identity: &Identity) -> u32 {
 }
 
 fn quarantined(why: String) -> Found {
-    Found::Quarantined { why, identity: None }
+    Found::Quarantined { finding: Finding::new(why), identity: None }
 }
 
 fn io_error(file: &str) -> impl FnOnce(io::Error) -> IdentityError {

@@ -89,6 +89,10 @@ pub const CAUGHT_UP_ENTRIES: u64 = 1000;
 pub const TICK_MS: u64 = 50;
 /// Ticks between heartbeats.
 pub const HEARTBEAT_TICKS: usize = 2;
+/// Ticks for which a starting member waits, at most, for the other voters' answers to its hello (rule N20).
+pub const HELLO_WAIT_TICKS: u64 = 14;
+/// Candidates whose request for a vote is kept meanwhile; further ones are dropped, and ask again.
+pub const CANDIDATES_KEPT_MAX: usize = 64;
 /// Ticks of the check-quorum window and of the vote lease.
 pub const ELECTION_TICKS: usize = 14;
 /// Shortest randomized election timeout, in ticks; above [`ELECTION_TICKS`] so that the vote lease has ended (rule

@@ -48,11 +48,17 @@ pub enum Mutant {
     HungLeaderLeads,
     /// A finding that quarantines is forgotten at a restart (rule N7).
     QuarantineForgotten,
+    /// What a member showed of its disk while it led is not remembered (rule N20).
+    LeaderNotRemembered,
+    /// A starting member campaigns and votes before anybody could object (rule N20).
+    NoWaitAtStart,
+    /// What a leader sends is not compared with what is committed here (rule N20).
+    DivergenceNotSeen,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 24] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
         Mutant::AppliedOutsideBatch,
@@ -74,6 +80,9 @@ impl Mutant {
         Mutant::ToldByOneWitness,
         Mutant::HungLeaderLeads,
         Mutant::QuarantineForgotten,
+        Mutant::LeaderNotRemembered,
+        Mutant::NoWaitAtStart,
+        Mutant::DivergenceNotSeen,
     ];
 }
 

@@ -206,12 +206,12 @@ impl Node {
     }
 
     /// Sets the data of a Removed or Quarantined node aside; the process restarts itself as Blank.
-    pub async fn reset(&self, incarnation: api::Hex128) -> Result<(), Refusal> {
+    pub async fn reset(&self, reset: api::Reset) -> Result<(), Refusal> {
         if self.shared.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::Stopping);
         }
         let (reply, receiver) = oneshot::channel();
-        self.shared.send(Input::Reset { incarnation, reply });
+        self.shared.send(Input::Reset { reset, reply });
         in_time(receiver, limits::CHANGE_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))
     }
 
@@ -305,7 +305,7 @@ impl Node {
             Phase::Opening(words) => Err(Refusal::Opening(words.clone())),
             Phase::Blank => Err(Refusal::Blank),
             Phase::Removed(_) => Err(Refusal::Removed),
-            Phase::Quarantined(why) => Err(Refusal::Quarantined(why.clone())),
+            Phase::Quarantined(finding) => Err(Refusal::Quarantined(finding.why.clone())),
         }
     }
 

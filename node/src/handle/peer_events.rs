@@ -62,8 +62,11 @@ impl PeerEvents for Node {
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
         // The transport dials again and again, but a person needs to read about it only once.
         let is_news = self.shared().dial_failed(to, &failure);
+        if is_answer(&failure) {
+            self.event(Event::HelloAnswered { by: to });
+        }
         match failure {
-            DialFailure::Unreachable(why) => {
+            DialFailure::Unreachable(why) | DialFailure::Later(why) => {
                 tracing::debug!(to, why, "peer unreachable");
                 self.event(Event::Unreachable { to });
             }
@@ -137,6 +140,14 @@ impl Credentials for TokenFile {
 
     fn to_send(&self) -> String {
         TokenFile::to_send(self)
+    }
+}
+
+/// Whether the peer's node answered our hello, with whatever verdict (rule N20).
+fn is_answer(failure: &DialFailure) -> bool {
+    match failure {
+        DialFailure::Differs(_) | DialFailure::RolledBack(_) | DialFailure::Gone(_) | DialFailure::Later(_) => true,
+        DialFailure::Unreachable(_) | DialFailure::Unauthorized => false,
     }
 }
 

@@ -27,6 +27,7 @@ pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
         version: env!("CARGO_PKG_VERSION").to_string(),
         state,
         reason,
+        diverged: matches!(&published.phase, Phase::Quarantined(finding) if finding.diverged),
         incarnation: published.incarnation,
         cluster_id: published.identity.map(|identity| identity.cluster_id),
         genesis: published.identity.map(|identity| identity.genesis),
@@ -84,7 +85,7 @@ fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (Node
         (Phase::Opening(words), _) => (NodeState::Opening, Some(words.clone())),
         (Phase::Blank, _) => (NodeState::Blank, None),
         (Phase::Removed(why), _) => (NodeState::Removed, Some(why.clone())),
-        (Phase::Quarantined(why), _) => (NodeState::Quarantined, Some(why.clone())),
+        (Phase::Quarantined(finding), _) => (NodeState::Quarantined, Some(finding.why.clone())),
         (Phase::Member, None) => (NodeState::Opening, kv_words),
         (Phase::Member, Some(driver)) if driver.removed => {
             (NodeState::Removed, Some("removed; answering votes until the others know".to_string()))

@@ -54,10 +54,10 @@ pub async fn init(app: &App, target: &Target, init: api::Init) -> Result<Respons
 }
 
 /// Sets the data of a Removed or Quarantined node aside.
-pub async fn reset(app: &App, target: &Target, incarnation: api::Hex128) -> Result<Response, Problem> {
+pub async fn reset(app: &App, target: &Target, reset: api::Reset) -> Result<Response, Problem> {
     check_target(target, &app.node.status(), Founding::No)?;
-    app.node.reset(incarnation).await.map_err(|refusal| problem(app, &refusal, CallKind::Writes))?;
-    Ok(json(&api::Reset { incarnation }))
+    app.node.reset(reset.clone()).await.map_err(|refusal| problem(app, &refusal, CallKind::Writes))?;
+    Ok(json(&reset))
 }
 
 fn problem(app: &App, refusal: &Refusal, kind: CallKind) -> Problem {

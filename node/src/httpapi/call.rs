@@ -62,7 +62,7 @@ pub enum Call {
     /// Founds a cluster.
     Init { target: Target, init: api::Init },
     /// Sets data aside.
-    Reset { target: Target, incarnation: api::Hex128 },
+    Reset { target: Target, reset: api::Reset },
     /// Whether the loops turn.
     Livez,
     /// Whether reads are linearizable here.
@@ -106,7 +106,7 @@ pub fn parse(route: &Route, head: &Parts, body: Bytes) -> Result<Call, Problem> 
         Endpoint::Init => Call::Init { target: target(headers)?, init: init(&body)? },
         Endpoint::Reset => {
             let (target, reset) = (target(headers)?, json::<api::Reset>(&body)?);
-            Call::Reset { target, incarnation: reset.incarnation }
+            Call::Reset { target, reset }
         }
         Endpoint::Status => Call::Status,
         Endpoint::Members => Call::Members,

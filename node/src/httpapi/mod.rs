@@ -116,7 +116,7 @@ async fn carry_out(app: &App, call: Call) -> Result<Response, Problem> {
         Call::Change { target, if_match, change } => admin::change(app, &target, if_match, change).await,
         Call::Transfer { target, to } => admin::transfer(app, &target, to).await,
         Call::Init { target, init } => admin::init(app, &target, init).await,
-        Call::Reset { target, incarnation } => admin::reset(app, &target, incarnation).await,
+        Call::Reset { target, reset } => admin::reset(app, &target, reset).await,
         Call::Livez => health::livez(app),
         Call::Readyz { verbose } => health::readyz(app, verbose),
         Call::Metrics => Ok(health::metrics(app)),

@@ -11,6 +11,7 @@ pub fn status() -> Status {
         version: "0.1.0".into(),
         state: NodeState::Voter,
         reason: None,
+        diverged: false,
         incarnation: Some(Hex128([1; 16])),
         cluster_id: Some(Hex128([2; 16])),
         genesis: Some(Hex128([3; 16])),
@@ -147,6 +148,6 @@ pub fn every_type() -> Vec<(&'static str, Value)> {
         ("Promote", json!(Promote { replaces: Some(id) })),
         ("Transfer", json!(Transfer { to: Some(id) })),
         ("Transferred", json!(Transferred { leader: id })),
-        ("Reset", json!(Reset { incarnation: one })),
+        ("Reset", json!(Reset { incarnation: one, diverged: false })),
     ]
 }

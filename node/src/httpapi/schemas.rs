@@ -73,7 +73,7 @@ pub fn all() -> Value {
         "Promote": object(&[("replaces?", id())]),
         "Transfer": object(&[("to?", id())]),
         "Transferred": object(&[("leader", id())]),
-        "Reset": object(&[("incarnation", hex128())]),
+        "Reset": object(&[("incarnation", hex128()), ("diverged?", json!({"type": "boolean", "default": false}))]),
     })
 }
 
@@ -114,6 +114,7 @@ fn status() -> Value {
         ("version", text()),
         ("state", words(["opening", "blank", "learner", "voter", "removed", "quarantined"])),
         ("reason", null_or(text())),
+        ("diverged", boolean()),
         ("incarnation", null_or(hex128())),
         ("cluster_id", null_or(hex128())),
         ("genesis", null_or(hex128())),

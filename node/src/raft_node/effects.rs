@@ -97,7 +97,7 @@ impl Outputs {
             }
             Effect::Gone { index, term } => return Some(End::Removed { index, term }),
             Effect::Fatal { why } => return Some(End::Exit(Exit::Fatal(why))),
-            Effect::Quarantine { why } => return Some(End::Quarantined(why)),
+            Effect::Quarantine { finding } => return Some(End::Quarantined(finding)),
             Effect::DistrustKv { why } => return Some(End::Exit(Exit::Restart(RestartWhy::DistrustKv(why)))),
             Effect::Closed { batch: _ } => return Some(End::Exit(Exit::Stopped)),
         }

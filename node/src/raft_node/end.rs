@@ -2,13 +2,15 @@
 //!
 //! The member phase is ended by `turns`, which leaves an [`End`]; `phases` makes the next phase or an [`Exit`] of it.
 
+use raftkv_core::identity::Finding;
+
 /// How the member phase ends.
 #[derive(Debug)]
 pub enum End {
     /// Raft stops for good; the node lives on as Removed.
     Removed { index: u64, term: u64 },
     /// Raft stops for good; the node lives on as Quarantined.
-    Quarantined(String),
+    Quarantined(Finding),
     /// The process ends or starts anew.
     Exit(Exit),
 }

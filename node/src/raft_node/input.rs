@@ -29,7 +29,7 @@ pub enum Input {
     /// `POST /v1/init`.
     Init { init: Box<api::Init>, reply: oneshot::Sender<Result<api::InitDone, Refusal>> },
     /// `POST /v1/reset`.
-    Reset { incarnation: api::Hex128, reply: oneshot::Sender<Result<(), Refusal>> },
+    Reset { reset: api::Reset, reply: oneshot::Sender<Result<(), Refusal>> },
     /// A thread met a condition after which this process may not go on.
     Fatal(String),
     /// The process must start anew.

@@ -17,7 +17,7 @@ use crate::transport::Transport;
 use raftkv_api::{self as api, DecimalId, Hex128};
 use raftkv_core::driver::Advertised;
 use raftkv_core::driver::Event;
-use raftkv_core::identity::{self, Found, Identity};
+use raftkv_core::identity::{self, Finding, Found, Identity};
 use raftkv_core::limits;
 use raftkv_core::log::{LogError, ReadPlan};
 use raftkv_core::membership::{Member, Membership};
@@ -51,6 +51,10 @@ pub struct RaftNode {
     pub logger: slog::Logger,
 }
 
+/// Why a plain `reset` does not take a directory that a leader's log contradicts (rule N20).
+const DIVERGED_IS_KEPT: &str = "this node's log and a leader's contradict each other: this data directory may hold the only \
+    copy of acknowledged writes; compare the two members first, and give it up only with \"diverged\": true";
+
 /// What comes next.
 enum Next {
     Member(MemberIdentity),
@@ -67,7 +71,7 @@ impl RaftNode {
             Found::Removed { identity, index, term } => {
                 Next::Idle(Phase::Removed(removed_words(index, term)), Some(identity))
             }
-            Found::Quarantined { why, identity } => Next::Idle(Phase::Quarantined(why), identity),
+            Found::Quarantined { finding, identity } => Next::Idle(Phase::Quarantined(finding), identity),
             Found::Empty => Next::Exit(Exit::Fatal("an empty directory was not made blank".to_string())),
         };
         loop {
@@ -185,11 +189,11 @@ impl RaftNode {
         match self.open(identity) {
             Ok(Some(opened)) => self.run_member(identity, opened),
             Ok(None) => Next::Exit(Exit::Stopped),
-            Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(why), Some(identity)),
+            Err(OpenError::Quarantined(why)) => Next::Idle(Phase::Quarantined(Finding::new(why)), Some(identity)),
             // Raft never begins. The process lives on, to report this and to be reset: a log that is damaged now is
             // damaged at every start.
             Err(OpenError::Log(e @ LogError::Corrupt { .. })) => {
-                Next::Idle(Phase::Quarantined(e.to_string()), Some(identity))
+                Next::Idle(Phase::Quarantined(Finding::new(e.to_string())), Some(identity))
             }
             Err(OpenError::KvStuck(why)) => Next::Exit(Exit::Restart(RestartWhy::DistrustKv(why))),
             Err(e @ (OpenError::Stop(_) | OpenError::Log(_) | OpenError::Io(_) | OpenError::Store(_))) => {
@@ -279,11 +283,11 @@ impl RaftNode {
                 self.shared.waiters.fail_all(&Refusal::Stopping);
                 Next::Exit(exit)
             }
-            End::Quarantined(why) => {
+            End::Quarantined(finding) => {
                 // Before anybody acts on the finding: a restart must not forget it (rule N7).
-                self.write_quarantine(identity, &why);
-                self.shared.waiters.fail_all(&Refusal::Quarantined(why.clone()));
-                Next::Idle(Phase::Quarantined(why), Some(identity))
+                self.write_quarantine(identity, &finding);
+                self.shared.waiters.fail_all(&Refusal::Quarantined(finding.why.clone()));
+                Next::Idle(Phase::Quarantined(finding), Some(identity))
             }
             End::Removed { index, term } => {
                 self.shared.waiters.fail_all(&Refusal::Removed);
@@ -297,8 +301,8 @@ impl RaftNode {
 
     /// Makes it durable that this directory must not be trusted: only `reset` ends that (rule N7). Returns whether it is
     /// durable.
-    fn write_quarantine(&self, identity: MemberIdentity, why: &str) -> bool {
-        let written = identity::quarantine(&*self.disk, &identity, why);
+    fn write_quarantine(&self, identity: MemberIdentity, finding: &Finding) -> bool {
+        let written = identity::quarantine(&*self.disk, &identity, finding);
         if let Err(e) = &written {
             tracing::error!(error = %e, "the finding cannot be written down yet: do not restart this node; trying again");
         }
@@ -309,28 +313,33 @@ impl RaftNode {
     fn idle(&mut self, phase: Phase, identity: Option<MemberIdentity>) -> Next {
         match &phase {
             Phase::Removed(why) => tracing::warn!(why, "removed: serving nothing; reset it to join anew"),
-            Phase::Quarantined(why) => tracing::error!(why, "quarantined: replace this node, then reset it"),
+            Phase::Quarantined(Finding { why, diverged: false }) => {
+                tracing::error!(why, "quarantined: replace this node, then reset it");
+            }
+            Phase::Quarantined(Finding { why, diverged: true }) => {
+                tracing::error!(why, "quarantined: keep this data directory and that of the leader that is named");
+            }
             Phase::Opening(_) | Phase::Blank | Phase::Member => {}
         }
         self.publish(phase.clone(), None, identity);
         let refusal = match &phase {
-            Phase::Quarantined(why) => Refusal::Quarantined(why.clone()),
+            Phase::Quarantined(finding) => Refusal::Quarantined(finding.why.clone()),
             Phase::Removed(_) | Phase::Opening(_) | Phase::Blank | Phase::Member => Refusal::Removed,
         };
         let mut unwritten = match &phase {
-            Phase::Quarantined(why) => identity.map(|identity| (identity, why.clone())),
+            Phase::Quarantined(finding) => identity.map(|identity| (identity, finding.clone())),
             Phase::Removed(_) | Phase::Opening(_) | Phase::Blank | Phase::Member => None,
         };
         let mut write_at = Instant::now();
         loop {
             self.shared.raft_turned();
-            if let Some((identity, why)) = unwritten.take_if(|_| Instant::now() >= write_at) {
+            if let Some((identity, finding)) = unwritten.take_if(|_| Instant::now() >= write_at) {
                 write_at = Instant::now() + Duration::from_millis(limits::QUARANTINE_RETRY_MS);
-                unwritten = (!self.write_quarantine(identity, &why)).then_some((identity, why));
+                unwritten = (!self.write_quarantine(identity, &finding)).then_some((identity, finding));
             }
             match self.inputs.recv_timeout(Duration::from_millis(limits::TICK_MS)) {
-                Ok(Input::Reset { incarnation, reply }) => {
-                    if let Some(exit) = self.reset(incarnation, reply) {
+                Ok(Input::Reset { reset, reply }) => {
+                    if let Some(exit) = self.reset(&phase, &reset, reply) {
                         return Next::Exit(exit);
                     }
                 }
@@ -341,12 +350,17 @@ impl RaftNode {
         }
     }
 
-    fn reset(&self, incarnation: Hex128, reply: oneshot::Sender<Result<(), Refusal>>) -> Option<Exit> {
+    fn reset(&self, phase: &Phase, reset: &api::Reset, reply: oneshot::Sender<Result<(), Refusal>>) -> Option<Exit> {
+        let incarnation = reset.incarnation;
         // A directory whose identity can't be read has no incarnation that could be compared.
         let own = self.shared.published().incarnation;
         if let Some(own) = own.filter(|own| *own != incarnation) {
             let why = format!("reset names incarnation {incarnation}, this node's is {own}");
             answer(reply, Err(Refusal::WrongNode(why)));
+            return None;
+        }
+        if matches!(phase, Phase::Quarantined(finding) if finding.diverged) && !reset.diverged {
+            answer(reply, Err(Refusal::WrongState(DIVERGED_IS_KEPT.to_string())));
             return None;
         }
         self.shared.space.reserve.close();

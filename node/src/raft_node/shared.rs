@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::transport::{BodyProgress, DialFailure};
 use raftkv_api::{DecimalId, Hex128, KvState, Stream};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
+use raftkv_core::identity::Finding;
 use raftkv_core::kvstore::View;
 use raftkv_core::membership::Membership;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, Term};
@@ -35,7 +36,7 @@ pub enum Phase {
     /// Its removal is proved; raft has stopped.
     Removed(String),
     /// Not to be trusted; raft never started, or has stopped.
-    Quarantined(String),
+    Quarantined(Finding),
 }
 
 /// What the raft thread publishes after a change, and at each tick.

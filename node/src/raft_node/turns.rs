@@ -11,6 +11,7 @@ use super::shared::{Phase, Published};
 use crate::crash_point;
 use crate::log_lines;
 use raftkv_core::driver::{Driver, Event};
+use raftkv_core::identity::Finding;
 use raftkv_core::limits;
 use raftkv_core::types::MemberIdentity;
 use raftkv_core::wire::HelloVerdict;
@@ -105,11 +106,14 @@ impl RaftNode {
                 };
                 answer(verdict, answered);
             }
-            Input::Connected(hello) => match driver.check_hello(&hello) {
-                Ok(()) => self.heard(&hello),
-                Err(refused) => tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit"),
-            },
-            Input::Quarantine(why) => return Some(End::Quarantined(why)),
+            Input::Connected(hello) => {
+                match driver.check_hello(&hello) {
+                    Ok(()) => self.heard(&hello),
+                    Err(refused) => tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit"),
+                }
+                driver.step(Event::HelloAnswered { by: hello.from });
+            }
+            Input::Quarantine(why) => return Some(End::Quarantined(Finding::new(why))),
             Input::Init { init, reply } => {
                 answer(reply, self.init_again(identity, &init));
             }

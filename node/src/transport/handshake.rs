@@ -92,6 +92,7 @@ pub fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
         (StatusCode::CONFLICT, Some(Refusal { rolled_back: true, .. })) => DialFailure::RolledBack(detail),
         (StatusCode::CONFLICT, _) => DialFailure::Differs(detail),
         (StatusCode::GONE, Some(Refusal { removed: Some(record), .. })) => DialFailure::Gone(record),
+        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => DialFailure::Later(detail),
         (_, _) => DialFailure::Unreachable(detail),
     }
 }
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(heard(HelloVerdict::Differs("a".into())), DialFailure::Differs("409 Conflict: a".into()));
         assert_eq!(heard(HelloVerdict::RolledBack("b".into())), DialFailure::RolledBack("409 Conflict: b".into()));
         assert_eq!(heard(HelloVerdict::Gone(record.clone())), DialFailure::Gone(record));
-        let later = DialFailure::Unreachable("503 Service Unavailable: c".into());
+        let later = DialFailure::Later("503 Service Unavailable: c".into());
         assert_eq!(heard(HelloVerdict::Later("c".into())), later);
     }
 

@@ -59,6 +59,8 @@ pub enum DialFailure {
     RolledBack(String),
     /// 410: this member was removed.
     Gone(Box<RemovedRecord>),
+    /// 503: the peer's node has nothing to say to us at present; dialled again after a pause.
+    Later(String),
 }
 
 /// A member that we dial.

@@ -94,7 +94,7 @@ async fn every_verdict_reaches_the_dialler() {
         (HelloVerdict::Gone(record.clone()), DialFailure::Gone(record)),
         (HelloVerdict::Differs("why".into()), DialFailure::Differs("409 Conflict: why".into())),
         (HelloVerdict::RolledBack("why".into()), DialFailure::RolledBack("409 Conflict: why".into())),
-        (HelloVerdict::Later("why".into()), DialFailure::Unreachable("503 Service Unavailable: why".into())),
+        (HelloVerdict::Later("why".into()), DialFailure::Later("503 Service Unavailable: why".into())),
         (other_member, DialFailure::Differs(format!("3/{} answered, not 2/{}", incarnation(3), incarnation(2)))),
     ];
     for (verdict, failure) in verdicts {

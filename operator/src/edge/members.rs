@@ -18,7 +18,7 @@ pub(crate) async fn init(pass: &Pass<'_>, seed: Seed, ordinal: Ordinal, min_vote
 
 pub(crate) async fn reset(pass: &Pass<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(), Fault> {
     let (node, to) = with_disk(pass, ordinal, incarnation)?;
-    node.reset(&to).await.map(|_| ()).map_err(fault)
+    node.reset(&to, false).await.map(|_| ()).map_err(fault)
 }
 
 pub(crate) async fn add_learner(

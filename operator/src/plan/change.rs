@@ -73,7 +73,7 @@ fn why_unwanted(facts: &Facts<'_>, seat: &Seat) -> Option<&'static str> {
     if facts.is_doomed(seat) && facts.pod(ordinal).is_some() {
         return Some("its volume claim is being deleted");
     }
-    if facts.answers(seat).is_some_and(|status| status.state == NodeState::Quarantined) {
+    if facts.answers(seat).is_some_and(|status| status.state == NodeState::Quarantined && !status.diverged) {
         return Some("it does not trust its data");
     }
     let gone = facts.status(ordinal).is_none() && facts.is_tied_to_lost(ordinal);

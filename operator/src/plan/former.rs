@@ -8,10 +8,11 @@ use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::OperationKind;
 
 /// Whether a quorum's membership lists the member that this node was as removed, and the node knows that or does not
-/// trust its data.
+/// trust its data. Data that contradict a leader's are left to a person, whoever they belonged to (rule N7).
 pub(crate) fn is_former(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
     let is_out = match status.state {
-        NodeState::Removed | NodeState::Quarantined => true,
+        NodeState::Removed => true,
+        NodeState::Quarantined => !status.diverged,
         NodeState::Opening | NodeState::Blank | NodeState::Learner | NodeState::Voter => false,
     };
     is_out && removal(facts, status).is_some()

@@ -6,7 +6,7 @@ use crate::plan::action::{Action, Problem, Step, Turn, Underway};
 use crate::plan::facts::{Facts, Leader, Seat, quorum};
 use crate::plan::world::{ClaimSeen, Container, Machine, Ordinal, PodSeen};
 use crate::plan::{change, former};
-use raftkv_api::{Hex128, NodeState};
+use raftkv_api::{Hex128, NodeState, Status};
 use raftkv_crds::{OperationKind, Reason, annotation};
 
 /// With fewer voters than this, a lost disk means a lost quorum, and no majority is left to replace the member.
@@ -86,11 +86,11 @@ fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }
 
-/// A member that does not trust its data is told to set it aside. After that it is a member that lost its disk.
+/// A member that does not trust its data is told to set it aside. After that it is a member that lost its disk. One whose
+/// log a leader contradicts may hold the only copy of acknowledged writes: a person decides about that (rule N7).
 fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else {
-        return Turn::Nothing;
-    };
+    let is_untrusted = |status: &&Status| status.state == NodeState::Quarantined && !status.diverged;
+    let Some(status) = facts.answers(seat).filter(is_untrusted) else { return Turn::Nothing };
     let Some(incarnation): Option<Hex128> = status.incarnation else { return Turn::Nothing };
     if let Err(why) = others_hold(facts, seat) {
         return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} does not trust its data: {why}", seat.name)));
@@ -208,6 +208,14 @@ fn problem(facts: &Facts<'_>, seat: &Seat) -> Option<Problem> {
         return lost(format!("the data of member {id} is lost; {name} starts on a new volume"));
     }
     match status.state {
+        NodeState::Quarantined if status.diverged => Some(Problem {
+            reason: Reason::MemberQuarantined,
+            text: format!(
+                "{name} and a leader contradict each other: {}. It may hold the only copy of acknowledged writes, so it is left \
+                 as it is: keep both volumes, compare the two members, and run `raftkvctl reset --diverged` on the one to give up",
+                status.reason.as_deref().unwrap_or("it gives no reason")
+            ),
+        }),
         NodeState::Quarantined => Some(Problem {
             reason: Reason::MemberQuarantined,
             text: format!(

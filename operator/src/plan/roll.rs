@@ -47,7 +47,9 @@ fn is_broken(facts: &Facts<'_>, ordinal: Ordinal, pod: &PodSeen) -> bool {
             // A learner may just have been promoted, and the vote of a removed member may be needed to confirm its
             // removal.
             NodeState::Opening | NodeState::Learner | NodeState::Removed => !may_vote,
-            NodeState::Blank | NodeState::Quarantined => true,
+            // Its data may be the only copy of acknowledged writes: it is left alone (rule N7).
+            NodeState::Quarantined => !status.diverged,
+            NodeState::Blank => true,
         },
     }
 }

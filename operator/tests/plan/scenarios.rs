@@ -252,6 +252,15 @@ fn a_quarantined_member() {
     }
 }
 
+/// It may hold the only copy of acknowledged writes: no step touches its data, its pod or its claim.
+#[test]
+fn a_member_that_contradicts_a_leader_is_left_alone() {
+    for at in 0..3 {
+        let stuck = Stuck(&["MemberQuarantined"]);
+        run("a member that contradicts a leader", standing(3), Ready, vec![(Diverge(at), stuck)]);
+    }
+}
+
 #[test]
 fn a_stranger_has_the_name() {
     let mut world = World::new(3, 5);

@@ -1,24 +1,21 @@
 //! Data directories that are not what they were: an older copy comes back, or files are missing.
 //!
 //! A copy of the directory is examined beforehand, to know what must happen: a directory that contradicts itself keeps
-//! its node from running (rules N2, N7, N8), and one that still holds all that the member ever promised runs on. One
-//! that forgot a promise cannot know it: whoever was given the promise finds it out (rule N20). Such a directory comes
-//! back only while a leader that remembers can be reached, since the rules promise nothing when only others see the
-//! copy.
+//! its node from running (rules N2, N7, N8), one that still holds all that the member ever promised runs on, and one that
+//! forgot a promise comes back only if somebody remembers it (`put_back`).
 
 use crate::disk::{CrashModel, SimDisk};
-use crate::invariants::{Check, Violation, broken};
+use crate::invariants::{Check, Violation};
 use crate::kv::MemHome;
 use crate::net::Slot;
-use crate::node::{Life, SimNode};
+use crate::node::Life;
 use crate::swarm::Fault;
 use crate::world::World;
-use raft::prelude::{Message, MessageType};
-use raftkv_core::identity::{self, Found};
+use raftkv_core::identity::{self, Finding, Found};
 use raftkv_core::limits::MIN_ELECTION_TICKS;
+use raftkv_core::membership::Membership;
 use raftkv_core::open::OpenError;
-use raftkv_core::types::{Index, MemberId, Term};
-use std::collections::BTreeMap;
+use raftkv_core::types::{Index, Term};
 
 /// Chance in a step, in parts of a million, that a copy of a directory is kept.
 const BACKUP_PER_MILLION: u64 = 2_000;
@@ -29,49 +26,19 @@ pub(crate) struct Directory {
     home: MemHome,
 }
 
-/// What a member told a process. It is remembered here, apart from the driver, whose memory is under test.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Heard {
-    boots: u64,
-    /// Highest term of an acknowledgement.
-    term: Term,
-    /// Highest index that was acknowledged in the highest term of an append's acknowledgement.
-    appended: (Term, Index),
-}
-
 /// What a directory means for its member.
-enum Verdict {
+pub(crate) enum Verdict {
     /// The directory keeps its node from running, for this reason.
     Refused(String),
     /// Nothing is missing that was promised.
     Whole,
-    /// Promises are missing; the member would start from this term and last index, and knows these members.
-    Forgetful { term: Term, last_index: Index, members: Vec<MemberId> },
+    /// Promises are missing; the member would start from this term and last index, with this membership.
+    Forgetful { position: (Term, Index), known: Membership },
     /// The directory is not one of a member.
     Other,
 }
 
 impl World {
-    /// Remembers what an arriving message promises.
-    pub(crate) fn heard(&mut self, slot: Slot, message: &Message) {
-        let is_append = match message.get_msg_type() {
-            MessageType::MsgAppendResponse => true,
-            MessageType::MsgHeartbeatResponse | MessageType::MsgRequestVoteResponse => false,
-            _ => return,
-        };
-        let boots = self.nodes[slot].boots;
-        let heard = self.troubles.heard.entry((slot, message.from)).or_default();
-        if heard.boots != boots {
-            *heard = Heard { boots, ..Heard::default() };
-        }
-        if !message.reject {
-            heard.term = heard.term.max(message.term);
-        }
-        if is_append && !message.reject {
-            heard.appended = heard.appended.max((message.term, message.index));
-        }
-    }
-
     pub(crate) fn keep_a_backup(&mut self) {
         let wanted = self.swarm.faults.iter().any(|(fault, _)| *fault == Fault::RolledBack);
         if !wanted || self.rng.below(1_000_000) >= BACKUP_PER_MILLION {
@@ -86,6 +53,9 @@ impl World {
 
     /// Brings an older copy back: of everything, of the log's files, or of the kv db.
     pub(crate) fn roll_back(&mut self, slot: Slot) -> Result<bool, Violation> {
+        // The directory of a member that is down can be exchanged, too.
+        let down: Vec<Slot> = self.down();
+        let slot = if self.rng.chance(300) { self.rng.pick(&down).copied().unwrap_or(slot) } else { slot };
         let Some(Directory { disk, home }) = self.troubles.backups.get(&slot) else { return Ok(false) };
         let node = &self.nodes[slot];
         let seed = self.rng.bits();
@@ -132,17 +102,16 @@ impl World {
 
     /// Lets the node go on with another directory, if it is known what must follow. False: the node was only killed.
     fn exchange(&mut self, slot: Slot, directory: Directory) -> Result<bool, Violation> {
+        let spared = self.can_do_without(slot);
         self.kill(slot);
         let verdict = self.look_into(slot, &directory);
         let fits = match &verdict {
             Verdict::Whole => true,
-            Verdict::Refused(_) => self.can_do_without(slot),
-            Verdict::Forgetful { term, last_index, members } => {
-                self.can_do_without(slot) && self.leader_remembers(slot, *term, *last_index, members)
-            }
+            Verdict::Refused(_) => spared,
+            Verdict::Forgetful { position, known } => spared && self.is_remembered(slot, *position, known, false),
             Verdict::Other => false,
         };
-        if !fits {
+        if !fits || self.troubles.forgetful.contains(&slot) {
             return Ok(false);
         }
         let node = self.nodes[slot].twin(directory.disk, directory.home);
@@ -153,11 +122,23 @@ impl World {
             Verdict::Whole | Verdict::Other => {}
             Verdict::Refused(why) => {
                 self.trace.line(self.now, &format!("{} does not run on: {why}", self.nodes[slot].name));
-                self.nodes[slot].quarantine(why);
+                self.nodes[slot].quarantine(Finding::new(why));
             }
-            Verdict::Forgetful { .. } => self.start_forgetful(slot)?,
+            Verdict::Forgetful { .. } => {
+                self.trace.line(self.now, &format!("{} is put back", self.nodes[slot].name));
+                // To exchange a directory takes longer than a frame is on its way.
+                self.net.forget(slot);
+                self.troubles.forgetful.insert(slot);
+            }
         }
         Ok(true)
+    }
+
+    /// The verdict on a node's own directory, while it is down.
+    pub(crate) fn look_into_own(&self, slot: Slot) -> Verdict {
+        let node = &self.nodes[slot];
+        let directory = Directory { disk: node.disk.copy(0, CrashModel::Nothing), home: node.home.copy() };
+        self.look_into(slot, &directory)
     }
 
     fn look_into(&self, slot: Slot, directory: &Directory) -> Verdict {
@@ -165,7 +146,7 @@ impl World {
         let mut twin = self.nodes[slot].twin(copy, directory.home.copy());
         match identity::find(&*twin.disk) {
             Ok(Found::Member(_)) => {}
-            Ok(Found::Quarantined { why, .. }) => return Verdict::Refused(why),
+            Ok(Found::Quarantined { finding, .. }) => return Verdict::Refused(finding.why),
             Ok(Found::Empty | Found::Blank { .. } | Found::Removed { .. }) | Err(_) => return Verdict::Other,
         }
         match twin.boot(0, MIN_ELECTION_TICKS, &self.logger) {
@@ -183,65 +164,7 @@ impl World {
         if self.invariants.keeps(&status, running.driver.log()) {
             return Verdict::Whole;
         }
-        let (term, last_index) = running.driver.durable_position();
-        Verdict::Forgetful { term, last_index, members: running.members.members.keys().copied().collect() }
-    }
-
-    /// Rule N20: whether the leader was promised more than this directory knows, and the two can reach each other.
-    fn leader_remembers(&self, slot: Slot, term: Term, last_index: Index, known: &[MemberId]) -> bool {
-        let Some((leader, status)) = self.leader() else { return false };
-        let Some(id) = self.nodes[slot].member_id() else { return false };
-        let linked = leader != slot
-            && !self.paused.contains_key(&leader)
-            && !self.net.is_blocked(slot, leader)
-            && !self.net.is_blocked(leader, slot);
-        let is_member =
-            status.membership.members.get(&id).map(|member| member.incarnation) == Some(self.nodes[slot].incarnation);
-        let heard = self.troubles.heard.get(&(leader, id)).copied().unwrap_or_default();
-        let more = heard.boots == self.nodes[leader].boots
-            && (heard.term > term
-                || (term == status.term && heard.appended.0 == term && heard.appended.1 > last_index));
-        linked && is_member && known.contains(&status.id) && more
-    }
-
-    /// Starts a node that forgot promises: it dials everyone, and hears what it forgot before it says anything.
-    fn start_forgetful(&mut self, slot: Slot) -> Check {
-        let nonce = self.rng.bits();
-        if let Err(e) = self.nodes[slot].boot(nonce, MIN_ELECTION_TICKS, &self.logger) {
-            return broken("opening", format!("{} opened once, not twice: {e}", self.nodes[slot].name));
-        }
-        self.counts.boots += 1;
-        self.troubles.suspects.insert(slot);
-        let known: BTreeMap<MemberId, _> = self.nodes[slot]
-            .running()
-            .map(|running| running.members.members.iter().map(|(id, member)| (*id, member.incarnation)).collect())
-            .unwrap_or_default();
-        for (id, incarnation) in known {
-            let is_there = |node: &SimNode| node.incarnation == incarnation && node.running().is_some();
-            let target = self.nodes.iter().position(is_there).filter(|target| *target != slot);
-            if let Some(target) = target.filter(|target| !self.paused.contains_key(target)) {
-                self.connect(slot, target, id)?;
-            }
-        }
-        self.troubles.suspects.remove(&slot);
-        match self.nodes[slot].life {
-            Life::Quarantined(_) => Ok(()),
-            _ => {
-                broken("rolled_back", format!("{} forgot what it told the leader, and runs on", self.nodes[slot].name))
-            }
-        }
-    }
-
-    /// A peer knows more than the node's own disk: that is right only for a directory that forgot promises.
-    pub(crate) fn is_rolled_back(&mut self, slot: Slot, why: String) -> Check {
-        if !self.troubles.suspects.contains(&slot) {
-            return broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name));
-        }
-        if self.nodes[slot].running().is_some() {
-            self.trace.line(self.now, &format!("{} hears that it is rolled back: {why}", self.nodes[slot].name));
-            self.process_ends(slot);
-            self.nodes[slot].quarantine(why);
-        }
-        Ok(())
+        let known = running.driver.membership().as_ref().clone();
+        Verdict::Forgetful { position: running.driver.durable_position(), known }
     }
 }

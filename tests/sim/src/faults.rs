@@ -3,11 +3,12 @@
 //! `ambush` has the faults that wait for an occasion, `directory` those of whole directories.
 
 use crate::ambush::Ambush;
-use crate::directory::{Directory, Heard};
+use crate::directory::Directory;
 use crate::disk::{Call, Fault as DiskFault, Losses};
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::Life;
+use crate::put_back::Heard;
 use crate::swarm::Fault;
 use crate::world::World;
 use raftkv_core::driver::Event;
@@ -48,10 +49,10 @@ pub(crate) struct Troubles {
     pub(crate) voters: BTreeMap<Slot, usize>,
     /// Older copies of data directories.
     pub(crate) backups: BTreeMap<Slot, Directory>,
-    /// What each member told each process.
+    /// What each member showed each process of its disk.
     pub(crate) heard: BTreeMap<(Slot, MemberId), Heard>,
-    /// Nodes that forgot a promise, and must hear so.
-    pub(crate) suspects: BTreeSet<Slot>,
+    /// Nodes whose directory was put back and forgot a promise, until they know it.
+    pub(crate) forgetful: BTreeSet<Slot>,
 }
 
 /// A node whose power fails again and again.
@@ -68,6 +69,7 @@ impl World {
     pub(crate) fn faults(&mut self) -> Check {
         self.paused.retain(|_, until| *until > self.now);
         self.disks_recover();
+        self.watch_forgetful()?;
         if self.peace {
             return Ok(());
         }
@@ -123,7 +125,8 @@ impl World {
 
     /// Slots that could start.
     pub(crate) fn down(&self) -> Vec<Slot> {
-        let down = |slot: &Slot| matches!(self.nodes[*slot].life, Life::Down) && !self.held.contains(slot);
+        let may_start = |slot: &Slot| !self.held.contains(slot) && !self.troubles.forgetful.contains(slot);
+        let down = |slot: &Slot| matches!(self.nodes[*slot].life, Life::Down) && may_start(slot);
         (0..self.nodes.len()).filter(down).collect()
     }
 
@@ -335,7 +338,7 @@ impl World {
                     }
                     (one.left, one.at) = (one.left - 1, now + self.short_time());
                 }
-                Life::Down if self.held.contains(&slot) => continue,
+                Life::Down if self.held.contains(&slot) || self.troubles.forgetful.contains(&slot) => continue,
                 Life::Down => {
                     self.boot(slot)?;
                     one.at = now + self.short_time();
@@ -363,7 +366,9 @@ impl World {
         let membership: &Membership = &leader.membership;
         let alive = |other: u64| {
             let lives = |life: &Life| !matches!(life, Life::Lost | Life::Removed | Life::Quarantined(_));
-            other != id && self.nodes.iter().any(|node| node.member_id() == Some(other) && lives(&node.life))
+            let is_it = |slot: &Slot| self.nodes[*slot].member_id() == Some(other) && lives(&self.nodes[*slot].life);
+            let mut all = (0..self.nodes.len()).filter(|slot| !self.troubles.forgetful.contains(slot));
+            other != id && all.any(|slot| is_it(&slot))
         };
         let voters = membership.voters.len();
         let alive_voters = membership.voters.iter().filter(|id| alive(**id)).count();

@@ -35,6 +35,7 @@ pub mod mutants;
 pub mod net;
 pub mod node;
 pub mod outside;
+mod put_back;
 pub mod rng;
 pub mod run;
 pub mod story;

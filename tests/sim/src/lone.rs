@@ -152,6 +152,8 @@ impl Lone {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let out = self.node.boot(self.boots, ELECTION_TICKS, &logger)?;
         self.took(out);
+        // The others have nothing against this member.
+        self.node.unanswered().into_iter().for_each(|by| self.step(Event::HelloAnswered { by }));
         self.work();
         Ok(())
     }

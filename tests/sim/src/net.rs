@@ -125,6 +125,11 @@ impl SimNet {
         self.queue.insert((due, self.sent), packet);
     }
 
+    /// Drops all frames of this node that are on their way.
+    pub fn forget(&mut self, from: Slot) {
+        self.queue.retain(|_, packet| packet.from != from);
+    }
+
     /// Number of frames on their way.
     pub fn on_the_way(&self) -> usize {
         self.queue.len()

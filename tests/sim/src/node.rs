@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
 use raftkv_api::{Hex128, StateHash};
 use raftkv_core::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event, Headline};
-use raftkv_core::identity::{self, Found};
+use raftkv_core::identity::{self, Finding, Found};
 use raftkv_core::kvstore::{Applied, Committed, View};
 use raftkv_core::log::{LogConfig, ReadFailed, ReadPlan};
 use raftkv_core::membership::{Member, Membership};
@@ -62,13 +62,19 @@ pub enum Out {
     /// It is safe to act on the removal: raft stopped.
     Gone { index: Index },
     /// The node does not trust its data.
-    Quarantined(String),
+    Quarantined(Finding),
     /// The kv db's claim was wrong: the process restarts itself.
     DistrustsKv(String),
     /// The process stopped cleanly.
     Closed,
     /// A call of the disk failed: the process ends.
     DiskFailed(String),
+}
+
+impl Out {
+    fn finding(&self) -> Option<&Finding> {
+        if let Out::Quarantined(finding) = self { Some(finding) } else { None }
+    }
 }
 
 /// The states of a node's life.
@@ -132,7 +138,7 @@ pub struct SimNode {
     /// whole.
     pub damaged_kv: bool,
     /// Why this directory must not be trusted, once that is durable in it: no restart may forget it (rule N7).
-    pub finding: Option<String>,
+    pub finding: Option<Finding>,
 }
 
 impl SimNode {
@@ -223,8 +229,8 @@ impl SimNode {
     pub fn boot(&mut self, nonce: u64, election_ticks: usize, logger: &slog::Logger) -> Result<Vec<Out>, OpenError> {
         let identity = self.identity.expect("only a member boots");
         match identity::find(&*self.disk) {
-            Ok(Found::Quarantined { why, .. }) if self.finding.as_ref() == Some(&why) => {
-                self.life = Life::Quarantined(why);
+            Ok(Found::Quarantined { finding, .. }) if self.finding.as_ref() == Some(&finding) => {
+                self.life = Life::Quarantined(finding.why);
                 return Ok(Vec::new());
             }
             // Whatever else is wrong with the directory is the opening's to find.
@@ -244,8 +250,9 @@ impl SimNode {
         let Opened { driver, kv, applied: _ } = match opened {
             Ok(opened) => opened,
             Err(OpenError::Quarantined(why)) => {
-                self.quarantine(why.clone());
-                return Ok(vec![Out::Quarantined(why)]);
+                let finding = Finding::new(why);
+                self.quarantine(finding.clone());
+                return Ok(vec![Out::Quarantined(finding)]);
             }
             Err(e) => return Err(e),
         };
@@ -423,25 +430,33 @@ impl SimNode {
         })
     }
 
+    /// The members that this node waits for before it votes or campaigns.
+    pub fn unanswered(&self) -> Vec<MemberId> {
+        self.running().map_or_else(Vec::new, |running| running.driver.unanswered())
+    }
+
     /// Answers a hello; a node that does not run raft gives no answer.
     pub fn check_hello(&mut self, hello: &Hello) -> Option<Result<(), HelloVerdict>> {
         self.running_mut().map(|running| running.driver.check_hello(hello))
     }
 
     /// This directory must not be trusted: that is made durable, as far as the disk allows.
-    pub fn quarantine(&mut self, why: String) {
-        self.life = Life::Quarantined(why.clone());
+    pub fn quarantine(&mut self, finding: Finding) {
+        self.life = Life::Quarantined(finding.why.clone());
         let Some(identity) = self.identity else { return };
-        if identity::quarantine(&*self.disk, &identity, &why).is_ok() {
-            self.finding = Some(why);
+        if identity::quarantine(&*self.disk, &identity, &finding).is_ok() {
+            self.finding = Some(finding);
         }
     }
 
     /// Ends the process if one of these outputs says so; true when it ended. The caller looks at the outputs first.
     pub fn end_if_stopped(&mut self, out: &[Out]) -> bool {
+        if let Some(finding) = out.iter().find_map(Out::finding) {
+            self.quarantine(finding.clone());
+            return true;
+        }
         let life = out.iter().find_map(|one| match one {
             Out::Gone { .. } => Some(Life::Removed),
-            Out::Quarantined(why) => Some(Life::Quarantined(why.clone())),
             Out::Closed | Out::DistrustsKv(_) | Out::DiskFailed(_) => Some(Life::Down),
             Out::Frame { .. }
             | Out::Answer { .. }
@@ -452,6 +467,7 @@ impl SimNode {
             | Out::Fetch { .. }
             | Out::Cut { .. }
             | Out::StoreReady { .. }
+            | Out::Quarantined(_)
             | Out::Members(_) => None,
         });
         let Some(life) = life else { return false };
@@ -460,10 +476,7 @@ impl SimNode {
         {
             self.home.set_aside(&name).expect("the simulated home does not fail");
         }
-        match life {
-            Life::Quarantined(why) => self.quarantine(why),
-            life => self.life = life,
-        }
+        self.life = life;
         true
     }
 }
@@ -560,7 +573,7 @@ impl Running {
             }
             Effect::Gone { index, term: _ } => out.push(Out::Gone { index }),
             Effect::Fatal { why } => out.push(Out::DiskFailed(why)),
-            Effect::Quarantine { why } => out.push(Out::Quarantined(why)),
+            Effect::Quarantine { finding } => out.push(Out::Quarantined(finding)),
             Effect::DistrustKv { why } => out.push(Out::DistrustsKv(why)),
             Effect::Closed { batch: _ } => out.push(Out::Closed),
         }

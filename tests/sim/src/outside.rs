@@ -2,6 +2,7 @@
 //! nodes, calls and their answers. The world still decides what happens to nodes and network.
 
 use crate::admin::{Admin, Asked};
+use crate::client::Calls;
 use crate::invariants::{Check, Violation};
 use crate::net::Slot;
 use crate::node::{Life, SimNode};
@@ -75,6 +76,16 @@ impl World {
             true => self.held.insert(slot),
             false => self.held.remove(&slot),
         };
+    }
+
+    /// Counts of the clients' calls.
+    pub fn calls(&self) -> Calls {
+        self.clients.counts
+    }
+
+    /// A picture of all nodes, for people.
+    pub fn dump(&self) -> String {
+        self.nodes.iter().map(|node| format!("  {}: {}\n", node.name, node.picture())).collect()
     }
 
     /// Whether a process is paused.

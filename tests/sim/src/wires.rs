@@ -8,12 +8,17 @@ use crate::swarm::Fault;
 use crate::world::World;
 use raft::prelude::MessageType;
 use raftkv_core::driver::Event;
+use raftkv_core::limits::HELLO_WAIT_TICKS;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::snapshot::{self, SnapshotMeta};
 use raftkv_core::types::MemberId;
 use raftkv_core::wire::{Frame, HelloVerdict};
 use std::io;
 
+/// Chance per tick, per mille, that a process that has just started reaches another one.
+const DIAL_PER_MILLE: u64 = 250;
+/// From this tick on it does, if anything can.
+const DIALLED_TICKS: u64 = 8;
 /// Bytes of a snapshot file that arrive in one turn.
 const COPY_BYTES: usize = 16 * 1024;
 
@@ -40,6 +45,9 @@ impl World {
     /// Sends a frame of a node, and tells the node if it is lost.
     pub(crate) fn send(&mut self, from: Slot, to: MemberId, frame: Frame) -> Check {
         if let Frame::Raft(message) = &frame {
+            if !self.may_speak(from, message)? {
+                return Ok(());
+            }
             self.invariants.sent(message)?;
         }
         if let Frame::Removed(record) = &frame {
@@ -87,6 +95,23 @@ impl World {
         (from.running().is_some() && to.running().is_some()).then_some((from.boots, to.boots))
     }
 
+    /// A process that has just started dials everyone whom it knows, until its hello is answered (rule N20).
+    pub(crate) fn dial(&mut self, slot: Slot) -> Check {
+        let Some(running) = self.nodes[slot].running() else { return Ok(()) };
+        let ticks = running.ticks();
+        if ticks >= HELLO_WAIT_TICKS {
+            return Ok(());
+        }
+        for (id, incarnation) in World::others_in(&running.members.clone(), self.nodes[slot].member_id()) {
+            let is_due = ticks >= DIALLED_TICKS || self.rng.chance(DIAL_PER_MILLE);
+            let target = self.nodes.iter().position(|node| node.incarnation == incarnation);
+            if let Some(target) = target.filter(|_| is_due && self.nodes[slot].running().is_some()) {
+                self.connect(slot, target, id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a stream unless one is open (rules N4, N7, N19, N20).
     pub(crate) fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> Result<bool, Violation> {
         let stands = |world: &World| {
@@ -96,7 +121,8 @@ impl World {
         if stands(self) {
             return Ok(true);
         }
-        let reachable = !self.net.is_blocked(from, target) && !self.net.is_blocked(target, from);
+        let linked = !self.net.is_blocked(from, target) && !self.net.is_blocked(target, from);
+        let reachable = linked && !self.paused.contains_key(&target);
         let known = self.nodes[from].running().and_then(|running| running.members.members.get(&to).cloned());
         let (true, Some(member)) = (reachable, known) else {
             // Frames can go by the stream that the other opened.
@@ -112,8 +138,17 @@ impl World {
             self.boot(target)?;
         }
         let Some(verdict) = self.nodes[target].check_hello(&hello) else { return Ok(false) };
+        self.due.push_back((from, Event::HelloAnswered { by: to }));
         match verdict {
             Ok(()) => {
+                // The answer is a hello, too: who was put back shows it there, and hears it when it dials itself.
+                let answer = self.nodes[target].hello(hello.from, hello.from_incarnation);
+                let heard = answer.and_then(|answer| self.nodes[from].check_hello(&answer));
+                if let Some(Err(HelloVerdict::RolledBack(why))) = heard {
+                    let (name, target) = (&self.nodes[from].name, &self.nodes[target].name);
+                    self.trace.line(self.now, &format!("{name} does not speak to {target}: {why}"));
+                    return Ok(false);
+                }
                 if let Some(boots) = self.boots(from, target) {
                     self.streams.insert((from, target), boots);
                 }

@@ -3,7 +3,7 @@
 //! Each step draws one action, and all its consequences are checked before the next step. Only the seed decides.
 
 use crate::admin::Admin;
-use crate::client::{Ask, Calls, Clients, Ticket};
+use crate::client::{Ask, Clients, Ticket};
 use crate::counts::Counts;
 use crate::crash_points::{Armed, Place};
 use crate::faults::Troubles;
@@ -17,6 +17,7 @@ use crate::trace::Trace;
 use crate::wires::Copy;
 use raftkv_api::Hex128;
 use raftkv_core::driver::{Answer, DriverStatus, Event, Role};
+use raftkv_core::identity::Finding;
 use raftkv_core::kvstore::{Applied, View};
 use raftkv_core::limits::{MAX_ELECTION_TICKS, MIN_ELECTION_TICKS};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -187,6 +188,7 @@ impl World {
         let Some(slot) = self.next_clock() else { return Ok(false) };
         self.clients.lose_patience(self.now);
         self.admin_turn()?;
+        self.dial(slot)?;
         self.step_node(slot, Event::Tick)?;
         Ok(true)
     }
@@ -226,7 +228,9 @@ impl World {
             DiskTurn::SpareMade { name } => self.step_node(slot, Event::SpareMade { name })?,
             DiskTurn::Durable { batch, last_index, term } => {
                 self.trace.line(self.now, &format!("{} durable to {last_index} term {term}", self.nodes[slot].name));
-                if let (Some(running), Some(id)) = (self.nodes[slot].running(), self.nodes[slot].member_id()) {
+                if let (Some(running), Some(id)) = (self.nodes[slot].running(), self.nodes[slot].member_id())
+                    && !self.troubles.forgetful.contains(&slot)
+                {
                     self.invariants.durable(id, running.driver.log(), last_index, term)?;
                 }
                 self.step_node(slot, Event::Persisted { batch })?;
@@ -395,10 +399,7 @@ impl World {
                 self.trace.line(self.now, &format!("{} is gone, removed at {index}", self.nodes[slot].name));
                 Ok(())
             }
-            // No disk lies in these runs: no node may lose trust in its log.
-            Out::Quarantined(why) => {
-                broken("quarantine", format!("{} on an honest disk: {why}", self.nodes[slot].name))
-            }
+            Out::Quarantined(finding) => self.lost_trust(slot, &finding),
             Out::DistrustsKv(why) if !self.nodes[slot].damaged_kv => {
                 broken("kv_atomic", format!("{} lost whole batches at most: {why}", self.nodes[slot].name))
             }
@@ -460,6 +461,9 @@ impl World {
 
     /// Starts a process on its disk.
     pub(crate) fn boot(&mut self, slot: Slot) -> Check {
+        if self.troubles.forgetful.contains(&slot) {
+            return Ok(());
+        }
         self.counts.boots += 1;
         self.draw_clock(slot);
         let nonce = self.rng.bits();
@@ -472,7 +476,7 @@ impl World {
             }
             Err(e) => return broken("opening", format!("{} does not open: {e}", self.nodes[slot].name)),
         };
-        if let (Some(why), Life::Running(_)) = (&self.nodes[slot].finding, &self.nodes[slot].life) {
+        if let (Some(Finding { why, .. }), Life::Running(_)) = (&self.nodes[slot].finding, &self.nodes[slot].life) {
             return broken("quarantine", format!("{} forgot that it must not run: {why}", self.nodes[slot].name));
         }
         if let Some(running) = self.nodes[slot].running() {
@@ -496,15 +500,5 @@ impl World {
             (running.driver.role() == Role::Leader).then(|| (slot, running.driver.status()))
         };
         (0..self.nodes.len()).filter_map(leading).max_by_key(|(_, status)| status.term)
-    }
-
-    /// Counts of the clients' calls.
-    pub fn calls(&self) -> Calls {
-        self.clients.counts
-    }
-
-    /// A picture of all nodes, for people.
-    pub fn dump(&self) -> String {
-        self.nodes.iter().map(|node| format!("  {}: {}\n", node.name, node.picture())).collect()
     }
 }

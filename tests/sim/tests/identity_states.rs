@@ -138,7 +138,7 @@ fn a_damaged_identity_is_quarantined_and_a_newer_one_is_not() {
             match find(&*disk) {
                 // White space and the case of letters that do not count may change; a format may look newer.
                 Ok(Found::Member(IDENTITY)) | Err(IdentityError::Format { .. }) => (),
-                Ok(Found::Quarantined { why, .. }) => assert!(why.starts_with("identity"), "{why}"),
+                Ok(Found::Quarantined { finding, .. }) => assert!(finding.why.starts_with("identity"), "{finding:?}"),
                 other => panic!("byte {at}: {other:?}"),
             }
         }
@@ -208,7 +208,7 @@ fn found(disk: &SimDisk) -> Found {
 
 fn assert_quarantined(disk: &SimDisk, part: &str) {
     match found(disk) {
-        Found::Quarantined { why, .. } => assert!(why.contains(part), "{why}"),
+        Found::Quarantined { finding, .. } => assert!(finding.why.contains(part), "{finding:?}"),
         other => panic!("{other:?}, not quarantined for {part}"),
     }
 }

@@ -5,6 +5,7 @@
 //! messages. raft asks again at each answer of the member, so that a read that is not begun now is none that is lost.
 
 use super::{Driver, Effect};
+use crate::identity::Finding;
 use crate::limits::{CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, LOG_READS_MAX, TICK_MS};
 use crate::log::ReadFailed;
 use crate::types::Index;
@@ -81,7 +82,8 @@ impl Driver {
             Err(ReadFailed { damaged, why }) => {
                 let why = format!("entries for a member that catches up cannot be read: {why}");
                 // A disk that fails proves nothing about what it holds (rule N7).
-                return self.halt(if damaged { Effect::Quarantine { why } } else { Effect::Fatal { why } });
+                let finding = Finding::new(why.clone());
+                return self.halt(if damaged { Effect::Quarantine { finding } } else { Effect::Fatal { why } });
             }
         };
         // Another leader may have put other entries there since.

@@ -7,6 +7,7 @@ use super::leadership::Purpose;
 use super::proposals::Waiting;
 use super::{Answer, Driver, Effect};
 use crate::driver::{ChangeDone, MembershipCall};
+use crate::identity::Finding;
 use crate::membership::{Change, Membership, Refused};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
@@ -204,7 +205,8 @@ impl Driver {
             Ok(conf_state) => conf_state,
             Err(e) => {
                 let why = format!("conf change {} does not fit the configuration: {e}", entry.index);
-                let effect = if self.can_lead { Effect::Quarantine { why } } else { Effect::DistrustKv { why } };
+                let finding = Finding::new(why.clone());
+                let effect = if self.can_lead { Effect::Quarantine { finding } } else { Effect::DistrustKv { why } };
                 self.halt(effect);
                 return Err(Refused::NoChange);
             }

@@ -4,6 +4,7 @@
 //! nothing to decide.
 
 use crate::driver::{ChangeDone, MembershipCall};
+use crate::identity::Finding;
 use crate::kvstore::Committed;
 use crate::log::{LogOp, ReadFailed, ReadPlan};
 use crate::membership::Membership;
@@ -55,6 +56,8 @@ pub enum Event {
     SnapshotSent { to: MemberId, index: Index, whole: bool },
     /// A frame to this peer was dropped, or its stream broke.
     Unreachable { to: MemberId },
+    /// A member answered this member's hello, with whatever verdict.
+    HelloAnswered { by: MemberId },
     /// A peer reports about itself.
     Report { from: MemberId, report: Report },
     /// A peer says that this member was removed.
@@ -145,7 +148,7 @@ pub enum Effect {
     /// The process cannot go on, and nothing is wrong with the data: say why and end.
     Fatal { why: String },
     /// The data cannot be trusted: stop raft at once and say why.
-    Quarantine { why: String },
+    Quarantine { finding: Finding },
     /// The kv db's claim was wrong: set the kv db aside and restart (rule N8).
     DistrustKv { why: String },
     /// The closing batch, the last `Persist`, is durable: stop.

@@ -55,22 +55,18 @@ impl Driver {
 
     /// Only the first hello of a process run is compared: a later one may have been overtaken by newer
     /// acknowledgements on the other stream, which would accuse a healthy member.
-    fn check_not_rolled_back(&self, hello: &Hello) -> Result<(), HelloVerdict> {
-        let acked_term = self.peers.acked_term(hello.from);
-        if hello.term < acked_term {
-            return Err(HelloVerdict::RolledBack(format!(
-                "member {} acknowledged term {acked_term} to this node, but its disk says {}",
-                hello.from, hello.term
-            )));
+    fn check_not_rolled_back(&mut self, hello: &Hello) -> Result<(), HelloVerdict> {
+        self.settle_shown();
+        match self.peers.shown(hello.from).lost(hello.term, hello.last_index) {
+            Some(what) => Err(HelloVerdict::RolledBack(format!("member {} {what}", hello.from))),
+            None => Ok(()),
         }
-        let matched = self.node.raft.prs().get(hello.from).map_or(0, |progress| progress.matched);
-        if self.is_leader() && hello.term == self.node.raft.term && hello.last_index < matched {
-            return Err(HelloVerdict::RolledBack(format!(
-                "member {} acknowledged index {matched} in term {}, but its log ends at {}",
-                hello.from, hello.term, hello.last_index
-            )));
-        }
-        Ok(())
+    }
+
+    /// Before raft's term or commit index changes: what members have shown of their disks is measured by both.
+    pub(super) fn settle_shown(&mut self) {
+        let raft = &self.node.raft;
+        self.peers.settle(raft.term, raft.raft_log.committed);
     }
 
     /// Term and last index that are durable here, for our own hello.

@@ -34,12 +34,13 @@ impl Driver {
         self.node.raft.prs().is_singleton() && self.node.raft.promotable()
     }
 
-    /// Rule N23: a member without a proved kv db does not campaign. Nor does one whose log is being restarted after a
+    /// Rule N23: a member without a proved kv db does not campaign; nor does one that was started a moment ago (rule N20).
+    /// Nor does one whose log is being restarted after a
     /// snapshot, until that is durable: before raft campaigns, it looks through the entries between the applied index
     /// and the commit index. Those are gone from the log already, but raft counts them as applied only once the restart
     /// is durable.
     pub(super) fn may_campaign(&self) -> bool {
-        self.can_lead && !self.hangs() && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
+        self.may_lead() && !self.syncing.as_ref().is_some_and(Syncing::restarts_log)
     }
 
     /// Whether raft must not see this tick, because it would start an election of a member that may not campaign, or of

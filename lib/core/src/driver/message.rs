@@ -5,6 +5,7 @@
 
 use super::reads::Asked;
 use super::{Driver, Effect};
+use crate::identity::Finding;
 use crate::limits;
 use crate::log;
 use crate::mutant::{self, Mutant};
@@ -16,6 +17,8 @@ impl Driver {
         if message.to != self.identity.member_id || (self.removed.is_some() && mutant::is(Mutant::RemovedIsSilent)) {
             return;
         }
+        // Whatever becomes of the message here, it shows what its sender has on its disk (rule N20).
+        self.peers.received(&message, self.node.raft.term, self.now_tick);
         // One that still sends messages does not know of its removal: the notice was lost (rule N4).
         self.tell_if_removed(message.from);
         match message.get_msg_type() {
@@ -30,6 +33,7 @@ impl Driver {
                     self.step_raft(message);
                 }
             }
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => self.vote_requested(message),
             MessageType::MsgHeartbeat => self.heartbeat(message),
             MessageType::MsgAppend => self.defer(message),
             MessageType::MsgSnapshot => self.snapshot_offered(message),
@@ -56,7 +60,7 @@ impl Driver {
                  {last_index}: the data directory was rolled back",
                 message.from, message.term, message.commit
             );
-            return self.halt(Effect::Quarantine { why });
+            return self.halt(Effect::Quarantine { finding: Finding::new(why) });
         }
         self.step_raft(message);
     }
@@ -77,7 +81,8 @@ impl Driver {
     }
 
     pub(super) fn step_deferred(&mut self) {
-        while self.may_step_entries()
+        while !self.halted
+            && self.may_step_entries()
             && let Some(message) = self.deferred.pop_front()
         {
             self.deferred_bytes -= bytes_of(&message);
@@ -86,6 +91,9 @@ impl Driver {
     }
 
     fn step_entries(&mut self, message: Message) {
+        if self.ends_diverged(&message) {
+            return;
+        }
         self.unstable_bytes += bytes_of(&message);
         self.step_raft(message);
     }
@@ -93,12 +101,11 @@ impl Driver {
     pub(super) fn step_raft(&mut self, message: Message) {
         let kind = message.get_msg_type();
         let own_term = self.node.raft.term;
-        // Votes are noted too, before this member leads: a vote is an acknowledgement like any other (rule N20).
-        self.peers.received(&message, own_term, self.now_tick);
         let from_leader = matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
         if from_leader && message.term >= own_term {
             self.leader_heard_at = Some(self.now_tick);
         }
+        self.settle_shown();
         let from = message.from;
         let accepted = (!message.reject && message.term == own_term).then_some(message.index);
         let vote_refused = kind == MessageType::MsgRequestVoteResponse && message.reject && message.term == own_term;

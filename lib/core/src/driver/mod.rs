@@ -14,6 +14,7 @@ mod call;
 mod catch_up;
 mod change;
 mod describe;
+mod divergence;
 mod event;
 mod hang;
 mod hello;
@@ -28,6 +29,7 @@ mod ready;
 mod removal;
 mod snapshots;
 mod space;
+mod start_wait;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -59,6 +61,7 @@ use reads::Reads;
 use ready::{Durable, Syncing};
 use snapshots::Snapshots;
 use space::NoSpace;
+use start_wait::StartWait;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -119,6 +122,8 @@ pub struct Driver {
     can_lead: bool,
     /// Number of stores that are being proved, rebuilt or installed; each ends with an [`Event::KvReady`].
     stores_opening: usize,
+    /// Lasts from the start until the other voters have answered this member's hello, or time is over (rule N20).
+    start_wait: Option<StartWait>,
     /// Index and term of this member's own removal, once applied.
     removed: Option<(Index, Term)>,
     /// All removals up to this index are known to be safe (rule N4).
@@ -162,7 +167,7 @@ impl Driver {
         let reads = Reads::new(identity.member_id, config.nonce);
         let removals_at_start = membership.conf_index;
         let membership = Arc::new(membership);
-        Ok(Driver {
+        let mut driver = Driver {
             identity,
             config,
             node,
@@ -186,6 +191,7 @@ impl Driver {
             can_lead: false,
             // Without an applied index there is nothing to open before the first install.
             stores_opening: usize::from(applied > 0),
+            start_wait: None,
             removed,
             removals_safe: 0,
             removals_at_start,
@@ -196,7 +202,9 @@ impl Driver {
             now_tick: 0,
             leader_heard_at: None,
             seen_leader,
-        })
+        };
+        driver.begin_start_wait();
+        Ok(driver)
     }
 
     /// Takes in one event. This is cheap; call [`Driver::effects`] after a batch of them.
@@ -204,6 +212,7 @@ impl Driver {
         if self.halted {
             return self.refuse_halted(event);
         }
+        self.settle_shown();
         match event {
             Event::Tick => self.tick(),
             Event::Message(message) => self.message(*message),
@@ -225,6 +234,7 @@ impl Driver {
             Event::SnapshotBegun { to, index } => self.snapshot_begun(to, index),
             Event::SnapshotSent { to, index, whole } => self.snapshot_sent(to, index, whole),
             Event::Unreachable { to } => self.unreachable(to),
+            Event::HelloAnswered { by } => self.hello_answered(by),
             Event::Report { from, report } => {
                 self.peers.reported(from, report, self.now_tick);
                 self.judge_space();
@@ -240,6 +250,7 @@ impl Driver {
 
     /// Takes Readies as far as rule N9 allows and returns everything to do, in order.
     pub fn effects(&mut self) -> Vec<Effect> {
+        self.note_dialled();
         if !self.halted {
             self.pump();
         }
@@ -275,6 +286,7 @@ impl Driver {
     fn tick(&mut self) {
         self.now_tick += 1;
         self.catch_up.tick();
+        self.end_start_wait_if_over();
         if !self.holds_tick() {
             self.node.tick();
         }

@@ -3,7 +3,7 @@
 //! Enters: raft's answers. Leaves: reads that may be served or that failed, and answers to followers. It must never
 //! start a round that raft would drop.
 
-use super::reads::{Asked, Confirmed};
+use super::reads::Asked;
 use super::{Driver, Effect};
 use crate::refusal::Refusal;
 use crate::types::Index;
@@ -45,10 +45,9 @@ impl Driver {
 
     pub(super) fn read_answered(&mut self, context: &[u8], index: Index) {
         let (term, leader) = (self.node.raft.term, self.node.raft.leader_id);
-        let Confirmed { reads, asked } = self.reads.answered(context, term, leader);
-        if !reads.is_empty() {
-            self.emit(Effect::ReadReady { reads, index });
-        }
+        let mut confirmed = self.reads.answered(context, term, leader);
+        let asked = std::mem::take(&mut confirmed.asked);
+        self.reads.hold(confirmed, index, term);
         for Asked { by, context } in asked {
             let mut answer = Message { to: by, from: self.identity.member_id, term, index, ..Message::default() };
             answer.set_msg_type(MessageType::MsgReadIndexResp);

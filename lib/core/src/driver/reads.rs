@@ -8,7 +8,7 @@
 //! asks.
 
 use crate::mutant::{self, Mutant};
-use crate::types::{MemberId, RequestId, Term};
+use crate::types::{Index, MemberId, RequestId, Term};
 use bytes::Bytes;
 
 /// A read of a client of this member, and when it came.
@@ -35,12 +35,36 @@ struct Gathered {
 }
 
 /// What may be served now.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Confirmed {
     /// Reads of clients of this member.
-    pub reads: Vec<u64>,
+    reads: Vec<Waiting>,
     /// Rounds that followers asked for.
     pub asked: Vec<Asked>,
+}
+
+#[cfg(test)]
+impl Confirmed {
+    fn numbers(&self) -> Vec<u64> {
+        numbers(self.reads.clone())
+    }
+}
+
+/// Reads of clients of this member that raft confirmed, until the entry at their index is committed here.
+#[derive(Debug)]
+pub struct Held {
+    /// The read index.
+    pub index: Index,
+    /// The term of the leader that confirmed it.
+    pub term: Term,
+    reads: Vec<Waiting>,
+}
+
+impl Held {
+    /// The numbers of the reads.
+    pub fn into_reads(self) -> Vec<u64> {
+        numbers(self.reads)
+    }
 }
 
 /// A round in flight.
@@ -62,12 +86,21 @@ pub struct Reads {
     now_tick: u64,
     collecting: Gathered,
     in_flight: Option<Round>,
+    held: Vec<Held>,
 }
 
 impl Reads {
     /// `nonce` is random per process start, so that contexts differ across restarts.
     pub fn new(origin: MemberId, nonce: u64) -> Reads {
-        Reads { origin, nonce, rounds: 0, now_tick: 0, collecting: Gathered::default(), in_flight: None }
+        Reads {
+            origin,
+            nonce,
+            rounds: 0,
+            now_tick: 0,
+            collecting: Gathered::default(),
+            in_flight: None,
+            held: Vec::new(),
+        }
     }
 
     /// Adds a read to the next round.
@@ -112,10 +145,36 @@ impl Reads {
         let Some(round) = self.in_flight.take_if(|round| round.context == context) else { return Confirmed::default() };
         if round.term == term && round.leader == leader {
             let Gathered { reads, asked } = round.gathered;
-            return Confirmed { reads: numbers(reads), asked };
+            return Confirmed { reads, asked };
         }
         self.move_on(round);
         Confirmed::default()
+    }
+
+    /// Keeps what was confirmed by the leader of `term` until the entry at `index` is committed here.
+    pub fn hold(&mut self, confirmed: Confirmed, index: Index, term: Term) {
+        if !confirmed.reads.is_empty() {
+            self.held.push(Held { index, term, reads: confirmed.reads });
+        }
+    }
+
+    /// Takes out reads that are held for an index up to `committed`.
+    pub fn take_committed(&mut self, committed: Index) -> Option<Held> {
+        let at = self.held.iter().position(|held| held.index <= committed)?;
+        Some(self.held.remove(at))
+    }
+
+    /// Moves held reads to the next round.
+    pub fn again(&mut self, held: Held) {
+        self.collecting.reads.splice(0..0, held.reads);
+    }
+
+    /// Gives up the round in flight, which can get no answer, and what is held; their reads move to the next round.
+    pub fn abandon_all(&mut self) {
+        while let Some(held) = self.take_committed(Index::MAX) {
+            self.again(held);
+        }
+        self.abandon();
     }
 
     /// Gives up the round in flight, which can get no answer; its reads move to the next one.
@@ -139,7 +198,7 @@ impl Reads {
     }
 
     /// Counts a tick; a round without an answer for `round_ticks_max` is abandoned (raft drops some silently). Returns
-    /// the reads that no round took for `read_ticks_max`: their clients have given up.
+    /// the reads that no round took, or that are held, for `read_ticks_max`: their clients have given up.
     pub fn tick(&mut self, round_ticks_max: usize, read_ticks_max: u64) -> Vec<u64> {
         self.now_tick += 1;
         if let Some(round) = &mut self.in_flight {
@@ -150,12 +209,15 @@ impl Reads {
         }
         let now_tick = self.now_tick;
         let late = |waiting: &mut Waiting| now_tick - waiting.since_tick >= read_ticks_max;
-        numbers(self.collecting.reads.extract_if(.., late).collect())
+        let mut all: Vec<Waiting> = self.collecting.reads.extract_if(.., late).collect();
+        self.held.iter_mut().for_each(|held| all.extend(held.reads.extract_if(.., late)));
+        self.held.retain(|held| !held.reads.is_empty());
+        numbers(all)
     }
 
     /// Takes out all reads of clients that wait, since the node cannot serve them.
     pub fn fail_all(&mut self) -> Vec<u64> {
-        self.abandon();
+        self.abandon_all();
         numbers(std::mem::take(&mut self.collecting.reads))
     }
 }
@@ -174,11 +236,11 @@ mod tests {
         reads.add(1);
         let first = reads.start(5, 1);
         reads.add(2);
-        assert_eq!(reads.answered(&first, 5, 1).reads, [1]);
+        assert_eq!(reads.answered(&first, 5, 1).numbers(), [1]);
         let second = reads.start(5, 1);
         assert_ne!(first, second);
-        assert_eq!(reads.answered(&first, 5, 1), Confirmed::default(), "a used context matches nothing");
-        assert_eq!(reads.answered(&second, 5, 1).reads, [2]);
+        assert!(reads.answered(&first, 5, 1).numbers().is_empty(), "a used context matches nothing");
+        assert_eq!(reads.answered(&second, 5, 1).numbers(), [2]);
     }
 
     #[test]
@@ -189,9 +251,9 @@ mod tests {
         reads.leader_changed(6, 2);
         assert!(reads.wants_round());
         let second = reads.start(6, 2);
-        assert_eq!(reads.answered(&first, 6, 2), Confirmed::default());
+        assert!(reads.answered(&first, 6, 2).numbers().is_empty());
         let other_leader = reads.answered(&second, 6, 3);
-        assert_eq!(other_leader, Confirmed::default(), "answered under another leader than it was stepped");
+        assert!(other_leader.numbers().is_empty(), "answered under another leader than it was stepped");
         assert!(reads.wants_round());
     }
 
@@ -209,10 +271,10 @@ mod tests {
         reads.ask(asked(2, b"d"));
         reads.add(1);
         let served = reads.answered(&first, 5, 1);
-        assert_eq!(served, Confirmed { reads: vec![], asked: vec![asked(2, b"a")] });
+        assert_eq!((served.numbers(), served.asked), (vec![], vec![asked(2, b"a")]));
         let second = reads.start(5, 1);
         let served = reads.answered(&second, 5, 1);
-        assert_eq!(served, Confirmed { reads: vec![1], asked: vec![asked(3, b"b"), asked(2, b"d")] });
+        assert_eq!((served.numbers(), served.asked), (vec![1], vec![asked(3, b"b"), asked(2, b"d")]));
     }
 
     #[test]
@@ -227,6 +289,22 @@ mod tests {
         reads.start(6, 1);
         reads.abandon();
         assert!(!reads.wants_round());
+    }
+
+    #[test]
+    fn what_was_confirmed_waits_for_its_entry_but_not_for_ever() {
+        let mut reads = Reads::new(1, 9);
+        reads.add(1);
+        let first = reads.start(5, 2);
+        let confirmed = reads.answered(&first, 5, 2);
+        reads.hold(confirmed, 7, 5);
+        assert!(reads.take_committed(6).is_none());
+        let held = reads.take_committed(7).expect("its entry is committed");
+        assert_eq!((held.index, held.term), (7, 5));
+        reads.hold(Confirmed { reads: held.reads, asked: Vec::new() }, 9, 5);
+        assert!(reads.tick(9, 2).is_empty());
+        assert_eq!(reads.tick(9, 2), [1]);
+        assert!(reads.take_committed(9).is_none() && !reads.wants_round());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! leader's heartbeats, commit messages and read states never wait for the disk.
 
 use super::{Driver, Effect};
+use crate::identity::Finding;
 use crate::limits;
 use crate::log::{Batch, LogError, LogOp, Mark};
 use crate::mutant::{self, Mutant};
@@ -70,6 +71,9 @@ impl Driver {
         loop {
             if self.syncing.is_none() {
                 self.step_deferred();
+                if self.halted {
+                    return;
+                }
                 self.step_waiting();
             } else if self.own_space.stuck.is_some() {
                 // The batch waits for space, and nobody knows how long. Nothing is stepped: everything that waits is
@@ -92,6 +96,7 @@ impl Driver {
             }
         }
         self.start_log_reads();
+        self.release_reads();
         self.write_commit_if_due();
         self.send_ranges_to_apply();
         self.start_cut_if_due();
@@ -239,7 +244,12 @@ impl Driver {
     }
 
     fn send(&mut self, messages: Vec<Message>) {
-        for message in messages {
+        for mut message in messages {
+            if matches!(message.get_msg_type(), MessageType::MsgAppend | MessageType::MsgHeartbeat) {
+                // A leader says what is on its own disk, where raft has no use for the field: others remember it, and
+                // object when that disk is put back (rule N20).
+                message.reject_hint = self.durable.index;
+            }
             self.note_snapshot_offer(&message);
             self.emit(Effect::Send(Box::new(message)));
         }
@@ -275,7 +285,8 @@ impl Driver {
                     let why = format!("committed entries cannot be read: {e}");
                     // A disk that fails proves nothing about what it holds (rule N7).
                     let is_damaged = matches!(e, LogError::Corrupt { .. });
-                    return self.halt(if is_damaged { Effect::Quarantine { why } } else { Effect::Fatal { why } });
+                    let finding = Finding::new(why.clone());
+                    return self.halt(if is_damaged { Effect::Quarantine { finding } } else { Effect::Fatal { why } });
                 }
             };
             let items = self.apply.send(entries);

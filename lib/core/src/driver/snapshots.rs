@@ -178,7 +178,7 @@ impl Driver {
         if let Some(pending) = self.change.take_if(|pending| pending.index <= meta.index) {
             self.refuse(pending.request, why());
         }
-        self.reads.abandon();
+        self.reads.abandon_all();
         self.note_safe_removals();
         self.emit(Effect::Members(self.membership.clone()));
         self.emit(Effect::Install { generation: self.apply.generation, meta: Box::new(meta) });

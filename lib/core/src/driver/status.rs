@@ -56,7 +56,7 @@ pub struct DriverStatus {
     pub durable_conf_index: Index,
     /// Removals up to this index are safe: whoever left by them may be told so, and forgotten (rule N4).
     pub removals_safe: Index,
-    /// Whether this member may lead (its kv db is proved).
+    /// Whether this member may lead: its kv db is proved, its disk works, and it does not wait for answers to its hello.
     pub can_lead: bool,
     /// For how many milliseconds the log has been syncing a batch; 0 while it is not (rule N26).
     pub sync_ms: u64,
@@ -154,8 +154,8 @@ impl Driver {
     }
 
     /// Whether leadership may be handed to this member.
-    fn may_lead(&self) -> bool {
-        self.can_lead && !self.hangs()
+    pub(super) fn may_lead(&self) -> bool {
+        self.can_lead && !self.hangs() && !self.waits_at_start()
     }
 
     /// Role in raft.

@@ -15,6 +15,7 @@ use raftkv_api::Hex128;
 
 mod hang;
 mod space;
+mod start;
 mod writes;
 
 const LOG: LogConfig =
@@ -33,6 +34,13 @@ impl Bench {
 
     /// The kv db claims to have applied the membership at `applied`; the log's own commit index is 1.
     fn opened(voters: u64, members: u64, applied: Index) -> Bench {
+        let mut bench = Bench::started(voters, members, applied);
+        bench.all_answer();
+        bench
+    }
+
+    /// The same, with nobody having answered its hello.
+    fn started(voters: u64, members: u64, applied: Index) -> Bench {
         let mut membership = membership(members);
         membership.voters = (1..=voters).collect();
         membership.learners = (voters + 1..=members).collect();
@@ -51,6 +59,13 @@ impl Bench {
         let start = Start { identity: identity(), log, hard_state, applied, membership, snapshots: Vec::new() };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         Bench { driver: Driver::new(config, start, &logger).expect("a sound start"), disk }
+    }
+
+    /// Everybody answers this member's hello, so that it may vote and campaign.
+    fn all_answer(&mut self) {
+        for by in self.driver.unanswered() {
+            self.driver.step(Event::HelloAnswered { by });
+        }
     }
 
     fn leader(voters: u64, members: u64) -> Bench {

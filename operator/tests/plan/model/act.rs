@@ -162,7 +162,8 @@ impl World {
         let genesis = self.fresh();
         let name = child::pod(NAME, ordinal);
         self.rafts.insert(genesis, Raft::first(seed.cluster_id, name, disk.incarnation, min_voters));
-        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined: false, told_removed: false };
+        let (quarantined, diverged, told_removed) = (false, false, false);
+        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined, diverged, told_removed };
         self.claims.get_mut(&ordinal).unwrap().disk.as_mut().unwrap().member = Some(member);
         self.pods.get_mut(&ordinal).unwrap().stage = Stage::Running { applied: 1 };
         self.inits.push(seed);
@@ -174,7 +175,7 @@ impl World {
         let disk = self.disk(ordinal).ok_or("opening")?.clone();
         let Some(member) = disk.member else { return Err("409: it is Blank".to_string()) };
         let removed = member.told_removed || self.rafts[&member.genesis].conf().removed.contains_key(&member.id);
-        if hex(disk.incarnation) != incarnation || !(member.quarantined || removed) {
+        if hex(disk.incarnation) != incarnation || member.diverged || !(member.quarantined || removed) {
             return Err("409: only a Removed or Quarantined node sets its data aside".to_string());
         }
         self.claims.get_mut(&ordinal).unwrap().disk = None;

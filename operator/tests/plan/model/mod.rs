@@ -95,6 +95,8 @@ pub struct MemberDisk {
     /// Entries whose commit is on this disk.
     pub durable: usize,
     pub quarantined: bool,
+    /// Quarantined because a leader's log contradicts it.
+    pub diverged: bool,
     /// Whether a member that had applied the removal has told it.
     pub told_removed: bool,
 }

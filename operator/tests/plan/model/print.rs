@@ -88,7 +88,7 @@ impl World {
         let Some(disk) = &claim.disk else { return };
         names.of(disk.incarnation).hash(hash);
         let Some(member) = &disk.member else { return };
-        (names.of(member.genesis), member.id, member.quarantined, member.told_removed).hash(hash);
+        (names.of(member.genesis), member.id, member.quarantined, member.diverged, member.told_removed).hash(hash);
         let lag = |has| self.lag(member.genesis, has);
         (lag(member.matched), lag(member.durable), member.matched.min(1)).hash(hash);
         self.hash_conf(member.genesis, member.durable.max(1), names, hash);

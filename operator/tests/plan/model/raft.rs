@@ -214,6 +214,7 @@ impl World {
                     matched: 0,
                     durable: 0,
                     quarantined: false,
+                    diverged: false,
                     told_removed: false,
                 });
                 continue;

@@ -32,6 +32,8 @@ pub enum Event {
     DropVolume(Ordinal),
     /// A node finds that it cannot trust its data.
     Quarantine(Ordinal),
+    /// A node finds that a leader contradicts what is committed there.
+    Diverge(Ordinal),
     /// The machine under a pod stops.
     StopMachineOf(Ordinal),
     /// Every machine that is there runs.
@@ -88,9 +90,10 @@ impl World {
             Event::DropVolume(at) => {
                 self.claims.remove(&at);
             }
-            Event::Quarantine(at) => {
+            Event::Quarantine(at) | Event::Diverge(at) => {
                 if let Some(member) = self.member_at(at) {
                     member.quarantined = true;
+                    member.diverged = matches!(event, Event::Diverge(_));
                 }
             }
             Event::StopMachineOf(_) | Event::LoseMachineOf(_) | Event::OutOfService(_) => self.machine_event(event),
@@ -183,7 +186,8 @@ impl World {
         let (genesis, incarnation) = (self.fresh(), self.fresh());
         let raft = Raft::first(hex(genesis + 700_000), child::pod("other", at), incarnation, 1);
         self.rafts.insert(genesis, raft);
-        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined: false, told_removed: false };
+        let (quarantined, diverged, told_removed) = (false, false, false);
+        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined, diverged, told_removed };
         if let Some(claim) = self.claims.get_mut(&at) {
             claim.disk = Some(Disk { incarnation, member: Some(member) });
         }

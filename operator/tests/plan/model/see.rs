@@ -128,6 +128,7 @@ impl World {
         status.member_id = Some(DecimalId(member.id));
         if member.quarantined || member.told_removed {
             status.state = if member.quarantined { NodeState::Quarantined } else { NodeState::Removed };
+            status.diverged = member.diverged;
             status.reason = Some("the log is behind its proof".to_string());
             return status;
         }

@@ -38,7 +38,7 @@ pub fn identity(bytes: &[u8]) -> bool {
 pub fn identities() -> Vec<Vec<u8>> {
     let identity = wal::identity();
     let removed = Identity::Removed { identity, index: 4, term: 1 };
-    let quarantined = Identity::Quarantined { identity, why: "its log is damaged".to_string() };
+    let quarantined = Identity::Quarantined { identity, why: "its log is damaged".to_string(), diverged: false };
     [Identity::Blank { incarnation: identity.incarnation }, Identity::Member(identity), removed, quarantined]
         .iter()
         .map(|identity| {

@@ -112,6 +112,7 @@ impl Story {
                     self.say(slot, &text);
                 }
                 self.took(slot, out);
+                self.dial(slot);
             }
             Err(e) => self.say(slot, &format!("does not start: {e}")),
         }
@@ -120,6 +121,9 @@ impl Story {
 
     /// Steps one event and lets disks and applies work.
     pub fn step(&mut self, slot: Slot, event: Event) {
+        if matches!(event, Event::Tick) {
+            self.dial(slot);
+        }
         let out = self.nodes[slot].step(event, true);
         self.took(slot, out);
         self.work();
@@ -282,7 +286,8 @@ impl Story {
                 Out::Cut { index } => self.say(slot, &format!("cuts snapshot {index}")),
                 Out::StoreReady { index } => self.say(slot, &format!("serves its kv db at {index}")),
                 Out::Gone { index } => self.say(slot, &format!("stops: its removal at {index} is safe")),
-                Out::Quarantined(why) => self.say(slot, &format!("is quarantined: {why}")),
+                Out::Quarantined(found) if found.diverged => self.say(slot, &format!("diverged: {}", found.why)),
+                Out::Quarantined(found) => self.say(slot, &format!("is quarantined: {}", found.why)),
                 Out::DistrustsKv(why) => self.say(slot, &format!("sets its kv db aside: {why}")),
                 Out::Closed => self.say(slot, "stopped"),
                 Out::DiskFailed(why) => self.say(slot, &format!("ends: {why}")),

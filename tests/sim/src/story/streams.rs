@@ -6,6 +6,7 @@ use crate::node::Life;
 use crate::tell;
 use crate::wires::{CopiedFile, copy_some};
 use raftkv_core::driver::Event;
+use raftkv_core::identity::Finding;
 use raftkv_core::snapshot::{self, SnapshotMeta};
 use raftkv_core::types::MemberId;
 use raftkv_core::wire::{Frame, HelloVerdict};
@@ -39,6 +40,18 @@ impl Story {
         self.due.extend(Event::of_lost_frame(to, frame).map(|event| (from, event)));
     }
 
+    /// A process that has just started dials the members that it waits for (rule N20).
+    pub(super) fn dial(&mut self, slot: Slot) {
+        for to in self.nodes[slot].unanswered() {
+            let cut = |story: &Story, target| {
+                story.blocked.contains(&(slot, target)) || story.blocked.contains(&(target, slot))
+            };
+            if let Some(target) = self.target(slot, to).filter(|target| !cut(self, *target)) {
+                self.connect(slot, target, to);
+            }
+        }
+    }
+
     /// Opens a stream with a hello, unless one is open; false when there is none.
     fn connect(&mut self, from: Slot, target: Slot, to: MemberId) -> bool {
         let boots = |story: &Story| (story.nodes[from].boots, story.nodes[target].boots);
@@ -51,9 +64,19 @@ impl Story {
             self.say(target, &format!("joins as member {to}, spoken to by {}", self.nodes[from].name.clone()));
             self.boot(target);
         }
-        match self.nodes[target].check_hello(&hello) {
+        let verdict = self.nodes[target].check_hello(&hello);
+        if verdict.is_some() {
+            self.due.push_back((from, Event::HelloAnswered { by: to }));
+        }
+        match verdict {
             None => false,
             Some(Ok(())) => {
+                let answer = self.nodes[target].hello(hello.from, hello.from_incarnation);
+                let heard = answer.and_then(|answer| self.nodes[from].check_hello(&answer));
+                if let Some(Err(HelloVerdict::RolledBack(_))) = heard {
+                    // It hears so when it dials itself.
+                    return false;
+                }
                 let boots = boots(self);
                 self.streams.insert((from, target), boots);
                 true
@@ -67,7 +90,7 @@ impl Story {
                     }
                     HelloVerdict::RolledBack(why) => {
                         self.say(target, &format!("answers 409 to {name}: {why}"));
-                        self.nodes[from].quarantine(why);
+                        self.nodes[from].quarantine(Finding::new(why));
                     }
                     HelloVerdict::Differs(why) | HelloVerdict::Later(why) => {
                         self.say(target, &format!("refuses {name}: {why}"));
