@@ -143,6 +143,11 @@ pub const PEER_CONNECT_MS: u64 = 1_500;
 pub const PEER_HANDSHAKE_MS: u64 = 10_000;
 /// Time between two probes of a stream by the side that dialled; the other side answers them.
 pub const PEER_PROBE_MS: u64 = 1_000;
+/// When another run of a member's process says hello, the end of each stream that stands has this long to answer (rule
+/// N27). It is less than [`HELLO_WAIT_TICKS`], so that rule N20's objection comes in time, too.
+pub const PEER_ASK_MS: u64 = 500;
+/// A twin of a member's process is shown in the status for this long after it last said hello.
+pub const TWIN_SHOWN_MS: u64 = 5_000;
 /// A stream without a sign of life for this long is broken; several probes have gone unanswered by then.
 pub const PEER_IDLE_MS: u64 = 5_000;
 /// First pause before a peer is dialled again; it doubles each time.

@@ -52,13 +52,15 @@ pub enum Mutant {
     LeaderNotRemembered,
     /// A starting member campaigns and votes before anybody could object (rule N20).
     NoWaitAtStart,
+    /// A second process of a member takes the place of the first, which answers (rule N27).
+    TwinAccepted,
     /// What a leader sends is not compared with what is committed here (rule N20).
     DivergenceNotSeen,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 24] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
         Mutant::AppliedOutsideBatch,
@@ -82,6 +84,7 @@ impl Mutant {
         Mutant::QuarantineForgotten,
         Mutant::LeaderNotRemembered,
         Mutant::NoWaitAtStart,
+        Mutant::TwinAccepted,
         Mutant::DivergenceNotSeen,
     ];
 }

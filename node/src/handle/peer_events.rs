@@ -76,11 +76,20 @@ impl PeerEvents for Node {
             DialFailure::Differs(why) if is_news => {
                 tracing::error!(to, why, "the peer says that we do not belong together");
             }
+            DialFailure::Twin(why) => {
+                self.on_twin(self.shared().published().identity.map_or(0, |own| own.member_id), why)
+            }
             DialFailure::Unauthorized | DialFailure::Differs(_) => {}
             DialFailure::RolledBack(why) => {
                 self.shared().send(Input::Quarantine(format!("rolled back: {why}")));
             }
             DialFailure::Gone(record) => self.event(Event::Removed(record)),
+        }
+    }
+
+    fn on_twin(&self, of: MemberId, words: String) {
+        if self.shared().twin_seen(of, &words) {
+            tracing::error!(member = of, words, "a member runs twice");
         }
     }
 
@@ -146,7 +155,11 @@ impl Credentials for TokenFile {
 /// Whether the peer's node answered our hello, with whatever verdict (rule N20).
 fn is_answer(failure: &DialFailure) -> bool {
     match failure {
-        DialFailure::Differs(_) | DialFailure::RolledBack(_) | DialFailure::Gone(_) | DialFailure::Later(_) => true,
+        DialFailure::Differs(_)
+        | DialFailure::RolledBack(_)
+        | DialFailure::Gone(_)
+        | DialFailure::Twin(_)
+        | DialFailure::Later(_) => true,
         DialFailure::Unreachable(_) | DialFailure::Unauthorized => false,
     }
 }

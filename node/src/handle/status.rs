@@ -80,7 +80,7 @@ pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
 fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (NodeState, Option<String>) {
     let (kv, words) = shared.kv();
     let kv_words = (kv != KvState::Ready && !words.is_empty()).then_some(words);
-    let words = |driver| kv_words.clone().or_else(|| misplaced(&shared.config, driver));
+    let words = |driver| kv_words.clone().or_else(|| shared.twin()).or_else(|| misplaced(&shared.config, driver));
     match (phase, driver) {
         (Phase::Opening(words), _) => (NodeState::Opening, Some(words.clone())),
         (Phase::Blank, _) => (NodeState::Blank, None),

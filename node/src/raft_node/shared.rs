@@ -15,14 +15,18 @@ use raftkv_api::{DecimalId, Hex128, KvState, Stream};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
 use raftkv_core::identity::Finding;
 use raftkv_core::kvstore::View;
+use raftkv_core::limits;
 use raftkv_core::membership::Membership;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, Term};
 use raftkv_core::wire::{HELLO_FORMAT, Hello};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
+
+/// A twin is shown for this long.
+const TWIN_SHOWN: Duration = Duration::from_millis(limits::TWIN_SHOWN_MS);
 
 /// Where the node is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct Shared {
     view: RwLock<Option<Arc<View>>>,
     kv: RwLock<(KvState, String)>,
     advertised: Mutex<BTreeMap<MemberId, Advertised>>,
+    /// Members of which two processes said hello: the words for people, and when it was last noticed (rule N27).
+    twins: Mutex<BTreeMap<MemberId, (String, Instant)>>,
     /// The last failure to dial each peer, until it succeeds.
     dial_failures: Mutex<BTreeMap<MemberId, DialFailure>>,
     /// The newest snapshot body to each peer; those that have ended are gone.
@@ -135,6 +141,7 @@ impl Shared {
             view: RwLock::new(None),
             kv: RwLock::new((KvState::Absent, String::new())),
             advertised: Mutex::new(BTreeMap::new()),
+            twins: Mutex::new(BTreeMap::new()),
             dial_failures: Mutex::new(BTreeMap::new()),
             bodies: Mutex::new(BTreeMap::new()),
         }
@@ -209,9 +216,24 @@ impl Shared {
         advertised.retain(|id, _| !membership.is_removed(*id));
         let mut failures = self.dial_failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|id, _| !membership.is_removed(*id));
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.retain(|id, _| !membership.is_removed(*id));
         // A frame or two may still come from, or go to, one that has just left: its metrics are dropped again with each
         // later change, as long as there is a record of it.
         membership.removed.keys().for_each(|id| self.metrics.forget_peer(*id));
+    }
+
+    /// Records that two processes say that they are this member; true when that is news.
+    pub fn twin_seen(&self, of: MemberId, words: &str) -> bool {
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = twins.insert(of, (words.to_string(), Instant::now()));
+        old.is_none_or(|(_, at)| at.elapsed() > TWIN_SHOWN)
+    }
+
+    /// What is known of members of which two processes said hello a moment ago.
+    pub fn twin(&self) -> Option<String> {
+        let twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.values().find(|(_, at)| at.elapsed() <= TWIN_SHOWN).map(|(words, _)| words.clone())
     }
 
     /// Records that a peer could not be dialled; true when the failure differs from the last one.

@@ -109,7 +109,13 @@ impl RaftNode {
             Input::Connected(hello) => {
                 match driver.check_hello(&hello) {
                     Ok(()) => self.heard(&hello),
-                    Err(refused) => tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit"),
+                    Err(refused) => {
+                        tracing::warn!(peer = hello.from, ?refused, "a peer that we dialled does not fit");
+                        if let HelloVerdict::RolledBack(_) = refused {
+                            // It hears so when it dials this node; until then nothing that it says counts.
+                            self.transport.hang_up(hello.from);
+                        }
+                    }
                 }
                 driver.step(Event::HelloAnswered { by: hello.from });
             }

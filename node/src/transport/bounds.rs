@@ -21,6 +21,8 @@ pub struct TransportLimits {
     pub handshake: Duration,
     /// Time between two probes.
     pub probe: Duration,
+    /// Time for the end of a stream to answer that it is there.
+    pub ask: Duration,
     /// A stream without a sign of life for this long is broken.
     pub idle: Duration,
     /// First pause before dialling again.
@@ -45,6 +47,7 @@ impl Default for TransportLimits {
             connect: Duration::from_millis(limits::PEER_CONNECT_MS),
             handshake: Duration::from_millis(limits::PEER_HANDSHAKE_MS),
             probe: Duration::from_millis(limits::PEER_PROBE_MS),
+            ask: Duration::from_millis(limits::PEER_ASK_MS),
             idle: Duration::from_millis(limits::PEER_IDLE_MS),
             redial_min: Duration::from_millis(limits::PEER_REDIAL_MS_MIN),
             redial_max: Duration::from_millis(limits::PEER_REDIAL_MS_MAX),

@@ -7,7 +7,7 @@ use super::connect::{ConnectError, Connection};
 use super::outbox::Outbox;
 use super::shared::Inner;
 use super::stream::{self, Connected, Ends};
-use super::{DialFailure, PeerAddress, handshake};
+use super::{DialFailure, PeerAddress, handshake, one_process};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, UPGRADE};
@@ -49,6 +49,9 @@ async fn dial_once(inner: &Inner, peer: &PeerAddress, ours: &Hello, outbox: &Out
         Ok(stream) => stream,
         Err(failure) => return (false, failure),
     };
+    if let Err(why) = one_process::check(inner, &theirs, &peer.peer_url).await {
+        return (false, DialFailure::Unreachable(why));
+    }
     tracing::info!(peer = peer.id, url = peer.peer_url, "peer stream up");
     let ends = Ends { ours: ours.from, theirs: peer.id, dialled: true };
     let end = stream::run(inner, connected, ends, outbox, || {

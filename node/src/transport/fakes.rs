@@ -7,6 +7,7 @@ use raftkv_core::types::RequestId;
 use raftkv_core::wire::{Forward, encode};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,12 +75,15 @@ pub(super) enum Event {
     Body { to: MemberId, index: Index, whole: bool },
     Fetched { from: MemberId, index: Index, result: Result<(), String> },
     Rtt(MemberId),
+    Twin(MemberId, String),
 }
 
 /// A node that accepts every hello unless told otherwise, and records what it is told.
 pub(super) struct FakeNode {
     id: MemberId,
     pub verdict: Mutex<Option<HelloVerdict>>,
+    /// Which run of the process this is.
+    pub boot: AtomicU64,
     told: Mutex<Vec<Event>>,
     wake: Notify,
 }
@@ -143,11 +147,12 @@ impl FakeNode {
 
 impl PeerEvents for FakeNode {
     fn our_hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello> {
-        Some(Hello { to_incarnation, ..hello(self.id, to) })
+        Some(Hello { to_incarnation, boot: self.boot.load(Ordering::Relaxed), ..hello(self.id, to) })
     }
     fn on_hello(&self, theirs: Hello, verdict: oneshot::Sender<HelloVerdict>) {
         self.tell(Event::Hello(theirs.from));
-        let ours = Hello { to_incarnation: theirs.from_incarnation, ..hello(self.id, theirs.from) };
+        let boot = self.boot.load(Ordering::Relaxed);
+        let ours = Hello { to_incarnation: theirs.from_incarnation, boot, ..hello(self.id, theirs.from) };
         let told = self.verdict.lock().unwrap().clone();
         let _ = verdict.send(told.unwrap_or(HelloVerdict::Accept(Box::new(ours)))); // the peer may be gone
     }
@@ -159,6 +164,9 @@ impl PeerEvents for FakeNode {
     }
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
         self.tell(Event::DialFailed(to, failure));
+    }
+    fn on_twin(&self, of: MemberId, words: String) {
+        self.tell(Event::Twin(of, words));
     }
     fn on_snapshot_begun(&self, _to: MemberId, _index: Index, _progress: &Arc<BodyProgress>) {}
     fn on_snapshot_body(&self, to: MemberId, index: Index, whole: bool) {
@@ -265,6 +273,7 @@ impl Drop for Peer {
 pub(super) fn quick() -> TransportLimits {
     TransportLimits {
         probe: Duration::from_millis(20),
+        ask: Duration::from_millis(200),
         redial_min: Duration::from_millis(5),
         redial_max: Duration::from_millis(20),
         ..TransportLimits::default()
@@ -283,7 +292,8 @@ impl Peer {
     }
 
     pub fn on(id: MemberId, token: &'static str, limits: TransportLimits, listener: TcpListener) -> Peer {
-        let node = Arc::new(FakeNode { id, verdict: Mutex::default(), told: Mutex::default(), wake: Notify::new() });
+        let (verdict, told) = (Mutex::default(), Mutex::default());
+        let node = Arc::new(FakeNode { id, verdict, boot: AtomicU64::new(1), told, wake: Notify::new() });
         let disk = Arc::new(MemDisk::default());
         let url = format!("http://{}", listener.local_addr().unwrap());
         let events: Arc<dyn PeerEvents> = node.clone();

@@ -117,6 +117,11 @@ impl Transport {
         result
     }
 
+    /// Ends every stream to this peer; it is dialled again.
+    pub fn hang_up(&self, on: MemberId) {
+        self.inner.peers().streams_to(on).for_each(|outbox| outbox.close());
+    }
+
     /// Fetches the snapshot that `from` offered, from its peer URL. Ends in one `on_snapshot_fetched`, except for an
     /// offer of the file that is being fetched already, which is ignored.
     pub fn fetch_snapshot(&self, from: MemberId, from_url: &str, meta: SnapshotMeta) {

@@ -26,6 +26,9 @@ pub(super) struct Refusal {
     /// The dialler lost acknowledged data and must stop (rule N20).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rolled_back: bool,
+    /// Another process with the dialler's data directory answers (rule N27).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub twin: bool,
     /// The dialler was removed (rule N4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Box<RemovedRecord>>,
@@ -34,7 +37,7 @@ pub(super) struct Refusal {
 impl Refusal {
     /// An answer with the code's own status.
     pub fn new(code: Code, detail: impl Into<String>) -> Refusal {
-        Refusal { problem: Box::new(Problem::new(code, detail)), rolled_back: false, removed: None }
+        Refusal { problem: Box::new(Problem::new(code, detail)), rolled_back: false, twin: false, removed: None }
     }
 }
 
@@ -90,6 +93,7 @@ pub fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
     match (status, refusal) {
         (StatusCode::UNAUTHORIZED, _) => DialFailure::Unauthorized,
         (StatusCode::CONFLICT, Some(Refusal { rolled_back: true, .. })) => DialFailure::RolledBack(detail),
+        (StatusCode::CONFLICT, Some(Refusal { twin: true, .. })) => DialFailure::Twin(detail),
         (StatusCode::CONFLICT, _) => DialFailure::Differs(detail),
         (StatusCode::GONE, Some(Refusal { removed: Some(record), .. })) => DialFailure::Gone(record),
         (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => DialFailure::Later(detail),

@@ -5,6 +5,7 @@
 //! and the number of connections is limited: half-open ones cost little, and not for long.
 
 use super::handshake::{self, Refusal};
+use super::one_process;
 use super::shared::{Counters, Inner};
 use super::snapshot_body::{self, BodyReport, FileBody, Part};
 use super::stall::StallGuard;
@@ -26,6 +27,7 @@ use raftkv_core::snapshot;
 use raftkv_core::types::{Index, Term};
 use raftkv_core::wire::{HELLO_FORMAT, Hello, HelloVerdict};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -44,8 +46,8 @@ enum Next {
 pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(inner.limits.connections_max));
     loop {
-        let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
+        let (tcp, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a peer's connection");
                 sleep(Duration::from_millis(PEER_ACCEPT_RETRY_MS)).await;
@@ -59,13 +61,13 @@ pub(super) async fn serve(inner: Arc<Inner>, listener: TcpListener) {
         };
         let of = Arc::clone(&inner);
         inner.spawn(async move {
-            connection(of, tcp).await;
+            connection(of, tcp, from).await;
             drop(place);
         });
     }
 }
 
-async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
+async fn connection(inner: Arc<Inner>, tcp: TcpStream, from: SocketAddr) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a peer's connection broke before its request");
         return;
@@ -79,7 +81,7 @@ async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
     let next = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
         let (inner, next) = (Arc::clone(&inner), Arc::clone(&next));
-        async move { Ok::<_, Infallible>(answer(&inner, request, &next).await.unwrap_or_else(problem)) }
+        async move { Ok::<_, Infallible>(answer(&inner, request, from, &next).await.unwrap_or_else(problem)) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new()) // without it, hyper ignores the timeout below
@@ -96,22 +98,34 @@ async fn connection(inner: Arc<Inner>, tcp: TcpStream) {
     match (next, served) {
         (Some(Next::Body(report)), Ok(())) => report.flushed(),
         (Some(Next::Stream { theirs, ours, upgrade }), Ok(())) => match upgrade.await {
-            Ok(upgraded) => run_stream(&inner, &theirs, &ours, (TokioIo::new(upgraded), socket)).await,
+            Ok(upgraded) => {
+                run_stream(&inner, &theirs, &ours, from, (TokioIo::new(upgraded), socket)).await;
+            }
             Err(error) => tracing::debug!(%error, peer = theirs.from, "a peer's stream was not upgraded"),
         },
         (Some(Next::Body(_) | Next::Stream { .. }), Err(_)) | (None, _) => {}
     }
 }
 
-async fn run_stream(inner: &Inner, theirs: &Hello, ours: &Hello, connected: Connected) {
+async fn run_stream(inner: &Inner, theirs: &Hello, ours: &Hello, from: SocketAddr, connected: Connected) {
     let ends = Ends { ours: ours.from, theirs: theirs.from, dialled: false };
     let outbox = inner.new_outbox();
-    let accepted = inner.accepted(theirs, &outbox);
+    let accepted = inner.accepted(theirs, whereabouts(theirs, from), &outbox);
     let end = stream::run(inner, connected, ends, &outbox, || accepted.register()).await;
     tracing::debug!(peer = theirs.from, why = %end, "a stream that the peer opened ended");
 }
 
-async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Option<Next>>) -> Result<Answer, Refusal> {
+/// Where a peer says that it is, and where it really dials from.
+fn whereabouts(theirs: &Hello, from: SocketAddr) -> String {
+    format!("{} (dialling from {})", theirs.peer_url, from.ip())
+}
+
+async fn answer(
+    inner: &Inner,
+    mut request: Request<Incoming>,
+    from: SocketAddr,
+    next: &Mutex<Option<Next>>,
+) -> Result<Answer, Refusal> {
     if !bearer(request.headers()).is_some_and(|token| inner.credentials.accepts(token)) {
         return Err(Refusal::new(Code::Unauthorized, format!("this is {PEER_ROLE}, and needs the cluster's token")));
     }
@@ -129,13 +143,18 @@ async fn answer(inner: &Inner, mut request: Request<Incoming>, next: &Mutex<Opti
             let offset = offset_asked(request.headers())?;
             serve_body(inner, &theirs, (term, index), offset).await?
         }
-        None => open_stream(inner, theirs, &mut request).await?,
+        None => open_stream(inner, theirs, from, &mut request).await?,
     };
     *next.lock().expect("no thread panics while it holds this lock") = Some(then);
     Ok(answer)
 }
 
-async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incoming>) -> Result<(Answer, Next), Refusal> {
+async fn open_stream(
+    inner: &Inner,
+    theirs: Hello,
+    from: SocketAddr,
+    request: &mut Request<Incoming>,
+) -> Result<(Answer, Next), Refusal> {
     let wanted = request.headers().get(UPGRADE);
     if !wanted.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(handshake::PROTOCOL.as_bytes())) {
         return Err(Refusal::new(Code::BadRequest, format!("a stream is opened by Upgrade: {}", handshake::PROTOCOL)));
@@ -144,6 +163,9 @@ async fn open_stream(inner: &Inner, theirs: Hello, request: &mut Request<Incomin
         let why = format!("hello format {} is not {}", theirs.format, HELLO_FORMAT);
         return Err(Refusal::new(Code::WrongNode, why));
     }
+    one_process::check(inner, &theirs, &whereabouts(&theirs, from))
+        .await
+        .map_err(|why| Refusal { twin: true, ..Refusal::new(Code::WrongState, why) })?;
     let (verdict_tx, verdict_rx) = oneshot::channel();
     inner.events.on_hello(theirs.clone(), verdict_tx);
     let verdict = match timeout(inner.limits.handshake, verdict_rx).await {

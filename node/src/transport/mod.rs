@@ -16,6 +16,7 @@ mod dialler;
 mod handle;
 mod handshake;
 mod listener;
+mod one_process;
 mod outbox;
 mod pace;
 mod shared;
@@ -59,6 +60,8 @@ pub enum DialFailure {
     RolledBack(String),
     /// 410: this member was removed.
     Gone(Box<RemovedRecord>),
+    /// 409: another process with this member's data directory answers the peer (rule N27).
+    Twin(String),
     /// 503: the peer's node has nothing to say to us at present; dialled again after a pause.
     Later(String),
 }
@@ -86,6 +89,8 @@ pub trait PeerEvents: Send + Sync + 'static {
     fn on_frame(&self, from: MemberId, frame: Frame);
     /// A dialled stream could not be opened or broke; once per failure.
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure);
+    /// Two processes say that they are this member; the second was refused (rule N27). Each time that it says hello.
+    fn on_twin(&self, of: MemberId, words: String);
     /// `to` has begun to take the body of a snapshot that we offered; [`PeerEvents::on_snapshot_body`] always follows.
     /// `progress` is dropped when the body has ended.
     fn on_snapshot_begun(&self, to: MemberId, index: Index, progress: &Arc<BodyProgress>);

@@ -12,12 +12,14 @@
 use super::bounds::TransportLimits;
 use crate::crash_point::{self, Place, Side};
 use raftkv_core::limits::PEER_DIRECT_WRITE_BYTES_MAX;
-use raftkv_core::wire::{self, Frame, HEAD_BYTES, payload_bytes};
-use std::collections::VecDeque;
+use raftkv_core::wire::{self, Frame, HEAD_BYTES, Sign, payload_bytes};
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// Why a frame was not taken. It will not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +41,8 @@ pub(super) struct Outbox {
     waiting: Mutex<Waiting>,
     /// Wakes the one task that writes.
     wake: Notify,
+    /// Number of answers to [`Sign::Ask`], of all streams; changes, too, when a stream ends.
+    answers: watch::Sender<u64>,
     frames_max: usize,
     bytes_max: usize,
     frame_bytes_max: usize,
@@ -49,7 +53,7 @@ struct Waiting {
     open: bool,
     frames: VecDeque<(usize, Frame)>,
     bytes: usize,
-    probe: bool,
+    signs: BTreeSet<Sign>,
     /// The stream's own socket, in nonblocking mode, if there is one.
     socket: Option<TcpStream>,
     /// What the socket did not take of frames that were written directly; it is sent before everything else.
@@ -62,13 +66,13 @@ struct Waiting {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Batch {
     pub rest: Vec<u8>,
-    pub probe: bool,
+    pub signs: BTreeSet<Sign>,
     pub frames: Vec<Frame>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.rest.is_empty() && !self.probe && self.frames.is_empty()
+        self.rest.is_empty() && self.signs.is_empty() && self.frames.is_empty()
     }
 }
 
@@ -78,6 +82,7 @@ impl Outbox {
         Outbox {
             waiting: Mutex::default(),
             wake: Notify::new(),
+            answers: watch::Sender::new(0),
             frames_max: limits.out_frames_max,
             bytes_max: limits.out_bytes_max,
             frame_bytes_max: limits.frame_bytes_max,
@@ -94,6 +99,7 @@ impl Outbox {
     pub fn close(&self) {
         *self.lock() = Waiting::default();
         self.wake.notify_one();
+        self.answers.send_modify(|_| {});
     }
 
     /// Whether a stream is up.
@@ -126,17 +132,37 @@ impl Outbox {
         if waiting.frames.is_empty() || waiting.writing {
             return; // if the task is writing, it takes the frames afterwards
         }
-        let little = waiting.bytes <= PEER_DIRECT_WRITE_BYTES_MAX && !waiting.probe;
+        let little = waiting.bytes <= PEER_DIRECT_WRITE_BYTES_MAX && waiting.signs.is_empty();
         if !little || !waiting.write_directly() {
             drop(waiting);
             self.wake.notify_one();
         }
     }
 
-    /// Asks for a probe, or for the answer to one; it goes before the frames that wait.
-    pub fn push_probe(&self) {
-        self.lock().probe = true;
+    /// Sends a sign of life; it goes before the frames that wait.
+    pub fn push_sign(&self, sign: Sign) {
+        self.lock().signs.insert(sign);
         self.wake.notify_one();
+    }
+
+    /// The other end answered that it is there.
+    pub fn answered(&self) {
+        self.answers.send_modify(|count| *count += 1);
+    }
+
+    /// Asks whether the other end is there; false when it does not answer in time, or the stream ends.
+    pub async fn is_answered(&self, within: Duration) -> bool {
+        let mut answers = self.answers.subscribe();
+        let before = *answers.borrow_and_update();
+        self.push_sign(Sign::Ask);
+        let answer = async {
+            while self.is_open() && *answers.borrow_and_update() == before {
+                // The sender lives as long as this outbox.
+                let _ended = answers.changed().await;
+            }
+            *answers.borrow() > before
+        };
+        timeout(within, answer).await.unwrap_or(false)
     }
 
     /// Waits for something to send and takes up to `bytes_max` of frames, but at least one if any waits; `None` once
@@ -155,8 +181,8 @@ impl Outbox {
         if !waiting.open {
             return None;
         }
-        let (rest, probe) = (std::mem::take(&mut waiting.rest), std::mem::take(&mut waiting.probe));
-        let mut batch = Batch { rest, probe, frames: Vec::new() };
+        let (rest, signs) = (std::mem::take(&mut waiting.rest), std::mem::take(&mut waiting.signs));
+        let mut batch = Batch { rest, signs, frames: Vec::new() };
         let mut taken = 0;
         while let Some((bytes, _)) = waiting.frames.front() {
             if taken > 0 && taken + bytes > bytes_max {
@@ -253,9 +279,9 @@ mod tests {
         for seq in 1..=3 {
             outbox.push(forward(seq, 100)).unwrap();
         }
-        outbox.push_probe();
+        outbox.push_sign(Sign::Probe);
         let two = vec![forward(1, 100), forward(2, 100)];
-        assert_eq!(outbox.take_now(300), Some(Batch { probe: true, frames: two, ..Batch::default() }));
+        assert_eq!(outbox.take_now(300), Some(Batch { signs: [Sign::Probe].into(), frames: two, ..Batch::default() }));
         assert_eq!(outbox.take_now(1), Some(Batch { frames: vec![forward(3, 100)], ..Batch::default() }));
     }
 

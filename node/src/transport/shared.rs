@@ -11,7 +11,7 @@ use raftkv_api::Hex128;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::snapshot::SnapshotMeta;
 use raftkv_core::types::MemberId;
-use raftkv_core::wire::Hello;
+use raftkv_core::wire::{self, Hello, Run};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -88,7 +88,17 @@ pub(super) struct Dialled {
 /// The newest stream that a peer dialled.
 pub(super) struct AcceptedStream {
     incarnation: Hex128,
+    boot: u64,
+    /// Where the peer said that it is, and where it dialled from.
+    at: String,
     outbox: Arc<Outbox>,
+}
+
+/// A stream that stands to another run of a peer's process than the one that says hello.
+pub(super) struct OtherRun {
+    /// Where that process is.
+    pub at: String,
+    pub outbox: Arc<Outbox>,
 }
 
 impl Peers {
@@ -106,6 +116,26 @@ impl Peers {
     pub fn incarnation(&self, of: MemberId) -> Option<Hex128> {
         let dialled = self.dialled.get(&of).map(|peer| peer.address.incarnation);
         dialled.or_else(|| self.accepted.get(&of).map(|stream| stream.incarnation))
+    }
+
+    /// The outboxes of a peer's streams, whether they are up or not.
+    pub fn streams_to(&self, id: MemberId) -> impl Iterator<Item = &Arc<Outbox>> {
+        let dialled = self.dialled.get(&id).map(|peer| &peer.outbox);
+        dialled.into_iter().chain(self.accepted.get(&id).map(|stream| &stream.outbox))
+    }
+
+    /// The streams that stand, in either direction, to another run of the process that sent `hello` (rule N27).
+    pub fn other_runs(&self, hello: &Hello) -> Vec<OtherRun> {
+        let dialled = self.dialled.get(&hello.from).map(|peer| {
+            (Run { incarnation: peer.address.incarnation, boot: peer.boot }, &peer.address.peer_url, &peer.outbox)
+        });
+        let accepted = self
+            .accepted
+            .get(&hello.from)
+            .map(|stream| (Run { incarnation: stream.incarnation, boot: stream.boot }, &stream.at, &stream.outbox));
+        let streams = dialled.into_iter().chain(accepted);
+        let others = streams.filter(|(run, _, outbox)| outbox.is_open() && wire::is_of_another_run(*run, hello));
+        others.map(|(_, at, outbox)| OtherRun { at: at.clone(), outbox: Arc::clone(outbox) }).collect()
     }
 }
 
@@ -153,9 +183,9 @@ impl Inner {
     }
 
     /// A stream that the sender of `theirs` opened, not yet in the list of streams to send on.
-    pub fn accepted<'a>(&'a self, theirs: &Hello, outbox: &Arc<Outbox>) -> Accepted<'a> {
+    pub fn accepted<'a>(&'a self, theirs: &Hello, at: String, outbox: &Arc<Outbox>) -> Accepted<'a> {
         let (id, incarnation, boot) = (theirs.from, theirs.from_incarnation, theirs.boot);
-        Accepted { inner: self, id, incarnation, boot, outbox: Arc::clone(outbox) }
+        Accepted { inner: self, id, incarnation, boot, at, outbox: Arc::clone(outbox) }
     }
 
     /// Records that the stream that we dialled to `to` is up, and which run of its process answered.
@@ -182,16 +212,17 @@ pub(super) struct Accepted<'a> {
     id: MemberId,
     incarnation: Hex128,
     boot: u64,
+    at: String,
     outbox: Arc<Outbox>,
 }
 
 impl Accepted<'_> {
     /// Makes this the newest stream of its peer and ends the one before it: a peer dials anew only when its old stream
-    /// is dead. Also ends a stream that we dialled to an earlier run of its process: if the peer's machine died
-    /// silently and the peer came back at another address, that stream would swallow what we send until its silence is
-    /// noticed.
+    /// is dead. Also ends a stream that we dialled to another run of its process, which did not answer (rule N27) or came
+    /// at the same moment.
     pub fn register(&self) {
-        let stream = AcceptedStream { incarnation: self.incarnation, outbox: Arc::clone(&self.outbox) };
+        let (incarnation, boot, at) = (self.incarnation, self.boot, self.at.clone());
+        let stream = AcceptedStream { incarnation, boot, at, outbox: Arc::clone(&self.outbox) };
         let mut peers = self.inner.peers();
         if let Some(old) = peers.accepted.insert(self.id, stream) {
             old.outbox.close();

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use raft::prelude::MessageType;
 use raftkv_core::limits::{PEER_READ_BYTES, PEER_WRITE_BYTES};
 use raftkv_core::types::MemberId;
-use raftkv_core::wire::{self, Frame, FrameError, Incoming};
+use raftkv_core::wire::{self, Frame, FrameError, Incoming, Sign};
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
@@ -118,13 +118,15 @@ async fn read(
                     inner.events.on_frame(ends.theirs, frame);
                 }
                 Incoming::Frame(_) => {}
-                Incoming::Probe if ends.dialled => {
+                Incoming::Sign(Sign::Probe) if ends.dialled => {
                     if let Some(sent) = pulse.probe_answered() {
                         let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
                         inner.events.on_rtt(ends.theirs, micros);
                     }
                 }
-                Incoming::Probe => outbox.push_probe(),
+                Incoming::Sign(Sign::Probe) => outbox.push_sign(Sign::Probe),
+                Incoming::Sign(Sign::Ask) => outbox.push_sign(Sign::Here),
+                Incoming::Sign(Sign::Here) => outbox.answered(),
             }
         }
         if input.is_empty() && input.capacity() > PEER_WRITE_BYTES {
@@ -144,9 +146,7 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, pulse: &Pulse) 
         buffer.clear();
         buffer.shrink_to(2 * PEER_WRITE_BYTES);
         buffer.extend_from_slice(&batch.rest);
-        if batch.probe {
-            wire::encode_probe(&mut buffer);
-        }
+        batch.signs.into_iter().for_each(|sign| wire::encode_sign(sign, &mut buffer));
         for frame in batch.frames {
             wire::encode(&frame, &mut buffer);
         }
@@ -188,7 +188,7 @@ async fn watch(limits: &TransportLimits, ends: Ends, outbox: &Outbox, pulse: &Pu
             return Err(StreamEnd::Silent(limits.idle.as_millis()));
         }
         if ends.dialled && pulse.begin_probe() {
-            outbox.push_probe();
+            outbox.push_sign(Sign::Probe);
         }
     }
 }

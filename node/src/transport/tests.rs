@@ -5,6 +5,7 @@ use super::*;
 use raft::prelude::{Message, MessageType};
 use raftkv_core::membership::Removed;
 use raftkv_core::wire::encode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -103,6 +104,51 @@ async fn every_verdict_reaches_the_dialler() {
         a.dial(&[&b]);
         assert_eq!(a.node.dial_failed().await, failure);
     }
+}
+
+/// A copy of member 2's data directory, in a process of its own.
+async fn copy_of_2() -> Peer {
+    let copy = Peer::new(2).await;
+    copy.node.boot.store(2, Ordering::Relaxed);
+    copy
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_of_a_member_is_refused_while_the_first_answers() {
+    let (a, b) = pair().await;
+    let copy = copy_of_2().await;
+    a.node.forget();
+    copy.dial(&[&a]);
+    let failure = copy.node.dial_failed().await;
+    let DialFailure::Twin(words) = &failure else { panic!("{failure:?}") };
+    let named = words.matches("http://").count();
+    assert!(named == 2 && words.contains("dialling from 127.0.0.1"), "both are named: {words}");
+    a.node.wait_for("twin", |event| matches!(event, Event::Twin(2, told) if words.ends_with(told))).await;
+    assert!(!a.node.told().contains(&Event::Hello(2)), "what is refused here is compared with nothing");
+    a.transport.send(2, forward(1, 10)).unwrap();
+    b.node.frame(1, &forward(1, 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_that_is_dialled_is_dropped_while_the_first_answers() {
+    let (a, b, copy) = (Peer::new(1).await, Peer::new(2).await, copy_of_2().await);
+    b.dial(&[&a]);
+    b.node.connected(1).await;
+    a.transport.set_peers(vec![PeerAddress { peer_url: copy.url.clone(), ..b.address() }]);
+    let failure = a.node.dial_failed().await;
+    assert!(matches!(&failure, DialFailure::Unreachable(words) if words.contains(&copy.url)), "{failure:?}");
+    assert!(!a.node.told().contains(&Event::Connected(2)));
+    a.transport.send(2, forward(1, 10)).unwrap();
+    b.node.frame(1, &forward(1, 10)).await;
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_answer_makes_room_for_the_next_one() {
+    let (a, next) = (Peer::new(1).await, copy_of_2().await);
+    let mut silent = open_by_hand(&a).await;
+    next.dial(&[&a]);
+    next.node.connected(1).await;
+    read_to_close(&mut silent).await;
 }
 
 #[tokio::test]

@@ -223,7 +223,7 @@ fn a_rolled_back_directory_is_quarantined() -> Result<()> {
 }
 
 #[test]
-fn a_copied_directory_is_quarantined_and_the_original_goes_on() -> Result<()> {
+fn a_copied_directory_beside_its_original_is_refused_and_both_are_named() -> Result<()> {
     let (mut cluster, first, node) = with_a_stopped_follower()?;
     let copy = cluster.new_node();
     copy_dir(&cluster.nodes[node].data_dir, &cluster.nodes[copy].data_dir)?;
@@ -231,10 +231,33 @@ fn a_copied_directory_is_quarantined_and_the_original_goes_on() -> Result<()> {
     cluster.nodes[node].start()?;
     cluster.nodes[node].wait_serving()?;
     let second = write(&cluster, "x")?;
+    cluster.agree()?;
     cluster.nodes[copy].start()?;
-    cluster.nodes[copy].wait_for("is quarantined", |status| status.state == NodeState::Quarantined)?;
+    let urls = [cluster.nodes[node].peer_url(), cluster.nodes[copy].peer_url()];
+    let names_both = |status: &raftkv_api::Status| {
+        let reason = status.reason.as_deref().unwrap_or_default();
+        reason.contains("runs twice") && urls.iter().all(|url| reason.contains(url)) && !reason.contains("reset")
+    };
+    let told = cluster.nodes[copy].wait_for("says that it runs twice", names_both)?;
+    ensure!(told.state != NodeState::Quarantined, "nothing is found about its disk: {told:?}");
+    for other in (0..3).filter(|other| *other != node) {
+        let told = cluster.nodes[other].wait_for("says that a member runs twice", names_both)?;
+        ensure!(told.state == NodeState::Voter, "{told:?}");
+    }
+    // The original goes on, and is not called anything else.
+    let third = write(&cluster, "y")?;
+    cluster.nodes[node].wait_serving()?;
+    ensure!(cluster.nodes[node].status()?.state == NodeState::Voter);
+    // Once it is gone, nobody answers any more, and what the copy lacks counts against it.
+    cluster.nodes[node].kill()?;
+    let reason =
+        cluster.nodes[copy].wait_for("is quarantined", |status| status.state == NodeState::Quarantined)?.reason;
+    ensure!(reason.as_ref().is_some_and(|why| why.contains("rolled back")), "{reason:?}");
     cluster.nodes[copy].stop()?;
+    cluster.nodes[node].start()?;
+    cluster.nodes[node].wait_serving()?;
     first.verify(&mut cluster)?;
+    third.verify(&mut cluster)?;
     comes_back(cluster, node, &second)
 }
 

@@ -10,6 +10,7 @@ use crate::net::Slot;
 use crate::node::Life;
 use crate::put_back::Heard;
 use crate::swarm::Fault;
+use crate::twins::Twin;
 use crate::world::World;
 use raftkv_core::driver::Event;
 use raftkv_core::membership::Membership;
@@ -53,6 +54,8 @@ pub(crate) struct Troubles {
     pub(crate) heard: BTreeMap<(Slot, MemberId), Heard>,
     /// Nodes whose directory was put back and forgot a promise, until they know it.
     pub(crate) forgetful: BTreeSet<Slot>,
+    /// Second processes on copies of data directories.
+    pub(crate) twins: Vec<Twin>,
 }
 
 /// A node whose power fails again and again.
@@ -81,6 +84,7 @@ impl World {
         }
         self.keep_a_backup();
         self.spring_ambushes();
+        self.twins_speak()?;
         self.go_on_with_loops()?;
         if self.rng.below(1_000_000) < HEAL_PER_MILLION {
             self.net.heal();
@@ -178,6 +182,7 @@ impl World {
             Fault::DiskLost => return Ok(self.lose_disk(slot)),
             Fault::RolledBack => return self.roll_back(slot),
             Fault::HalfEmpty => return self.lose_files(slot),
+            Fault::Twin => return Ok(self.start_twin(slot)),
             Fault::Partition => {
                 let group = self.rng.bits();
                 self.net.partition(slots, |slot| group >> slot & 1 == 1);

@@ -43,5 +43,6 @@ pub mod swarm;
 pub mod tell;
 pub mod threads;
 pub mod trace;
+mod twins;
 pub mod wires;
 pub mod world;

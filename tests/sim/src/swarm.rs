@@ -41,6 +41,8 @@ pub enum Fault {
     DiskLost,
     /// An older copy of a data directory comes back, all of it or a part.
     RolledBack,
+    /// A data directory is copied to a second process, which runs beside the original.
+    Twin,
     /// Files of a data directory are missing, or empty.
     HalfEmpty,
     /// Groups of nodes don't hear each other.
@@ -77,7 +79,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults, with their names in the closing table.
-    pub const ALL: [(Fault, &'static str); 31] = [
+    pub const ALL: [(Fault, &'static str); 32] = [
         (Fault::Crash, "crashes"),
         (Fault::Blackout, "blackouts"),
         (Fault::CrashLoop, "crash_loops"),
@@ -93,6 +95,7 @@ impl Fault {
         (Fault::Recycled, "recycled_segments"),
         (Fault::DiskLost, "lost_disks"),
         (Fault::RolledBack, "rolled_back"),
+        (Fault::Twin, "twins"),
         (Fault::HalfEmpty, "half_empty"),
         (Fault::Partition, "partitions"),
         (Fault::OneWay, "one_way"),
@@ -123,7 +126,9 @@ impl Fault {
             Fault::FullDisk | Fault::SlowDisk | Fault::HungSync | Fault::StalledApply => {
                 Often::Step(rng.between(50, 500))
             }
-            Fault::DiskLost | Fault::RolledBack | Fault::HalfEmpty => Often::Step(rng.between(30, 200)),
+            Fault::DiskLost | Fault::HalfEmpty => Often::Step(rng.between(30, 200)),
+            Fault::RolledBack => Often::Step(rng.between(100, 800)),
+            Fault::Twin => Often::Step(rng.between(100, 500)),
             Fault::Change => Often::Step(rng.between(1_000, 10_000)),
             Fault::Clock => Often::Occasion(rng.between(300, 1_000)),
             Fault::JoinCut | Fault::InstallCut | Fault::JointCut | Fault::SurvivorCut => {

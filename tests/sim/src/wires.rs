@@ -90,7 +90,7 @@ impl World {
         })
     }
 
-    fn boots(&self, from: Slot, to: Slot) -> Option<(u64, u64)> {
+    pub(crate) fn boots(&self, from: Slot, to: Slot) -> Option<(u64, u64)> {
         let (from, to) = (&self.nodes[from], &self.nodes[to]);
         (from.running().is_some() && to.running().is_some()).then_some((from.boots, to.boots))
     }

@@ -2,8 +2,8 @@
 //!
 //! u32 length of the payload, u32 crc32c, u8 kind, payload; numbers are big-endian. The crc covers the length, the kind
 //! and the payload, so that a flipped bit anywhere is found. Kinds: 1 raft message (protobuf), 2 forward, 3 forward
-//! reply, 4 removed (JSON), 5 report (JSON). A report without payload is a probe: the side that dialled sends it, the
-//! other one answers with the same, and neither reaches the node.
+//! reply, 4 removed (JSON), 5 report (JSON). A report whose payload is one of [`Sign`] is a sign of life between the two
+//! ends of a stream, and does not reach the node.
 //!
 //! What cannot be decoded is an error of the whole stream: after it nothing on the stream can be trusted.
 
@@ -33,8 +33,31 @@ const APPENDED: u8 = 3;
 pub enum Incoming {
     /// A frame for the node.
     Frame(Frame),
-    /// A probe, or the answer to one.
+    /// For the other end of the stream.
+    Sign(Sign),
+}
+
+/// A sign of life, or the wish for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sign {
+    /// A probe of the side that dialled, or the answer to it: no payload.
     Probe,
+    /// Either side asks whether the other one is there: `?`.
+    Ask,
+    /// It is: `!`.
+    Here,
+}
+
+impl Sign {
+    const ALL: [Sign; 3] = [Sign::Probe, Sign::Ask, Sign::Here];
+
+    fn payload(self) -> &'static [u8] {
+        match self {
+            Sign::Probe => b"",
+            Sign::Ask => b"?",
+            Sign::Here => b"!",
+        }
+    }
 }
 
 /// Why a stream's bytes are no frame.
@@ -89,10 +112,11 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) {
     seal(kind, start, out);
 }
 
-/// Appends a probe to `out`.
-pub fn encode_probe(out: &mut Vec<u8>) {
+/// Appends a sign of life to `out`.
+pub fn encode_sign(sign: Sign, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
+    out.extend_from_slice(sign.payload());
     seal(REPORT, start, out);
 }
 
@@ -188,8 +212,10 @@ fn decode_payload(kind: u8, payload: &[u8]) -> Result<Incoming, FrameError> {
         FORWARD => Frame::Forward(decode_forward(payload).ok_or_else(|| bad("it is too short".into()))?),
         FORWARD_REPLY => Frame::ForwardReply(decode_reply(payload).map_err(|why| bad(why.into()))?),
         REMOVED => Frame::Removed(serde_json::from_slice(payload).map_err(|e| bad(e.to_string()))?),
-        REPORT if payload.is_empty() => return Ok(Incoming::Probe),
-        REPORT => Frame::Report(serde_json::from_slice(payload).map_err(|e| bad(e.to_string()))?),
+        REPORT => match Sign::ALL.into_iter().find(|sign| sign.payload() == payload) {
+            Some(sign) => return Ok(Incoming::Sign(sign)),
+            None => Frame::Report(serde_json::from_slice(payload).map_err(|e| bad(e.to_string()))?),
+        },
         unknown => return Err(FrameError::Kind(unknown)),
     };
     Ok(Incoming::Frame(frame))
@@ -319,7 +345,7 @@ mod tests {
                 let before = encoded.len();
                 encode(frame, &mut encoded);
                 prop_assert_eq!(encoded.len() - before, HEAD_BYTES + payload_bytes(frame));
-                encode_probe(&mut encoded);
+                Sign::ALL.into_iter().for_each(|sign| encode_sign(sign, &mut encoded));
             }
             let mut input = BytesMut::new();
             let mut decoded = Vec::new();
@@ -329,7 +355,8 @@ mod tests {
                     decoded.push(incoming);
                 }
             }
-            let expected: Vec<_> = frames.into_iter().flat_map(|f| [Incoming::Frame(f), Incoming::Probe]).collect();
+            let with_signs = |frame| std::iter::once(Incoming::Frame(frame)).chain(Sign::ALL.map(Incoming::Sign));
+            let expected: Vec<_> = frames.into_iter().flat_map(with_signs).collect();
             prop_assert_eq!(decoded, expected);
             prop_assert!(input.is_empty());
         }

@@ -5,10 +5,12 @@
 //! transport's business.
 
 mod frame;
+mod one_process;
 mod protobuf_guard;
 mod raft_shape;
 
-pub use frame::{FrameError, HEAD_BYTES, Incoming, decode, encode, encode_probe, payload_bytes};
+pub use frame::{FrameError, HEAD_BYTES, Incoming, Sign, decode, encode, encode_sign, payload_bytes};
+pub use one_process::{Run, is_of_another_run, runs_twice};
 
 use crate::membership::Removed;
 use crate::space::Room;

@@ -87,7 +87,7 @@ pub fn refusal(bytes: &[u8]) -> bool {
             assert_eq!(status, StatusCode::CONFLICT);
             true
         }
-        DialFailure::Differs(_) | DialFailure::Later(_) => true,
+        DialFailure::Differs(_) | DialFailure::Twin(_) | DialFailure::Later(_) => true,
         DialFailure::Unauthorized => true,
         DialFailure::Unreachable(_) => false,
     }
