@@ -309,6 +309,9 @@ pub(crate) struct Reset {
     /// Give up a directory that may hold the only copy of acknowledged writes, because a leader's log contradicts it
     #[arg(long)]
     pub diverged: bool,
+    /// The admin URL of a member that a learner asks whether it was removed, if it knows nobody; can be repeated
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    pub ask: Vec<String>,
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

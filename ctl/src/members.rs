@@ -99,7 +99,7 @@ pub(crate) async fn init(context: &Context, args: Init) -> Result<(), Failed> {
 pub(crate) async fn reset(context: &Context, args: Reset) -> Result<(), Failed> {
     let url = args.admin_url;
     let admin = raftkv_client::admin::Admin::new(&[&url], context.token()?)?;
-    let done = admin.reset(&url, args.diverged).await?;
+    let done = admin.reset(&url, args.diverged, args.ask).await?;
     let text =
         format!("its data are set aside, and it starts anew; then: raftkvctl add --admin-url {}", shell_word(&url));
     print_done(context.output, &done, &text)

@@ -181,6 +181,17 @@ pub struct Reset {
     pub incarnation: Hex128,
     /// Set to give up a directory that may hold the only copy of acknowledged writes: one that is Quarantined because a
     /// leader's log contradicts it (`diverged` in its status).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub diverged: bool,
+    /// Admin URLs of members that a learner asks whether it was removed, if it has no membership yet and nobody has
+    /// spoken to it since it was started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ask: Vec<String>,
+}
+
+impl Reset {
+    /// Of a directory that is removed or not trusted.
+    pub fn of(incarnation: Hex128) -> Reset {
+        Reset { incarnation, diverged: false, ask: Vec::new() }
+    }
 }

@@ -131,10 +131,12 @@ impl Admin {
     }
 
     /// Sets the data of a Removed or Quarantined node aside, those of the incarnation that it shows; with
-    /// `diverged`, also if it may hold the only copy of acknowledged writes (rule N20).
-    pub async fn reset(&self, url: &str, diverged: bool) -> Result<Reset, Error> {
+    /// `diverged`, also if it may hold the only copy of acknowledged writes (rule N20). A learner that knows nobody asks
+    /// the members at `ask` whether it was removed.
+    pub async fn reset(&self, url: &str, diverged: bool, ask: Vec<String>) -> Result<Reset, Error> {
         let node = self.node(url)?;
-        node.reset(&shown(&node).await?, diverged).await
+        let to = shown(&node).await?;
+        node.reset(&to, &Reset { diverged, ask, ..Reset::of(to.incarnation) }).await
     }
 
     /// Makes a change at the leader, wherever it is or moves to.
@@ -334,9 +336,12 @@ mod tests {
 
     #[tokio::test]
     async fn reset_names_the_incarnation_that_the_node_shows() {
-        let done = Reset { incarnation: Hex128([2; 16]), diverged: false };
+        let done = Reset::of(Hex128([2; 16]));
         let server = Server::start([Reply::json(200, &status(2)), Reply::json(200, &done)]).await;
-        assert_eq!(Admin::new(&[server.url()], token()).unwrap().reset(server.url(), false).await.unwrap(), done);
+        assert_eq!(
+            Admin::new(&[server.url()], token()).unwrap().reset(server.url(), false, vec![]).await.unwrap(),
+            done
+        );
         let post = server.seen().pop().unwrap();
         assert_eq!((post.target.as_str(), serde_json::from_slice(&post.body).ok()), ("/v1/reset", Some(done)));
         assert_eq!(post.header(HEADER_INCARNATION), Some("02".repeat(16).as_str()));

@@ -106,11 +106,10 @@ impl NodeClient {
         parse(self.url(), true, &answer)
     }
 
-    /// Sets the data of this Removed or Quarantined node aside; with `diverged`, also if it may hold the only copy of
-    /// acknowledged writes (rule N20).
-    pub async fn reset(&self, to: &Addressee, diverged: bool) -> Result<Reset, Error> {
-        let reset = Reset { incarnation: to.incarnation, diverged };
-        let answer = self.change(to, Call::change(Method::POST, "/v1/reset", json(&reset))).await?;
+    /// Sets the data of this Removed or Quarantined node aside; `reset` says what else may be given up, and who is
+    /// asked.
+    pub async fn reset(&self, to: &Addressee, reset: &Reset) -> Result<Reset, Error> {
+        let answer = self.change(to, Call::change(Method::POST, "/v1/reset", json(reset))).await?;
         parse(self.url(), true, &answer)
     }
 

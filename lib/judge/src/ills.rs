@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 
 /// What must not be done while a quorum is missing.
 const AS_THEY_ARE: &str = "with their data directories as they are, and delete nothing";
-/// How a quarantined member says that its data may be the only copy of acknowledged writes (rule N7).
-const DIVERGED: &str = "diverged";
 
 /// Everything that is wrong, the worst first.
 pub(crate) fn all(view: &View<'_>) -> Vec<Ill> {
@@ -246,7 +244,7 @@ fn of_status(view: &View<'_>, node: &Node<'_>, status: &Status) -> Option<Ill> {
         NodeState::Learner => found(Illness::Learner, "does not vote yet", Next::Promote { id }),
         NodeState::Removed => found(Illness::Removed, "was removed", Next::ResetRemoved { at, why }),
         NodeState::Quarantined => {
-            let is_safe = view.can_write().is_yes() && !why.starts_with(DIVERGED);
+            let is_safe = view.can_write().is_yes() && !status.diverged;
             let keep = || Next::Do(format!("keep its data directory: it may hold the only copy ({why})"));
             let next = if is_safe { Next::ResetQuarantined { at, id, why } } else { keep() };
             found(Illness::Quarantined, "cannot trust its data", next)

@@ -264,7 +264,8 @@ const TABLE: &[Row] = &[
         ills: &[("n3", Quarantined)],
         next: "keep its data directory",
         ..row("a member knows of writes that its leader lacks", |world| {
-            *world.node(3) = bare(3, NodeState::Quarantined, Some("diverged: the leader's log ends at 7"));
+            *world.node(3) = bare(3, NodeState::Quarantined, Some("member 1 leads term 3, but its log ends at 7"));
+            world.node(3).diverged = true;
             (world.peer(3).active, world.peer(3).caught_up) = (false, false);
         })
     },

@@ -4,6 +4,7 @@
 
 mod peer_events;
 mod status;
+mod untold;
 
 pub use raftkv_core::refusal::Refusal;
 pub use status::judged;
@@ -205,13 +206,15 @@ impl Node {
         in_time(receiver, limits::CHANGE_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Sets the data of a Removed or Quarantined node aside; the process restarts itself as Blank.
+    /// Sets the data of a Removed or Quarantined node aside; the process restarts itself as Blank. A learner that nobody
+    /// could tell of its removal asks the members first.
     pub async fn reset(&self, reset: api::Reset) -> Result<(), Refusal> {
         if self.shared.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::Stopping);
         }
+        let removed = untold::ask(self, &reset).await?;
         let (reply, receiver) = oneshot::channel();
-        self.shared.send(Input::Reset { reset, reply });
+        self.shared.send(Input::Reset { reset, removed, reply });
         in_time(receiver, limits::CHANGE_TIMEOUT_MS).await?.unwrap_or(Err(Refusal::Stopping))
     }
 

@@ -73,7 +73,7 @@ pub fn all() -> Value {
         "Promote": object(&[("replaces?", id())]),
         "Transfer": object(&[("to?", id())]),
         "Transferred": object(&[("leader", id())]),
-        "Reset": object(&[("incarnation", hex128()), ("diverged?", json!({"type": "boolean", "default": false}))]),
+        "Reset": reset(),
     })
 }
 
@@ -90,6 +90,11 @@ const SERVES: [&str; 10] = [
     "stopping",
     "no_read",
 ];
+
+fn reset() -> Value {
+    let diverged = json!({"type": "boolean", "default": false});
+    object(&[("incarnation", hex128()), ("diverged?", diverged), ("ask?", list(text()))])
+}
 
 fn peer() -> Value {
     object(&[

@@ -171,7 +171,13 @@ impl Outputs {
             peer_url: member.peer_url.clone(),
             incarnation: member.incarnation,
         };
-        self.transport.set_peers(others.map(address).collect());
+        let mut peers: Vec<PeerAddress> = others.map(address).collect();
+        if membership.members.is_empty() {
+            // A joiner knows nobody but the member that spoke to it. It dials back, so that it can be told when it is
+            // removed before it has a membership (rule N4).
+            peers.extend(self.shared.speaker());
+        }
+        self.transport.set_peers(peers);
         self.shared.forget_removed(&membership);
         self.membership = membership;
     }

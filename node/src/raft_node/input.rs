@@ -7,6 +7,7 @@ use super::end::RestartWhy;
 use raftkv_api as api;
 use raftkv_core::driver::Event;
 use raftkv_core::refusal::Refusal;
+use raftkv_core::types::Index;
 use raftkv_core::wire::{Hello, HelloVerdict};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
@@ -28,8 +29,8 @@ pub enum Input {
     Quarantine(String),
     /// `POST /v1/init`.
     Init { init: Box<api::Init>, reply: oneshot::Sender<Result<api::InitDone, Refusal>> },
-    /// `POST /v1/reset`.
-    Reset { reset: api::Reset, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// `POST /v1/reset`; `removed` is the index of this member's removal, if it had to ask for it.
+    Reset { reset: api::Reset, removed: Option<Index>, reply: oneshot::Sender<Result<(), Refusal>> },
     /// A thread met a condition after which this process may not go on.
     Fatal(String),
     /// The process must start anew.

@@ -13,7 +13,7 @@ use super::shared::{Phase, Published, Shared};
 use crate::crash_point;
 use crate::disk::bulk_disk::BulkDisk;
 use crate::disk::file_disk;
-use crate::transport::Transport;
+use crate::transport::{PeerAddress, Transport};
 use raftkv_api::{self as api, DecimalId, Hex128};
 use raftkv_core::driver::Advertised;
 use raftkv_core::driver::Event;
@@ -183,6 +183,8 @@ impl RaftNode {
             admin_url: hello.admin_url.clone(),
         };
         self.shared.set_advertised(hello.from, urls);
+        let (id, peer_url, incarnation) = (hello.from, hello.peer_url.clone(), hello.from_incarnation);
+        self.shared.set_speaker(PeerAddress { id, peer_url, incarnation });
     }
 
     fn member(&mut self, identity: MemberIdentity) -> Next {
@@ -338,7 +340,7 @@ impl RaftNode {
                 unwritten = (!self.write_quarantine(identity, &finding)).then_some((identity, finding));
             }
             match self.inputs.recv_timeout(Duration::from_millis(limits::TICK_MS)) {
-                Ok(Input::Reset { reset, reply }) => {
+                Ok(Input::Reset { reset, removed: _, reply }) => {
                     if let Some(exit) = self.reset(&phase, &reset, reply) {
                         return Next::Exit(exit);
                     }

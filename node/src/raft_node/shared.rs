@@ -10,7 +10,7 @@ use super::{Input, Queue};
 use crate::config::Config;
 use crate::disk::reserve::Reserve;
 use crate::metrics::Metrics;
-use crate::transport::{BodyProgress, DialFailure};
+use crate::transport::{BodyProgress, DialFailure, PeerAddress};
 use raftkv_api::{DecimalId, Hex128, KvState, Stream};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
 use raftkv_core::identity::Finding;
@@ -99,6 +99,8 @@ pub struct Shared {
     view: RwLock<Option<Arc<View>>>,
     kv: RwLock<(KvState, String)>,
     advertised: Mutex<BTreeMap<MemberId, Advertised>>,
+    /// The member that last said hello.
+    speaker: Mutex<Option<PeerAddress>>,
     /// Members of which two processes said hello: the words for people, and when it was last noticed (rule N27).
     twins: Mutex<BTreeMap<MemberId, (String, Instant)>>,
     /// The last failure to dial each peer, until it succeeds.
@@ -141,6 +143,7 @@ impl Shared {
             view: RwLock::new(None),
             kv: RwLock::new((KvState::Absent, String::new())),
             advertised: Mutex::new(BTreeMap::new()),
+            speaker: Mutex::new(None),
             twins: Mutex::new(BTreeMap::new()),
             dial_failures: Mutex::new(BTreeMap::new()),
             bodies: Mutex::new(BTreeMap::new()),
@@ -203,6 +206,22 @@ impl Shared {
     /// What a member advertises, if it has ever told this node.
     pub fn advertised(&self, id: MemberId) -> Option<Advertised> {
         self.advertised.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The admin URLs of all that have ever told this node where they are.
+    pub fn advertised_admin_urls(&self) -> Vec<String> {
+        let advertised = self.advertised.lock().unwrap_or_else(PoisonError::into_inner);
+        advertised.values().map(|urls| urls.admin_url.clone()).filter(|url| !url.is_empty()).collect()
+    }
+
+    /// The member that last said hello, if any has.
+    pub fn speaker(&self) -> Option<PeerAddress> {
+        self.speaker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps who said hello.
+    pub fn set_speaker(&self, speaker: PeerAddress) {
+        *self.speaker.lock().unwrap_or_else(PoisonError::into_inner) = Some(speaker);
     }
 
     /// Keeps what a member advertises.

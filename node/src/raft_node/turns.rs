@@ -123,6 +123,11 @@ impl RaftNode {
             Input::Init { init, reply } => {
                 answer(reply, self.init_again(identity, &init));
             }
+            Input::Reset { reset, removed: Some(index), reply } => {
+                // It is taken up again when raft has stopped. Nobody knows the term of an entry that was never here.
+                self.shared.send(Input::Reset { reset, removed: None, reply });
+                return Some(End::Removed { index, term: 0 });
+            }
             Input::Reset { reply, .. } => refuse_reset(reply, "a member"),
             Input::Fatal(why) => return Some(End::Exit(Exit::Fatal(why))),
             Input::Restart(why) => return Some(End::Exit(Exit::Restart(why))),

@@ -3,7 +3,7 @@
 use crate::edge::operator::Pass;
 use crate::edge::write::Fault;
 use crate::plan::{NodeSeen, Ordinal, Seed};
-use raftkv_api::{AddMember, DecimalId, Hex128};
+use raftkv_api::{AddMember, DecimalId, Hex128, Reset};
 use raftkv_client::Error;
 use raftkv_client::node::{Addressee, NodeClient};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) async fn init(pass: &Pass<'_>, seed: Seed, ordinal: Ordinal, min_vote
 
 pub(crate) async fn reset(pass: &Pass<'_>, ordinal: Ordinal, incarnation: Hex128) -> Result<(), Fault> {
     let (node, to) = with_disk(pass, ordinal, incarnation)?;
-    node.reset(&to, false).await.map(|_| ()).map_err(fault)
+    node.reset(&to, &Reset::of(to.incarnation)).await.map(|_| ()).map_err(fault)
 }
 
 pub(crate) async fn add_learner(

@@ -160,7 +160,7 @@ fn wrong_membership_calls_are_refused() -> Result<()> {
     refused(&call("DELETE", "/v1/members/one").send()?, Code::BadRequest, &["one"])?;
     refused(&call("POST", "/v1/members").body("{").send()?, Code::BadRequest, &[])?;
     let incarnation = status.incarnation.context("a member has one")?;
-    let reset = raftkv_api::Reset { incarnation, diverged: false };
+    let reset = raftkv_api::Reset::of(incarnation);
     refused(&call("POST", "/v1/reset").without("If-Match").json(&reset).send()?, Code::WrongState, &[])?;
     let elsewhere = call("DELETE", "/v1/members/1").header("x-raftkv-cluster", Hex128([3; 16]));
     refused(&elsewhere.send()?, Code::WrongNode, &[])?;

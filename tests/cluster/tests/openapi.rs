@@ -216,7 +216,7 @@ fn members(cluster: &mut Cluster, blank: usize) -> Result<()> {
     };
     let reset = |node: &Node, status: &Status| {
         let incarnation = status.incarnation.unwrap_or_default();
-        node.admin_guarded("POST", "/v1/reset", status).json(&Reset { incarnation, diverged: false })
+        node.admin_guarded("POST", "/v1/reset", status).json(&Reset::of(incarnation))
     };
     init(node, &status).send()?.expect(409)?;
     reset(node, &status).send()?.expect(409)?;

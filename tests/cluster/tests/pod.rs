@@ -130,7 +130,7 @@ fn reset_in_place(node: &Node) -> Result<()> {
     // A directory that cannot be read has no incarnation: then any will do, and it names the place where the data are
     // put.
     let incarnation = status.incarnation.unwrap_or(raftkv_api::Hex128([7; 16]));
-    node.admin_guarded("POST", "/v1/reset", &status).json(&Reset { incarnation, diverged: false }).send()?.expect(200)?;
+    node.admin_guarded("POST", "/v1/reset", &status).json(&Reset::of(incarnation)).send()?.expect(200)?;
     let blank = node.wait_for("is blank", |s| s.state == NodeState::Blank)?;
     ensure!(blank.incarnation != status.incarnation && blank.member_id.is_none(), "{blank:?}");
     ensure!(node.pid()? == pid && node.data_dir.join(format!("trash-{incarnation}")).is_dir());
