@@ -148,6 +148,6 @@ pub fn every_type() -> Vec<(&'static str, Value)> {
         ("Promote", json!(Promote { replaces: Some(id) })),
         ("Transfer", json!(Transfer { to: Some(id) })),
         ("Transferred", json!(Transferred { leader: id })),
-        ("Reset", json!(Reset { ask: vec!["http://n2:2381".into()], ..Reset::of(one) })),
+        ("Reset", json!(Reset { incarnation: one, diverged: true, ask: vec!["http://n2:2381".into()] })),
     ]
 }

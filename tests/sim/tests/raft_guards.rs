@@ -183,7 +183,8 @@ fn a_read_waits_for_a_leader() {
     lone.hear(message(MessageType::MsgHeartbeat, 2, 2));
     let contexts = asked(&mut lone);
     assert_eq!(contexts.len(), 1);
-    lone.hear(read_index(&contexts[0], 1));
+    lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES)], 2));
+    lone.hear(read_index(&contexts[0], 2));
     assert_eq!(lone.ready_reads(), [7]);
 }
 
@@ -207,7 +208,7 @@ fn a_read_starts_when_the_leader_has_committed_in_its_term() {
 #[test]
 fn a_read_without_an_answer_asks_again_in_a_new_context() {
     let mut lone = Lone::running(&voters(&[1, 2, 3]));
-    lone.hear(message(MessageType::MsgHeartbeat, 2, 2));
+    lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES)], 2));
     lone.step(Event::Read { read: 7 });
     let mut contexts = asked(&mut lone);
     for _ in 0..3 * limits::ELECTION_TICKS {
@@ -216,9 +217,9 @@ fn a_read_without_an_answer_asks_again_in_a_new_context() {
         contexts.extend(asked(&mut lone));
     }
     assert_eq!(contexts.len(), 4, "one round after another");
-    lone.hear(read_index(&contexts[0], 1));
+    lone.hear(read_index(&contexts[0], 2));
     assert_eq!(lone.ready_reads(), [] as [u64; 0], "an answer to a round that was given up");
-    lone.hear(read_index(&contexts[3], 1));
+    lone.hear(read_index(&contexts[3], 2));
     assert_eq!(lone.ready_reads(), [7]);
     lone.crash();
     lone.boot().expect("it opens");

@@ -95,7 +95,7 @@ const CRATES: &[Allowed] = &[
         ours: &["raftkv-api", "raftkv-client", "raftkv-crds"],
         others: Others::AllBut(NO_IO),
     },
-    Allowed { folder: "tests/bench", ours: &["raftkv-cluster-tests"], others: Others::AllBut(NO_IO) },
+    Allowed { folder: "tests/bench", ours: &["raftkv-api", "raftkv-cluster-tests"], others: Others::AllBut(NO_IO) },
     Allowed { folder: "tests/tidy", ours: &[], others: Others::Only(&[]) },
 ];
 
