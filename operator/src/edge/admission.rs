@@ -134,13 +134,13 @@ pub(crate) fn note<T>(pass: &mut Pass<'_>, what: &str, hash: &str, refused: Trou
 /// Who set a field last, besides this operator: a webhook writes in the name of whom it serves.
 fn managers(metadata: &ObjectMeta, field: &str) -> String {
     let owns = |fields: &Value| {
-        let steps = field.split(['.', '[']).map(|step| step.trim_end_matches(']'));
-        let below = |at: Option<&Value>, step: &str| {
-            let at = at?.as_object()?;
+        let mut steps = field.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+        let below = |at: Value, step: &str| {
+            let at = at.as_object()?;
             let element = || at.iter().find(|(key, _)| key.starts_with("k:") && key.contains(&format!("\"{step}\"")));
             at.get(&format!("f:{step}")).or_else(|| element().map(|(_, fields)| fields)).cloned()
         };
-        steps.fold(Some(fields.clone()), |at, step| below(at.as_ref(), step)).is_some()
+        steps.try_fold(fields.clone(), below).is_some()
     };
     let others = metadata.managed_fields.iter().flatten().filter(|entry| {
         let is_other = entry.manager.as_deref() != Some(label::MANAGED_BY_VALUE);
