@@ -35,7 +35,7 @@ pub fn all() -> Vec<Scenario> {
         story("reapply-volumes-kept", "delete and apply again with the volumes kept: the data is back", Nobody, volumes::reapply_volumes_kept),
         story("bad-image-then-fixed", "an image that does not exist stops at one pod; the next one is rolled out", Nobody, rollout::bad_image_then_fixed),
         long("bad-cpu-limit-corrected", "a CPU limit under which nothing gets ready is put right", 120, Nobody, rollout::bad_cpu_limit_corrected),
-        story("status-and-statefulset-deleted", "status and StatefulSet are both lost: the volumes are adopted", Nobody, volumes::status_and_set_deleted),
+        story("status-and-statefulset-deleted", "status and StatefulSet are both lost: the cluster on the volumes is found", Nobody, volumes::status_and_set_deleted),
         long("mutated-statefulsets", "admission changes each StatefulSet: no fight, and a lost volume is repaired", 120, Nobody, admission::mutated_statefulsets),
         story("rolling-update", "another image, one pod at a time", Nobody, rollout::rolling_update),
         story("quorum-lost-and-back", "two of three members end: nothing is destroyed, and all is back with them", Nobody, loss::quorum_lost_and_back),
