@@ -1,8 +1,11 @@
 //! What follows from the observation, before anything is decided: who leads, who the members are, who is well. PURE.
 
+use crate::plan::table::Row;
 use crate::plan::world::{ClaimSeen, Container, Desired, Machine, NodeSeen, Observed, Ordinal, PodSeen, SetSeen};
+use crate::plan::{judged, rows};
 use raftkv_api::{Hex128, Member, MemberRole, NodeState, Peer, Status};
 use raftkv_crds::child;
+use raftkv_judge::Judgement;
 
 /// A node that was silent for this long is called unreachable. A container takes less time to start.
 const UNREACHABLE_AFTER_S: i64 = 15;
@@ -90,12 +93,15 @@ pub(crate) struct Facts<'a> {
     pub seen: &'a Observed,
     pub leader: Option<Leader<'a>>,
     pub roster: Roster,
+    /// What the nodes' reports mean together.
+    pub judgement: Judgement,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn of(desired: &'a Desired, seen: &'a Observed) -> Self {
         let leader = leader(seen);
-        Facts { desired, seen, leader, roster: roster(desired, seen, leader) }
+        let (roster, judgement) = (roster(desired, seen, leader), judged::judgement(desired, seen));
+        Facts { desired, seen, leader, roster, judgement }
     }
 
     /// How many members to have. When a cluster was formed, it was told how many voters it needs before it serves
@@ -164,6 +170,46 @@ impl<'a> Facts<'a> {
     /// Whether its volume claim is being deleted, so that only the running pod keeps the data.
     pub(crate) fn is_doomed(&self, seat: &Seat) -> bool {
         seat.ordinal.and_then(|ordinal| self.claim(ordinal)).is_some_and(|claim| claim.terminating)
+    }
+
+    /// The row of the table that it is in.
+    pub(crate) fn row(&self, seat: &Seat) -> Row {
+        rows::member(self, seat)
+    }
+
+    /// For how many seconds it has been in its row; 0 when that is not known.
+    pub(crate) fn row_s(&self, seat: &Seat) -> i64 {
+        let before = self.seen.memory.rows.get(&seat.id).filter(|(row, _)| *row == self.row(seat));
+        before.map_or(0, |(_, since)| self.seen.now.as_second() - since.as_second())
+    }
+
+    /// Whether it is silent to the operator and, by the word of a leader with a quorum, to the leader.
+    pub(crate) fn is_mute(&self, seat: &Seat) -> bool {
+        let silent = seat.ordinal.is_some_and(|ordinal| self.status(ordinal).is_none());
+        let led = self.leader.is_some() && self.roster.certainty == Certainty::Linearizable;
+        silent && led && self.peer(seat.id).is_some_and(|peer| !peer.active)
+    }
+
+    /// For how many seconds it has been mute, by this pass and an earlier one; `None` when it is not, or not yet twice.
+    pub(crate) fn mute_s(&self, seat: &Seat) -> Option<i64> {
+        let since = self.seen.memory.mute.get(&seat.id).filter(|_| self.is_mute(seat))?;
+        Some(self.seen.now.as_second() - since.as_second())
+    }
+
+    /// Whether its vote counts, by the leader's word.
+    pub(crate) fn is_active(&self, seat: &Seat) -> bool {
+        self.leads(seat.id) || self.peer(seat.id).is_some_and(|peer| peer.active)
+    }
+
+    /// Whether its data contradicts the leader's log, so that it may be the only copy of acknowledged writes. Member, pod
+    /// and claim are left to a person.
+    pub(crate) fn is_left_alone(&self, seat: &Seat) -> bool {
+        self.answers(seat).is_some_and(|status| status.diverged)
+    }
+
+    /// Whether the StatefulSet's controller has seen the newest template, so that it is known which pods are outdated.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.seen.ours().is_some_and(|set| set.settled && !set.differs)
     }
 
     pub(crate) fn leads(&self, id: u64) -> bool {

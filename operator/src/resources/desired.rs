@@ -30,6 +30,7 @@ pub fn desired(asked: &Asked, settings: &Settings) -> Desired {
         },
         replace: replace.as_ref().ok().copied().flatten(),
         progress_deadline_s: i64::from(spec.progress_deadline_seconds),
+        lost_node_s: i64::from(spec.lost_node_seconds),
         image: image(cluster, settings).to_string(),
         peer_domain: peer_domain(cluster, settings),
         invalid: asked.invalid.clone().or(replace.err()),

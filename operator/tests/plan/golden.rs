@@ -13,8 +13,8 @@
 //! | `status`, `members`, `claims` | conditions; members and pods; volume claims |
 //! | every other word | an event of [`Event`], as `scale 5`, `image bad`, `lose-disk 1`, `stop-machine-of 2` |
 
-use super::model::World;
 use super::model::script::Event;
+use super::model::{Flaw, World};
 use goldenscript::{Command, Runner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use raftkv_operator::edge::words::doing;
@@ -76,9 +76,10 @@ impl Teller {
             let now = self.world.fingerprint();
             quiet = if now == last { quiet + 1 } else { 0 };
             if quiet == 2 && rounds.is_none() {
-                // What is told only when it lasts.
-                self.world.clock += 120;
-                self.pass();
+                // What is told, or done, only when it lasts.
+                self.world.wait_long();
+            }
+            if quiet == 5 && rounds.is_none() {
                 return self.conditions();
             }
             last = now;
@@ -173,6 +174,15 @@ fn event(name: &str, words: &[&str], number: impl Fn() -> Result<u32, String>) -
         "lose-disk" => Event::LoseDisk(number()?),
         "drop-volume" => Event::DropVolume(number()?),
         "quarantine" => Event::Quarantine(number()?),
+        "diverge" => Event::Diverge(number()?),
+        "hang-disk" => Event::HangDisk(number()?),
+        "fill-volume" => Event::FillVolume(number()?),
+        "settings" => Event::Template(flaw(words)?),
+        "drop-sts" => Event::DropSet,
+        "lose-records" => Event::LoseRecords,
+        "restore-elsewhere" => Event::RestoreElsewhere(number()?),
+        "no-elections" => Event::NoElections(on),
+        "mended" => Event::Mended,
         "stop-machine-of" => Event::StopMachineOf(number()?),
         "start-machines" => Event::StartMachines,
         "lose-machine-of" => Event::LoseMachineOf(number()?),
@@ -186,6 +196,16 @@ fn event(name: &str, words: &[&str], number: impl Fn() -> Result<u32, String>) -
         "stranger-service" => Event::Stranger(on),
         "cut-off-operator" => Event::Cut(on),
         _ => return Err(format!("{name} is no command").into()),
+    })
+}
+
+fn flaw(words: &[&str]) -> Result<Flaw, Box<dyn Error>> {
+    Ok(match words {
+        ["good"] => Flaw::None,
+        ["never-ready"] => Flaw::NeverReady,
+        ["never-open"] => Flaw::NeverOpens,
+        ["never-catch-up"] => Flaw::NeverCatchesUp,
+        _ => return Err(format!("{words:?} are no settings").into()),
     })
 }
 

@@ -52,7 +52,11 @@ fn a_volume_deleted_instead_of_a_member_removed() {
 fn pods_given_up_before_their_members_are_removed() {
     caught("is a voter's", |seen, made| {
         let SetSeen::Ours(set) = &seen.set else { return };
-        if made.actions().any(|action| matches!(action, Action::Remove { .. })) && set.replicas > 1 {
+        let removes_last = |action: &Action| match action {
+            Action::Remove { id, .. } => place(seen, *id) == Some(set.replicas - 1),
+            _ => false,
+        };
+        if set.replicas > 1 && made.actions().any(removes_last) {
             let (replicas, resource_version) = (set.replicas - 1, set.resource_version.clone());
             made.steps = vec![step(Action::ApplySet { replicas, resource_version })];
         }

@@ -34,6 +34,7 @@ pub fn desired(replicas: u32) -> Desired {
         strict_budget: false,
         replace: None,
         progress_deadline_s: 600,
+        lost_node_s: 300,
         image: "raftkv:dev".to_string(),
         peer_domain: "demo-peers".to_string(),
         invalid: None,

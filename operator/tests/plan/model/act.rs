@@ -74,9 +74,12 @@ impl World {
     }
 
     fn apply_set(&mut self, replicas: u32, version: &str) -> Result<(), Refused> {
-        let (template, fresh) = (self.spec.template, self.fresh());
+        let (template, fresh, keeps) = (self.spec.template, self.fresh(), self.faults.invalid);
         let set = self.fenced_set(version)?;
-        (set.replicas, set.template, set.version) = (replicas, template, fresh);
+        (set.replicas, set.version) = (replicas, fresh);
+        if !keeps {
+            set.template = template;
+        }
         Ok(())
     }
 
@@ -145,7 +148,7 @@ impl World {
     /// Whether the operator reaches the node in a pod.
     fn reached(&self, ordinal: Ordinal) -> Result<(), Refused> {
         let pod = self.pods.get(&ordinal).ok_or("there is no such pod")?;
-        let runs = self.applied(pod).is_some() && !self.cut;
+        let runs = self.applied(pod).is_some() && !self.cut && !self.faults.unseen.contains(&ordinal);
         if runs { Ok(()) } else { Err("connection refused".to_string()) }
     }
 
@@ -160,10 +163,10 @@ impl World {
             return if same { Ok(()) } else { Err("409: it belongs to another cluster".to_string()) };
         }
         let genesis = self.fresh();
-        let name = child::pod(NAME, ordinal);
-        self.rafts.insert(genesis, Raft::first(seed.cluster_id, name, disk.incarnation, min_voters));
-        let (quarantined, diverged, told_removed) = (false, false, false);
-        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined, diverged, told_removed };
+        let identity =
+            Identity { name: child::pod(NAME, ordinal), incarnation: disk.incarnation, home: self.namespace };
+        self.rafts.insert(genesis, Raft::first(seed.cluster_id, identity, min_voters));
+        let member = MemberDisk::first(genesis);
         self.claims.get_mut(&ordinal).unwrap().disk.as_mut().unwrap().member = Some(member);
         self.pods.get_mut(&ordinal).unwrap().stage = Stage::Running { applied: 1 };
         self.inits.push(seed);
@@ -175,7 +178,10 @@ impl World {
         let disk = self.disk(ordinal).ok_or("opening")?.clone();
         let Some(member) = disk.member else { return Err("409: it is Blank".to_string()) };
         let removed = member.told_removed || self.rafts[&member.genesis].conf().removed.contains_key(&member.id);
-        if hex(disk.incarnation) != incarnation || member.diverged || !(member.quarantined || removed) {
+        if member.diverged {
+            return Err("409: diverged: true is missing".to_string());
+        }
+        if hex(disk.incarnation) != incarnation || !(member.quarantined || removed) {
             return Err("409: only a Removed or Quarantined node sets its data aside".to_string());
         }
         self.claims.get_mut(&ordinal).unwrap().disk = None;
@@ -214,7 +220,7 @@ impl World {
             return Err("409: the name is taken".to_string());
         }
         let incarnation = u64::try_from(u128::from_be_bytes(disk.0)).unwrap();
-        conf.members.insert(conf.next_id, Identity { name, incarnation });
+        conf.members.insert(conf.next_id, Identity { name, incarnation, home: self.namespace });
         conf.next_id += 1;
         self.propose_conf(genesis, conf, &[])
     }

@@ -15,6 +15,14 @@ pub fn uid(uid: u32) -> String {
     format!("cr-{uid}")
 }
 
+/// What follows a pod's name in its URL.
+fn peer_domain(namespace: u32) -> String {
+    match namespace {
+        0 => "demo-peers.ns.svc.cluster.local".to_string(),
+        other => format!("demo-peers.ns-{other}.svc.cluster.local"),
+    }
+}
+
 /// The name of a machine.
 pub fn machine(at: usize) -> String {
     format!("worker-{at}")
@@ -33,9 +41,10 @@ impl World {
             strict_budget: self.spec.strict,
             replace: self.spec.replace,
             progress_deadline_s: 600,
+            lost_node_s: 300,
             image: format!("raftkv:{}", self.spec.template.revision),
-            peer_domain: "demo-peers.ns.svc.cluster.local".to_string(),
-            invalid: None,
+            peer_domain: peer_domain(self.namespace),
+            invalid: self.faults.invalid.then(|| "spec.config.quota: it is no number".to_string()),
         }
     }
 
@@ -73,12 +82,14 @@ impl World {
         if set.owner != self.uid {
             return SetSeen::Leaving;
         }
+        // While the newest spec cannot come into force, the last good one stays, and nothing differs from it.
+        let keeps = self.faults.invalid || self.memory.failed.is_some();
         SetSeen::Ours(Set {
             resource_version: set.version.to_string(),
             created: time(set.created),
             replicas: set.replicas,
-            differs: set.template != self.spec.template,
-            held: false,
+            differs: !keeps && set.template != self.spec.template,
+            held: self.memory.failed.is_some(),
             settled: set.seen_template == set.template,
             bootstrap: set.bootstrap,
             budget: self.budget,
@@ -92,7 +103,8 @@ impl World {
             Stage::Failing => Container::Failing("ImagePullBackOff".to_string()),
             Stage::Opening | Stage::Running { .. } => Container::Running,
         };
-        let reachable = !self.cut && pod.machine.is_some_and(|machine| self.machines[machine].up);
+        let seen = !self.cut && !self.faults.unseen.contains(&ordinal);
+        let reachable = seen && pod.machine.is_some_and(|machine| self.machines[machine].up);
         let node = match pod.stage {
             Stage::Opening | Stage::Running { .. } if reachable => {
                 NodeSeen::Answered(Box::new(self.see_node(ordinal, pod)))
@@ -146,6 +158,10 @@ impl World {
             status.formed = conf.formed;
             status.can_lead = true;
         }
+        status.last_index = member.matched as u64;
+        status.stalled_ms = if self.hung.contains(&pod.uid) { 60_000 } else { 0 };
+        status.no_space = self.faults.full.contains(&ordinal).then(|| "puts are refused: no space".to_string());
+        status.reserve_bytes = u64::from(self.faults.full.contains(&ordinal));
         status.durable_conf_index = if member.durable == 0 { 0 } else { raft.conf_at(member.durable).1 as u64 };
         status.term = raft.term;
         status.leader_id = raft.leader.map(DecimalId);
@@ -233,7 +249,7 @@ fn members(conf: &Conf) -> Vec<Member> {
     let member = |(id, identity): (&u64, &super::raft::Identity)| Member {
         id: DecimalId(*id),
         name: identity.name.clone(),
-        peer_url: format!("http://{}.demo-peers:2380", identity.name),
+        peer_url: format!("http://{}.{}:2380", identity.name, peer_domain(identity.home)),
         incarnation: hex(identity.incarnation),
         role: role(id),
         client_url: None,
