@@ -34,10 +34,14 @@ pub(crate) fn foreign_span(facts: &Facts<'_>) -> Option<u32> {
     foreign(facts).map(|(ordinal, _)| ordinal + 1).max()
 }
 
-/// How many pods there were, by the claims that name a member; 0 when a membership is known.
+/// How many pods there were, by the claims that name a member; 0 when a membership is known and a StatefulSet says how many
+/// there are.
 pub(crate) fn claimed_span(facts: &Facts<'_>) -> u32 {
-    let claims = facts.seen.claims.iter();
-    let owned = claims.filter(|(_, claim)| claim.owner.is_some() && facts.roster.seats.is_empty());
+    if !facts.roster.seats.is_empty() && facts.seen.ours().is_some() {
+        return 0;
+    }
+    let ours = |id: Hex128| facts.seen.latch.cluster_id.is_none_or(|known| known == id);
+    let owned = facts.seen.claims.iter().filter(|(_, claim)| claim.owner.is_some_and(|owner| ours(owner.cluster_id)));
     owned.map(|(ordinal, _)| ordinal + 1).max().unwrap_or(0)
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
         return Size::Be(span);
     }
     let members = facts.replicas().max(facts.roster.span()).max(form::claimed_span(facts));
-    let Some(current) = current else { return Size::Be(members) };
+    let Some(current) = current else { return Size::Be(members.max(orphaned_span(facts))) };
     if members >= current {
         return Size::Be(members);
     }
@@ -39,6 +39,13 @@ pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
         // Without a leader it is not known who is a member, so no pod is given up.
         Certainty::Reported | Certainty::Remembered => Size::Be(current),
     }
+}
+
+/// One more than the highest ordinal of a pod that runs on without a StatefulSet. Whether it may go is decided afterwards:
+/// the vote of a removed member is needed until its removal is durable.
+fn orphaned_span(facts: &Facts<'_>) -> u32 {
+    let run = facts.seen.pods.iter().filter(|(_, pod)| !pod.terminating);
+    run.map(|(ordinal, _)| ordinal + 1).max().unwrap_or(0)
 }
 
 /// No pods, unless they are needed to leave a joint change, or to keep volumes whose claims somebody deleted.

@@ -318,6 +318,13 @@ fn the_set_is_deleted() {
     run("the set is deleted", standing(3), Ready, vec![(DropSet, Ready)]);
 }
 
+/// The vote of a removed member is needed until its removal is durable, so its pod comes back first.
+#[test]
+fn the_set_and_a_pod_are_deleted_during_a_scale_down() {
+    let script = vec![(Replicas(3), Ready), (DropSet, Ready), (DeletePod(4), Ready)];
+    run("the set is deleted during a scale-down", standing(5), Ready, script);
+}
+
 #[test]
 fn a_claim_is_deleted_under_a_pod() {
     for at in 0..3 {
