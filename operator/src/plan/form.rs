@@ -3,7 +3,8 @@
 
 use crate::plan::action::{Action, Problem, Step, Turn, Underway};
 use crate::plan::evidence::{self, FIRST_MEMBER_ID};
-use crate::plan::facts::{Facts, answer, quorum};
+use crate::plan::facts::{Certainty, Facts, answer, quorum};
+use crate::plan::rows;
 use crate::plan::table::On;
 use crate::plan::world::{ClaimSeen, Ordinal, Seed};
 use raftkv_api::{Hex128, MemberRole, NodeState, Status};
@@ -35,9 +36,12 @@ pub(crate) fn foreign_span(facts: &Facts<'_>) -> Option<u32> {
 }
 
 /// How many pods there were, by the claims that name a member; 0 when a membership is known and a StatefulSet says how many
-/// there are.
+/// there are. Without a leader for a minute they count again: a survivor that does not know of a removal yet waits for the
+/// vote of the removed member (rule N10).
 pub(crate) fn claimed_span(facts: &Facts<'_>) -> u32 {
-    if !facts.roster.seats.is_empty() && facts.seen.ours().is_some() {
+    let led = facts.roster.certainty == Certainty::Linearizable;
+    let stuck = !led && rows::leaderless_s(facts) >= rows::ELECTING_S_MAX;
+    if !facts.roster.seats.is_empty() && facts.seen.ours().is_some() && !stuck {
         return 0;
     }
     let ours = |id: Hex128| facts.seen.latch.cluster_id.is_none_or(|known| known == id);

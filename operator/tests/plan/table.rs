@@ -560,6 +560,27 @@ fn a_set_that_cannot_be_made_holds_up_no_repair() {
     assert!(voters.len() == 3 && !voters.contains(&2), "{voters:?}\n{}", world.text());
 }
 
+/// A survivor that does not know of a removal waits for the vote of the removed member, whose pod is stopped already.
+#[test]
+fn a_removed_member_comes_back_while_there_is_no_leader() {
+    let mut world = standing(4);
+    world.happen(Event::Replicas(3));
+    for _ in 0..ROUNDS_MAX {
+        if world.set.as_ref().is_some_and(|set| set.replicas == 3) {
+            break;
+        }
+        world.step_kube();
+        world.step_rafts();
+        world.pass();
+    }
+    world.faults.no_elections = true;
+    run(&mut world);
+    assert!(world.pods.contains_key(&3), "{}", world.text());
+    world.happen(Event::Mended);
+    run(&mut world);
+    assert_eq!((world.broken.as_ref(), world.lacks()), (None, None), "{}", world.text());
+}
+
 /// A member whose data contradicts the leader's log may have the only copy of acknowledged writes.
 #[test]
 fn diverged_is_left_alone() {
