@@ -79,12 +79,7 @@ impl Driver {
             Ok(entries) => entries,
             // Its segment is used for something else by now: the member gets a snapshot.
             Err(_) if first < self.log().first_index() => return,
-            Err(ReadFailed { damaged, why }) => {
-                let why = format!("entries for a member that catches up cannot be read: {why}");
-                // A disk that fails proves nothing about what it holds (rule N7).
-                let finding = Finding::new(why.clone());
-                return self.halt(if damaged { Effect::Quarantine { finding } } else { Effect::Fatal { why } });
-            }
+            Err(failed) => return self.halt_unreadable("entries for a member that catches up", failed),
         };
         // Another leader may have put other entries there since.
         if !entries.iter().all(|entry| self.log_has(entry.index, entry.term)) {
@@ -95,5 +90,15 @@ impl Driver {
             self.node.on_entries_fetched(context);
         }
         self.node.mut_store().fetched = Vec::new();
+    }
+
+    /// Ends the member phase, since `what` cannot be read from the log.
+    pub(super) fn halt_unreadable(&mut self, what: &str, failed: ReadFailed) {
+        let why = format!("{what} cannot be read: {}", failed.why);
+        // A disk that fails proves nothing about what it holds (rule N7).
+        self.halt(match failed.damaged {
+            true => Effect::Quarantine { finding: Finding::new(why) },
+            false => Effect::Fatal { why },
+        });
     }
 }

@@ -4,9 +4,8 @@
 //! leader's heartbeats, commit messages and read states never wait for the disk.
 
 use super::{Driver, Effect};
-use crate::identity::Finding;
 use crate::limits;
-use crate::log::{Batch, LogError, LogOp, Mark};
+use crate::log::{Batch, LogOp, Mark};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
 use crate::snapshot::SnapshotMeta;
@@ -281,13 +280,7 @@ impl Driver {
             let bytes_max = limits::COMMITTED_BYTES_PER_READY_MAX;
             let entries = match self.log().entries(low, high, bytes_max) {
                 Ok(entries) => entries,
-                Err(e) => {
-                    let why = format!("committed entries cannot be read: {e}");
-                    // A disk that fails proves nothing about what it holds (rule N7).
-                    let is_damaged = matches!(e, LogError::Corrupt { .. });
-                    let finding = Finding::new(why.clone());
-                    return self.halt(if is_damaged { Effect::Quarantine { finding } } else { Effect::Fatal { why } });
-                }
+                Err(e) => return self.halt_unreadable("committed entries", e.into()),
             };
             let items = self.apply.send(entries);
             self.emit(Effect::Apply { generation: self.apply.generation, items });
