@@ -239,6 +239,8 @@ impl Driver {
                 self.peers.reported(from, report, self.now_tick);
                 self.judge_space();
                 self.note_safe_removals();
+                // Its hello may have been before this process knew that the removal is safe.
+                self.tell_if_removed(from);
             }
             Event::Removed(record) => self.told_removed(&record),
             Event::Space { own } => self.own_space(own),

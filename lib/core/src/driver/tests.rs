@@ -7,6 +7,7 @@ use crate::driver::MembershipCall;
 use crate::kvstore::Committed;
 use crate::kvstore::testing::{MemFiles, identity, membership};
 use crate::log::{self, Batch, LogConfig, Mark};
+use crate::membership::Removed;
 use crate::wire::{Forward, ForwardReply, HELLO_FORMAT, Hello, HelloVerdict};
 use bytes::Bytes;
 use raft::ProgressState;
@@ -419,4 +420,17 @@ fn an_installed_snapshot_makes_the_driver_forget_who_is_no_member() {
     assert!(installs(&bench.settle()));
     assert_eq!(bench.driver.peers.report(2).applied, 7);
     assert_eq!(bench.driver.peers.report(4).applied, 0, "4 is no member by that snapshot");
+}
+
+/// A member that was removed before this process began said hello before the removal was known to be safe. Its stream
+/// stands, so that it says no other one (rule N4).
+#[test]
+fn a_removed_learner_that_still_reports_is_told() {
+    let mut bench = Bench::leader(1, 1);
+    let removed = Removed { name: "n4".into(), incarnation: Hex128([4; 16]), index: 1, term: 1 };
+    Arc::make_mut(&mut bench.driver.membership).removed.insert(4, removed);
+    (bench.driver.removals_at_start, bench.driver.removals_safe) = (1, 0);
+    let told = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::TellRemoved { to: 4, .. }));
+    bench.driver.step(Event::Report { from: 4, report: crate::wire::Report::default() });
+    assert!(told(&bench.settle()));
 }
