@@ -281,7 +281,7 @@ impl Node {
 
     /// What is wrong with the name or URL that this node was started with, if the members know it by another.
     pub fn misplaced(&self) -> Option<String> {
-        status::misplaced(self.config(), self.shared.published().driver.as_ref()?)
+        status::misplaced(&self.shared, self.shared.published().driver.as_ref()?)
     }
 
     /// This node's configuration.

@@ -23,8 +23,9 @@ use tokio::sync::oneshot;
 impl PeerEvents for Node {
     fn our_hello(&self, to: MemberId, to_incarnation: Hex128) -> Option<Hello> {
         let published = self.shared().published();
-        published.driver.as_ref()?;
-        Some(self.shared().own_hello(&published.identity?, published.durable, to, to_incarnation))
+        let (identity, membership) = (published.identity?, &published.driver.as_ref()?.membership);
+        let alone = self.shared().is_elsewhere(identity.member_id, membership);
+        (!alone).then(|| self.shared().own_hello(&identity, published.durable, to, to_incarnation))
     }
 
     fn on_hello(&self, hello: Hello, verdict: oneshot::Sender<HelloVerdict>) {

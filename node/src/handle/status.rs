@@ -2,7 +2,6 @@
 //!
 //! Enters: what the node's threads publish. Leaves: the status, the members, the leader. Changes nothing.
 
-use crate::config::Config;
 use crate::raft_node::shared::{Phase, Shared};
 use raftkv_api::{self as api, DecimalId, KvState, NodeState, StalledOn, Writes};
 use raftkv_core::driver::{Advertised, DriverStatus, describe_members, describe_peer, members_answer};
@@ -80,7 +79,7 @@ pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
 fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (NodeState, Option<String>) {
     let (kv, words) = shared.kv();
     let kv_words = (kv != KvState::Ready && !words.is_empty()).then_some(words);
-    let words = |driver| kv_words.clone().or_else(|| shared.twin()).or_else(|| misplaced(&shared.config, driver));
+    let words = |driver| kv_words.clone().or_else(|| shared.twin()).or_else(|| misplaced(shared, driver));
     match (phase, driver) {
         (Phase::Opening(words), _) => (NodeState::Opening, Some(words.clone())),
         (Phase::Blank, _) => (NodeState::Blank, None),
@@ -121,13 +120,17 @@ pub fn judged(status: &api::Status) -> Judgement {
 
 /// A member's name and peer URL are fixed for its life; if it is started with others, its peers can't find it under
 /// those that they know.
-pub fn misplaced(config: &Config, driver: &DriverStatus) -> Option<String> {
+pub fn misplaced(shared: &Shared, driver: &DriverStatus) -> Option<String> {
     let known = driver.membership.members.get(&driver.id)?;
+    let config = &shared.config;
     let what = [("--name", &config.name, &known.name), ("--peer-url", &config.peer_url, &known.peer_url)];
     let differs = what.into_iter().find(|(_, given, known)| given != known);
     differs.map(|(flag, given, known)| {
         let id = driver.id;
-        format!("{flag} is '{given}', but the members know member {id} by '{known}': start it with that, or replace it")
+        let alone = if shared.is_elsewhere(id, &driver.membership) { "; it talks to none of them meanwhile" } else { "" };
+        format!(
+            "{flag} is '{given}', but the members know member {id} by '{known}': start it with that, or replace it{alone}"
+        )
     })
 }
 

@@ -177,6 +177,9 @@ impl Outputs {
             // removed before it has a membership (rule N4).
             peers.extend(self.shared.speaker());
         }
+        if self.shared.is_elsewhere(self.own, &membership) {
+            peers.clear();
+        }
         self.transport.set_peers(peers);
         self.shared.forget_removed(&membership);
         self.membership = membership;

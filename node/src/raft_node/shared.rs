@@ -280,6 +280,13 @@ impl Shared {
         running.map(|(id, (sent, total))| Stream { id: DecimalId(id), sent, total }).collect()
     }
 
+    /// Whether this member was started under another peer URL than its membership has. Then its data was copied or moved
+    /// here, the member may still run where it was, and the peers are those of that place: it dials none of them, and
+    /// answers none (rule O34).
+    pub fn is_elsewhere(&self, own: MemberId, membership: &Membership) -> bool {
+        membership.members.get(&own).is_some_and(|known| known.peer_url != self.config.peer_url)
+    }
+
     /// Our hello to (`to`, `to_incarnation`); `durable` is our durable term and last index.
     pub fn own_hello(
         &self,

@@ -96,6 +96,9 @@ impl RaftNode {
             }
             Input::Hello { hello, verdict } => {
                 let answered = match driver.check_hello(&hello) {
+                    Ok(()) if self.shared.is_elsewhere(identity.member_id, driver.membership()) => {
+                        HelloVerdict::Differs("this member was started under another peer URL".to_string())
+                    }
                     Ok(()) => {
                         self.heard(&hello);
                         let durable = driver.durable_position();

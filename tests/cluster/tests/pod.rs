@@ -1,7 +1,7 @@
 //! What a pod, its kubelet and an operator ask of a node: it ends cleanly in every state, each state explains itself,
 //! and each has a way out that needs no new process.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use raftkv_api::{Code, MemberRole, NodeState, Reset};
 use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Node, Signal, Writer};
@@ -156,22 +156,34 @@ fn with_a_lost_quorum_every_node_still_names_the_members() -> Result<()> {
     cluster.finish()
 }
 
+/// Its volume may be a copy, and its peers those of the place that it was copied from (rule O34).
 #[test]
-fn a_member_that_is_started_under_another_url_says_so_and_goes_on() -> Result<()> {
+fn a_member_that_is_started_under_another_url_says_so_and_talks_to_nobody() -> Result<()> {
     let mut cluster = Cluster::start(3)?;
     let node = (cluster.leader()? + 1) % 3;
     let (known, moved) = (cluster.nodes[node].peer_url(), "http://elsewhere.example:2380");
     cluster.nodes[node].stop()?;
     cluster.nodes[node].flags.push(format!("--peer-url={moved}"));
     cluster.nodes[node].start()?;
-    cluster.nodes[node].wait_serving()?;
-    let status = cluster.nodes[node].status()?;
-    let reason = status.reason.context("it says what is wrong")?;
-    ensure!(reason.contains("--peer-url") && reason.contains(moved) && reason.contains(&known), "{reason}");
+    let says = |text: &str| text.contains("--peer-url") && text.contains(moved) && text.contains(&known);
+    cluster.nodes[node].wait_for("its status says so", |status| status.reason.as_deref().is_some_and(says))?;
     let log = || cluster.nodes[node].log_text();
     eventually("its log says so", || holds(log().contains(moved) && log().contains(&known), log))?;
-    let writer = Writer::start("w", vec![cluster.nodes[node].client_url()]);
+    let others: Vec<usize> = (0..3).filter(|other| *other != node).collect();
+    let writer = Writer::start("w", others.iter().map(|other| cluster.nodes[*other].client_url()).collect());
     writer.wait_for(10)?;
+    let id = cluster.nodes[node].status()?.member_id;
+    for other in others {
+        cluster.nodes[other].wait_for("it does not hear the moved member", |status| {
+            status.peers.iter().find(|peer| Some(peer.id) == id).is_none_or(|peer| !peer.active)
+        })?;
+    }
+    let alone = cluster.nodes[node].status()?;
+    ensure!(alone.leader_id.is_none() && alone.applied < cluster.nodes[(node + 1) % 3].status()?.applied, "{alone:?}");
+    cluster.nodes[node].stop()?;
+    cluster.nodes[node].flags.pop();
+    cluster.nodes[node].start()?;
+    cluster.nodes[node].wait_serving()?;
     writer.stop()?.verify(&mut cluster)?;
     cluster.finish()
 }
