@@ -29,4 +29,6 @@ pub use spec::{
     Config, DisruptionBudget, Pod, PullPolicy, RaftKvCluster, RaftKvClusterSpec, Resources, SecretName, Spread,
     Storage, Topology,
 };
-pub use status::{Bootstrap, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus};
+pub use status::{
+    Bootstrap, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus, WaitStatus,
+};

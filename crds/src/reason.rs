@@ -55,6 +55,7 @@ reasons! {
     QuorumHealthy: "A quorum of the voters answers and has a leader.";
     Forming: "The cluster has not had the voters yet that make its writes safe, so that it serves no client.";
     Electing: "A quorum of the voters answers and has no leader yet.";
+    NoLeader: "A quorum of the voters answers, and for a minute none of them has become leader.";
     QuorumLost: "Too few voters answer. Nothing is changed until enough of them are back.";
     WritesRefused: "The leader refuses puts for lack of room or over its quota. Reads and deletes go on.";
     DiskStalled: "A disk does not answer, so that its member, or every write, waits for it.";
@@ -80,6 +81,7 @@ reasons! {
     MemberUnreachable: "A member does not answer. Its volume may still be good, so that it is not replaced by itself.";
     DiskLost: "A member came back with an empty volume.";
     MemberQuarantined: "A member does not trust its own data and takes no part.";
+    MemberDiverged: "The leader's log contradicts what this member has. Its volume may have the only copy of acknowledged writes.";
     PodNotStarting: "A pod cannot be scheduled, cannot get its image or volume, or keeps crashing.";
     ForeignNode: "A pod answers as a node of another cluster. It is left alone.";
     InvalidSpec: "The spec passed the API server and still cannot be carried out. The running cluster stays as it was.";

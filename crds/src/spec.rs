@@ -91,6 +91,11 @@ pub struct RaftKvClusterSpec {
     #[serde(default = "progress_deadline_seconds")]
     #[schemars(range(min = 30, max = 86_400))]
     pub progress_deadline_seconds: i32,
+    /// Seconds for which a member must be silent before it is given up together with its machine. That happens only if the
+    /// machine is gone by the word of Kubernetes and the volume cannot leave it.
+    #[serde(default = "lost_node_seconds")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub lost_node_seconds: i32,
 }
 
 fn replicas() -> i32 {
@@ -99,6 +104,10 @@ fn replicas() -> i32 {
 
 fn progress_deadline_seconds() -> i32 {
     600
+}
+
+fn lost_node_seconds() -> i32 {
+    300
 }
 
 /// When an image is pulled.

@@ -75,6 +75,9 @@ pub struct RaftKvClusterStatus {
     /// The one change that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// Everything that is waited for, by the task that waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<WaitStatus>,
     /// `Ready`, `Available`, `Progressing`, `Degraded`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -180,5 +183,22 @@ pub struct Operation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
     /// When this step began, RFC 3339.
+    pub since: String,
+}
+
+/// What one task waits for.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(!default)]
+pub struct WaitStatus {
+    /// The task, as in `Repair`, `Down`, `Up` or `Roll`.
+    pub task: String,
+    /// The fact that it waits for: `Leader`, `Joint`, `Kube`, `Start`, `Margin`, `CatchUp`, `Report`, `Clock`, `Space` or
+    /// `Person`.
+    pub on: String,
+    /// The member or pod that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// Since when it waits, RFC 3339.
     pub since: String,
 }

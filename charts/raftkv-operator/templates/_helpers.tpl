@@ -123,10 +123,13 @@ The rights that the operator needs in a namespace that it watches, and no more. 
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
-# Pods are made by the StatefulSet. A pod is restarted by deleting it.
+# Pods are made by the StatefulSet. A pod is restarted by its eviction, or by deleting it.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
 # Claims are made by the StatefulSet, too. The operator deletes a claim when its member was removed, by its uid and resourceVersion.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

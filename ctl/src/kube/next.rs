@@ -112,7 +112,9 @@ impl Facts<'_> {
                 ))],
             )],
             Reason::MemberUnreachable => self.unreachable(),
+            Reason::NoLeader => vec![self.no_leader()],
             Reason::MemberQuarantined => vec![self.quarantined()],
+            Reason::MemberDiverged => vec![self.diverged()],
             Reason::ForeignNode => vec![Advice::new(
                 "a pod answers as a node of another cluster: see whose volume it has, and give that back or remove it",
                 [self.flags.kubectl(&format!("get pods,pvc -l {} -o wide", selector_of(name)))],
@@ -270,16 +272,31 @@ impl Facts<'_> {
         Advice::new(text, [self.flags.kubectl(&format!("get pods,pvc -l {pods} -o wide"))])
     }
 
+    fn no_leader(&self) -> Advice {
+        let text = "no member becomes leader: see whether they reach each other on port 2380, and whether their disks are \
+                    full or hang";
+        let pods = self.flags.kubectl(&format!("get pods -l {} -o wide", selector_of(&self.screen.cluster)));
+        Advice::new(text, [pods, self.flags.kubectl("get networkpolicy -o wide")])
+    }
+
+    /// The pod of the first member that does not trust its data, or whose data a leader contradicts.
+    fn untrusted(&self, diverged: bool) -> &str {
+        let is_it =
+            |row: &&MemberRow| row.state.starts_with("quarantined") && row.state.contains("diverged") == diverged;
+        self.screen.members.iter().find(is_it).map_or("POD", |row| row.pod.as_str())
+    }
+
+    fn diverged(&self) -> Advice {
+        let pod = self.untrusted(true);
+        let text = format!(
+            "{pod} and a leader contradict each other, and {pod} may hold the only copy of acknowledged writes: it is left alone. \
+             Keep every volume, and compare what its log says with the member that it names"
+        );
+        Advice::new(text, [self.flags.kubectl(&format!("logs {pod} --tail 50"))])
+    }
+
     fn quarantined(&self) -> Advice {
-        let found = self.screen.members.iter().find(|row| row.state.starts_with("quarantined"));
-        let pod = found.map_or("POD", |row| row.pod.as_str());
-        if found.is_some_and(|row| row.state.contains("diverged")) {
-            let text = format!(
-                "{pod} and a leader contradict each other, and {pod} may hold the only copy of acknowledged writes: it is left \
-                 alone. Keep every volume, and compare what its log says with the member that it names"
-            );
-            return Advice::new(text, [self.flags.kubectl(&format!("logs {pod} --tail 50"))]);
-        }
+        let pod = self.untrusted(false);
         let text = format!(
             "{pod} does not trust its data. It is replaced by itself as long as the others are a quorum; look for the cause, a \
              failing disk or a volume that was restored from a snapshot"

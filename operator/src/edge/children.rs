@@ -5,9 +5,9 @@
 
 use crate::edge::admission;
 use crate::edge::operator::Pass;
-use crate::edge::write::{Fault, Object};
+use crate::edge::write::{Evicted, Fault, Object};
 use crate::observe::{Trouble, size_of, what};
-use crate::plan::{Child, ClaimOwner, Ordinal, Seed};
+use crate::plan::{Child, ClaimOwner, Ending, Ordinal, Seed};
 use crate::resources::{self, Wanted};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
@@ -156,14 +156,25 @@ pub(crate) async fn delete_claim(pass: &Pass<'_>, ordinal: Ordinal, uid: &str, v
 }
 
 pub(crate) async fn delete_pod(
-    pass: &Pass<'_>,
+    pass: &mut Pass<'_>,
     ordinal: Ordinal,
     uid: &str,
     version: &str,
-    now: bool,
+    how: Ending,
 ) -> Result<(), Fault> {
-    let grace_s = now.then_some(0);
-    pass.namespace().delete::<Pod>(&pass.desired.pod(ordinal), fence(uid, version), grace_s).await
+    let (name, fence) = (pass.desired.pod(ordinal), fence(uid, version));
+    match how {
+        Ending::Delete => pass.namespace().delete::<Pod>(&name, fence, None).await,
+        Ending::Kill => pass.namespace().delete::<Pod>(&name, fence, Some(0)).await,
+        Ending::Evict => match pass.namespace().evict(&name, fence).await? {
+            Evicted::Gone => Ok(()),
+            Evicted::Refused { by_budget, said } => {
+                tracing::info!(pod = name, said, "its eviction was refused");
+                pass.writes.refuse_eviction(uid, by_budget, Instant::now());
+                Err(Fault::Left)
+            }
+        },
+    }
 }
 
 async fn patch_claim(pass: &Pass<'_>, ordinal: Ordinal, metadata: Value) -> Result<(), Fault> {

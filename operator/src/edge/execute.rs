@@ -107,8 +107,8 @@ async fn act(pass: &mut Pass<'_>, action: &Action) -> Result<(), Fault> {
         Action::DeleteClaim { ordinal, uid, resource_version } => {
             children::delete_claim(pass, *ordinal, uid, resource_version).await
         }
-        Action::DeletePod { ordinal, uid, resource_version, now } => {
-            children::delete_pod(pass, *ordinal, uid, resource_version, *now).await
+        Action::DeletePod { ordinal, uid, resource_version, how } => {
+            children::delete_pod(pass, *ordinal, uid, resource_version, *how).await
         }
         Action::Init { seed, ordinal, min_voters } => members::init(pass, *seed, *ordinal, *min_voters).await,
         Action::Reset { ordinal, incarnation } => members::reset(pass, *ordinal, *incarnation).await,

@@ -8,7 +8,8 @@ use crate::edge::operator::ExitAfter;
 use crate::edge::testing::{Script, Seen, failure, node_status};
 use crate::observe::{Nodes, Writes};
 use crate::plan::{
-    Child, ClaimOwner, Container, Desired, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Seed, SetSeen,
+    Child, ClaimOwner, Container, Desired, Ending, Eviction, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Seed,
+    SetSeen,
 };
 use crate::resources::Asked;
 use crate::resources::testing::{cluster, settings};
@@ -131,13 +132,28 @@ async fn claims_are_written_and_deleted_as_the_plan_saw_them() {
 #[tokio::test]
 async fn a_pod_is_deleted_as_the_plan_saw_it() {
     let world = World::new([ok(), ok()], []).await;
-    let pod = |now| Action::DeletePod { ordinal: 1, uid: "pod-uid".into(), resource_version: "31".into(), now };
-    world.run(&[pod(false), pod(true)]).await.unwrap();
+    let pod = |how| Action::DeletePod { ordinal: 1, uid: "pod-uid".into(), resource_version: "31".into(), how };
+    world.run(&[pod(Ending::Delete), pod(Ending::Kill)]).await.unwrap();
     let [slow, now] = two(world.api.seen());
     assert!(slow.call.starts_with("DELETE /api/v1/namespaces/team/pods/demo-1?"));
     assert_fenced(&slow.body["preconditions"], Some("pod-uid"), "31");
     assert_fenced(&now.body["preconditions"], Some("pod-uid"), "31");
     assert_eq!((slow.body.get("gracePeriodSeconds"), now.body.get("gracePeriodSeconds")), (None, Some(&json!(0))));
+}
+
+#[tokio::test]
+async fn a_pod_is_evicted_as_the_plan_saw_it_and_a_refusal_is_no_failure() {
+    let full = failure(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
+    let world = World::new([ok(), full, failure(500, "InternalError", "more than one budget")], []).await;
+    let evict =
+        || Action::DeletePod { ordinal: 1, uid: "pod-uid".into(), resource_version: "31".into(), how: Ending::Evict };
+    assert_eq!(world.run(&[evict()]).await.unwrap(), Done { acted: 1, failed: false });
+    let seen = world.api.seen().remove(0);
+    assert!(seen.call.starts_with("POST /api/v1/namespaces/team/pods/demo-1/eviction?"), "{}", seen.call);
+    assert_fenced(&seen.body["deleteOptions"]["preconditions"], Some("pod-uid"), "31");
+    for _ in 0..2 {
+        assert_eq!(world.run(&[evict()]).await.unwrap(), Done { acted: 0, failed: false });
+    }
 }
 
 #[tokio::test]
@@ -218,7 +234,7 @@ async fn a_world_that_moved_is_no_failure_and_ends_the_pass() {
     assert_eq!(world.node.calls().len(), 1);
     for answer in [failure(409, "Conflict", "modified"), failure(404, "NotFound", "gone")] {
         let world = World::new([answer], []).await;
-        let pod = Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), now: false };
+        let pod = Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), how: Ending::Delete };
         assert!(matches!(world.run(&[pod]).await, Err(ExecuteError::Conflict { .. })));
     }
 }
@@ -226,7 +242,7 @@ async fn a_world_that_moved_is_no_failure_and_ends_the_pass() {
 #[tokio::test]
 async fn a_failure_says_what_was_tried_and_ends_the_pass() {
     let world = World::new([failure(500, "InternalError", "no disk")], []).await;
-    let pod = || Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), now: false };
+    let pod = || Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), how: Ending::Delete };
     let error = world.run(&[pod(), pod()]).await.unwrap_err();
     assert_eq!(error.to_string(), "deleting Pod demo-1: no disk (500 InternalError)");
     assert_eq!(world.api.calls().len(), 1);
@@ -237,7 +253,7 @@ async fn rule_o12_no_voter_is_made_while_the_budget_cannot_be_raised() {
     let budget = owned("PodDisruptionBudget", "demo", UID);
     let down = failure(500, "InternalError", "failed calling webhook");
     let world = World::new([budget.clone(), down, ok()], []).await;
-    let pod = Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), now: false };
+    let pod = Action::DeletePod { ordinal: 1, uid: "u".into(), resource_version: "1".into(), how: Ending::Delete };
     let promote = Action::Promote { leader: 0, id: 4, replaces: None, conf_index: 9 };
     let done = world.run(&[Action::SetBudget { min_available: 3 }, promote, pod]).await.unwrap();
     assert_eq!(done, Done { acted: 1, failed: true }, "the rest goes on");
@@ -370,6 +386,7 @@ fn pod(ordinal: Ordinal) -> PodSeen {
         ready: true,
         container: Container::Running,
         machine: None,
+        eviction: Eviction::Possible,
         node: NodeSeen::Answered(Box::new(node_status(ordinal as u8))),
     }
 }

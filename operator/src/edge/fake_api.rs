@@ -168,6 +168,10 @@ impl State {
         }
         match *method {
             Method::GET => self.get(path),
+            Method::POST if path.ends_with("/eviction") => {
+                let pod = path.trim_end_matches("/eviction");
+                self.change(&Method::DELETE, pod, dry_run, body["deleteOptions"].clone())
+            }
             Method::POST => {
                 let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap());
                 match self.objects.contains_key(&path) {

@@ -1,6 +1,6 @@
 //! Actions in words: for logs, Events and errors. PURE.
 
-use crate::plan::{Action, Desired};
+use crate::plan::{Action, Desired, Ending};
 
 /// What is being done, to be followed by what came of it.
 pub fn doing(action: &Action, of: &Desired) -> String {
@@ -22,7 +22,10 @@ pub fn doing(action: &Action, of: &Desired) -> String {
             format!("noting at PersistentVolumeClaim {} that it holds member {}", of.claim(*ordinal), owner.member_id)
         }
         Action::DeleteClaim { ordinal, .. } => format!("deleting PersistentVolumeClaim {}", of.claim(*ordinal)),
-        Action::DeletePod { ordinal, .. } => format!("deleting Pod {}", of.pod(*ordinal)),
+        Action::DeletePod { ordinal, how: Ending::Evict, .. } => format!("evicting Pod {}", of.pod(*ordinal)),
+        Action::DeletePod { ordinal, how: Ending::Delete | Ending::Kill, .. } => {
+            format!("deleting Pod {}", of.pod(*ordinal))
+        }
         Action::Init { ordinal, .. } => format!("telling {} to form the cluster", of.pod(*ordinal)),
         Action::Reset { ordinal, .. } => format!("telling {} to set its data aside", of.pod(*ordinal)),
         Action::AddLearner { leader, ordinal, .. } => {

@@ -6,6 +6,9 @@
 use crate::edge::metrics::Metrics;
 use crate::observe::said;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta, DeleteOptions, ObjectMeta};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource};
 use raftkv_crds::{RaftKvCluster, label};
@@ -25,6 +28,9 @@ const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 /// How the API server begins to say who lacks which right. What admission denies has the same code.
 const RIGHT_MISSING: &str = "is forbidden: User \"";
 
+/// With this status the API server says that a disruption budget has no room.
+const TOO_MANY_REQUESTS: u16 = 429;
+
 /// Why a step was not taken, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -34,10 +40,24 @@ pub enum Fault {
     Refused(String),
     /// Nothing was tried: it was refused or failed lately.
     Held(String),
-    /// Nothing was written: it is as it should be, or as admission wants it.
+    /// Nothing was written: it is as it should be, or as admission wants it; or a pod could not be evicted.
     Left,
     /// Something is wrong.
     Failed(String),
+}
+
+/// What the API server made of a request to evict a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// The pod is being deleted.
+    Gone,
+    /// It stays.
+    Refused {
+        /// Whether a disruption budget has no room at present.
+        by_budget: bool,
+        /// What was said.
+        said: String,
+    },
 }
 
 /// Objects in a namespace that this operator reads and writes.
@@ -94,6 +114,32 @@ impl Namespace<'_> {
             DeleteParams { grace_period_seconds: grace_s, preconditions: Some(fence), ..DeleteParams::default() };
         let api = self.api::<K>();
         within(api.delete(name, &params)).await.map(|_| self.wrote::<K>("delete"))
+    }
+
+    /// Asks for the eviction of the pod with this uid in this version.
+    pub async fn evict(&self, name: &str, fence: Preconditions) -> Result<Evicted, Fault> {
+        // `Api::evict` of kube 5 sends the fence in a field that no API server knows.
+        let eviction = Eviction {
+            metadata: ObjectMeta { name: Some(name.to_string()), ..ObjectMeta::default() },
+            delete_options: Some(DeleteOptions {
+                preconditions: Some(meta::Preconditions { uid: fence.uid, resource_version: fence.resource_version }),
+                ..DeleteOptions::default()
+            }),
+        };
+        let api = self.api::<Pod>();
+        let request = async {
+            match api.create_subresource::<_, Value>("eviction", name, &post(), &eviction).await {
+                Err(kube::Error::Api(status)) if ![404, 409].contains(&status.code) => {
+                    Ok(Evicted::Refused { by_budget: status.code == TOO_MANY_REQUESTS, said: status.message.clone() })
+                }
+                answer => answer.map(|_| Evicted::Gone),
+            }
+        };
+        let evicted = within(request).await?;
+        if evicted == Evicted::Gone {
+            self.metrics.wrote("evict", "Pod");
+        }
+        Ok(evicted)
     }
 
     /// Writes the status, but only over the version that was read.

@@ -8,10 +8,9 @@ use raftkv_crds::{RaftKvCluster, annotation, child, label};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The annotation with the name of the Node for which the scheduler wanted the volume.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// The label by which a volume is tied to one machine.
-const HOSTNAME: &str = "kubernetes.io/hostname";
+/// The labels by which a volume is tied to one machine. A zone is none: all its machines may go away and come back with
+/// the volume.
+const MACHINE_LABELS: [&str; 3] = ["kubernetes.io/hostname", "topology.topolvm.io/node", "openebs.io/nodename"];
 /// The field of a Node by which a volume may be tied to one machine instead.
 const NODE_NAME: &str = "metadata.name";
 
@@ -59,23 +58,47 @@ pub(super) fn volume(claim: &PersistentVolumeClaim) -> Option<&str> {
     claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// The Node that a volume cannot leave. A volume that is reached over the network outlives any machine, and giving it
-/// up together with a machine would throw good data away. So the volume itself must say that it is tied to one machine.
-/// The claim says to which: the label [`HOSTNAME`] need not be the name of the Node.
-pub(super) fn tied_to(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<String> {
+/// The machine that a volume cannot leave.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tie {
+    /// The Node of this name.
+    Name(String),
+    /// The Nodes with this label; there is one.
+    Label {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl Tie {
+    /// By which it is found in [`crate::plan::Observed::machines`], and shown to people.
+    pub fn text(&self) -> String {
+        match self {
+            Tie::Name(name) => name.clone(),
+            Tie::Label { key, value } => format!("{key}={value}"),
+        }
+    }
+}
+
+/// What a volume is tied to, by its own required node affinity: one term, of one machine. A volume that is reached over
+/// the network outlives any machine, and giving it up together with a machine would throw good data away.
+pub(super) fn tied_to(volume: &PersistentVolume) -> Option<Tie> {
     let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
     let [term] = affinity.node_selector_terms.as_slice() else { return None };
-    let mut fields = term.match_fields.iter().flatten();
-    let by_name = fields.find(|field| field.key == NODE_NAME && field.operator == "In");
-    if let Some(field) = by_name {
-        let [node] = field.values.as_deref()? else { return None };
-        return Some(node.clone());
+    let one = |key: &str, operator: &str, values: &Option<Vec<String>>| match values.as_deref() {
+        Some([value]) if operator == "In" => Some((key.to_string(), value.clone())),
+        Some(_) | None => None,
+    };
+    let mut fields = term.match_fields.iter().flatten().filter(|field| field.key == NODE_NAME);
+    if let Some((_, name)) = fields.find_map(|field| one(&field.key, &field.operator, &field.values)) {
+        return Some(Tie::Name(name));
     }
-    let mut labels = term.match_expressions.iter().flatten();
-    let one_host = labels.any(|label| {
-        label.key == HOSTNAME && label.operator == "In" && label.values.as_ref().is_some_and(|hosts| hosts.len() == 1)
-    });
-    one_host.then(|| claim.annotations().get(SELECTED_NODE).cloned()).flatten()
+    let labels = term.match_expressions.iter().flatten();
+    let mut labels = labels.filter(|label| MACHINE_LABELS.contains(&label.key.as_str()));
+    let (key, value) = labels.find_map(|label| one(&label.key, &label.operator, &label.values))?;
+    Some(Tie::Label { key, value })
 }
 
 #[cfg(test)]
@@ -135,19 +158,22 @@ mod tests {
 
     #[test]
     fn rule_o13_only_a_volume_that_cannot_leave_its_machine_is_tied_to_it() {
-        let claim = claim("raftkv-demo-1", json!({"annotations": {"volume.kubernetes.io/selected-node": "worker-1"}}));
         let tied = |terms: Value| {
             let volume = json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}});
-            tied_to(&claim, &serde_json::from_value(volume).unwrap())
+            tied_to(&serde_json::from_value(volume).unwrap()).map(|tie| tie.text())
         };
-        let label =
-            |key: &str, hosts: Value| json!({"matchExpressions": [{"key": key, "operator": "In", "values": hosts}]});
-        assert_eq!(tied(json!([label(HOSTNAME, json!(["host-1"]))])).as_deref(), Some("worker-1"));
+        let label = |key: &str, operator: &str, hosts: Value| json!({"matchExpressions": [{"key": key, "operator": operator, "values": hosts}]});
+        let hostname = "kubernetes.io/hostname";
+        for key in [hostname, "topology.topolvm.io/node", "openebs.io/nodename"] {
+            assert_eq!(tied(json!([label(key, "In", json!(["host-1"]))])), Some(format!("{key}=host-1")));
+        }
         let by_name = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["worker-2"]}]});
         assert_eq!(tied(json!([by_name])).as_deref(), Some("worker-2"));
-        assert_eq!(tied(json!([label("topology.kubernetes.io/zone", json!(["a"]))])), None);
-        assert_eq!(tied(json!([label(HOSTNAME, json!(["host-1", "host-2"]))])), None);
-        assert_eq!(tied(json!([label(HOSTNAME, json!(["a"])), label(HOSTNAME, json!(["b"]))])), None);
-        assert_eq!(tied_to(&claim, &PersistentVolume::default()), None);
+        assert_eq!(tied(json!([label("topology.kubernetes.io/zone", "In", json!(["a"]))])), None);
+        assert_eq!(tied(json!([label(hostname, "NotIn", json!(["host-1"]))])), None);
+        assert_eq!(tied(json!([label(hostname, "In", json!(["host-1", "host-2"]))])), None);
+        let two = json!([label(hostname, "In", json!(["a"])), label(hostname, "In", json!(["b"]))]);
+        assert_eq!(tied(two), None);
+        assert_eq!(tied_to(&PersistentVolume::default()), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Kubernetes nodes and volumes of members that do not answer (rule O13). They are looked up live, and only for such
 //! members: a machine that is gone is the only reason to give up a volume without being told by a person.
 
+use super::claims::Tie;
 use super::pods::AddressedPod;
 use super::{claims, objects};
 use crate::plan::{ClaimSeen, Machine, NodeSeen, Ordinal};
@@ -19,21 +20,22 @@ pub(super) async fn look_up(
     objects: &[Arc<PersistentVolumeClaim>],
     seen: &mut BTreeMap<Ordinal, ClaimSeen>,
 ) -> BTreeMap<String, Machine> {
-    let mut names = BTreeSet::new();
+    let mut ties = BTreeSet::new();
     for (ordinal, pod) in pods.iter().filter(|(_, pod)| is_silent(pod)) {
-        names.extend(pod.seen.machine.clone());
+        ties.extend(pod.seen.machine.clone().map(Tie::Name));
         let Some(seen) = seen.get_mut(ordinal) else { continue };
         let claim = objects.iter().find(|claim| claim.metadata.uid.as_ref() == Some(&seen.uid));
-        seen.machine = match claim {
+        let tie = match claim {
             Some(claim) => tied_to(client, claim).await,
             None => None,
         };
-        names.extend(seen.machine.clone());
+        seen.machine = tie.as_ref().map(Tie::text);
+        ties.extend(tie);
     }
     let mut machines = BTreeMap::new();
-    for name in names {
-        let machine = machine(client, &name).await;
-        machines.insert(name, machine);
+    for tie in ties {
+        let machine = machine(client, &tie).await;
+        machines.insert(tie.text(), machine);
     }
     machines
 }
@@ -45,10 +47,10 @@ fn is_silent(pod: &AddressedPod) -> bool {
     }
 }
 
-async fn tied_to(client: &Client, claim: &PersistentVolumeClaim) -> Option<String> {
+async fn tied_to(client: &Client, claim: &PersistentVolumeClaim) -> Option<Tie> {
     let name = claims::volume(claim)?;
     match objects::volume(client, name).await {
-        Ok(volume) => claims::tied_to(claim, &volume?),
+        Ok(volume) => claims::tied_to(&volume?),
         Err(error) => {
             tracing::debug!(%error, "what the volume is tied to is not known");
             None
@@ -56,12 +58,13 @@ async fn tied_to(client: &Client, claim: &PersistentVolumeClaim) -> Option<Strin
     }
 }
 
-async fn machine(client: &Client, name: &str) -> Machine {
-    match objects::node(client, name).await {
-        Ok(None) => Machine::Gone,
-        Ok(Some(node)) if is_out_of_service(&node) => Machine::OutOfService,
-        Ok(Some(_)) => Machine::Present,
-        // Without the right to read it, or without an answer, there is no proof that it is gone.
+/// The Nodes are listed live: an empty list is the word of the API server that the machine is gone.
+async fn machine(client: &Client, tie: &Tie) -> Machine {
+    match objects::nodes(client, tie).await {
+        Ok(nodes) if nodes.is_empty() => Machine::Gone,
+        Ok(nodes) if nodes.iter().all(is_out_of_service) => Machine::OutOfService,
+        Ok(_) => Machine::Present,
+        // Without the right to read them, or without an answer, there is no proof that it is gone.
         Err(error) => {
             tracing::debug!(%error, "the state of the machine is not known");
             Machine::Unknown

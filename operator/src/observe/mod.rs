@@ -97,6 +97,7 @@ impl Observer {
         let budget = owned::budget(cluster, objects.budget.as_ref());
         let set_seen = sets::seen(&asked, &self.settings, set, budget, writes, now)?;
         let mut pods = pods::addressed(cluster, &objects.pods, set.and_then(sets::update_revision));
+        pods.values_mut().for_each(|pod| pod.seen.eviction = writes.eviction(&pod.seen.uid, now));
         nodes.keep(|ordinal| pods.contains_key(&ordinal));
         let (auth, token_refused) = self.ask(&reads, source, nodes, &mut pods, (&mut *writes, now)).await?;
         let members = asked::members(nodes, &latch, &pods).await;

@@ -1,5 +1,6 @@
 //! The objects of one cluster, read live from the API server. What they mean is decided elsewhere.
 
+use super::claims::Tie;
 use super::error::ObserveError;
 use crate::resources::{name, namespace, pod_selector};
 use k8s_openapi::NamespaceResourceScope;
@@ -88,10 +89,16 @@ impl Reads<'_> {
     }
 }
 
-/// A Kubernetes node; `None` when there is none.
-pub(super) async fn node(client: &Client, name: &str) -> Result<Option<Node>, ObserveError> {
+/// The Kubernetes nodes to which a volume is tied, or that have the name of a pod's node. They are read from a quorum of
+/// the API server's store, and not from its cache.
+pub(super) async fn nodes(client: &Client, tie: &Tie) -> Result<Vec<Node>, ObserveError> {
     let api: Api<Node> = Api::all(client.clone());
-    within(|| format!("Node {name}"), api.get_opt(name)).await
+    let which = match tie {
+        Tie::Name(name) => ListParams::default().fields(&format!("metadata.name={name}")),
+        Tie::Label { key, value } => ListParams::default().labels(&format!("{key}={value}")),
+    };
+    let list = within(|| format!("the list of Nodes with {}", tie.text()), api.list(&which)).await?;
+    Ok(list.items)
 }
 
 /// A volume; `None` when there is none.

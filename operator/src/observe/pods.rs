@@ -1,7 +1,7 @@
 //! The pods of a cluster as they were seen, before their nodes were asked. PURE.
 
 use super::containers::container;
-use crate::plan::{Container, NodeSeen, Ordinal, PodSeen};
+use crate::plan::{Container, Eviction, NodeSeen, Ordinal, PodSeen};
 use crate::resources::name;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -60,6 +60,7 @@ fn with_address(pod: &Pod, revision: Option<&str>) -> AddressedPod {
             terminating: pod.metadata.deletion_timestamp.is_some(),
             ready: conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+            eviction: Eviction::default(),
             node: NodeSeen::Unreachable(why.to_string()),
             container: container.clone(),
         },

@@ -38,9 +38,12 @@ pub(super) fn memory(cluster: &RaftKvCluster, memory: Memory) -> Memory {
     Memory {
         members: if status.members.is_empty() { memory.members } else { members.collect() },
         operation: status.operation,
+        waits: status.waits,
         conditions: status.conditions,
         blank: memory.blank,
         silent: memory.silent,
+        mute: memory.mute,
+        rows: memory.rows,
         refused: memory.refused,
         failed: memory.failed,
     }

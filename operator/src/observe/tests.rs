@@ -122,7 +122,7 @@ fn claim(ordinal: u32, labels: Value) -> Value {
     json!({
         "metadata": {"name": format!("raftkv-demo-{ordinal}"), "namespace": "team", "uid": format!("claim-{ordinal}"),
             "creationTimestamp": "2026-01-01T00:00:00Z", "labels": labels,
-            "annotations": {"volume.kubernetes.io/selected-node": "worker-1"}},
+            "annotations": {"volume.kubernetes.io/selected-node": "worker-9"}},
         "spec": {"volumeName": "pv-1"},
     })
 }
@@ -278,7 +278,7 @@ async fn a_token_that_a_node_refuses_is_read_again() {
     assert_eq!((seen.members, seen.token_refused), (None, [0].into()));
     assert_eq!(
         scene.api.asked(),
-        [format!("{TEAM}/secrets/demo-auth"), "/api/v1/persistentvolumes/pv-1".into(), "/api/v1/nodes/worker-1".into()]
+        [format!("{TEAM}/secrets/demo-auth"), "/api/v1/persistentvolumes/pv-1".into(), "/api/v1/nodes".into()]
     );
 }
 
@@ -321,21 +321,27 @@ async fn rule_o13_the_machine_of_a_member_that_does_not_answer_is_looked_up() {
     let mut scene = Scene::new().await;
     silent(&scene);
     scene.api.set("/api/v1/persistentvolumes/pv-1", 200, local_volume());
-    let machine = |seen: &Observed| seen.machines.get("worker-1").copied();
-    let gone = scene.live().await;
-    assert_eq!((machine(&gone), gone.claims[&0].machine.as_deref()), (Some(Machine::Gone), Some("worker-1")));
+    let tie = "kubernetes.io/hostname=host-1";
+    let nodes = |nodes: Value| json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": nodes});
     let node = |taints: Value| json!({"metadata": {"name": "worker-1"}, "spec": {"taints": taints}});
-    scene.api.set("/api/v1/nodes/worker-1", 200, node(json!([])));
-    assert_eq!(machine(&scene.live().await), Some(Machine::Present));
+    let machine = |seen: &Observed| (seen.machines.get(tie).copied(), seen.machines.get("worker-1").copied());
+    let both = |machine: Machine| (Some(machine), Some(machine));
+    scene.api.set("/api/v1/nodes", 200, nodes(json!([])));
+    let gone = scene.live().await;
+    assert_eq!((machine(&gone), gone.claims[&0].machine.as_deref()), (both(Machine::Gone), Some(tie)));
+    scene.api.set("/api/v1/nodes", 200, nodes(json!([node(json!([]))])));
+    assert_eq!(machine(&scene.live().await), both(Machine::Present));
     let taint = json!([{"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}]);
-    scene.api.set("/api/v1/nodes/worker-1", 200, node(taint));
-    assert_eq!(machine(&scene.live().await), Some(Machine::OutOfService));
+    scene.api.set("/api/v1/nodes", 200, nodes(json!([node(taint.clone())])));
+    assert_eq!(machine(&scene.live().await), both(Machine::OutOfService));
+    scene.api.set("/api/v1/nodes", 200, nodes(json!([node(taint), node(json!([]))])));
+    assert_eq!(machine(&scene.live().await), both(Machine::Present));
     scene.api.set(
-        "/api/v1/nodes/worker-1",
+        "/api/v1/nodes",
         403,
         json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}),
     );
-    assert_eq!(machine(&scene.live().await), Some(Machine::Unknown));
+    assert_eq!(machine(&scene.live().await), both(Machine::Unknown));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! put right lately, and until when nothing is tried again because the last write was refused or failed. All of it may be
 //! lost at any time: then the API server is asked once more.
 
+use crate::plan::Eviction;
 use crate::resources::Wanted;
 use kube::Resource;
 use serde::Serialize;
@@ -25,6 +26,11 @@ const PAUSE_REFUSED_S: u64 = 600;
 /// After this time the API server is asked again whether admission still wants a child as it is. A field that was put
 /// right and is changed again within this time is fought over.
 const SETTLED_S: u64 = 3_600;
+
+/// The pause before an eviction is asked for again.
+const EVICTION_PAUSE_S: u64 = 2;
+/// Budgets have no say after they refused an eviction for so long. A refusal that is older is forgotten.
+const EVICTION_S_MAX: u64 = 60;
 
 /// A write that was not tried again for this long after its pause is not wanted any more.
 const GIVEN_UP_S: u64 = 60;
@@ -50,10 +56,12 @@ pub enum Trouble {
     Failed,
 }
 
-/// The writes to the children of one cluster, by the child's kind and name.
+/// The writes to the children of one cluster, by the child's kind and name, and the evictions that were refused.
 #[derive(Debug, Default)]
 pub struct Writes {
     children: BTreeMap<String, Child>,
+    /// By the pod's uid.
+    evictions: BTreeMap<String, RefusedEviction>,
     /// A deliberate bug: the API server is never asked what admission makes of a write.
     #[cfg(test)]
     pub(crate) asks_nothing: bool,
@@ -70,6 +78,14 @@ struct Child {
     settled: Option<(String, Instant)>,
     /// The fields that were put right.
     mended: BTreeMap<String, Mend>,
+}
+
+#[derive(Debug)]
+struct RefusedEviction {
+    first: Instant,
+    last: Instant,
+    /// Whether there was a disruption budget without room, and nothing else in the way.
+    by_budget: bool,
 }
 
 #[derive(Debug)]
@@ -175,6 +191,28 @@ impl Writes {
         }
     }
 
+    /// Notes that a pod was not evicted.
+    pub fn refuse_eviction(&mut self, uid: &str, by_budget: bool, now: Instant) {
+        self.evictions.retain(|_, refused| refused.is_recent(now));
+        let first = self.evictions.get(uid).map_or(now, |refused| refused.first);
+        self.evictions.insert(uid.to_string(), RefusedEviction { first, last: now, by_budget });
+    }
+
+    /// What became of the requests to evict a pod.
+    pub fn eviction(&self, uid: &str, now: Instant) -> Eviction {
+        let Some(refused) = self.evictions.get(uid).filter(|refused| refused.is_recent(now)) else {
+            return Eviction::Possible;
+        };
+        let since = |at: Instant| now.saturating_duration_since(at).as_secs();
+        if !refused.by_budget || since(refused.first) >= EVICTION_S_MAX {
+            Eviction::GivenUp
+        } else if since(refused.last) < EVICTION_PAUSE_S {
+            Eviction::Refused
+        } else {
+            Eviction::Possible
+        }
+    }
+
     /// What the API server refused, in words.
     pub fn refused(&self, now: Instant) -> Option<String> {
         self.words(now, |trouble| trouble != Trouble::Failed)
@@ -212,6 +250,12 @@ impl Writes {
 impl Held {
     fn new(trouble: Trouble, said: &str, pause_s: u64, now: Instant) -> Held {
         Held { trouble, said: said.to_string(), pause_s, until: now + Duration::from_secs(pause_s) }
+    }
+}
+
+impl RefusedEviction {
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) < Duration::from_secs(EVICTION_S_MAX)
     }
 }
 
@@ -260,6 +304,25 @@ mod tests {
         assert_eq!((writes.held(SET, "1", now), writes.refused(now)), (None, None));
         writes.rest("Service demo", "1");
         assert_eq!(writes.failed(now), None);
+    }
+
+    #[test]
+    fn an_eviction_is_asked_for_again_and_given_up_after_a_minute() {
+        let (mut writes, start) = (Writes::default(), Instant::now());
+        let at = |s| start + Duration::from_secs(s);
+        assert_eq!(writes.eviction("uid", start), Eviction::Possible);
+        for s in (0..60).step_by(2) {
+            assert_eq!(writes.eviction("uid", at(s)), Eviction::Possible);
+            writes.refuse_eviction("uid", true, at(s));
+            assert_eq!(writes.eviction("uid", at(s + 1)), Eviction::Refused);
+            assert_eq!(writes.eviction("another", at(s + 1)), Eviction::Possible);
+        }
+        assert_eq!(writes.eviction("uid", at(60)), Eviction::GivenUp);
+        assert_eq!(writes.eviction("uid", at(200)), Eviction::Possible, "the pod may have become needed meanwhile");
+        writes.refuse_eviction("uid", true, at(200));
+        assert_eq!(writes.eviction("uid", at(200)), Eviction::Refused);
+        writes.refuse_eviction("two budgets", false, at(200));
+        assert_eq!(writes.eviction("two budgets", at(200)), Eviction::GivenUp);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a plan says: actions in order, each fenced by what the plan saw; and the status. PURE.
 
+use crate::plan::table::On;
 use crate::plan::world::{Child, ClaimOwner, Memory, Ordinal, Seed};
 use raftkv_api::Hex128;
 use raftkv_crds::{OperationKind, RaftKvClusterStatus, Reason};
@@ -123,7 +124,7 @@ pub enum Action {
         /// The fence.
         resource_version: String,
     },
-    /// Delete a pod; its StatefulSet makes a new one.
+    /// End a pod; its StatefulSet makes a new one.
     DeletePod {
         /// Which one.
         ordinal: Ordinal,
@@ -131,8 +132,8 @@ pub enum Action {
         uid: String,
         /// The fence.
         resource_version: String,
-        /// Do not wait for the kubelet, which is gone.
-        now: bool,
+        /// In which way.
+        how: Ending,
     },
     /// Tell a Blank node to form the cluster.
     Init {
@@ -190,6 +191,17 @@ pub enum Action {
     },
 }
 
+/// How a pod is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The API server is asked for its eviction, and counts the disruption budgets as it does for a drain.
+    Evict,
+    /// It is deleted.
+    Delete,
+    /// It is deleted, and the kubelet, which is gone, is not waited for.
+    Kill,
+}
+
 /// The one change that is under way, before it has a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Underway {
@@ -203,15 +215,38 @@ pub(crate) struct Underway {
     pub text: String,
 }
 
-/// What one part of the plan decides. The first part that decides something ends the search.
+/// What one part of the plan decides.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Turn {
     /// Nothing to do here.
     Nothing,
     /// Take these steps; then the pass ends.
     Act(Underway, Vec<Step>),
-    /// Do nothing until something else happens.
-    Wait(Underway),
+    /// Do nothing until a fact of the world changes. The next task is asked.
+    Wait(Wait),
+}
+
+/// What a task waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// The fact.
+    pub on: On,
+    /// What is shown.
+    pub underway: Underway,
+    /// Whether it is only watched: a condition tells it when it lasts, and it is never the operation.
+    pub watched: bool,
+}
+
+impl Turn {
+    /// A wait that holds a step up.
+    pub(crate) fn wait(on: On, underway: Underway) -> Turn {
+        Turn::Wait(Wait { on, underway, watched: false })
+    }
+
+    /// A wait of a task that has no step to take meanwhile.
+    pub(crate) fn watch(on: On, underway: Underway) -> Turn {
+        Turn::Wait(Wait { on, underway, watched: true })
+    }
 }
 
 /// Something that is wrong and does not go away in a moment.

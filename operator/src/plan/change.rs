@@ -1,49 +1,52 @@
 //! Changes the membership, one change at a time: finish what is under way, then remove, then add. PURE.
 //!
-//! Every function here is called with a leader and a linearizable membership, and each of its changes carries the index of
-//! that membership.
+//! Each change carries the index of the linearizable membership that it was planned from.
 
 use crate::plan::action::{Action, Step, Turn, Underway};
 use crate::plan::claims;
-use crate::plan::facts::{Facts, Leader, Seat, quorum};
+use crate::plan::facts::{Facts, Leader, Seat};
+use crate::plan::guards::{self, Lack};
+use crate::plan::table::{self, Cell, On, Task};
 use crate::plan::world::Ordinal;
-use crate::plan::{former, size};
+use crate::plan::{evidence, former, rows, size};
 use raftkv_api::NodeState;
 use raftkv_crds::OperationKind;
 
-/// A joint change is left by itself. Nothing else may begin before that.
-pub(crate) fn joint(facts: &Facts<'_>) -> Turn {
-    if !facts.roster.joint {
-        return Turn::Nothing;
-    }
-    let text = "waiting for the joint change of the membership to be left".to_string();
-    Turn::Wait(Underway { kind: OperationKind::Replace, step: "WaitForJointChange", member: None, text })
-}
-
-/// Makes a learner a voter, or removes it. A learner that does not answer is not waited for here, since it must not
-/// hold up a repair.
-pub(crate) fn learners(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+/// FINISH: makes learners voters, or removes them. Each is asked; one that does not answer holds nobody up.
+pub(crate) fn finish(facts: &Facts<'_>) -> Vec<Turn> {
+    let Some(first) = ours(facts).next() else { return vec![] };
+    let leader = match guards::open(facts, Task::Finish) {
+        Ok(leader) => leader,
+        Err(lack) => return vec![lack.wait(kind_of(facts, first), Some(first.name.clone()))],
+    };
     // An unwanted learner must not hold up a wanted one.
-    let mut unwanted = facts.roster.learners().filter(|seat| why_unwanted(facts, seat).is_some());
-    if let Some(seat) = unwanted.next() {
-        return drop_learner(facts, leader, seat);
+    if let Some((seat, why)) = ours(facts).find_map(|seat| Some((seat, evidence::drop_learner(facts, seat)?))) {
+        return vec![drop_learner(facts, leader, seat, why)];
     }
-    match ours(facts).find(|seat| learns(facts, seat)) {
-        Some(seat) => promote(facts, leader, seat),
-        None => Turn::Nothing,
-    }
+    let (learning, silent): (Vec<&Seat>, Vec<&Seat>) = ours(facts).partition(|seat| learns(facts, seat));
+    let promotions = learning.into_iter().map(|seat| promote(facts, leader, seat));
+    promotions.chain(silent.into_iter().map(|seat| silent_learner(facts, seat))).collect()
 }
 
-/// Waits for learners that do not answer.
-pub(crate) fn silent_learners(facts: &Facts<'_>) -> Turn {
-    let Some((seat, ordinal)) = ours(facts).find_map(|seat| Some((seat, seat.ordinal?))) else { return Turn::Nothing };
-    let text = format!("waiting for the learner {}: {}", seat.name, facts.trouble(ordinal));
-    Turn::Wait(underway(kind_of(facts, seat), "WaitForCatchUp", seat, text))
+fn silent_learner(facts: &Facts<'_>, seat: &Seat) -> Turn {
+    let trouble = seat.ordinal.map_or("it does not answer".to_string(), |ordinal| facts.trouble(ordinal));
+    let text = format!("waiting for the learner {}: {trouble}", seat.name);
+    Turn::wait(On::Start, underway(kind_of(facts, seat), "WaitForCatchUp", seat, text))
 }
 
 /// The learners of this cluster's pods. Learners that somebody added under other names are left to that person.
 fn ours<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Seat> {
     facts.roster.learners().filter(|seat| seat.ordinal.is_some())
+}
+
+/// A learner of this kind of change that answers. There is at most one of each kind at a time.
+pub(crate) fn learner_of<'a>(facts: &'a Facts<'_>, kind: OperationKind) -> Option<&'a Seat> {
+    ours(facts).find(|seat| kind_of(facts, seat) == kind && learns(facts, seat))
+}
+
+/// Any learner that answers and has not caught up.
+pub(crate) fn learner_on_its_way<'a>(facts: &'a Facts<'_>) -> Option<&'a Seat> {
+    ours(facts).find(|seat| learns(facts, seat) && !facts.is_caught_up(seat))
 }
 
 /// Whether its node runs and answers as a learner.
@@ -60,28 +63,7 @@ fn kind_of(facts: &Facts<'_>, seat: &Seat) -> OperationKind {
     }
 }
 
-/// Why a learner is unwanted; `None` when it is wanted.
-fn why_unwanted(facts: &Facts<'_>, seat: &Seat) -> Option<&'static str> {
-    let ordinal = seat.ordinal?;
-    if ordinal >= facts.replicas() {
-        return Some("the spec asks for fewer members");
-    }
-    let lost = facts.blank(ordinal).is_some_and(|incarnation| Some(incarnation) != seat.incarnation);
-    if lost {
-        return Some("its volume was lost");
-    }
-    if facts.is_doomed(seat) && facts.pod(ordinal).is_some() {
-        return Some("its volume claim is being deleted");
-    }
-    if facts.answers(seat).is_some_and(|status| status.state == NodeState::Quarantined && !status.diverged) {
-        return Some("it does not trust its data");
-    }
-    let gone = facts.status(ordinal).is_none() && facts.is_tied_to_lost(ordinal);
-    gone.then_some("its machine is gone")
-}
-
-fn drop_learner(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
-    let why = why_unwanted(facts, seat).unwrap_or("it is not wanted");
+fn drop_learner(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, why: &str) -> Turn {
     let text = format!("removing the learner {} ({}): {why}", seat.id, seat.name);
     let action = Action::Remove { leader: leader.ordinal, id: seat.id, conf_index: facts.roster.conf_index };
     let told = Step::told(action, "LearnerRemoved", format!("removed the learner {} ({}): {why}", seat.id, seat.name));
@@ -91,9 +73,8 @@ fn drop_learner(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
 fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
     let replaced = seat.ordinal.and_then(|ordinal| facts.roster.voter_at(ordinal));
     let kind = kind_of(facts, seat);
-    if !facts.is_caught_up(seat) {
-        let text = format!("waiting for the learner {} to catch up", seat.name);
-        return Turn::Wait(underway(kind, "WaitForCatchUp", seat, text));
+    if let Err(lack) = evidence::promote(facts, seat) {
+        return lack.wait(kind, Some(seat.name.clone()));
     }
     // 1. The budget knows the larger quorum before the voter counts. 2. The claim names the member before it votes.
     let voters = facts.roster.voters().count() + usize::from(replaced.is_none());
@@ -116,52 +97,38 @@ fn promote(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat) -> Turn {
     Turn::Act(underway(kind, "Promote", seat, format!("making the learner {} a voter", seat.name)), steps)
 }
 
-/// Removes the voter with the highest ordinal that the spec does not ask for, if the others can do without it (rule
-/// O6). If they cannot, another such voter that is not well may go first, which makes the quorum smaller.
-pub(crate) fn down(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+/// DOWN: removes the voter with the highest ordinal that the spec does not ask for, if the others can do without it (rule
+/// O6). One that is ill goes first, which makes the quorum smaller.
+pub(crate) fn down(facts: &Facts<'_>) -> Turn {
     let is_beyond = |seat: &&Seat| seat.ordinal.is_some_and(|at| at >= facts.replicas()) || is_displaced(facts, seat);
     let mut beyond: Vec<&Seat> = facts.roster.voters().filter(is_beyond).collect();
-    beyond.sort_by_key(|seat| std::cmp::Reverse(seat.ordinal));
-    let Some(highest) = beyond.first() else { return Turn::Nothing };
-    let needed = quorum(facts.roster.voters().count() - 1);
-    let Some(victim) = beyond.iter().find(|seat| facts.lasting_without(seat.id) >= needed) else {
-        let text = format!("{} stays until the others can do without it: {}", highest.name, unwell(facts, highest));
-        return Turn::Wait(underway(OperationKind::ScaleDown, "WaitForHealthyMembers", highest, text));
+    let ill = |seat: &Seat| table::cell(rows::member(facts, seat), Task::Down) == Cell::Beyond;
+    beyond.sort_by_key(|seat| (!ill(seat), std::cmp::Reverse(seat.ordinal)));
+    let Some(first) = beyond.first() else { return Turn::Nothing };
+    let kind = OperationKind::ScaleDown;
+    let leader = match guards::open(facts, Task::Down) {
+        Ok(leader) => leader,
+        Err(lack) => return lack.wait(kind, Some(first.name.clone())),
+    };
+    let Some(victim) = beyond.iter().find(|seat| evidence::remove_voter(facts, seat).is_ok()) else {
+        let lack = evidence::remove_voter(facts, first).err();
+        let Lack { on, text } = lack.unwrap_or_else(|| Lack::of(On::Margin, guards::unwell(facts, first)));
+        let text = format!("{} stays until the others can do without it: {text}", first.name);
+        return Turn::wait(on, underway(kind, "WaitForHealthyMembers", first, text));
     };
     if facts.leads(victim.id) {
-        return transfer(facts, leader, OperationKind::ScaleDown, &format!("{} is to be removed", victim.name));
+        return transfer(facts, leader, kind, &format!("{} is to be removed", victim.name));
     }
     let action = Action::Remove { leader: leader.ordinal, id: victim.id, conf_index: facts.roster.conf_index };
     let text = format!("removed member {} ({})", victim.id, victim.name);
     let step = Step::told(action, "MemberRemoved", text);
-    Turn::Act(
-        underway(OperationKind::ScaleDown, "RemoveMember", victim, format!("removing {}", victim.name)),
-        vec![step],
-    )
+    Turn::Act(underway(kind, "RemoveMember", victim, format!("removing {}", victim.name)), vec![step])
 }
 
 /// Whether another voter answers on its pod: somebody promoted a successor and did not remove the predecessor.
 fn is_displaced(facts: &Facts<'_>, seat: &Seat) -> bool {
     let mut others = facts.roster.voters().filter(|other| other.id != seat.id && other.ordinal == seat.ordinal);
     seat.ordinal.is_some() && others.any(|other| facts.answers(other).is_some())
-}
-
-fn unwell(facts: &Facts<'_>, victim: &Seat) -> String {
-    let sick = facts.roster.voters().filter(|seat| seat.id != victim.id);
-    let sick = sick.filter(|seat| !facts.is_well(seat) || facts.is_doomed(seat));
-    let words = |seat: &Seat| match seat.ordinal {
-        Some(ordinal) if facts.is_well(seat) => {
-            format!(
-                "{name}: its volume claim {} is being deleted; delete the pod {name} as well, so that it is replaced",
-                facts.desired.claim(ordinal),
-                name = seat.name
-            )
-        }
-        Some(_) if facts.is_healthy(seat) => format!("{} has not caught up", seat.name),
-        Some(ordinal) => format!("{}: {}", seat.name, facts.trouble(ordinal)),
-        None => format!("{} does not answer", seat.name),
-    };
-    sick.map(words).collect::<Vec<_>>().join("; ")
 }
 
 /// Hands leadership to a caught-up voter that stays and may lead, by the lowest ordinal.
@@ -179,10 +146,8 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
     let outdated = |seat: &&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.outdated);
     let heir = facts.roster.voters().filter(able).min_by_key(|seat| (outdated(seat), seat.ordinal));
     let Some(heir) = heir else {
-        return Turn::Wait(underway(
-            "WaitForHeir",
-            format!("{from} leads, and {why}: waiting for a voter that can lead instead"),
-        ));
+        let text = format!("{from} leads, and {why}: waiting for a voter that can lead instead");
+        return Turn::wait(On::Report, underway("WaitForHeir", text));
     };
     let action = Action::Transfer { leader: leader.ordinal, to: heir.id };
     let text = format!("moved leadership from {from} to {}: {why}", heir.name);
@@ -190,18 +155,33 @@ pub(crate) fn transfer(facts: &Facts<'_>, leader: Leader<'_>, kind: OperationKin
     Turn::Act(underway("MoveLeader", text), vec![step])
 }
 
-/// Adds the missing member with the lowest ordinal whose pod runs on a proved-empty disk. The pod comes first, so that
+/// UP: adds the missing member with the lowest ordinal whose pod runs on a proved-empty disk. The pod comes first, so that
 /// an unschedulable pod leaves no learner that no node can be.
-pub(crate) fn up(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+pub(crate) fn up(facts: &Facts<'_>) -> Turn {
     let lacking: Vec<Ordinal> = (0..facts.replicas()).filter(|ordinal| !facts.roster.has(*ordinal)).collect();
-    let Some(first) = lacking.first() else { return Turn::Nothing };
-    if let Some(turn) = lacking.iter().find_map(|ordinal| admit(facts, leader, *ordinal)) {
-        return turn;
+    let Some(first) = lacking.first().filter(|_| facts.seen.latch.bootstrapped) else { return Turn::Nothing };
+    let (kind, member) = (OperationKind::ScaleUp, Some(facts.desired.pod(*first)));
+    let leader = match guards::open(facts, Task::Up) {
+        Ok(leader) => leader,
+        Err(lack) => return lack.wait(kind, member),
+    };
+    if let Some(seat) = learner_of(facts, kind) {
+        let text = format!("waiting for the learner {}", seat.name);
+        return Lack::of(On::CatchUp, text).wait(kind, member);
+    }
+    let short = |seat: &&Seat| table::cell(rows::member(facts, seat), Task::Up) == Cell::Wait(On::Space);
+    if let Some(short) = facts.roster.voters().find(short) {
+        let text = format!("{} has too little room on its volume", short.name);
+        return Lack::of(On::Space, text).wait(kind, member);
+    }
+    let admitted: Vec<Turn> = lacking.iter().filter_map(|ordinal| admit(facts, leader, *ordinal)).collect();
+    let acts = |turn: &&Turn| matches!(turn, Turn::Act(..));
+    if let Some(turn) = admitted.iter().find(acts).or(admitted.first()) {
+        return turn.clone();
     }
     let trouble = |ordinal: &Ordinal| format!("{}: {}", facts.desired.pod(*ordinal), facts.trouble(*ordinal));
     let text = format!("waiting for {}", lacking.iter().map(trouble).collect::<Vec<_>>().join("; "));
-    let member = Some(facts.desired.pod(*first));
-    Turn::Wait(Underway { kind: OperationKind::ScaleUp, step: "WaitForPod", member, text })
+    Turn::wait(On::Start, Underway { kind, step: "WaitForPod", member, text })
 }
 
 fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn> {
@@ -219,10 +199,15 @@ fn admit(facts: &Facts<'_>, leader: Leader<'_>, ordinal: Ordinal) -> Option<Turn
             Some(former::renew(facts, ordinal, OperationKind::ScaleUp))
         }
         NodeState::Blank => {
+            if let Err(lack) = evidence::add_learner(facts, ordinal, incarnation) {
+                return Some(lack.wait(OperationKind::ScaleUp, Some(name)));
+            }
             let step = add(facts, leader, ordinal, incarnation);
             Some(Turn::Act(underway("AddLearner", format!("adding {name} as a learner")), vec![step]))
         }
-        NodeState::Removed | NodeState::Quarantined if former::is_former(facts, status) => {
+        NodeState::Removed | NodeState::Quarantined
+            if former::is_former(facts, status) && evidence::reset(facts, status).is_ok() =>
+        {
             let step = former::reset(ordinal, incarnation, &name);
             Some(Turn::Act(underway("Reset", format!("setting the old data of {name} aside")), vec![step]))
         }

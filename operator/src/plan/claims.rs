@@ -5,10 +5,9 @@
 
 use crate::plan::action::{Action, Step};
 use crate::plan::facts::{Certainty, Facts, Seat};
-use crate::plan::form;
 use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal};
+use crate::plan::{evidence, form};
 use raftkv_api::{Hex128, NodeState};
-use raftkv_crds::child;
 
 /// Labels the claims that the StatefulSet made for this cluster and, once the cluster is formed, those that it took
 /// over. A claim without a volume waits: a write between two writes of the scheduler would send its pod back to the end
@@ -61,30 +60,10 @@ fn owner(facts: &Facts<'_>, seat: &Seat) -> Option<ClaimOwner> {
 
 /// Deletes the claim of a removed member: one in each pass, as its last step.
 pub(crate) fn sweep(facts: &Facts<'_>) -> Option<Step> {
-    if facts.roster.certainty != Certainty::Linearizable || facts.desired.suspend {
-        return None;
-    }
-    let (ordinal, claim) = facts.seen.claims.iter().find(|(ordinal, claim)| is_spent(facts, **ordinal, claim))?;
+    let mut claims = facts.seen.claims.iter();
+    let (ordinal, claim) = claims.find(|(ordinal, claim)| evidence::delete_removed_claim(facts, **ordinal, claim))?;
     let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
     let member = claim.owner?.member_id;
     let text = format!("deleted the volume claim {} of the removed member {member}", facts.desired.claim(*ordinal));
     Some(Step::told(Action::DeleteClaim { ordinal: *ordinal, uid, resource_version }, "VolumeClaimDeleted", text))
-}
-
-/// Whether every condition of rule O4 holds. One that does not is enough to leave the claim alone.
-fn is_spent(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSeen) -> bool {
-    let Some(owner) = claim.owner else { return false };
-    let Some(members) = &facts.seen.members else { return false };
-    let Some(set) = facts.seen.ours() else { return false };
-    let ours = facts.seen.latch.cluster_id == Some(owner.cluster_id) && members.cluster_id == owner.cluster_id;
-    let labelled = claim.cluster_uid.as_ref() == Some(&facts.desired.uid);
-    let removed = members.removed.iter().any(|member| {
-        member.id.0 == owner.member_id
-            && member.incarnation == owner.incarnation
-            && child::ordinal(&member.name, &facts.desired.name) == Some(ordinal)
-    });
-    let present = members.members.iter().any(|member| member.id.0 == owner.member_id) || facts.roster.has(ordinal);
-    let beyond = ordinal >= set.replicas && ordinal >= facts.replicas();
-    let unused = facts.pod(ordinal).is_none() && !claim.terminating;
-    ours && labelled && removed && !present && beyond && unused
 }

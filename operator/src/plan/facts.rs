@@ -1,11 +1,15 @@
 //! What follows from the observation, before anything is decided: who leads, who the members are, who is well. PURE.
 
 use crate::plan::world::{ClaimSeen, Container, Desired, Machine, NodeSeen, Observed, Ordinal, PodSeen, SetSeen};
-use raftkv_api::{Hex128, Member, MemberRole, NodeState, Peer, Status};
-use raftkv_crds::child;
+use raftkv_api::{Hex128, Member, MemberRole, NodeState, Peer, Serves, Status};
+use raftkv_crds::{ConditionType, child};
+use raftkv_judge::{Answer, Judgement, Report};
 
 /// A node that was silent for this long is called unreachable. A container takes less time to start.
 const UNREACHABLE_AFTER_S: i64 = 15;
+
+/// A cluster without a leader for longer has a fault, and not an election.
+pub(crate) const ELECTING_S_MAX: i64 = 60;
 
 /// How many of `voters` voters must agree.
 pub(crate) fn quorum(voters: usize) -> usize {
@@ -90,12 +94,15 @@ pub(crate) struct Facts<'a> {
     pub seen: &'a Observed,
     pub leader: Option<Leader<'a>>,
     pub roster: Roster,
+    /// What the nodes' reports mean together.
+    pub judgement: Judgement,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn of(desired: &'a Desired, seen: &'a Observed) -> Self {
         let leader = leader(seen);
-        Facts { desired, seen, leader, roster: roster(desired, seen, leader) }
+        let (roster, judgement) = (roster(desired, seen, leader), judgement(desired, seen));
+        Facts { desired, seen, leader, roster, judgement }
     }
 
     /// How many members to have. When a cluster was formed, it was told how many voters it needs before it serves
@@ -156,14 +163,53 @@ impl<'a> Facts<'a> {
         self.is_healthy(seat) && self.is_caught_up(seat)
     }
 
-    /// Whether it is well, and ready, so that clients are sent to it.
+    /// Whether it is well, and ready by the kubelet's word and by its own, so that clients are sent to it and answered.
     pub(crate) fn serves(&self, seat: &Seat) -> bool {
-        self.is_well(seat) && seat.ordinal.and_then(|ordinal| self.pod(ordinal)).is_some_and(|pod| pod.ready)
+        let ready = seat.ordinal.and_then(|ordinal| self.pod(ordinal)).is_some_and(|pod| pod.ready);
+        // Nodes of older versions do not say it.
+        let says_no = self.answers(seat).and_then(|status| status.serves).is_some_and(|serves| serves != Serves::Yes);
+        self.is_well(seat) && ready && !says_no
     }
 
     /// Whether its volume claim is being deleted, so that only the running pod keeps the data.
     pub(crate) fn is_doomed(&self, seat: &Seat) -> bool {
         seat.ordinal.and_then(|ordinal| self.claim(ordinal)).is_some_and(|claim| claim.terminating)
+    }
+
+    /// Whether it is silent to the operator and, by the word of a leader with a quorum, to the leader.
+    pub(crate) fn is_mute(&self, seat: &Seat) -> bool {
+        let silent = seat.ordinal.is_some_and(|ordinal| self.status(ordinal).is_none());
+        let led = self.leader.is_some() && self.roster.certainty == Certainty::Linearizable;
+        silent && led && self.peer(seat.id).is_some_and(|peer| !peer.active)
+    }
+
+    /// For how many seconds it has been mute, by this pass and an earlier one; `None` when it is not, or not yet twice.
+    pub(crate) fn mute_s(&self, seat: &Seat) -> Option<i64> {
+        let since = self.seen.memory.mute.get(&seat.id).filter(|_| self.is_mute(seat))?;
+        Some(self.seen.now.as_second() - since.as_second())
+    }
+
+    /// For how many seconds the cluster has not been available, by the status; 0 when that is not known.
+    pub(crate) fn leaderless_s(&self) -> i64 {
+        let mut conditions = self.seen.memory.conditions.iter();
+        let available = conditions.find(|it| it.type_ == ConditionType::Available.as_str() && it.status != "True");
+        available.map_or(0, |since| self.seen.now.as_second() - since.last_transition_time.0.as_second())
+    }
+
+    /// Whether its vote counts, by the leader's word.
+    pub(crate) fn is_active(&self, seat: &Seat) -> bool {
+        self.leads(seat.id) || self.peer(seat.id).is_some_and(|peer| peer.active)
+    }
+
+    /// Whether its data contradicts the leader's log, so that it may be the only copy of acknowledged writes. Member, pod
+    /// and claim are left to a person.
+    pub(crate) fn is_left_alone(&self, seat: &Seat) -> bool {
+        self.answers(seat).is_some_and(|status| status.diverged)
+    }
+
+    /// Whether the StatefulSet's controller has seen the newest template, so that it is known which pods are outdated.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.seen.ours().is_some_and(|set| set.settled && !set.differs)
     }
 
     pub(crate) fn leads(&self, id: u64) -> bool {
@@ -275,6 +321,21 @@ fn leader(seen: &Observed) -> Option<Leader<'_>> {
         .filter_map(|(ordinal, status)| Some(Leader { ordinal, id: status.member_id?.0, status }))
         .filter(|leader| leader.status.leader_id.is_some_and(|id| id.0 == leader.id))
         .max_by_key(|leader| leader.status.term)
+}
+
+/// What the nodes' reports mean together.
+fn judgement(desired: &Desired, seen: &Observed) -> Judgement {
+    let pods = seen.pods.iter();
+    let asked: Vec<_> = pods.map(|(ordinal, pod)| (desired.pod(*ordinal), &pod.node)).collect();
+    let mut reports = Vec::new();
+    for (pod, node) in &asked {
+        let answer = match node {
+            NodeSeen::Answered(status) => Answer::Status(status),
+            NodeSeen::Unreachable(why) => Answer::Unreachable(why),
+        };
+        reports.push(Report { at: pod, answer });
+    }
+    raftkv_judge::judge(&reports)
 }
 
 fn roster(desired: &Desired, seen: &Observed, leader: Option<Leader<'_>>) -> Roster {

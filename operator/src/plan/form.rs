@@ -2,14 +2,13 @@
 //! (rule O2). PURE. `Init` is planned only here, and only for the data directory that was latched before.
 
 use crate::plan::action::{Action, Problem, Step, Turn, Underway};
-use crate::plan::facts::{Facts, answer, quorum};
-use crate::plan::world::{ClaimOwner, ClaimSeen, Ordinal, Seed};
+use crate::plan::evidence::{self, FIRST_MEMBER_ID};
+use crate::plan::facts::{Certainty, ELECTING_S_MAX, Facts, answer, quorum};
+use crate::plan::table::On;
+use crate::plan::world::{ClaimSeen, Ordinal, Seed};
 use raftkv_api::{Hex128, MemberRole, NodeState, Status};
 use raftkv_crds::{OperationKind, Reason};
 use std::collections::BTreeSet;
-
-/// The id that `init` gives to the first member.
-const FIRST_MEMBER_ID: u64 = 1;
 
 /// Whether a claim is older than this cluster, or was another cluster's. A claim that this cluster's StatefulSet has
 /// just made has no label yet.
@@ -35,19 +34,57 @@ pub(crate) fn foreign_span(facts: &Facts<'_>) -> Option<u32> {
     foreign(facts).map(|(ordinal, _)| ordinal + 1).max()
 }
 
-/// How many pods there were, by the claims that name a member; 0 when a membership is known.
+/// How many pods there were, by the claims that name a member; 0 when a membership is known and a StatefulSet says how many
+/// there are. Without a leader for a minute they count again: a survivor that does not know of a removal yet waits for the
+/// vote of the removed member (rule N10).
 pub(crate) fn claimed_span(facts: &Facts<'_>) -> u32 {
-    let claims = facts.seen.claims.iter();
-    let owned = claims.filter(|(_, claim)| claim.owner.is_some() && facts.roster.seats.is_empty());
+    let led = facts.roster.certainty == Certainty::Linearizable;
+    let stuck = !led && facts.leaderless_s() >= ELECTING_S_MAX;
+    if !facts.roster.seats.is_empty() && facts.seen.ours().is_some() && !stuck {
+        return 0;
+    }
+    let ours = |id: Hex128| facts.seen.latch.cluster_id.is_none_or(|known| known == id);
+    let owned = facts.seen.claims.iter().filter(|(_, claim)| claim.owner.is_some_and(|owner| ours(owner.cluster_id)));
     owned.map(|(ordinal, _)| ordinal + 1).max().unwrap_or(0)
 }
 
-/// The next step towards a formed cluster.
-pub(crate) fn turn(facts: &Facts<'_>) -> Turn {
-    if facts.seen.latch.bootstrapped || facts.desired.suspend {
-        return Turn::Nothing;
-    }
-    if foreign_span(facts).is_some() || claimants(facts).next().is_some() { adopt(facts) } else { seed(facts) }
+/// ADOPT: finds the cluster that the volumes hold.
+pub(crate) fn adopt(facts: &Facts<'_>) -> Turn {
+    if is_over(facts) || !is_in_question(facts) { Turn::Nothing } else { found(facts) }
+}
+
+/// FORM: the next step towards a formed cluster.
+pub(crate) fn form(facts: &Facts<'_>) -> Turn {
+    if is_over(facts) || is_in_question(facts) { Turn::Nothing } else { seed(facts) }
+}
+
+fn is_over(facts: &Facts<'_>) -> bool {
+    facts.seen.latch.bootstrapped || facts.desired.suspend
+}
+
+/// Whether the volumes may hold a cluster: they were there before, a node on them belongs to one, or their claims say so.
+/// Then nobody is told to form another one.
+fn is_in_question(facts: &Facts<'_>) -> bool {
+    foreign_span(facts).is_some() || claimants(facts).next().is_some() || is_owned(facts)
+}
+
+/// Whether a claim says that it holds a member's data, and does not prove itself that nothing was formed.
+fn is_owned(facts: &Facts<'_>) -> bool {
+    let mut owned = evidence::owned_claims(facts).filter(|(ordinal, _)| *ordinal != 0 || cut_short(facts).is_none());
+    owned.next().is_some()
+}
+
+/// The seed of a forming that was cut short before `init`: its claim was named, and its node is still Blank with that
+/// incarnation. So nothing was formed, and the same seed is latched again.
+fn cut_short(facts: &Facts<'_>) -> Option<Seed> {
+    let owner = facts.claim(0)?.owner.filter(|owner| owner.member_id == FIRST_MEMBER_ID)?;
+    let seed = Seed { cluster_id: owner.cluster_id, incarnation: owner.incarnation };
+    (facts.blank(0) == Some(seed.incarnation)).then_some(seed)
+}
+
+/// Whether a node belongs to any cluster.
+pub(crate) fn has_claimants(facts: &Facts<'_>) -> bool {
+    claimants(facts).next().is_some()
 }
 
 /// The nodes that belong to any cluster.
@@ -75,7 +112,7 @@ fn finding(facts: &Facts<'_>) -> Finding {
         return Finding::Refused(why);
     }
     let newest = claimants(facts).filter(|(_, status)| !status.members.is_empty());
-    let newest = newest.max_by_key(|(_, status)| status.conf_index);
+    let newest = newest.max_by_key(|(_, status)| (status.generation, status.conf_index));
     let (answering, voters) = newest.map_or((0, 0), |(_, status)| count(facts, status));
     let silent: Vec<String> = silent(facts);
     match claimants(facts).next().and_then(|(_, status)| status.cluster_id) {
@@ -98,17 +135,8 @@ fn unlike_seed(facts: &Facts<'_>) -> Option<String> {
     ))
 }
 
-/// A member keeps its name for life. If a node runs under a pod name that is not its own, its volume belongs to another
-/// cluster or another member, even if a whole quorum of that cluster is there.
 fn misplaced(facts: &Facts<'_>) -> Option<String> {
-    let known = |status: &Status| {
-        let own = status.members.iter().find(|member| Some(member.id) == status.member_id)?;
-        Some(own.name.clone())
-    };
-    claimants(facts).find_map(|(ordinal, status)| {
-        let (pod, known) = (facts.desired.pod(ordinal), known(status)?);
-        (known != pod).then(|| format!("{pod} runs on the volume of {known}, a member of another cluster or place"))
-    })
+    claimants(facts).find_map(|(ordinal, status)| evidence::misplaced(facts, ordinal, status))
 }
 
 /// How many voters of this configuration answer as voters, and how many there are.
@@ -134,7 +162,7 @@ fn silent(facts: &Facts<'_>) -> Vec<String> {
     (0..span).filter(unread).map(trouble).collect()
 }
 
-fn adopt(facts: &Facts<'_>) -> Turn {
+fn found(facts: &Facts<'_>) -> Turn {
     let formed_here = foreign_span(facts).is_none() && facts.seen.latch.bootstrap.is_some();
     let kind = if formed_here { OperationKind::Bootstrap } else { OperationKind::Adopt };
     let underway = |step, text: String| Underway { kind, step, member: None, text };
@@ -151,9 +179,10 @@ fn adopt(facts: &Facts<'_>) -> Turn {
             Turn::Act(underway("LatchFormed", text), vec![step])
         }
         Finding::Unclear(silent) => {
-            Turn::Wait(underway("WaitForVolumes", format!("waiting for what is on the volumes: {}", silent.join("; "))))
+            let text = format!("waiting for what is on the volumes: {}", silent.join("; "));
+            Turn::wait(On::Start, underway("WaitForVolumes", text))
         }
-        Finding::Refused(why) => Turn::Wait(underway("Refused", why)),
+        Finding::Refused(why) => Turn::wait(On::Person, underway("Refused", why)),
     }
 }
 
@@ -166,11 +195,13 @@ fn seed(facts: &Facts<'_>) -> Turn {
         let text = format!("{first} will form the cluster {}", seed_text(&seed));
         Turn::Act(underway("LatchSeed", text), vec![Step::quiet(Action::LatchSeed(seed))])
     };
+    let waits = |text| Turn::wait(On::Start, underway("WaitForFirstPod", text));
     match (facts.seen.latch.bootstrap, set.bootstrap) {
         (None, Some(noted)) => latch(noted),
-        (None, None) => match facts.blank(0) {
-            Some(incarnation) => latch(Seed { cluster_id: facts.seen.fresh_cluster_id, incarnation }),
-            None => Turn::Wait(underway("WaitForFirstPod", format!("waiting for {first}: {}", facts.trouble(0)))),
+        (None, None) => match (cut_short(facts), facts.blank(0)) {
+            (Some(seed), _) => latch(seed),
+            (None, Some(incarnation)) => latch(Seed { cluster_id: facts.seen.fresh_cluster_id, incarnation }),
+            (None, None) => waits(format!("waiting for {first}: {}", facts.trouble(0))),
         },
         (Some(seed), noted) if noted != Some(seed) => {
             let action = Action::AnnotateSeed { seed, resource_version: set.resource_version.clone() };
@@ -179,7 +210,7 @@ fn seed(facts: &Facts<'_>) -> Turn {
         (Some(seed), _) if facts.blank(0) == Some(seed.incarnation) => {
             init(facts, seed, underway("Init", format!("telling {first} to form the cluster")))
         }
-        (Some(_), _) => Turn::Wait(underway("WaitForFirstPod", format!("waiting for {first}: {}", facts.trouble(0)))),
+        (Some(_), _) => waits(format!("waiting for {first}: {}", facts.trouble(0))),
     }
 }
 
@@ -187,14 +218,16 @@ fn seed_text(seed: &Seed) -> String {
     format!("{} on its data directory {}", seed.cluster_id, seed.incarnation)
 }
 
-/// The claim is annotated first, while its node can only be Blank.
+/// The claim is annotated first, while its node can only be Blank. It is the third place of the latch.
 fn init(facts: &Facts<'_>, seed: Seed, underway: Underway) -> Turn {
-    let Some(claim) = facts.claim(0) else { return Turn::Wait(underway) };
-    let owner = ClaimOwner { cluster_id: seed.cluster_id, member_id: FIRST_MEMBER_ID, incarnation: seed.incarnation };
-    if claim.owner != Some(owner) {
+    let owner = evidence::seed_owner(seed);
+    if let Some(claim) = facts.claim(0).filter(|claim| claim.owner != Some(owner) && !claim.terminating) {
         let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
         let action = Action::AnnotateClaim { ordinal: 0, uid, resource_version, owner };
         return Turn::Act(underway, vec![Step::quiet(action)]);
+    }
+    if let Err(lack) = evidence::init(facts, seed) {
+        return lack.wait(underway.kind, underway.member);
     }
     let voters = usize::try_from(facts.desired.replicas).unwrap_or(1);
     let min_voters = u32::try_from(quorum(voters)).unwrap_or(1);
@@ -208,8 +241,7 @@ pub(crate) fn problem(facts: &Facts<'_>) -> Option<Problem> {
     if facts.seen.latch.bootstrapped {
         return None;
     }
-    let in_question = foreign_span(facts).is_some() || claimants(facts).next().is_some();
-    if in_question {
+    if is_in_question(facts) {
         return match finding(facts) {
             Finding::Refused(why) => Some(foreign_problem(facts, &why)),
             Finding::Quorum(_) | Finding::Unclear(_) => None,
@@ -229,10 +261,12 @@ pub(crate) fn problem(facts: &Facts<'_>) -> Option<Problem> {
 
 fn foreign_problem(facts: &Facts<'_>, why: &str) -> Problem {
     let span = foreign_span(facts).unwrap_or(0);
-    let claims: Vec<String> = match span {
-        0 => claimants(facts).map(|(ordinal, _)| facts.desired.claim(ordinal)).collect(),
-        _ => foreign(facts).map(|(ordinal, _)| facts.desired.claim(ordinal)).collect(),
+    let in_question: BTreeSet<Ordinal> = match span {
+        0 => claimants(facts).map(|it| it.0).chain(evidence::owned_claims(facts).map(|it| it.0)).collect(),
+        _ => foreign(facts).map(|it| it.0).collect(),
     };
+    let claims: Vec<String> = in_question.iter().map(|ordinal| facts.desired.claim(*ordinal)).collect();
+    let span = span.max(in_question.last().map_or(0, |last| last + 1));
     let pods: Vec<String> = (0..span).map(|ordinal| facts.desired.pod(ordinal)).collect();
     let claims = claims.join(" ");
     Problem {

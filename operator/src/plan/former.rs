@@ -1,8 +1,9 @@
 //! What former members leave behind: which nodes and data directories are of no more use, and the steps that make room
 //! for new members there. PURE.
 
-use crate::plan::action::{Action, Step, Turn, Underway};
+use crate::plan::action::{Action, Ending, Step, Turn, Underway};
 use crate::plan::facts::{Facts, quorum};
+use crate::plan::table::On;
 use crate::plan::world::{ClaimSeen, Ordinal};
 use raftkv_api::{Hex128, NodeState};
 use raftkv_crds::OperationKind;
@@ -11,8 +12,7 @@ use raftkv_crds::OperationKind;
 /// trust its data. Data that contradict a leader's are left to a person, whoever they belonged to (rule N7).
 pub(crate) fn is_former(facts: &Facts<'_>, status: &raftkv_api::Status) -> bool {
     let is_out = match status.state {
-        NodeState::Removed => true,
-        NodeState::Quarantined => !status.diverged,
+        NodeState::Removed | NodeState::Quarantined => !status.diverged,
         NodeState::Opening | NodeState::Blank | NodeState::Learner | NodeState::Voter => false,
     };
     is_out && removal(facts, status).is_some()
@@ -55,10 +55,10 @@ pub(crate) fn renew(facts: &Facts<'_>, ordinal: Ordinal, kind: OperationKind) ->
         }
         (_, Some(pod)) if !pod.terminating => {
             let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
-            let action = Action::DeletePod { ordinal, uid, resource_version, now: false };
+            let action = Action::DeletePod { ordinal, uid, resource_version, how: Ending::Delete };
             Turn::Act(underway("DeletePod"), vec![Step::told(action, "PodRestarted", text.clone())])
         }
-        (Some(_) | None, Some(_) | None) => Turn::Wait(underway("WaitForPod")),
+        (Some(_) | None, Some(_) | None) => Turn::wait(On::Kube, underway("WaitForPod")),
     }
 }
 
@@ -73,4 +73,14 @@ pub(crate) fn delete_claim(facts: &Facts<'_>, ordinal: Ordinal, claim: &ClaimSee
     let (uid, resource_version) = (claim.uid.clone(), claim.resource_version.clone());
     let text = format!("deleted the volume claim {}: {evidence}", facts.desired.claim(ordinal));
     Step::told(Action::DeleteClaim { ordinal, uid, resource_version }, "LostVolumeClaimDeleted", text)
+}
+
+/// Whether this cluster's claim belongs to no member. A claim is annotated before its node votes, and a removed member
+/// is not a member.
+pub(crate) fn holds_nobody(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
+    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
+    let ours = claim.cluster_uid.as_ref() == Some(&facts.desired.uid);
+    ours && claim.owner.is_none_or(|owner| {
+        facts.seen.latch.cluster_id == Some(owner.cluster_id) && removed.any(|member| member.id.0 == owner.member_id)
+    })
 }

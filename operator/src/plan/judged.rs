@@ -5,32 +5,33 @@
 //! that a status does not move with traffic (rule O21).
 
 use crate::plan::action::Problem;
-use crate::plan::facts::Facts;
-use crate::plan::world::NodeSeen;
+use crate::plan::facts::{Facts, Seat};
+use crate::plan::machines;
 use raftkv_api::Writes;
 use raftkv_crds::Reason;
-use raftkv_judge::{Answer, Illness, Judgement, Report};
+use raftkv_judge::{Illness, Judgement};
 
 /// A disk that has not answered for longer than this is told. Slow disks take a second or two.
 const STALLED_MS: u64 = 5_000;
 
-/// What the nodes' reports mean together.
-pub(crate) fn judgement(facts: &Facts<'_>) -> Judgement {
-    let pods = facts.seen.pods.iter();
-    let asked: Vec<_> = pods.map(|(ordinal, pod)| (facts.desired.pod(*ordinal), &pod.node)).collect();
-    let mut reports = Vec::new();
-    for (pod, node) in &asked {
-        let answer = match node {
-            NodeSeen::Answered(status) => Answer::Status(status),
-            NodeSeen::Unreachable(why) => Answer::Unreachable(why),
-        };
-        reports.push(Report { at: pod, answer });
-    }
-    raftkv_judge::judge(&reports)
+/// Whether the disk of the member of this name has not answered for so long that it is told.
+pub(crate) fn is_hung(facts: &Facts<'_>, name: &str) -> bool {
+    facts.judgement.stalled.iter().any(|(stalled, ms)| stalled == name && *ms > STALLED_MS)
+}
+
+/// Whether this member has too little room for a put, or leads and says that the database is over its quota.
+pub(crate) fn is_short(facts: &Facts<'_>, seat: &Seat) -> bool {
+    let short = facts.judgement.names(Illness::ShortOfSpace).contains(&seat.name.as_str());
+    short || facts.leads(seat.id) && is_over_quota(facts)
+}
+
+fn is_over_quota(facts: &Facts<'_>) -> bool {
+    facts.leader.is_some_and(|leader| leader.status.writes == Some(Writes::Quota))
 }
 
 /// Why a put would fail at the leader, if it would.
-pub(crate) fn refused(facts: &Facts<'_>, judgement: &Judgement) -> Option<(Reason, String)> {
+pub(crate) fn refused(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    let judgement = &facts.judgement;
     let leader = facts.leader?;
     let name = facts.desired.pod(leader.ordinal);
     match leader.status.writes? {
@@ -70,24 +71,31 @@ fn disks(names: &[&str]) -> String {
 }
 
 /// What is wrong with disks and the room on them, the worst first.
-pub(crate) fn problems(facts: &Facts<'_>, judgement: &Judgement) -> Vec<Problem> {
-    let stalled: Vec<&str> =
-        judgement.stalled.iter().filter(|(_, ms)| *ms > STALLED_MS).map(|(name, _)| name.as_str()).collect();
-    let stalled = (!stalled.is_empty()).then(|| Problem {
-        reason: Reason::DiskStalled,
-        text: format!(
-            "{}: look at the volume and its Kubernetes node. The data may be good, and nothing is replaced by itself",
-            disks(&stalled)
-        ),
-    });
-    let short = judgement.names(Illness::ShortOfSpace).into_iter().map(|name| Problem {
+pub(crate) fn problems(facts: &Facts<'_>) -> Vec<Problem> {
+    let hung: Vec<&str> =
+        facts.judgement.stalled.iter().map(|(name, _)| name.as_str()).filter(|name| is_hung(facts, name)).collect();
+    let stalled = (!hung.is_empty()).then(|| Problem { reason: Reason::DiskStalled, text: hung_words(facts, &hung) });
+    let short = facts.judgement.names(Illness::ShortOfSpace).into_iter().map(|name| Problem {
         reason: Reason::NoSpace,
         text: format!("{name} is short of space on its volume: delete keys, or make room there"),
     });
-    let over_quota = facts.leader.is_some_and(|leader| leader.status.writes == Some(Writes::Quota));
-    let quota = over_quota.then(|| Problem {
+    let quota = is_over_quota(facts).then(|| Problem {
         reason: Reason::QuotaExceeded,
         text: "the database is over its quota: delete keys, or raise spec.config.quota".to_string(),
     });
     stalled.into_iter().chain(short).chain(quota).collect()
+}
+
+/// A voter that does not lead can be given up by a person, and by nobody else.
+fn hung_words(facts: &Facts<'_>, hung: &[&str]) -> String {
+    let followers = facts.roster.voters().filter(|seat| hung.contains(&seat.name.as_str()) && !facts.leads(seat.id));
+    let give_up: Vec<String> = followers.map(|seat| machines::replace_command(facts, seat)).collect();
+    let give_up = match give_up.is_empty() {
+        true => String::new(),
+        false => format!(". To give a member up: {}", give_up.join(" or ")),
+    };
+    format!(
+        "{}: look at the volume and its Kubernetes node. The data may be good, and nothing is replaced by itself{give_up}",
+        disks(hung)
+    )
 }

@@ -1,7 +1,7 @@
 //! Whether clients are served. If not, it says to a person what is missing, what to bring back in which order, and what
 //! must not be deleted. PURE. Nothing here ever leads to a step.
 
-use crate::plan::facts::{Certainty, Facts, Seat, quorum};
+use crate::plan::facts::{Certainty, ELECTING_S_MAX, Facts, Seat, quorum};
 use crate::plan::world::{Container, Machine, NodeSeen};
 use raftkv_api::NodeState;
 use raftkv_crds::Reason;
@@ -51,10 +51,7 @@ fn without_leader(facts: &Facts<'_>) -> Service {
     let (answering, silent): (Vec<&Seat>, Vec<&Seat>) = voters.iter().partition(|seat| answers_as_voter(facts, seat));
     let needed = quorum(voters.len());
     if !voters.is_empty() && answering.len() >= needed {
-        return Service::NotYet(
-            Reason::Electing,
-            "a quorum of the voters answers; they have no leader yet".to_string(),
-        );
+        return electing(facts);
     }
     let ready =
         |seat: &&&Seat| seat.ordinal.and_then(|at| facts.pod(at)).is_some_and(|pod| pod.ready && !pod.terminating);
@@ -72,6 +69,19 @@ fn without_leader(facts: &Facts<'_>) -> Service {
         return Service::NotYet(Reason::StartingPods, text);
     }
     Service::QuorumLost(text(facts, voters.len(), &silent))
+}
+
+/// An election takes a second or two. One that does not end has a cause.
+fn electing(facts: &Facts<'_>) -> Service {
+    let (reason, text) = match facts.leaderless_s() < ELECTING_S_MAX {
+        true => (Reason::Electing, "a quorum of the voters answers; they have no leader yet"),
+        false => (
+            Reason::NoLeader,
+            "a quorum of the voters answers, and for a minute none of them has become leader: see whether they reach each other on \
+             port 2380, and whether their disks are full or hang",
+        ),
+    };
+    Service::NotYet(reason, text.to_string())
 }
 
 /// Whether the node of this voter may still answer in a moment.

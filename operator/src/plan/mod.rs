@@ -2,100 +2,156 @@
 //! choice left.
 //!
 //! ```text
-//!   Desired ─┐                 form      begin: once, on one disk       (O1, O2)
-//!            ├─ facts ─► turns change    learners, down, up             (O6, O10)
-//!  Observed ─┘      │          repair    lost disks and machines        (O3, O13)
-//!                   │          roll      newer templates                (O8)
-//!                   │          claims    volumes of removed members     (O4)
-//!                   └────────► report    status, conditions, notes      (O15, O21)
+//!   Desired ─┐                        size, form    children, size; begin once          (O1, O2, O10)
+//!            ├─ facts ─► rows         roll          MEND and ROLL: newer templates      (O8)
+//!  Observed ─┘            │           change        FINISH, DOWN, UP: the membership    (O6)
+//!                       table ─► task repair        REPAIR: lost disks and machines     (O3, O13)
+//!                         │           claims        volumes of removed members          (O4)
+//!                  guards, evidence
+//!                         └─────────► report, waits status, conditions, notes           (O15, O21, O30)
 //! ```
 //!
-//! Steps that cannot hurt come first, all in one pass. Then at most one turn acts, and the pass ends; the next pass
+//! Each task is asked in turn. One that waits holds nobody up: the next is asked, and the first that acts has the turn.
+//! Steps that cannot hurt come first, all in one pass. After one turn the pass ends; the next pass
 //! looks at the world again. So a crash after any step, or a spec that changes half-way, needs no code of its own.
 
 mod action;
 mod change;
 mod claims;
+mod evidence;
 mod facts;
 mod form;
 mod former;
+mod guards;
 mod judged;
 mod lost;
+mod machines;
 mod repair;
 mod report;
 mod roll;
+mod rows;
 mod size;
+pub mod table;
+mod waits;
 mod world;
 
-pub use action::{Action, ActionKind, Note, Pace, Plan, Step};
+pub use action::{Action, ActionKind, Ending, Note, Pace, Plan, Step};
 pub use world::{
-    Child, ChildSeen, ClaimOwner, ClaimSeen, Container, Desired, Latch, Machine, Memory, NodeSeen, Observed, Ordinal,
-    PodSeen, Replace, Seed, Set, SetSeen,
+    Child, ChildSeen, ClaimOwner, ClaimSeen, Container, Desired, Eviction, Latch, Machine, Memory, NodeSeen, Observed,
+    Ordinal, PodSeen, Replace, Seed, Set, SetSeen,
 };
 
-use action::Turn;
-use facts::{Certainty, Facts};
+use action::{Turn, Underway, Wait};
+use facts::Facts;
+use raftkv_crds::OperationKind;
+use table::{Cell, On, Row, Task};
 
 /// Makes the plan.
 pub fn plan(desired: &Desired, seen: &Observed) -> Plan {
     let facts = Facts::of(desired, seen);
-    let (steps, turn) = decide(&facts);
+    let mut decision = decide(&facts);
     // For a paused cluster nothing is done; the status still shows what would be done.
-    let steps = if desired.paused { vec![] } else { steps };
-    report::report(&facts, steps, &turn)
+    if desired.paused {
+        decision.steps.clear();
+    }
+    report::report(&facts, decision)
 }
 
-fn decide(facts: &Facts<'_>) -> (Vec<Step>, Turn) {
-    let mut steps = children(facts);
-    if let Some(turn) = blocked(facts) {
-        return (steps, turn);
+/// What a pass does, and what all the tasks wait for.
+#[derive(Default)]
+pub(crate) struct Decision {
+    pub steps: Vec<Step>,
+    /// The turn of the task that acts.
+    pub acts: Option<Underway>,
+    pub waits: Vec<(Task, Wait)>,
+}
+
+impl Decision {
+    /// Takes a task's answer. Returns whether it acts.
+    fn take(&mut self, task: Task, turn: Turn) -> bool {
+        match turn {
+            Turn::Nothing => false,
+            Turn::Wait(wait) => {
+                self.waits.push((task, wait));
+                false
+            }
+            Turn::Act(underway, acts) => {
+                let new: Vec<Step> = acts.into_iter().filter(|act| !self.steps.contains(act)).collect();
+                self.steps.extend(new);
+                self.acts = Some(underway);
+                true
+            }
+        }
     }
-    let (set_steps, waits) = match &facts.seen.set {
+
+    /// What is under way: the turn that acts, else the first wait that holds a step up.
+    pub(crate) fn underway(&self) -> Option<&Underway> {
+        let held_up = self.waits.iter().find(|(_, wait)| !wait.watched).map(|(_, wait)| &wait.underway);
+        self.acts.as_ref().or(held_up)
+    }
+}
+
+fn decide(facts: &Facts<'_>) -> Decision {
+    let mut decision = Decision { steps: children(facts), ..Decision::default() };
+    if is_blocked(facts) {
+        return decision;
+    }
+    let (set_steps, stays) = match &facts.seen.set {
         SetSeen::Absent => size::set_steps(facts, None),
         SetSeen::Ours(set) => size::set_steps(facts, Some(set)),
-        SetSeen::Leaving | SetSeen::Taken(_) => (vec![], Turn::Nothing),
+        SetSeen::Leaving | SetSeen::Taken(_) => (vec![], None),
     };
-    // A write to the StatefulSet changes its resourceVersion, and which pods are outdated. The rest waits for the next
-    // pass.
+    if let Some((task, wait)) = stays {
+        decision.take(task, wait);
+    }
     if !set_steps.is_empty() {
-        steps.extend(set_steps);
-        return (steps, waits);
+        decision.steps.extend(set_steps);
+        // A write to the StatefulSet changes its resourceVersion, and which pods are outdated. The rest waits for the next
+        // pass. One that is not there and could not be made lately is tried again, and the rest goes on.
+        let troubled = facts.seen.memory.failed.is_some() || facts.seen.memory.refused.is_some();
+        if facts.seen.ours().is_some() || !troubled {
+            return decision;
+        }
     }
-    steps.extend(claims::labels(facts));
-    steps.extend(claims::owners(facts));
-    let turn = first([&|| waits.clone(), &|| roll::broken(facts), &|| form::turn(facts), &|| members(facts)]);
-    match &turn {
-        Turn::Act(_, acts) => steps.extend(acts.iter().filter(|act| !steps.contains(act)).cloned().collect::<Vec<_>>()),
-        // The budget is set after a change. Lowered before a change, it would have to be raised again for the change,
-        // and a crash in between could leave it too low. Volumes of removed members are deleted last, since nobody
-        // waits for that.
-        Turn::Nothing | Turn::Wait(_) => steps.extend(size::budget_step(facts).into_iter().chain(claims::sweep(facts))),
+    // A write that failed is held back for a while, and everything else goes on.
+    if let Some(said) = facts.seen.memory.failed.clone().filter(|_| failures_wait()) {
+        let underway = Underway { kind: OperationKind::Roll, step: "WaitForApiServer", member: None, text: said };
+        decision.take(Task::Apply, Turn::watch(On::Clock, underway));
     }
-    (steps, turn)
+    decision.steps.extend(claims::labels(facts));
+    decision.steps.extend(claims::owners(facts));
+    let suspended = facts.desired.suspend;
+    for task in Task::ALL.into_iter().filter(|task| !suspended || !task.rests_while_suspended()) {
+        for turn in ask(facts, task) {
+            if decision.take(task, turn) {
+                return decision;
+            }
+        }
+    }
+    // The budget is set after a change. Lowered before a change, it would have to be raised again for the change, and a
+    // crash in between could leave it too low. Volumes of removed members are deleted last, since nobody waits for that.
+    decision.steps.extend(size::budget_step(facts).into_iter().chain(claims::sweep(facts)));
+    decision
 }
 
-/// The turns that need a leader and a membership that was read linearizably.
-fn members(facts: &Facts<'_>) -> Turn {
-    let Some(leader) = facts.leader.filter(|_| facts.roster.certainty == Certainty::Linearizable) else {
-        return Turn::Nothing;
-    };
-    if facts.desired.suspend {
-        return Turn::Nothing;
-    }
-    first([
-        &|| change::joint(facts),
-        &|| change::learners(facts, leader),
-        &|| repair::turn(facts, leader),
-        &|| change::silent_learners(facts),
-        &|| change::down(facts, leader),
-        &|| change::up(facts, leader),
-        &|| roll::turn(facts, leader),
-    ])
+fn failures_wait() -> bool {
+    table::cell(Row::Refusing, Task::Apply) == Cell::Wait(On::Clock)
 }
 
-/// The first turn that decides something.
-fn first<const N: usize>(turns: [&dyn Fn() -> Turn; N]) -> Turn {
-    turns.into_iter().map(|turn| turn()).find(|turn| *turn != Turn::Nothing).unwrap_or(Turn::Nothing)
+/// What a task does now: waits, or one act.
+fn ask(facts: &Facts<'_>, task: Task) -> Vec<Turn> {
+    match task {
+        // Their steps and waits come from `children` and `size`.
+        Task::Apply | Task::Suspend => vec![],
+        Task::Adopt => vec![form::adopt(facts)],
+        Task::Form => vec![form::form(facts)],
+        Task::Mend => vec![roll::mend(facts)],
+        Task::Finish => change::finish(facts),
+        Task::Repair => repair::turns(facts),
+        Task::Down => vec![change::down(facts)],
+        Task::Up => vec![change::up(facts)],
+        Task::Roll => vec![roll::roll(facts)],
+    }
 }
 
 /// The steps for all children except the StatefulSet.
@@ -120,10 +176,11 @@ fn children(facts: &Facts<'_>) -> Vec<Step> {
     facts.seen.children.iter().filter_map(step).collect()
 }
 
-/// What stops everything else: children that are being deleted or are somebody else's.
-fn blocked(facts: &Facts<'_>) -> Option<Turn> {
+/// What stops everything else: a StatefulSet that is being deleted or somebody else's, or children of which that is true
+/// while the first pods need them.
+fn is_blocked(facts: &Facts<'_>) -> bool {
     if facts.desired.invalid.is_some() && facts.seen.ours().is_none() {
-        return Some(Turn::Nothing);
+        return true;
     }
     let needed = [Child::Auth, Child::Peers, Child::Client];
     let missing = |child: &Child| {
@@ -136,6 +193,5 @@ fn blocked(facts: &Facts<'_>) -> Option<Turn> {
     let set_is_not_ours = matches!(facts.seen.set, SetSeen::Leaving | SetSeen::Taken(_));
     // The first pods need their token and their names (a child that is absent is made before them, in the same pass). A
     // cluster that is formed goes on without a Service.
-    let stop = set_is_not_ours || (set_is_ours_to_make && needed.iter().any(missing));
-    stop.then_some(Turn::Nothing)
+    set_is_not_ours || (set_is_ours_to_make && needed.iter().any(missing))
 }

@@ -1,53 +1,110 @@
-//! Repairs members that lost their disk (rule O3), do not trust its data, or lost their machine (rule O13). PURE.
+//! REPAIR: gives successors to members that lost their disk (rule O3), do not trust its data, lost their machine (rule
+//! O13), or run on a volume that is about to go. PURE.
 //!
 //! A member is never just removed: a new one is added under its name, catches up, and replaces it in one joint change.
 
-use crate::plan::action::{Action, Problem, Step, Turn, Underway};
-use crate::plan::facts::{Facts, Leader, Seat, quorum};
-use crate::plan::world::{ClaimSeen, Container, Machine, Ordinal, PodSeen};
-use crate::plan::{change, former};
-use raftkv_api::{Hex128, NodeState, Status};
-use raftkv_crds::{OperationKind, Reason, annotation};
+use crate::plan::action::{Action, Ending, Problem, Step, Turn, Underway};
+use crate::plan::facts::{Facts, Leader, Seat};
+use crate::plan::guards::{self, Lack};
+use crate::plan::table::{self, Cell, On, Row, Task};
+use crate::plan::world::{Container, Ordinal, PodSeen};
+use crate::plan::{change, evidence, former, machines, rows};
+use raftkv_api::{Hex128, NodeState};
+use raftkv_crds::{OperationKind, Reason};
 
-/// With fewer voters than this, a lost disk means a lost quorum, and no majority is left to replace the member.
-const VOTERS_MIN: usize = 3;
+/// A row that needs a person is shown as a wait only when it lasts for so long.
+const LASTS_S_MIN: i64 = 60;
 
-/// The next step of the first repair that is due.
-pub(crate) fn turn(facts: &Facts<'_>, leader: Leader<'_>) -> Turn {
+/// What is done about each member that the spec asks for, and about places without one.
+pub(crate) fn turns(facts: &Facts<'_>) -> Vec<Turn> {
     // A member that the spec does not ask for is removed, not repaired.
     let wanted = facts.roster.voters().filter(|seat| seat.ordinal.is_some_and(|at| at < facts.replicas()));
-    for seat in wanted {
-        let Some(ordinal) = seat.ordinal else { continue };
-        for repair in [lost_node, left_over, untrusted, lost_disk] {
-            match repair(facts, leader, seat, ordinal) {
-                Turn::Nothing => {}
-                turn @ (Turn::Act(..) | Turn::Wait(_)) => return turn,
-            }
-        }
+    let mut turns: Vec<Turn> = wanted.map(|seat| about(facts, seat)).collect();
+    if guards::open(facts, Task::Repair).is_ok() {
+        let vacant = (0..facts.replicas()).filter(|ordinal| facts.roster.voter_at(*ordinal).is_none());
+        turns.extend(vacant.map(|ordinal| stranded(facts, ordinal)));
     }
-    let vacant = (0..facts.replicas()).filter(|ordinal| facts.roster.voter_at(*ordinal).is_none());
-    vacant.map(|ordinal| stranded(facts, ordinal)).find(|turn| *turn != Turn::Nothing).unwrap_or(Turn::Nothing)
+    turns
 }
 
-/// Whether the others are a quorum without this member, and none of them is still reading its data. The error says why
-/// not.
-fn others_hold(facts: &Facts<'_>, seat: &Seat) -> Result<(), String> {
-    let voters = facts.roster.voters().count();
-    if voters < VOTERS_MIN {
-        return Err(format!("with {voters} voters there is no quorum without it"));
+fn about(facts: &Facts<'_>, seat: &Seat) -> Turn {
+    let Some(ordinal) = seat.ordinal else { return Turn::Nothing };
+    if facts.is_left_alone(seat) {
+        let text = format!("{} may have the only copy of acknowledged writes", seat.name);
+        return Turn::watch(On::Person, underway(seat, "WaitForPerson", text));
     }
-    if let Some(opening) = facts.opening() {
-        return Err(format!("{} is still opening its data", opening.name));
+    if machines::is_given_up(facts, seat, ordinal) && rows::is_needed(facts, seat) {
+        let text =
+            format!("{} is given up, and the others cannot do without it: scale up to 3 members first", seat.name);
+        return Turn::watch(On::Person, underway(seat, "WaitForPerson", text));
     }
-    let well = facts.well_without(seat.id);
-    match well >= quorum(voters) {
-        true => Ok(()),
-        false => Err(format!("{well} of the other voters are well, and {} are needed", quorum(voters))),
+    let row = rows::member(facts, seat);
+    let watch = |on, step| {
+        let text = format!("waiting for {}", guards::trouble(facts, seat));
+        Turn::watch(on, underway(seat, step, text))
+    };
+    match table::cell(row, Task::Repair) {
+        Cell::First => cure(facts, seat, ordinal, row),
+        Cell::Wait(on) if rows::since_s(facts, seat) > 0 => watch(on, "WaitForReturn"),
+        Cell::Person if rows::since_s(facts, seat) >= LASTS_S_MIN => watch(On::Person, "WaitForPerson"),
+        Cell::Go
+        | Cell::Others
+        | Cell::Beyond
+        | Cell::Outdated
+        | Cell::Wait(_)
+        | Cell::OneByOne
+        | Cell::Keeps
+        | Cell::Person
+        | Cell::Veto
+        | Cell::Never => Turn::Nothing,
+    }
+}
+
+/// Every cure leads to an empty volume, and from there to a successor.
+fn cure(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal, row: Row) -> Turn {
+    let leader = match guards::open(facts, Task::Repair) {
+        Ok(leader) => leader,
+        Err(lack) => return lack.wait(OperationKind::Replace, Some(seat.name.clone())),
+    };
+    match row {
+        Row::LostNode => lost_node(facts, seat, ordinal),
+        Row::Doomed => doomed(facts, leader, seat, ordinal),
+        Row::Quarantined => untrusted(facts, seat, ordinal),
+        Row::Blank => match left_over(facts, seat, ordinal) {
+            Turn::Nothing => lost_disk(facts, leader, seat, ordinal),
+            turn @ (Turn::Act(..) | Turn::Wait(_)) => turn,
+        },
+        Row::None
+        | Row::Coming
+        | Row::BrokenOld
+        | Row::BrokenNew
+        | Row::UnreadyOld
+        | Row::UnreadyNew
+        | Row::Unseen
+        | Row::Behind
+        | Row::Short
+        | Row::Hung
+        | Row::Silent
+        | Row::LearnerSilent
+        | Row::Joint
+        | Row::Electing
+        | Row::Leaderless
+        | Row::QuorumLost
+        | Row::SetGone
+        | Row::SetTaken
+        | Row::ChildTaken
+        | Row::BadSpec
+        | Row::Refusing => Turn::Nothing,
     }
 }
 
 fn underway(seat: &Seat, step: &'static str, text: String) -> Underway {
     Underway { kind: OperationKind::Replace, step, member: Some(seat.name.clone()), text }
+}
+
+fn lacking(seat: &Seat, lack: Lack, what: &str) -> Turn {
+    let Lack { on, text } = lack;
+    Turn::wait(on, underway(seat, "WaitForQuorum", format!("{} {what}: {text}", seat.name)))
 }
 
 /// A member that came back with an empty disk gets a successor under its name.
@@ -59,22 +116,26 @@ fn lost_disk(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordina
     if is_added || facts.pod(ordinal).is_some_and(|pod| pod.terminating) {
         return Turn::Nothing;
     }
-    if facts.seen.memory.blank.get(&ordinal) != Some(&incarnation) {
-        let text = format!("{} shows an empty volume; looking a second time", seat.name);
-        return Turn::Wait(underway(seat, "ConfirmLostDisk", text));
-    }
-    if let Err(why) = others_hold(facts, seat) {
-        return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its volume: {why}", seat.name)));
-    }
     if facts.is_doomed(seat) || former::is_spent(facts, incarnation) {
         return former::renew(facts, ordinal, OperationKind::Replace);
+    }
+    if facts.seen.memory.blank.get(&ordinal) != Some(&incarnation) {
+        let text = format!("{} shows an empty volume; looking a second time", seat.name);
+        return Turn::wait(On::Clock, underway(seat, "ConfirmLostDisk", text));
+    }
+    if let Some(learner) = change::learner_of(facts, OperationKind::Replace) {
+        let text = format!("{} lost its volume: waiting for the learner {}", seat.name, learner.name);
+        return Turn::wait(On::CatchUp, underway(seat, "WaitForCatchUp", text));
+    }
+    if let Err(lack) = evidence::add_learner(facts, ordinal, incarnation) {
+        return lacking(seat, lack, "lost its volume");
     }
     let step = change::add(facts, leader, ordinal, incarnation);
     Turn::Act(underway(seat, "AddLearner", format!("adding a successor for {}", seat.name)), vec![step])
 }
 
 /// On its pod runs what is left of a former member, such as a successor that was removed.
-fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+fn left_over(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
     let Some(status) = facts.status(ordinal) else { return Turn::Nothing };
     if former::is_untold(facts, status) {
         return former::renew(facts, ordinal, OperationKind::Replace);
@@ -82,113 +143,113 @@ fn left_over(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordin
     let Some(incarnation) = status.incarnation.filter(|_| former::is_former(facts, status)) else {
         return Turn::Nothing;
     };
+    if let Err(lack) = evidence::reset(facts, status) {
+        return lacking(seat, lack, "has old data");
+    }
     let step = former::reset(ordinal, incarnation, &seat.name);
     Turn::Act(underway(seat, "Reset", format!("setting the old data of {} aside", seat.name)), vec![step])
 }
 
-/// A member that does not trust its data is told to set it aside. After that it is a member that lost its disk. One whose
-/// log a leader contradicts may hold the only copy of acknowledged writes: a person decides about that (rule N7).
-fn untrusted(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let is_untrusted = |status: &&Status| status.state == NodeState::Quarantined && !status.diverged;
-    let Some(status) = facts.answers(seat).filter(is_untrusted) else { return Turn::Nothing };
+/// A member that does not trust its data is told to set it aside. After that it is a member that lost its disk.
+fn untrusted(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let Some(status) = facts.answers(seat).filter(|status| status.state == NodeState::Quarantined) else {
+        return Turn::Nothing;
+    };
     let Some(incarnation): Option<Hex128> = status.incarnation else { return Turn::Nothing };
-    if let Err(why) = others_hold(facts, seat) {
-        return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} does not trust its data: {why}", seat.name)));
+    if let Err(lack) = evidence::reset(facts, status) {
+        return lacking(seat, lack, "does not trust its data");
     }
     let step = former::reset(ordinal, incarnation, &seat.name);
     Turn::Act(underway(seat, "Reset", format!("setting the data of {} aside", seat.name)), vec![step])
 }
 
-/// The evidence that a member's machine will not come back.
-fn evidence(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<String> {
-    if facts.status(ordinal).is_some() {
-        return None;
-    }
-    let by_person = facts.desired.replace.is_some_and(|it| it.ordinal == ordinal && it.member_id == seat.id);
-    if by_person {
-        return Some(format!("the annotation {} names it", annotation::REPLACE));
-    }
-    match facts.machine(ordinal)? {
-        (name, Machine::Gone) => Some(format!("its Kubernetes node {name} does not exist any more")),
-        (name, Machine::OutOfService) => Some(format!("its Kubernetes node {name} is marked as out of service")),
-        (_, Machine::Present | Machine::Unknown) => None,
+/// A claim that is being deleted cannot be kept. While the others last, the pod is stopped, which frees the claim, and
+/// the next pod gets a new volume.
+fn doomed(facts: &Facts<'_>, leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let Some(pod) = facts.pod(ordinal) else { return Turn::Nothing };
+    let evidence =
+        format!("its volume claim {} is being deleted, and the others can do without it", facts.desired.claim(ordinal));
+    match evidence::delete_doomed_pod(facts, seat) {
+        Err(lack) if lack.on == On::Person => Turn::watch(On::Person, underway(seat, "WaitForPerson", lack.text)),
+        Err(lack) => lacking(seat, lack, "loses its volume when it stops"),
+        Ok(()) if pod.terminating => {
+            let text = format!("waiting for {} to stop", seat.name);
+            Turn::wait(On::Kube, underway(seat, "WaitForPod", text))
+        }
+        Ok(()) if facts.leads(seat.id) => {
+            change::transfer(facts, leader, OperationKind::Replace, &format!("{} loses its volume", seat.name))
+        }
+        Ok(()) => {
+            let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
+            let action = Action::DeletePod { ordinal, uid, resource_version, how: Ending::Delete };
+            let text = format!("restarted {} on a new volume: {evidence}", seat.name);
+            let step = Step::told(action, "PodRestarted", text);
+            Turn::Act(underway(seat, "DeletePod", format!("restarting {}: {evidence}", seat.name)), vec![step])
+        }
     }
 }
 
 /// First the claim is deleted, then the pod that uses it, so that the next pod gets a new volume. Should the old
 /// process still run somewhere, it keeps its old id and can only be outvoted.
-fn lost_node(facts: &Facts<'_>, _leader: Leader<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
-    let Some(evidence) = evidence(facts, seat, ordinal) else { return Turn::Nothing };
-    if let Err(why) = others_hold(facts, seat) {
-        return Turn::Wait(underway(seat, "WaitForQuorum", format!("{} lost its machine: {why}", seat.name)));
+fn lost_node(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Turn {
+    let Some(evidence) = machines::machine_lost(facts, seat, ordinal) else { return Turn::Nothing };
+    let named = machines::is_given_up(facts, seat, ordinal);
+    let what = if named { "is given up" } else { "lost its machine" };
+    let wait = || {
+        let text = format!("waiting for a new {}: {}", seat.name, facts.trouble(ordinal));
+        Turn::wait(On::Start, underway(seat, "WaitForPod", text))
+    };
+    if let Err(lack) = evidence::others_hold(facts, seat, ordinal) {
+        return lacking(seat, lack, what);
     }
-    match (facts.claim(ordinal), facts.pod(ordinal)) {
-        (Some(claim), _) if !claim.terminating && is_lost(facts, seat, claim) => {
-            let step = former::delete_claim(facts, ordinal, claim, &evidence);
-            Turn::Act(underway(seat, "DeleteVolumeClaim", format!("giving up the volume of {}", seat.name)), vec![step])
-        }
-        (claim, Some(pod)) if claim.is_none_or(|claim| claim.terminating) || is_stranded(facts, pod) => {
-            let step = delete_pod(ordinal, pod, &seat.name, &evidence);
-            Turn::Act(underway(seat, "DeletePod", format!("giving up the pod {}", seat.name)), vec![step])
-        }
-        (Some(_) | None, Some(_) | None) => Turn::Wait(underway(
-            seat,
-            "WaitForPod",
-            format!("waiting for a new {}: {}", seat.name, facts.trouble(ordinal)),
-        )),
+    if let Some(claim) = facts.claim(ordinal).filter(|claim| !claim.terminating)
+        && evidence::delete_lost_claim(facts, seat, ordinal, claim).is_ok()
+    {
+        let step = former::delete_claim(facts, ordinal, claim, &evidence);
+        return Turn::Act(
+            underway(seat, "DeleteVolumeClaim", format!("giving up the volume of {}", seat.name)),
+            vec![step],
+        );
     }
-}
-
-/// Whether the volume is tied to a machine that is gone, or a person says that the member's volume is lost. A volume
-/// that can be attached to another machine is not lost: its pod just starts there.
-fn is_lost(facts: &Facts<'_>, seat: &Seat, claim: &ClaimSeen) -> bool {
-    let by_person = facts.desired.replace.is_some_and(|it| Some(it.ordinal) == seat.ordinal && it.member_id == seat.id);
-    seat.ordinal.is_some_and(|ordinal| facts.is_tied_to_lost(ordinal))
-        || by_person && claim.owner.is_some_and(|owner| owner.member_id == seat.id)
-}
-
-/// Whether the pod is on a machine that is gone, so that no kubelet will ever end it.
-fn is_stranded(facts: &Facts<'_>, pod: &PodSeen) -> bool {
-    let machine = pod.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
-    machine.is_some_and(|machine| machine.is_gone_for_good())
+    let goes = facts.claim(ordinal).is_none_or(|claim| claim.terminating);
+    let Some(pod) = facts.pod(ordinal).filter(|pod| goes || machines::is_stranded(facts, pod)) else { return wait() };
+    let now = evidence::delete_pod_now(facts, ordinal, pod, named);
+    if pod.terminating && !now {
+        return wait();
+    }
+    let step = delete_pod(ordinal, pod, &seat.name, &evidence, now);
+    Turn::Act(underway(seat, "DeletePod", format!("giving up the pod {}", seat.name)), vec![step])
 }
 
 /// Gives up a pod that is no voter's, or its volume, when it is on a machine that is gone, so that no pod can run
 /// there.
 fn stranded(facts: &Facts<'_>, ordinal: Ordinal) -> Turn {
-    if facts.status(ordinal).is_some() {
+    if facts.status(ordinal).is_some() || facts.silent_s(ordinal) < facts.desired.lost_node_s {
         return Turn::Nothing;
     }
     let name = facts.desired.pod(ordinal);
     let evidence = "no voter is on it, and its Kubernetes node is gone for good";
     let underway = |step, text| Underway { kind: OperationKind::ScaleUp, step, member: Some(name.clone()), text };
     match (facts.claim(ordinal), facts.pod(ordinal)) {
-        (Some(claim), _) if !claim.terminating && facts.is_tied_to_lost(ordinal) && holds_nobody(facts, claim) => {
+        (Some(claim), _)
+            if !claim.terminating && facts.is_tied_to_lost(ordinal) && former::holds_nobody(facts, claim) =>
+        {
             let step = former::delete_claim(facts, ordinal, claim, evidence);
             Turn::Act(underway("DeleteVolumeClaim", format!("giving up the volume of {name}")), vec![step])
         }
-        (_, Some(pod)) if is_stranded(facts, pod) => {
-            let step = delete_pod(ordinal, pod, &name, evidence);
+        (_, Some(pod)) if machines::is_stranded(facts, pod) && evidence::delete_pod_now(facts, ordinal, pod, false) => {
+            let step = delete_pod(ordinal, pod, &name, evidence, true);
             Turn::Act(underway("DeletePod", format!("giving up the pod {name}")), vec![step])
         }
         (Some(_) | None, Some(_) | None) => Turn::Nothing,
     }
 }
 
-/// Whether this cluster's claim belongs to no member. A claim is annotated before its node votes, and a removed member
-/// is not a member.
-fn holds_nobody(facts: &Facts<'_>, claim: &ClaimSeen) -> bool {
-    let mut removed = facts.seen.members.iter().flat_map(|members| &members.removed);
-    let ours = claim.cluster_uid.as_ref() == Some(&facts.desired.uid);
-    ours && claim.owner.is_none_or(|owner| {
-        facts.seen.latch.cluster_id == Some(owner.cluster_id) && removed.any(|member| member.id.0 == owner.member_id)
-    })
-}
-
-fn delete_pod(ordinal: Ordinal, pod: &PodSeen, name: &str, evidence: &str) -> Step {
+fn delete_pod(ordinal: Ordinal, pod: &PodSeen, name: &str, evidence: &str, now: bool) -> Step {
     let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
-    let text = format!("deleted the pod {name} without waiting for its machine: {evidence}");
-    Step::told(Action::DeletePod { ordinal, uid, resource_version, now: true }, "LostPodDeleted", text)
+    let (how, words) = if now { (Ending::Kill, " without waiting for its machine") } else { (Ending::Delete, "") };
+    let text = format!("deleted the pod {name}{words}: {evidence}");
+    Step::told(Action::DeletePod { ordinal, uid, resource_version, how }, "LostPodDeleted", text)
 }
 
 /// What is wrong with the members, and what a person can do.
@@ -202,20 +263,18 @@ fn problem(facts: &Facts<'_>, seat: &Seat) -> Option<Problem> {
     if status.cluster_id.is_some() && !facts.is_ours(status) {
         return Some(foreign_node(&seat.name));
     }
+    if status.diverged {
+        return Some(diverged(facts, seat, status));
+    }
     let (name, id) = (&seat.name, seat.id);
     let lost = |text| Some(Problem { reason: Reason::DiskLost, text });
+    if rows::member(facts, seat) == Row::Doomed {
+        return Some(doomed_problem(facts, seat));
+    }
     if status.state == NodeState::Opening && has_new_volume(facts, seat) {
         return lost(format!("the data of member {id} is lost; {name} starts on a new volume"));
     }
     match status.state {
-        NodeState::Quarantined if status.diverged => Some(Problem {
-            reason: Reason::MemberQuarantined,
-            text: format!(
-                "{name} and a leader contradict each other: {}. It may hold the only copy of acknowledged writes, so it is left \
-                 as it is: keep both volumes, compare the two members, and run `raftkvctl reset --diverged` on the one to give up",
-                status.reason.as_deref().unwrap_or("it gives no reason")
-            ),
-        }),
         NodeState::Quarantined => Some(Problem {
             reason: Reason::MemberQuarantined,
             text: format!(
@@ -228,6 +287,37 @@ fn problem(facts: &Facts<'_>, seat: &Seat) -> Option<Problem> {
             lost(format!("the data of member {id} is lost; another member on {name} is to replace it"))
         }
         NodeState::Opening | NodeState::Learner | NodeState::Voter | NodeState::Removed => None,
+    }
+}
+
+fn doomed_problem(facts: &Facts<'_>, seat: &Seat) -> Problem {
+    let text = match evidence::delete_doomed_pod(facts, seat) {
+        Err(lack) if lack.on == On::Person => lack.text,
+        Err(lack) => format!(
+            "{} loses its volume when it stops, and is replaced when the others can do without it: {}",
+            seat.name, lack.text
+        ),
+        Ok(()) if facts.desired.suspend => {
+            format!("the volume claim of {} is being deleted, and its data goes when its pod stops", seat.name)
+        }
+        Ok(()) => format!("the volume claim of {} is being deleted; member {} is replaced", seat.name, seat.id),
+    };
+    Problem { reason: Reason::DiskLost, text }
+}
+
+/// Both sides, what each has, and what a person decides.
+fn diverged(facts: &Facts<'_>, seat: &Seat, status: &raftkv_api::Status) -> Problem {
+    let leader = facts.leader.map(|leader| facts.desired.pod(leader.ordinal)).unwrap_or("the leader".to_string());
+    Problem {
+        reason: Reason::MemberDiverged,
+        text: format!(
+            "the logs of {name} (member {id}) and of {leader} contradict each other: {why}. One of them was put back to an older state, and {name} \
+             may have the only copy of acknowledged writes. Member, pod and volume are left alone. Read both with raftkvctl; then put the wrong side \
+             away: raftkvctl reset of {name} with --diverged gives its data up",
+            name = seat.name,
+            id = status.member_id.map_or(seat.id, |id| id.0),
+            why = status.reason.as_deref().unwrap_or("it gives no reason"),
+        ),
     }
 }
 
@@ -246,7 +336,7 @@ fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Probl
     if facts.desired.suspend {
         return None;
     }
-    if let Some(evidence) = evidence(facts, seat, ordinal) {
+    if let Some(evidence) = machines::machine_lost(facts, seat, ordinal) {
         return told(format!("{name} (member {id}) is given up and replaced: {evidence}"));
     }
     if has_new_volume(facts, seat) {
@@ -264,10 +354,9 @@ fn unreachable(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal) -> Option<Probl
     }
     told(format!(
         "{name} (member {id}) takes no part: {}. Its volume may be good, so that it waits for its machine. If that machine is gone \
-         for good: kubectl annotate rkv {} {}={name}/{id}",
+         for good: {}",
         facts.trouble(ordinal),
-        facts.desired.name,
-        annotation::REPLACE,
+        machines::replace_command(facts, seat),
     ))
 }
 

@@ -3,11 +3,11 @@
 //! Nothing here changes with traffic (rule O21): a pass that saw nothing new gives the same status, byte for byte, and
 //! then nothing is written.
 
-use crate::plan::action::{Note, Pace, Plan, Problem, Step, Turn, Underway};
+use crate::plan::action::{Note, Pace, Plan, Problem, Underway};
 use crate::plan::facts::{Certainty, Facts, Seat, answer, quorum};
 use crate::plan::lost::{Service, service};
 use crate::plan::world::{Child, ChildSeen, Memory, Ordinal, PodSeen, SetSeen};
-use crate::plan::{form, judged, repair, roll};
+use crate::plan::{Decision, form, judged, repair, roll, waits};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use raftkv_api::{MemberRole, NodeState};
@@ -15,24 +15,22 @@ use raftkv_crds::{
     Bootstrap, ConditionType, Leader, MemberStatus, Operation, OperationKind, PodStatus, RaftKvClusterStatus, Reason,
     label,
 };
-use raftkv_judge::Judgement;
 use std::collections::BTreeSet;
 
 /// Longest message of a condition. Kubernetes refuses more than 32 KiB, and nobody reads so much.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
-pub(crate) fn report(facts: &Facts<'_>, steps: Vec<Step>, turn: &Turn) -> Plan {
-    let underway = match turn {
-        Turn::Nothing => None,
-        Turn::Act(underway, _) | Turn::Wait(underway) => Some(underway),
-    };
+pub(crate) fn report(facts: &Facts<'_>, decision: Decision) -> Plan {
+    let underway = decision.underway();
     let operation = underway.filter(|_| !facts.desired.paused).map(|underway| operation(facts, underway));
     let verdicts = verdicts(facts, underway, operation.as_ref());
     let conditions: Vec<Condition> = verdicts.iter().map(|verdict| condition(facts, verdict)).collect();
     let notes = notes(facts, &conditions);
-    let status = status(facts, &verdicts, underway, operation, conditions);
-    let calm = steps.is_empty() && underway.is_none() && is(&verdicts, ConditionType::Ready);
-    Plan { pace: if calm { Pace::Calm } else { Pace::Brisk }, memory: memory(facts, &status), steps, status, notes }
+    let waits = waits::waits(facts, &decision);
+    let status = RaftKvClusterStatus { waits, ..status(facts, &verdicts, underway, operation, conditions) };
+    let calm = decision.steps.is_empty() && underway.is_none() && is(&verdicts, ConditionType::Ready);
+    let pace = if calm { Pace::Calm } else { Pace::Brisk };
+    Plan { pace, memory: memory(facts, &status), steps: decision.steps, status, notes }
 }
 
 /// A condition before it has a time.
@@ -49,17 +47,16 @@ fn is(verdicts: &[Verdict], kind: ConditionType) -> bool {
 
 fn verdicts(facts: &Facts<'_>, underway: Option<&Underway>, operation: Option<&Operation>) -> Vec<Verdict> {
     let service = service(facts);
-    let judgement = judged::judgement(facts);
-    let available = available(facts, &service, &judgement);
+    let available = available(facts, &service);
     let progressing = progressing(facts, underway, operation);
-    let degraded = degraded(facts, &service, &judgement);
+    let degraded = degraded(facts, &service);
     let ready = ready(facts, &[&available, &progressing, &degraded]);
     vec![ready, available, progressing, degraded]
 }
 
-fn available(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Verdict {
+fn available(facts: &Facts<'_>, service: &Service) -> Verdict {
     let kind = ConditionType::Available;
-    let refused = judged::refused(facts, judgement).filter(|_| *service == Service::Available);
+    let refused = judged::refused(facts).filter(|_| *service == Service::Available);
     if let Some((reason, message)) = refused {
         return Verdict { kind, status: "False", reason, message };
     }
@@ -139,8 +136,8 @@ fn reason_of(kind: OperationKind) -> Reason {
     }
 }
 
-fn degraded(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Verdict {
-    let problems = problems(facts, service, judgement);
+fn degraded(facts: &Facts<'_>, service: &Service) -> Verdict {
+    let problems = problems(facts, service);
     let kind = ConditionType::Degraded;
     match problems.first() {
         None => Verdict { kind, status: "False", reason: Reason::Healthy, message: "nothing is wrong".to_string() },
@@ -152,14 +149,14 @@ fn degraded(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Verd
 }
 
 /// What is wrong, the worst first.
-fn problems(facts: &Facts<'_>, service: &Service, judgement: &Judgement) -> Vec<Problem> {
+fn problems(facts: &Facts<'_>, service: &Service) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Service::QuorumLost(text) = service
         && !facts.desired.suspend
     {
         problems.push(Problem { reason: Reason::QuorumLost, text: text.clone() });
     }
-    problems.extend(judged::problems(facts, judgement));
+    problems.extend(judged::problems(facts));
     problems.extend(form::problem(facts));
     problems.extend(taken(facts));
     // Without a quorum nobody is replaced, and the text about the lost quorum names them all.
@@ -390,6 +387,7 @@ fn status(
             .map(|(ordinal, pod)| pod_status(facts, *ordinal, pod))
             .collect(),
         operation,
+        waits: vec![],
         conditions,
     }
 }
@@ -485,10 +483,13 @@ fn memory(facts: &Facts<'_>, status: &RaftKvClusterStatus) -> Memory {
     };
     Memory {
         operation: status.operation.clone(),
+        waits: status.waits.clone(),
         conditions: status.conditions.clone(),
         members,
         blank,
         silent: silent.map(|ordinal| (ordinal, since(&ordinal))).collect(),
+        mute: waits::mute(facts),
+        rows: waits::rows(facts),
         refused: facts.seen.memory.refused.clone(),
         failed: facts.seen.memory.failed.clone(),
     }

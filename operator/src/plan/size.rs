@@ -1,8 +1,9 @@
 //! How many pods there shall be (rule O10), and how many of them must stay available (rule O12). PURE.
 
 use crate::plan::action::{Action, Step, Turn, Underway};
-use crate::plan::facts::{Certainty, Facts, quorum};
+use crate::plan::facts::{Certainty, ELECTING_S_MAX, Facts, quorum};
 use crate::plan::form;
+use crate::plan::table::{self, Cell, On, Row, Task};
 use crate::plan::world::{Child, ChildSeen, Set};
 use raftkv_crds::OperationKind;
 
@@ -11,8 +12,8 @@ use raftkv_crds::OperationKind;
 pub(crate) enum Size {
     /// This many.
     Be(u32),
-    /// The number stays as it is; the sentence says why.
-    Stay(String),
+    /// The number stays as it is until this changes; the sentence says why.
+    Stay(On, String),
 }
 
 /// How many pods there shall be.
@@ -22,15 +23,16 @@ pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
         return suspended(facts);
     }
     if let Some(span) = form::foreign_span(facts) {
-        return Size::Be(span);
+        return Size::Be(span.max(form::claimed_span(facts)));
     }
     let members = facts.replicas().max(facts.roster.span()).max(form::claimed_span(facts));
-    let Some(current) = current else { return Size::Be(members) };
+    let Some(current) = current else { return Size::Be(members.max(orphaned_span(facts))) };
     if members >= current {
         return Size::Be(members);
     }
     if !facts.seen.latch.bootstrapped {
-        return Size::Be(members);
+        // As long as it is not known whose members these are, no pod is given up.
+        return Size::Be(if form::has_claimants(facts) { current } else { members });
     }
     match facts.roster.certainty {
         Certainty::Linearizable => shrink(facts, members, current),
@@ -39,10 +41,20 @@ pub(crate) fn replicas(facts: &Facts<'_>) -> Size {
     }
 }
 
+/// One more than the highest ordinal of a pod that runs on without a StatefulSet. Whether it may go is decided afterwards:
+/// the vote of a removed member is needed until its removal is durable.
+fn orphaned_span(facts: &Facts<'_>) -> u32 {
+    let run = facts.seen.pods.iter().filter(|(_, pod)| !pod.terminating);
+    run.map(|(ordinal, _)| ordinal + 1).max().unwrap_or(0)
+}
+
 /// No pods, unless they are needed to leave a joint change, or to keep volumes whose claims somebody deleted.
 fn suspended(facts: &Facts<'_>) -> Size {
-    if facts.roster.joint {
-        return Size::Stay("a joint change of the membership is in flight; pods are stopped after it".to_string());
+    // Without a leader for a minute it goes on: disks keep a joint change.
+    let joint = table::cell(Row::Joint, Task::Suspend) == Cell::Wait(On::Joint);
+    if facts.roster.joint && joint && facts.leaderless_s() < ELECTING_S_MAX {
+        let text = "a joint change of the membership is in flight; pods are stopped after it";
+        return Size::Stay(On::Joint, text.to_string());
     }
     let claims = facts
         .seen
@@ -53,11 +65,14 @@ fn suspended(facts: &Facts<'_>) -> Size {
     if doomed.is_empty() || facts.seen.ours().is_none_or(|set| set.replicas == 0) {
         return Size::Be(0);
     }
-    Size::Stay(format!(
-        "pods keep running: somebody deleted the volume claims {}, and their data goes when their pods stop. \
+    Size::Stay(
+        On::Person,
+        format!(
+            "pods keep running: somebody deleted the volume claims {}, and their data goes when their pods stop. \
          Set spec.suspend to false and let the members be replaced first",
-        doomed.join(" ")
-    ))
+            doomed.join(" ")
+        ),
+    )
 }
 
 /// A pod is stopped when a quorum of the remaining members has its member's removal on disk and applied.
@@ -69,15 +84,15 @@ fn shrink(facts: &Facts<'_>, members: u32, current: u32) -> Size {
     if durable >= quorum(voters) {
         return Size::Be(members);
     }
-    Size::Stay("a quorum of the remaining members has yet to write the removal to disk".to_string())
+    Size::Stay(On::Report, "a quorum of the remaining members has yet to write the removal to disk".to_string())
 }
 
-/// The step that makes or updates the StatefulSet; `Turn::Wait` when its size must stay for a while.
-pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Turn) {
+/// The step that makes or updates the StatefulSet, and the wait of the task that its size must stay for, for a while.
+pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Option<(Task, Turn)>) {
     let current = set.map_or(0, |set| set.replicas);
     let (wanted, turn) = match replicas(facts) {
-        Size::Be(wanted) => (wanted, Turn::Nothing),
-        Size::Stay(text) => (current, wait(facts, text)),
+        Size::Be(wanted) => (wanted, None),
+        Size::Stay(on, text) => (current, Some(wait(facts, on, text))),
     };
     let Some(set) = set else {
         let step = Step::told(
@@ -101,10 +116,13 @@ pub(crate) fn set_steps(facts: &Facts<'_>, set: Option<&Set>) -> (Vec<Step>, Tur
     (vec![step], turn)
 }
 
-fn wait(facts: &Facts<'_>, text: String) -> Turn {
+fn wait(facts: &Facts<'_>, on: On, text: String) -> (Task, Turn) {
     let kind = OperationKind::ScaleDown;
-    let step = if facts.desired.suspend { "WaitForJointChange" } else { "WaitForDurableRemoval" };
-    Turn::Wait(Underway { kind, step, member: None, text })
+    let (task, step) = match facts.desired.suspend {
+        true => (Task::Suspend, "WaitForJointChange"),
+        false => (Task::Down, "WaitForDurableRemoval"),
+    };
+    (task, Turn::wait(on, Underway { kind, step, member: None, text }))
 }
 
 /// How many pods must stay available while there are `voters` voters. With one or two voters one pod may go, unless

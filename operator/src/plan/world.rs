@@ -1,10 +1,11 @@
 //! What a plan is made from: what the user asks for, and what was seen. It is plain data, and the time is part of it.
 //! PURE.
 
+use crate::plan::table::Row;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use raftkv_api::{Hex128, Members, Status};
-use raftkv_crds::{Operation, child};
+use raftkv_crds::{Operation, WaitStatus, child};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of a pod in its StatefulSet. It is an address, never an identity.
@@ -33,6 +34,8 @@ pub struct Desired {
     pub replace: Option<Replace>,
     /// A change without progress for this many seconds is reported as stuck.
     pub progress_deadline_s: i64,
+    /// A member is silent for this many seconds before it is given up with its machine.
+    pub lost_node_s: i64,
     /// The image that the pods shall run, shown in the status.
     pub image: String,
     /// What follows a pod's name in its DNS name.
@@ -103,7 +106,7 @@ pub struct Observed {
     pub pods: BTreeMap<Ordinal, PodSeen>,
     /// The membership, read linearizably from the leader; `None` when that failed or was not possible.
     pub members: Option<Members>,
-    /// The Kubernetes nodes that were looked up, by name.
+    /// The Kubernetes nodes that were looked up: by name, or by the label to which a volume is tied, as in `key=value`.
     pub machines: BTreeMap<String, Machine>,
     /// The pods whose nodes refuse every token of this cluster.
     pub token_refused: BTreeSet<Ordinal>,
@@ -134,6 +137,8 @@ pub struct Seed {
 pub struct Memory {
     /// From the status: the change under way.
     pub operation: Option<Operation>,
+    /// From the status: what is waited for.
+    pub waits: Vec<WaitStatus>,
     /// From the status: the conditions.
     pub conditions: Vec<Condition>,
     /// From the status: the members, by id, with their ordinals.
@@ -142,6 +147,10 @@ pub struct Memory {
     pub blank: BTreeMap<Ordinal, Hex128>,
     /// From earlier passes: since when nodes do not answer, or their pods are not there.
     pub silent: BTreeMap<Ordinal, Timestamp>,
+    /// From earlier passes: since when members are silent to the operator and, by the leader's word, to the leader.
+    pub mute: BTreeMap<u64, Timestamp>,
+    /// From earlier passes: the row of each member, and since when it is in it.
+    pub rows: BTreeMap<u64, (Row, Timestamp)>,
     /// What the API server said when it refused children.
     pub refused: Option<String>,
     /// Why other writes to children failed.
@@ -230,7 +239,7 @@ pub struct ClaimSeen {
     pub terminating: bool,
     /// Whether it has its volume. Until then the scheduler and the provisioner write to it.
     pub bound: bool,
-    /// The Kubernetes node that its volume is tied to, when that is known.
+    /// The Kubernetes node that its volume is tied to by the volume's own word: its name, or its label as in `key=value`.
     pub machine: Option<String>,
 }
 
@@ -262,8 +271,22 @@ pub struct PodSeen {
     pub container: Container,
     /// Its Kubernetes node.
     pub machine: Option<String>,
+    /// Whether its eviction can be asked for.
+    pub eviction: Eviction,
     /// What the node in it says.
     pub node: NodeSeen,
+}
+
+/// What became of the requests to evict a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eviction {
+    /// None was refused lately.
+    #[default]
+    Possible,
+    /// A disruption budget had no room a moment ago.
+    Refused,
+    /// Disruption budgets have had no room for a minute, or the API server cannot evict it.
+    GivenUp,
 }
 
 /// The container of a pod.

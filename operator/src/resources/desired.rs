@@ -1,15 +1,9 @@
 //! What the user asks for, as far as it matters to the plan. PURE.
-//!
-//! The schema has refused the errors that it can see. Other errors, and those that a spec has which was stored under an
-//! older schema, are named in `invalid`, and then the spec does not come into force.
 
-use super::in_force::Asked;
-use super::shared::{Settings, name, peer_domain};
+use super::asked::Asked;
+use super::shared::{Settings, image, name, peer_domain};
 use crate::plan::{Desired, Replace};
 use raftkv_crds::{DisruptionBudget, RaftKvCluster, annotation, child};
-
-/// Smallest quota that a node takes.
-const QUOTA_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
 /// Reads the spec in force, and the annotation by which a person gives up a member.
 pub fn desired(asked: &Asked, settings: &Settings) -> Desired {
@@ -30,40 +24,11 @@ pub fn desired(asked: &Asked, settings: &Settings) -> Desired {
         },
         replace: replace.as_ref().ok().copied().flatten(),
         progress_deadline_s: i64::from(spec.progress_deadline_seconds),
+        lost_node_s: i64::from(spec.lost_node_seconds),
         image: image(cluster, settings).to_string(),
         peer_domain: peer_domain(cluster, settings),
         invalid: asked.invalid.clone().or(replace.err()),
     }
-}
-
-/// What is wrong with a spec.
-pub(super) fn invalid(cluster: &RaftKvCluster) -> Option<String> {
-    quota(cluster).or_else(|| retention(cluster))
-}
-
-/// The image of the members.
-pub(super) fn image<'a>(cluster: &'a RaftKvCluster, settings: &'a Settings) -> &'a str {
-    cluster.spec.image.as_deref().unwrap_or(&settings.node_image)
-}
-
-fn quota(cluster: &RaftKvCluster) -> Option<String> {
-    let quota = cluster.spec.config.quota.as_ref()?;
-    match quota.bytes() {
-        Err(error) => Some(format!("spec.config.quota: {error}")),
-        Ok(bytes) if bytes < QUOTA_BYTES_MIN => {
-            Some(format!("spec.config.quota '{}' is too little: give at least 4Mi", quota.0))
-        }
-        Ok(_) => None,
-    }
-}
-
-/// An older schema accepts `0s`, but no node starts with it.
-fn retention(cluster: &RaftKvCluster) -> Option<String> {
-    let kept = cluster.spec.config.compact_retention.as_deref()?;
-    let nothing = kept.trim_end_matches(|c: char| c.is_ascii_alphabetic()).bytes().all(|digit| digit == b'0');
-    (kept != "off" && nothing).then(|| {
-        format!("spec.config.compactRetention '{kept}' keeps nothing: give at least 1s, or off to keep everything")
-    })
 }
 
 fn replace(cluster: &RaftKvCluster) -> Result<Option<Replace>, String> {

@@ -8,10 +8,12 @@
 //! would stay). Each child but the Secret carries a hash of everything that we set ([`APPLIED`]), so that a field that we
 //! stopped setting is noticed, and so that one write for each hash is enough (rule O32).
 
+mod asked;
 mod budget;
 mod compare;
 mod desired;
 mod in_force;
+mod invalid;
 mod patch;
 mod pod;
 mod secret;
@@ -22,9 +24,10 @@ mod stateful_set;
 mod tests;
 mod wanted;
 
+pub use asked::Asked;
 pub use budget::{budget_patch, budget_wanted, disruption_budget};
 pub use desired::desired;
-pub use in_force::{Asked, InForce};
+pub use in_force::InForce;
 pub use patch::patch;
 pub use secret::{auth_secret, is_lost, secret_patch, secret_wanted, tokens_of};
 pub use services::{client_service, peers_service};

@@ -3,9 +3,8 @@
 //! It satisfies the restricted Pod Security Standard. Nothing in it depends on the membership: the volume says which
 //! cluster a node belongs to, and others reach the node by its name.
 
-use super::desired;
 use super::shared::{
-    ADMIN_PORT, CLIENT_PORT, CONTAINER, PEER_PORT, Settings, labels, name, namespace, peer_domain, selector,
+    ADMIN_PORT, CLIENT_PORT, CONTAINER, PEER_PORT, Settings, image, labels, name, namespace, peer_domain, selector,
 };
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,
@@ -125,7 +124,7 @@ fn container(cluster: &RaftKvCluster, settings: &Settings) -> Container {
     let ports = [("client", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT)];
     Container {
         name: CONTAINER.to_string(),
-        image: Some(desired::image(cluster, settings).to_string()),
+        image: Some(image(cluster, settings).to_string()),
         image_pull_policy: Some(pull_policy(cluster, settings).as_str().to_string()),
         args: Some(args(cluster, settings)),
         env: Some(env(cluster)),

@@ -42,6 +42,11 @@ pub fn peer_domain(cluster: &RaftKvCluster, settings: &Settings) -> String {
     format!("{}.{}.svc.{}", child::peers(name(cluster)), namespace(cluster), settings.cluster_domain)
 }
 
+/// The image of the members.
+pub(super) fn image<'a>(cluster: &'a RaftKvCluster, settings: &'a Settings) -> &'a str {
+    cluster.spec.image.as_deref().unwrap_or(&settings.node_image)
+}
+
 /// The one label that selectors use (rules O11, O18).
 pub(super) fn selector_labels(cluster: &RaftKvCluster) -> BTreeMap<String, String> {
     [(label::CLUSTER.to_string(), name(cluster).to_string())].into()

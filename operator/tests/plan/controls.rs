@@ -6,7 +6,7 @@ use super::model::World;
 use super::model::operator::Look;
 use super::model::script::Event;
 use super::scenarios::standing;
-use raftkv_operator::plan::{Action, Plan, Seed, Step, plan};
+use raftkv_operator::plan::{Action, Ending, Plan, Seed, Step, plan};
 
 /// An operator whose plans are altered before they are carried out.
 fn run(world: &mut World, alter: impl Fn(&Look, &mut Plan)) {
@@ -38,7 +38,7 @@ fn delete_claim(look: &Look, ordinal: u32) -> Option<Step> {
 fn delete_pod(look: &Look, ordinal: u32) -> Option<Step> {
     let pod = look.observed.pods.get(&ordinal)?;
     let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
-    Some(step(Action::DeletePod { ordinal, uid, resource_version, now: false }))
+    Some(step(Action::DeletePod { ordinal, uid, resource_version, how: Ending::Delete }))
 }
 
 fn conf_index(look: &Look) -> u64 {
@@ -67,6 +67,20 @@ fn a_claim_deleted_under_a_pod() {
         made.steps.extend(delete_claim(look, 4).filter(|_| removed));
     });
     caught(&world, "while a pod may use it");
+}
+
+#[test]
+fn a_ready_pod_deleted_past_the_budgets() {
+    let mut world = standing(3);
+    world.happen(Event::Image { bad: false });
+    run(&mut world, |_, made| {
+        for step in &mut made.steps {
+            if let Action::DeletePod { how, .. } = &mut step.action {
+                *how = Ending::Delete;
+            }
+        }
+    });
+    caught(&world, "no disruption budget was asked");
 }
 
 #[test]

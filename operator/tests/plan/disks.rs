@@ -2,7 +2,7 @@
 
 use super::model::World;
 use super::scenarios::standing;
-use raftkv_api::{StalledOn, Status, Writes};
+use raftkv_api::{Serves, StalledOn, Status, Writes};
 use raftkv_operator::plan::{NodeSeen, Observed, plan};
 
 /// Condition, its status and its reason.
@@ -35,6 +35,16 @@ fn writes_that_are_taken_are_available() {
     says(&told, ("Available", "True", "QuorumHealthy"));
     says(&told, ("Degraded", "False", "Healthy"));
     says(&told, ("Ready", "True", "AllMembersReady"));
+}
+
+#[test]
+fn a_member_is_ready_when_it_says_so_itself() {
+    let told_yes = told(|_, follower| follower.serves = Some(Serves::Yes));
+    says(&told_yes, ("Ready", "True", "AllMembersReady"));
+    // The kubelet asks every few seconds, and calls it ready meanwhile.
+    let told_no = told(|_, follower| follower.serves = Some(Serves::NoRead));
+    assert_eq!(says(&told_no, ("Ready", "False", "MembersNotReady")), "not ready: demo-2");
+    says(&told_no, ("Available", "True", "QuorumHealthy"));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use raftkv_operator::plan::{Pace, Plan};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
+/// Passes of a world at rest after which nothing comes any more.
+pub const WAITED_PASSES: usize = 3;
 /// Rounds in which a cluster must have become what is asked for.
 const ROUNDS_MAX: usize = 120;
 
@@ -149,14 +151,19 @@ impl Search<'_> {
     /// Runs everything in turn until nothing moves. If the end is good, every state on the way is good.
     fn converges(&mut self, from: u64, operator: Operator) {
         let (mut world, part) = (self.states[&from].world.clone(), self.states[&from].part);
-        let (mut seen, mut last) = (Vec::new(), None);
+        let (mut seen, mut last, mut waited) = (Vec::new(), None, 0);
         for _ in 0..ROUNDS_MAX {
             let at = key(&world, part);
-            if self.good.get(&operator).is_some_and(|good| good.contains(&at)) {
+            if self.good.get(&operator).is_some_and(|good| good.contains(&at)) && waited == 0 {
                 break;
             }
             let quiet = last.replace(at) == Some(at);
-            if quiet {
+            waited = if quiet { waited + 1 } else { 0 };
+            // What needs time alone happens once it has passed: it is seen in one pass, and done in the next.
+            if waited == 1 {
+                world.wait_long();
+            }
+            if waited > WAITED_PASSES {
                 if let Err(why) = is_end(&mut world, self.expected(part)) {
                     self.fail(from, &world, &why);
                 }

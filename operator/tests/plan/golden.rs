@@ -13,12 +13,12 @@
 //! | `status`, `members`, `claims` | conditions; members and pods; volume claims |
 //! | every other word | an event of [`Event`], as `scale 5`, `image bad`, `lose-disk 1`, `stop-machine-of 2` |
 
-use super::model::World;
 use super::model::script::Event;
+use super::model::{Flaw, World};
 use goldenscript::{Command, Runner};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use raftkv_operator::edge::words::doing;
-use raftkv_operator::plan::{Desired, Plan};
+use raftkv_operator::plan::{Action, Desired, Ending, Plan};
 use std::error::Error;
 use std::fmt::Write as _;
 
@@ -50,7 +50,15 @@ impl Teller {
     fn tell(&mut self, desired: &Desired, made: &Plan) {
         for step in &made.steps {
             let _ = writeln!(self.text, "{}", doing(&step.action, desired));
-            if let Some(note) = &step.note {
+            let is_refused = match &step.action {
+                Action::DeletePod { uid, how: Ending::Evict, .. } => {
+                    self.world.refused.contains_key(&uid.parse().unwrap())
+                }
+                _ => false,
+            };
+            if is_refused {
+                let _ = writeln!(self.text, "    refused by the disruption budget");
+            } else if let Some(note) = &step.note {
                 let _ = writeln!(self.text, "    event {}: {}", note.reason, note.text);
             }
         }
@@ -76,9 +84,10 @@ impl Teller {
             let now = self.world.fingerprint();
             quiet = if now == last { quiet + 1 } else { 0 };
             if quiet == 2 && rounds.is_none() {
-                // What is told only when it lasts.
-                self.world.clock += 120;
-                self.pass();
+                // What is told, or done, only when it lasts.
+                self.world.wait_long();
+            }
+            if quiet == 5 && rounds.is_none() {
                 return self.conditions();
             }
             last = now;
@@ -173,6 +182,15 @@ fn event(name: &str, words: &[&str], number: impl Fn() -> Result<u32, String>) -
         "lose-disk" => Event::LoseDisk(number()?),
         "drop-volume" => Event::DropVolume(number()?),
         "quarantine" => Event::Quarantine(number()?),
+        "diverge" => Event::Diverge(number()?),
+        "hang-disk" => Event::HangDisk(number()?),
+        "fill-volume" => Event::FillVolume(number()?),
+        "settings" => Event::Template(flaw(words)?),
+        "drop-sts" => Event::DropSet,
+        "lose-records" => Event::LoseRecords,
+        "restore-elsewhere" => Event::RestoreElsewhere(number()?),
+        "no-elections" => Event::NoElections(on),
+        "mended" => Event::Mended,
         "stop-machine-of" => Event::StopMachineOf(number()?),
         "start-machines" => Event::StartMachines,
         "lose-machine-of" => Event::LoseMachineOf(number()?),
@@ -186,6 +204,16 @@ fn event(name: &str, words: &[&str], number: impl Fn() -> Result<u32, String>) -
         "stranger-service" => Event::Stranger(on),
         "cut-off-operator" => Event::Cut(on),
         _ => return Err(format!("{name} is no command").into()),
+    })
+}
+
+fn flaw(words: &[&str]) -> Result<Flaw, Box<dyn Error>> {
+    Ok(match words {
+        ["good"] => Flaw::None,
+        ["never-ready"] => Flaw::NeverReady,
+        ["never-open"] => Flaw::NeverOpens,
+        ["never-catch-up"] => Flaw::NeverCatchesUp,
+        _ => return Err(format!("{words:?} are no settings").into()),
     })
 }
 

@@ -4,8 +4,10 @@
 
 mod controls;
 mod disks;
+mod evidence;
 mod explore;
 mod golden;
 mod model;
 mod random;
 mod scenarios;
+mod table;

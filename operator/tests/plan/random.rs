@@ -4,16 +4,19 @@
 //! `PLAN_SEED=7 cargo test -p raftkv-operator --test plan one_seed -- --nocapture` tells one history;
 //! `PLAN_SEEDS=100000` looks at more of them.
 
-use super::explore::{Expect, is_end};
-use super::model::World;
+use super::explore::{Expect, WAITED_PASSES, is_end};
 use super::model::operator::Look;
 use super::model::script::Event;
+use super::model::{Flaw, World};
 use raftkv_operator::plan::{Plan, plan};
+use std::collections::VecDeque;
 
 /// Histories that every test run looks at.
 const SEEDS: u64 = 1_500;
 /// Moves of a history.
 const MOVES: usize = 260;
+/// How many earlier worlds a cache may still show.
+const STALE_LOOKS: usize = 8;
 /// Rounds in which a cluster must have become what is asked for.
 const ROUNDS_MAX: usize = 150;
 
@@ -44,6 +47,8 @@ struct History {
     world: World,
     /// Plans that an operator made and fell asleep over.
     asleep: Vec<(Look, Plan)>,
+    /// What was seen lately: a cache may still show it.
+    looks: VecDeque<Look>,
     told: Vec<String>,
     tells: bool,
 }
@@ -52,7 +57,7 @@ impl History {
     fn new(seed: u64, tells: bool) -> History {
         let mut draw = Draw(seed);
         let replicas = [1, 2, 3, 3, 3, 5][draw.below(6) as usize];
-        History { draw, world: World::new(replicas, 9), asleep: vec![], told: vec![], tells }
+        History { draw, world: World::new(replicas, 9), asleep: vec![], looks: VecDeque::new(), told: vec![], tells }
     }
 
     fn tell(&mut self, text: impl Fn() -> String) {
@@ -73,11 +78,12 @@ impl History {
             Event::Pause(false),
             Event::Room(9),
             Event::Cut(false),
+            Event::Mended,
             Event::Image { bad: false },
         ] {
             self.happen(event);
         }
-        let mut last = 0;
+        let (mut last, mut waited) = (0, 0);
         for round in 0..ROUNDS_MAX {
             if round % 20 == 0 {
                 self.happen(Event::StopDoomed);
@@ -88,8 +94,12 @@ impl History {
             self.tell(|| format!("end {round}: {:?} {:?}", plan.actions().collect::<Vec<_>>(), plan.status.message));
             self.sound()?;
             let now = self.world.fingerprint();
-            if last == now {
+            waited = if last == now { waited + 1 } else { 0 };
+            if waited > WAITED_PASSES {
                 return is_end(&mut self.world, Expect::Ready);
+            }
+            if waited == 1 {
+                self.world.wait_long();
             }
             last = now;
         }
@@ -102,7 +112,8 @@ impl History {
 
     fn one_move(&mut self) {
         match self.draw.below(100) {
-            0..30 => self.pass(),
+            0..26 => self.pass(),
+            26..30 => self.stale_pass(),
             30..38 => {
                 let steps = self.draw.below(4) as usize;
                 self.tell(|| format!("the operator ends after {steps} actions"));
@@ -130,7 +141,24 @@ impl History {
         self.world.happen(event);
     }
 
+    /// The cache shows an earlier world. A plan without steps is believed; one with steps is made again from live reads.
+    fn stale_pass(&mut self) {
+        let at = self.draw.below(self.looks.len().max(1) as u64) as usize;
+        let Some(mut look) = self.looks.get(at).cloned() else { return self.pass() };
+        look.observed.memory = self.world.memory.clone();
+        let made = plan(&look.desired, &look.observed);
+        if !made.steps.is_empty() {
+            return self.pass();
+        }
+        self.tell(|| "a stale pass".to_string());
+        self.world.carry_out(&look, &made);
+    }
+
     fn pass(&mut self) {
+        self.looks.push_back(self.world.look());
+        if self.looks.len() > STALE_LOOKS {
+            self.looks.pop_front();
+        }
         let made = self.world.pass();
         self.tell(|| format!("pass: {:?} {:?}", made.actions().collect::<Vec<_>>(), made.status.message));
     }
@@ -163,7 +191,7 @@ impl History {
     fn draw_event(&mut self) -> Event {
         let at = self.draw.below(5) as u32;
         let yes = self.draw.chance(50);
-        match self.draw.below(24) {
+        match self.draw.below(27) {
             0..5 => Event::Replicas([1, 2, 3, 3, 4, 5][self.draw.below(6) as usize]),
             5 => Event::Suspend(yes),
             6 => Event::Pause(yes && self.draw.chance(50)),
@@ -181,7 +209,12 @@ impl History {
             21 => Event::WipeStatus,
             22 => Event::Cut(yes),
             23 => [Event::Joint, Event::Strict(yes), Event::Replace(at)][self.draw.below(3) as usize],
-            _ => unreachable!("below 24"),
+            // Settings under which nothing opens have scenarios of their own: with a status that was wiped as well, only a
+            // person gets out of them.
+            24 => Event::Template(if yes { Flaw::NeverReady } else { Flaw::None }),
+            25 => [Event::HangDisk(at), Event::DropSet, Event::Unseen(at)][self.draw.below(3) as usize],
+            26 => [Event::LoseRecords, Event::NoElections(yes), Event::FillVolume(at)][self.draw.below(3) as usize],
+            _ => unreachable!("below 27"),
         }
     }
 
@@ -196,6 +229,8 @@ impl History {
                 | Event::OutOfService(_)
                 | Event::Replace(_)
                 | Event::Joint
+                | Event::DropSet
+                | Event::LoseRecords
         );
         if !hurts {
             return true;

@@ -1,8 +1,8 @@
 //! The scenarios of the end-to-end tests, and the ones that no test can wait for, from every state that they reach.
 
 use super::explore::{Expect, Scenario, explore};
-use super::model::World;
 use super::model::script::Event;
+use super::model::{Flaw, World};
 
 /// States of one scenario, at most.
 const STATES_MAX: usize = 8_000;
@@ -95,7 +95,7 @@ fn a_bad_image_then_a_good_one() {
 #[test]
 fn a_bad_image_from_the_beginning() {
     let mut world = World::new(3, 5);
-    world.spec.template.bad = true;
+    world.spec.template.flaw = Flaw::NoImage;
     let bad = &["Bootstrapping", "PodNotStarting"];
     run("a bad image from the beginning", world, Stuck(bad), vec![(Image { bad: false }, Ready)]);
 }
@@ -252,15 +252,6 @@ fn a_quarantined_member() {
     }
 }
 
-/// It may hold the only copy of acknowledged writes: no step touches its data, its pod or its claim.
-#[test]
-fn a_member_that_contradicts_a_leader_is_left_alone() {
-    for at in 0..3 {
-        let stuck = Stuck(&["MemberQuarantined"]);
-        run("a member that contradicts a leader", standing(3), Ready, vec![(Diverge(at), stuck)]);
-    }
-}
-
 #[test]
 fn a_stranger_has_the_name() {
     let mut world = World::new(3, 5);
@@ -302,4 +293,97 @@ fn the_operator_is_cut_off() {
 fn the_first_disk_is_lost_before_the_cluster_is_formed() {
     let lost = &["SeedVolumeLost", "DiskLost", "QuorumLost", "ReplacingMember", "Forming"];
     run("the first disk is lost early", World::new(3, 5), Ready, vec![(LoseDisk(0), Either(lost))]);
+}
+
+/// Settings under which nodes never get ready, never open or never catch up stop at one pod; good ones mend it.
+#[test]
+fn settings_that_are_wrong_then_right() {
+    let stuck = &["RollingUpdate", "MembersNotReady", "StartingPods", "DeadlineExceeded"];
+    for flaw in [Flaw::NeverReady, Flaw::NeverOpens, Flaw::NeverCatchesUp] {
+        let script = vec![(Template(flaw), Stuck(stuck)), (Template(Flaw::None), Ready)];
+        run("wrong settings", standing(3), Ready, script);
+    }
+}
+
+#[test]
+fn a_disk_that_hangs() {
+    for at in 0..3 {
+        let script = vec![(HangDisk(at), Stuck(&["DiskStalled"])), (Image { bad: false }, Ready)];
+        run("a disk hangs", standing(3), Ready, script);
+    }
+}
+
+#[test]
+fn the_set_is_deleted() {
+    run("the set is deleted", standing(3), Ready, vec![(DropSet, Ready)]);
+}
+
+/// The vote of a removed member is needed until its removal is durable, so its pod comes back first.
+#[test]
+fn the_set_and_a_pod_are_deleted_during_a_scale_down() {
+    let script = vec![(Replicas(3), Ready), (DropSet, Ready), (DeletePod(4), Ready)];
+    run("the set is deleted during a scale-down", standing(5), Ready, script);
+}
+
+#[test]
+fn a_claim_is_deleted_under_a_pod() {
+    for at in 0..3 {
+        run("a claim is deleted", standing(3), Ready, vec![(DeleteClaim(at), Ready)]);
+    }
+    run("a claim of two", standing(2), Ready, vec![(DeleteClaim(1), Stuck(&["DiskLost"]))]);
+}
+
+/// Status and StatefulSet are lost, and the claims say whose data they hold: the cluster is found, and none is formed.
+#[test]
+fn status_and_set_are_lost() {
+    run("records lost", standing(3), Ready, vec![(LoseRecords, Ready)]);
+    for lost in 0..3 {
+        let mut world = standing(3);
+        world.happen(LoseRecords);
+        world.happen(DropVolume(lost));
+        run("records and a volume lost", world, Ready, vec![]);
+    }
+    for kept in 0..3 {
+        let mut world = standing(3);
+        world.happen(LoseRecords);
+        (0..3).filter(|at| *at != kept).for_each(|at| world.happen(DropVolume(at)));
+        run("records and two volumes lost", world, Stuck(&["ForeignVolumes"]), vec![]);
+    }
+}
+
+/// At any moment of its forming, too. A claim that was not labelled yet is nobody's that is known.
+#[test]
+fn status_and_set_are_lost_at_the_beginning() {
+    let unlabelled = &["ForeignVolumes"];
+    run("records lost early", World::new(3, 5), Ready, vec![(LoseRecords, Either(unlabelled))]);
+}
+
+#[test]
+fn rule_o34_other_namespace() {
+    let script = vec![(RestoreElsewhere(3), Stuck(&["ForeignVolumes"]))];
+    run("restored in another namespace", standing(3), Ready, script);
+}
+
+/// It may hold the only copy of acknowledged writes: no step touches its data, its pod or its claim.
+#[test]
+fn a_member_that_diverged() {
+    for at in 0..3 {
+        let told = &["MemberDiverged"];
+        run("diverged", standing(3), Ready, vec![(Diverge(at), Stuck(told)), (Replicas(4), Stuck(told))]);
+    }
+}
+
+#[test]
+fn no_leader_and_new_settings() {
+    let none = &["NoLeader", "Electing"];
+    let script =
+        vec![(NoElections(true), Stuck(none)), (Image { bad: false }, Stuck(none)), (NoElections(false), Ready)];
+    run("no leader", standing(3), Ready, script);
+}
+
+#[test]
+fn a_learner_that_stops() {
+    let waits = &["ScalingUp", "StartingPods", "PodNotStarting", "DeadlineExceeded", "MemberUnreachable"];
+    let script = vec![(Replicas(4), Ready), (StopMachineOf(3), Either(waits)), (StartMachines, Ready)];
+    run("a learner stops", standing(3), Ready, script);
 }

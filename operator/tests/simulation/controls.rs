@@ -3,7 +3,7 @@
 
 use super::operator::Alter;
 use super::run::run;
-use raftkv_operator::plan::{Action, NodeSeen, Observed, Ordinal, SetSeen, Step};
+use raftkv_operator::plan::{Action, Ending, NodeSeen, Observed, Ordinal, SetSeen, Step};
 
 /// Runs in which a faulty operator must be caught.
 const SEEDS: u64 = 40;
@@ -52,7 +52,11 @@ fn a_volume_deleted_instead_of_a_member_removed() {
 fn pods_given_up_before_their_members_are_removed() {
     caught("is a voter's", |seen, made| {
         let SetSeen::Ours(set) = &seen.set else { return };
-        if made.actions().any(|action| matches!(action, Action::Remove { .. })) && set.replicas > 1 {
+        let removes_last = |action: &Action| match action {
+            Action::Remove { id, .. } => place(seen, *id) == Some(set.replicas - 1),
+            _ => false,
+        };
+        if set.replicas > 1 && made.actions().any(removes_last) {
             let (replicas, resource_version) = (set.replicas - 1, set.resource_version.clone());
             made.steps = vec![step(Action::ApplySet { replicas, resource_version })];
         }
@@ -72,7 +76,7 @@ fn all_outdated_pods_restarted_at_once() {
         let outdated = seen.pods.iter().filter(|(_, pod)| pod.outdated && !pod.terminating);
         let delete = outdated.map(|(ordinal, pod)| {
             let (uid, resource_version) = (pod.uid.clone(), pod.resource_version.clone());
-            step(Action::DeletePod { ordinal: *ordinal, uid, resource_version, now: false })
+            step(Action::DeletePod { ordinal: *ordinal, uid, resource_version, how: Ending::Delete })
         });
         made.steps = delete.collect();
     });

@@ -2,11 +2,12 @@
 
 use super::kubernetes::{Claim, Kubernetes, Pod};
 use jiff::Timestamp;
-use raftkv_api::{DecimalId, Hex128, KvState, Members, NodeState, Status};
+use raftkv_api::{DecimalId, Hex128, KvState, Members, NodeState, Serves, Status};
 use raftkv_core::driver::{DriverStatus, Role};
 use raftkv_core::driver::{describe_members, describe_peer, members_answer};
 use raftkv_operator::plan::{
-    Child, ChildSeen, ClaimSeen, Container, Desired, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen, Set, SetSeen,
+    Child, ChildSeen, ClaimSeen, Container, Desired, Eviction, Latch, Memory, NodeSeen, Observed, Ordinal, PodSeen,
+    Set, SetSeen,
 };
 use raftkv_sim::node::{Life, SimNode};
 use raftkv_sim::rng::Rng;
@@ -34,6 +35,7 @@ pub fn desired(replicas: u32) -> Desired {
         strict_budget: false,
         replace: None,
         progress_deadline_s: 600,
+        lost_node_s: 300,
         image: "raftkv:dev".to_string(),
         peer_domain: "demo-peers".to_string(),
         invalid: None,
@@ -104,9 +106,13 @@ fn see_pod(node: &SimNode, pod: &Pod, revision: u64, answers: bool) -> PodSeen {
         ready: serves,
         container: Container::Running,
         machine: None,
+        eviction: Eviction::Possible,
         node: status.map_or_else(
             || NodeSeen::Unreachable("no answer".to_string()),
-            |status| NodeSeen::Answered(Box::new(status)),
+            |status| {
+                let says = if serves { Serves::Yes } else { Serves::NoRead };
+                NodeSeen::Answered(Box::new(Status { serves: Some(says), ..status }))
+            },
         ),
     }
 }

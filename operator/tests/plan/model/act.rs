@@ -5,7 +5,7 @@ use super::see::machine;
 use super::{Claim, MemberDisk, NAME, Set, Stage, World, hex};
 use raftkv_api::Hex128;
 use raftkv_crds::child;
-use raftkv_operator::plan::{Action, Child, Ordinal, Seed};
+use raftkv_operator::plan::{Action, Child, Ending, Ordinal, Seed};
 
 /// Why an action was refused.
 pub type Refused = String;
@@ -59,8 +59,8 @@ impl World {
                 claim.version = fresh;
                 Ok(())
             }
-            Action::DeletePod { ordinal, uid, resource_version, now } => {
-                self.delete_pod(*ordinal, uid, resource_version, *now)
+            Action::DeletePod { ordinal, uid, resource_version, how } => {
+                self.end_pod_by(*ordinal, uid, resource_version, *how)
             }
             Action::Init { seed, ordinal, min_voters } => self.init(*seed, *ordinal, *min_voters),
             Action::Reset { ordinal, incarnation } => self.reset(*ordinal, *incarnation),
@@ -74,9 +74,12 @@ impl World {
     }
 
     fn apply_set(&mut self, replicas: u32, version: &str) -> Result<(), Refused> {
-        let (template, fresh) = (self.spec.template, self.fresh());
+        let (template, fresh, keeps) = (self.spec.template, self.fresh(), self.faults.invalid);
         let set = self.fenced_set(version)?;
-        (set.replicas, set.template, set.version) = (replicas, template, fresh);
+        (set.replicas, set.version) = (replicas, fresh);
+        if !keeps {
+            set.template = template;
+        }
         Ok(())
     }
 
@@ -130,22 +133,35 @@ impl World {
         Ok(claim)
     }
 
-    fn delete_pod(&mut self, ordinal: Ordinal, uid: &str, version: &str, now: bool) -> Result<(), Refused> {
+    fn end_pod_by(&mut self, ordinal: Ordinal, uid: &str, version: &str, how: Ending) -> Result<(), Refused> {
+        let has_room = self.budget_has_room(ordinal);
         let pod = self.pods.get_mut(&ordinal).ok_or("404: there is no such pod")?;
         if pod.uid.to_string() != uid || pod.version.to_string() != version {
             return Err("409: the pod has changed".to_string());
         }
+        if how == Ending::Evict && !has_room {
+            self.refused.entry(pod.uid).or_insert(self.clock);
+            return Ok(());
+        }
         pod.terminating = true;
-        if now || pod.machine.is_none() {
+        if how == Ending::Kill || pod.machine.is_none() {
             self.pods.remove(&ordinal);
         }
         Ok(())
     }
 
+    /// Whether the disruption budget lets the pod go. One that is not ready may always go: it is no member of the quorum that
+    /// the budget keeps.
+    fn budget_has_room(&self, ordinal: Ordinal) -> bool {
+        let ready = self.pods.values().filter(|pod| pod.ready && !pod.terminating).count();
+        let is_ready = self.pods.get(&ordinal).is_some_and(|pod| pod.ready);
+        !is_ready || self.budget.is_none_or(|least| ready > least as usize)
+    }
+
     /// Whether the operator reaches the node in a pod.
     fn reached(&self, ordinal: Ordinal) -> Result<(), Refused> {
         let pod = self.pods.get(&ordinal).ok_or("there is no such pod")?;
-        let runs = self.applied(pod).is_some() && !self.cut;
+        let runs = self.applied(pod).is_some() && !self.cut && !self.faults.unseen.contains(&ordinal);
         if runs { Ok(()) } else { Err("connection refused".to_string()) }
     }
 
@@ -160,10 +176,10 @@ impl World {
             return if same { Ok(()) } else { Err("409: it belongs to another cluster".to_string()) };
         }
         let genesis = self.fresh();
-        let name = child::pod(NAME, ordinal);
-        self.rafts.insert(genesis, Raft::first(seed.cluster_id, name, disk.incarnation, min_voters));
-        let (quarantined, diverged, told_removed) = (false, false, false);
-        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined, diverged, told_removed };
+        let identity =
+            Identity { name: child::pod(NAME, ordinal), incarnation: disk.incarnation, home: self.namespace };
+        self.rafts.insert(genesis, Raft::first(seed.cluster_id, identity, min_voters));
+        let member = MemberDisk::first(genesis);
         self.claims.get_mut(&ordinal).unwrap().disk.as_mut().unwrap().member = Some(member);
         self.pods.get_mut(&ordinal).unwrap().stage = Stage::Running { applied: 1 };
         self.inits.push(seed);
@@ -175,7 +191,10 @@ impl World {
         let disk = self.disk(ordinal).ok_or("opening")?.clone();
         let Some(member) = disk.member else { return Err("409: it is Blank".to_string()) };
         let removed = member.told_removed || self.rafts[&member.genesis].conf().removed.contains_key(&member.id);
-        if hex(disk.incarnation) != incarnation || member.diverged || !(member.quarantined || removed) {
+        if member.diverged {
+            return Err("409: diverged: true is missing".to_string());
+        }
+        if hex(disk.incarnation) != incarnation || !(member.quarantined || removed) {
             return Err("409: only a Removed or Quarantined node sets its data aside".to_string());
         }
         self.claims.get_mut(&ordinal).unwrap().disk = None;
@@ -214,7 +233,7 @@ impl World {
             return Err("409: the name is taken".to_string());
         }
         let incarnation = u64::try_from(u128::from_be_bytes(disk.0)).unwrap();
-        conf.members.insert(conf.next_id, Identity { name, incarnation });
+        conf.members.insert(conf.next_id, Identity { name, incarnation, home: self.namespace });
         conf.next_id += 1;
         self.propose_conf(genesis, conf, &[])
     }

@@ -2,10 +2,11 @@
 
 use super::kube::STRANGER;
 use super::operator::Look;
-use super::{World, hex};
+use super::{Stage, World, hex};
 use raftkv_api::NodeState;
 use raftkv_crds::{ConditionType, child};
-use raftkv_operator::plan::{Action, NodeSeen, Ordinal, Plan};
+use raftkv_operator::plan::table::Task;
+use raftkv_operator::plan::{Action, Ending, Eviction, NodeSeen, Ordinal, Plan};
 
 impl World {
     /// Rules about a plan as a whole.
@@ -28,6 +29,14 @@ impl World {
         }
         if made.status.conditions.iter().any(|it| it.message.is_empty()) {
             self.fails(format!("a condition has no message: {:?}", made.status.conditions));
+        }
+        for wait in &made.status.waits {
+            let task = Task::ALL.into_iter().find(|task| task.as_str() == wait.task);
+            let declared =
+                |task: Task| task.waits().iter().flat_map(|(_, on)| on.iter()).any(|on| on.as_str() == wait.on);
+            if !task.is_some_and(declared) {
+                self.fails(format!("a wait that no task declares: {wait:?}"));
+            }
         }
         let mut ids: Vec<&str> = made.status.members.iter().map(|member| member.id.as_str()).collect();
         ids.sort_unstable();
@@ -86,7 +95,10 @@ impl World {
     fn check_action(&mut self, look: &Look, action: &Action) {
         match action {
             Action::DeleteClaim { ordinal, uid, .. } => self.check_delete_claim(*ordinal, uid, look),
-            Action::DeletePod { ordinal, uid, .. } => self.check_delete_pod(*ordinal, uid, look),
+            Action::DeletePod { ordinal, uid, how, .. } => {
+                self.check_delete_pod(*ordinal, uid, look);
+                self.check_evicts(*ordinal, *how, look);
+            }
             Action::Init { seed, .. } => {
                 let noted = self.set.as_ref().and_then(|set| set.bootstrap);
                 if self.latch.bootstrap != Some(*seed) || noted != Some(*seed) {
@@ -121,8 +133,8 @@ impl World {
         }
     }
 
-    /// One change at a time: no change begins while another one is joint, and no learner is added beside a learner of
-    /// this cluster.
+    /// One change at a time: no change begins while another one is joint, and of the learners that answer at most one
+    /// is new and at most one is a successor.
     fn check_change(&mut self, action: &Action, look: &Look) {
         let Some(members) = &look.observed.members else {
             return self.fails("a membership change without a linearizable membership");
@@ -130,7 +142,8 @@ impl World {
         if members.joint {
             self.fails(format!("a second change while one is joint: {action:?}"));
         }
-        let learners = members.members.iter().filter(|member| member.role == raftkv_api::MemberRole::Learner);
+        let Action::AddLearner { ordinal, .. } = action else { return };
+        let learns = |member: &&raftkv_api::Member| member.role == raftkv_api::MemberRole::Learner;
         // A learner that does not answer must not hold up a repair.
         let answers = |member: &&raftkv_api::Member| {
             let at = child::ordinal(&member.name, super::NAME)?;
@@ -138,9 +151,10 @@ impl World {
             let NodeSeen::Answered(status) = &pod.node else { return None };
             (status.member_id == Some(member.id)).then_some(())
         };
-        let ours = learners.filter(|member| answers(member).is_some()).count();
-        let adds = matches!(action, Action::AddLearner { .. });
-        if adds && ours > 0 {
+        let succeeds = |name: &str| members.members.iter().any(|it| it.name == name && !learns(&it));
+        let kind = succeeds(&child::pod(super::NAME, *ordinal));
+        let ours = members.members.iter().filter(learns).filter(|member| answers(member).is_some());
+        if ours.filter(|member| succeeds(&member.name) == kind).count() > 0 {
             self.fails("a second learner is added before the first one votes");
         }
     }
@@ -159,12 +173,21 @@ impl World {
             self.fails(format!("the claim {ordinal} of member {} is deleted, and it was not removed", member.id));
         }
         let beyond = self.set.as_ref().is_none_or(|set| ordinal >= set.replicas);
-        if removed && member.matched > 0 && !lost && !named && (!beyond || self.pods.contains_key(&ordinal)) {
+        // A node that has applied nothing knows nobody who could tell it of its removal.
+        let applied = self.pods.get(&ordinal).and_then(|pod| self.applied(pod));
+        if removed
+            && member.matched > 0
+            && applied != Some(0)
+            && !lost
+            && !named
+            && (!beyond || self.pods.contains_key(&ordinal))
+        {
             self.fails(format!("the claim {ordinal} is deleted while a pod may use it"));
         }
     }
 
-    /// Rule O8: a node that answers as a voter is restarted only while every voter is well.
+    /// Rule O8: a node that answers as a voter is restarted only while the others can do without its vote, and nobody
+    /// else is on the way.
     fn check_delete_pod(&mut self, ordinal: Ordinal, uid: &str, look: &Look) {
         if self.pods.get(&ordinal).is_none_or(|pod| pod.uid.to_string() != uid) {
             return;
@@ -174,16 +197,46 @@ impl World {
         if !votes && !seen.ready {
             return;
         }
-        let Some((genesis, raft)) = self.our_raft() else {
-            return self.fails(format!("pod {ordinal} is deleted though it answers, without a leader"));
-        };
-        let (conf, joint) = (raft.conf(), raft.conf().joint());
-        let sick = conf.voters.iter().find(|id| !self.is_caught_up(genesis, **id)).copied();
-        if let Some(sick) = sick {
-            self.fails(format!("pod {ordinal} is deleted though it answers and member {sick} is not well"));
+        let Some((genesis, raft)) = self.our_raft() else { return self.check_one_by_one(ordinal) };
+        let (conf, joint) = (raft.conf().clone(), raft.conf().joint());
+        let member = self.disk(ordinal).and_then(|disk| disk.member.as_ref()).map(|member| member.id);
+        let others = || conf.voters.iter().filter(|id| Some(**id) != member);
+        let well = others().filter(|id| self.is_caught_up(genesis, **id)).count();
+        let needed = if conf.voters.len() <= 2 { conf.voters.len() - 1 } else { conf.voters.len() / 2 + 1 };
+        let active = member.is_some_and(|id| self.is_active(genesis, id));
+        if active && well < needed {
+            let what = format!("pod {ordinal} is deleted though it answers, and only {well} of the others are well");
+            self.fails(what);
         }
         if joint {
             self.fails(format!("pod {ordinal} is deleted while a change is joint"));
+        }
+    }
+
+    /// What a drain would ask a disruption budget for, this operator asks it for as well.
+    fn check_evicts(&mut self, ordinal: Ordinal, how: Ending, look: &Look) {
+        let seen = &look.observed.pods[&ordinal];
+        let doomed = look.observed.claims.get(&ordinal).is_none_or(|claim| claim.terminating);
+        let voters = self.our_raft().map_or(0, |(_, raft)| raft.conf().voters.len());
+        let by_budget = seen.ready && seen.outdated && !doomed && voters > 2 && !self.spec.strict;
+        if by_budget && how != Ending::Evict && seen.eviction != Eviction::GivenUp {
+            self.fails(format!("pod {ordinal} is ready, and no disruption budget was asked before it is deleted"));
+        }
+    }
+
+    /// Without a leader an outdated pod is restarted when every pod that has the newest template runs again.
+    fn check_one_by_one(&mut self, ordinal: Ordinal) {
+        let template = self.set.as_ref().map(|set| set.template);
+        if self.pods.get(&ordinal).is_some_and(|pod| Some(pod.template) == template) {
+            return self.fails(format!("pod {ordinal} is deleted though it answers, without a leader"));
+        }
+        let votes = |at: &Ordinal| {
+            let member = self.disk(*at).and_then(|disk| disk.member.as_ref());
+            member.is_some_and(|member| !self.rafts[&member.genesis].conf().removed.contains_key(&member.id))
+        };
+        let mut newest = self.pods.iter().filter(|(_, pod)| Some(pod.template) == template);
+        if newest.any(|(at, pod)| pod.stage == Stage::Failing || votes(at) && self.applied(pod).is_none()) {
+            self.fails(format!("pod {ordinal} is deleted without a leader, and another one is on its way"));
         }
     }
 

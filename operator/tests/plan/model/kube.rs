@@ -1,6 +1,6 @@
 //! The controllers and kubelets: a StatefulSet (Parallel, OnDelete), garbage collection, pods that start and stop.
 
-use super::{Claim, Disk, MachineState, Pod, Set, Stage, World};
+use super::{Claim, Disk, Flaw, MachineState, Pod, Set, Stage, World};
 use raftkv_operator::plan::Ordinal;
 
 impl World {
@@ -93,9 +93,10 @@ impl World {
         }
         let stage = match pod.stage {
             Stage::Unscheduled => self.schedule(ordinal),
-            Stage::Starting if pod.template.bad => Stage::Failing,
+            Stage::Starting if self.flaw(ordinal) == Flaw::NoImage => Stage::Failing,
             Stage::Starting => Stage::Opening,
             Stage::Failing => Stage::Failing,
+            Stage::Opening if self.flaw(ordinal) == Flaw::NeverOpens => Stage::Opening,
             Stage::Opening => self.open(ordinal),
             Stage::Running { applied } => Stage::Running { applied },
         };
@@ -135,6 +136,9 @@ impl World {
     /// Whether `/readyz` says ready: a voter that can read linearizably (rule O11).
     pub fn is_ready(&self, ordinal: Ordinal) -> bool {
         let Some(pod) = self.pods.get(&ordinal) else { return false };
+        if self.flaw(ordinal) == Flaw::NeverReady {
+            return false;
+        }
         let Some(applied) = self.applied(pod) else { return false };
         let Some(member) = self.disk(ordinal).and_then(|disk| disk.member.as_ref()) else { return false };
         let raft = &self.rafts[&member.genesis];
@@ -151,6 +155,11 @@ impl World {
         for ordinal in gone {
             self.claims.remove(&ordinal);
         }
+    }
+
+    /// Time passes in which nothing else happens: longer than anything that the plan waits for.
+    pub fn wait_long(&mut self) {
+        self.clock += 400;
     }
 
     /// A machine stops: its processes end, and nothing reports it.

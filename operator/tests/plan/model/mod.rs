@@ -48,8 +48,38 @@ pub struct Spec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     pub revision: u32,
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flaw {
+    None,
     /// Its image cannot be pulled.
-    pub bad: bool,
+    NoImage,
+    /// Its nodes vote and are never ready, as with too little CPU.
+    NeverReady,
+    /// Its nodes never read their data to the end.
+    NeverOpens,
+    /// Its nodes vote and stay behind.
+    NeverCatchesUp,
+}
+
+/// What is broken, until it is mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Faults {
+    /// Places whose volume is full.
+    pub full: BTreeSet<Ordinal>,
+    /// Places whose pod the operator does not reach, though the kubelet does.
+    pub unseen: BTreeSet<Ordinal>,
+    /// Nobody is elected.
+    pub no_elections: bool,
+    /// A joint change is not left.
+    pub joint_stays: bool,
+    /// A webhook fails each write to the StatefulSet.
+    pub fails: bool,
+    /// The spec cannot be carried out.
+    pub invalid: bool,
 }
 
 /// The StatefulSet.
@@ -99,6 +129,13 @@ pub struct MemberDisk {
     pub diverged: bool,
     /// Whether a member that had applied the removal has told it.
     pub told_removed: bool,
+}
+
+impl MemberDisk {
+    /// The only member of a cluster that was just formed.
+    pub fn first(genesis: u64) -> MemberDisk {
+        MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined: false, diverged: false, told_removed: false }
+    }
 }
 
 /// A pod.
@@ -156,6 +193,8 @@ pub struct World {
     pub children: BTreeMap<Child, Option<u32>>,
     pub set: Option<Set>,
     pub budget: Option<u32>,
+    /// Pods whose eviction a budget refused, by uid, and when it did so first.
+    pub refused: BTreeMap<u64, i64>,
     pub claims: BTreeMap<Ordinal, Claim>,
     pub pods: BTreeMap<Ordinal, Pod>,
     pub machines: Vec<MachineState>,
@@ -166,6 +205,13 @@ pub struct World {
     pub rafts: BTreeMap<u64, Raft>,
     /// Whether the operator reaches no node.
     pub cut: bool,
+    pub faults: Faults,
+    /// Pods, by uid, a call of whose disk does not return.
+    pub hung: BTreeSet<u64>,
+    /// Places with a flaw that no template has: of whatever pod is there, or of that pod alone.
+    pub spoiled: BTreeMap<Ordinal, (Flaw, Option<u64>)>,
+    /// The namespace; a restore may bring the volumes into another one.
+    pub namespace: u32,
     /// Clusters that were formed by order of the operator, since the custom resource was applied.
     pub inits: Vec<Seed>,
     /// Clusters that acknowledged a write.
@@ -183,7 +229,7 @@ impl World {
             paused: false,
             strict: false,
             replace: None,
-            template: Template { revision: 1, bad: false },
+            template: Template { revision: 1, flaw: Flaw::None },
         };
         let machine = MachineState { up: true, out_of_service: false, present: true };
         World {
@@ -200,6 +246,7 @@ impl World {
             children: BTreeMap::new(),
             set: None,
             budget: None,
+            refused: BTreeMap::new(),
             claims: BTreeMap::new(),
             pods: BTreeMap::new(),
             machines: vec![machine; machines],
@@ -207,6 +254,10 @@ impl World {
             attachable: false,
             rafts: BTreeMap::new(),
             cut: false,
+            faults: Faults::default(),
+            hung: BTreeSet::new(),
+            spoiled: BTreeMap::new(),
+            namespace: 0,
             inits: Vec::new(),
             acknowledged: BTreeSet::new(),
             broken: None,
@@ -244,9 +295,16 @@ impl World {
     pub fn running(&self, genesis: u64, id: u64) -> Option<(Ordinal, usize)> {
         self.pods.iter().find_map(|(ordinal, pod)| {
             let member = self.disk(*ordinal)?.member.as_ref()?;
-            let applied = self.applied(pod)?;
+            let applied = self.applied(pod).filter(|_| !self.hung.contains(&pod.uid))?;
             (member.genesis == genesis && member.id == id && !member.quarantined).then_some((*ordinal, applied))
         })
+    }
+
+    /// What is wrong with a pod.
+    pub fn flaw(&self, ordinal: Ordinal) -> Flaw {
+        let Some(pod) = self.pods.get(&ordinal) else { return Flaw::None };
+        let spoiled = self.spoiled.get(&ordinal).filter(|(_, uid)| uid.is_none_or(|uid| uid == pod.uid));
+        spoiled.map_or(pod.template.flaw, |(flaw, _)| *flaw)
     }
 
     /// What the node in a pod has applied, if it runs.

@@ -1,7 +1,7 @@
 //! The operator around a plan: it observes, plans, carries out and writes the status, and may end at any point.
 
 use super::World;
-use raftkv_operator::plan::{Desired, Memory, Observed, Plan, plan};
+use raftkv_operator::plan::{Action, Desired, Memory, Observed, Plan, plan};
 
 /// What a pass read.
 #[derive(Clone, Debug)]
@@ -77,6 +77,7 @@ impl World {
     pub fn crash(&mut self) {
         self.memory = Memory {
             operation: self.memory.operation.clone(),
+            waits: self.memory.waits.clone(),
             conditions: self.memory.conditions.clone(),
             members: self.memory.members.clone(),
             ..Memory::default()
@@ -85,8 +86,14 @@ impl World {
 
     fn execute(&mut self, look: &Look, made: &Plan, steps: usize) -> bool {
         self.check_plan(look, made);
+        if !self.faults.fails {
+            self.memory.failed = None;
+        }
         for action in made.actions().take(steps) {
-            if self.apply_checked(look, action).is_err() {
+            if self.faults.fails && matches!(action, Action::CreateSet { .. } | Action::ApplySet { .. }) {
+                // The steps after it are taken all the same, and it is not tried again for a while.
+                self.memory.failed = Some("StatefulSet demo: the webhook does not answer".to_string());
+            } else if self.apply_checked(look, action).is_err() {
                 return false;
             }
         }
@@ -95,7 +102,7 @@ impl World {
 
     /// Writes the status except for its latches. A changed status is a new version of the custom resource.
     fn write_status(&mut self, made: &Plan) {
-        self.memory = made.memory.clone();
+        self.memory = Memory { failed: self.memory.failed.take(), ..made.memory.clone() };
         if self.status != made.status {
             self.status = made.status.clone();
             self.version = self.fresh();

@@ -37,6 +37,8 @@ impl World {
         let replace = replace.map(|it| (it.ordinal, it.member_id));
         (replicas, suspend, paused, strict, replace, template).hash(&mut hash);
         (self.deleted, self.room, self.cut, &self.machines, self.budget).hash(&mut hash);
+        (&self.faults, self.namespace, self.pods.values().filter(|pod| self.refused.contains_key(&pod.uid)).count())
+            .hash(&mut hash);
         self.children
             .iter()
             .map(|(child, owner)| (child, owner.map(|uid| uid == self.uid)))
@@ -56,6 +58,7 @@ impl World {
         self.latch.cluster_id.map(|id| names.hex(id)).hash(&mut hash);
         (seed(&mut names, self.latch.bootstrap), self.latch.bootstrapped).hash(&mut hash);
         self.memory.members.hash(&mut hash);
+        self.memory.failed.is_some().hash(&mut hash);
         for (ordinal, blank) in &self.memory.blank {
             (ordinal, names.hex(*blank)).hash(&mut hash);
         }
@@ -68,7 +71,8 @@ impl World {
 
     fn hash_pod(&self, ordinal: u32, pod: &Pod, names: &mut Names, hash: &mut DefaultHasher) {
         let stage = std::mem::discriminant(&pod.stage);
-        (pod.template, pod.terminating, pod.machine, stage, pod.ready).hash(hash);
+        let ill = (self.hung.contains(&pod.uid), self.flaw(ordinal));
+        (pod.template, pod.terminating, pod.machine, stage, pod.ready, ill).hash(hash);
         let member = self.disk(ordinal).and_then(|disk| disk.member.as_ref());
         let Some((applied, member)) = self.applied(pod).zip(member) else { return };
         (applied.min(1), self.lag(member.genesis, applied)).hash(hash);
@@ -88,7 +92,8 @@ impl World {
         let Some(disk) = &claim.disk else { return };
         names.of(disk.incarnation).hash(hash);
         let Some(member) = &disk.member else { return };
-        (names.of(member.genesis), member.id, member.quarantined, member.diverged, member.told_removed).hash(hash);
+        let marks = (member.quarantined, member.diverged, member.told_removed);
+        (names.of(member.genesis), member.id, marks).hash(hash);
         let lag = |has| self.lag(member.genesis, has);
         (lag(member.matched), lag(member.durable), member.matched.min(1)).hash(hash);
         self.hash_conf(member.genesis, member.durable.max(1), names, hash);

@@ -3,7 +3,7 @@
 //! Each node acts on the configuration that it has applied itself, and comes back from a crash with what its disk has.
 //! So a survivor that does not know of a removal still waits for the vote of the removed member (rule N10).
 
-use super::{MemberDisk, Stage, World};
+use super::{Flaw, MemberDisk, Stage, World};
 use raftkv_api::Hex128;
 use raftkv_operator::plan::Ordinal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,8 @@ pub struct Conf {
 pub struct Identity {
     pub name: String,
     pub incarnation: u64,
+    /// The namespace in which it was added, which is in its URL.
+    pub home: u32,
 }
 
 impl Conf {
@@ -65,9 +67,9 @@ impl Conf {
 
 impl Raft {
     /// A cluster of one, as `init` makes it.
-    pub fn first(cluster_id: Hex128, name: String, incarnation: u64, min_voters: u32) -> Raft {
+    pub fn first(cluster_id: Hex128, identity: Identity, min_voters: u32) -> Raft {
         let conf = Conf {
-            members: [(1, Identity { name, incarnation })].into(),
+            members: [(1, identity)].into(),
             voters: [1].into(),
             outgoing: BTreeSet::new(),
             removed: BTreeMap::new(),
@@ -126,17 +128,19 @@ impl World {
 
     fn step_raft(&mut self, genesis: u64) {
         if let Some(id) = self.rafts[&genesis].leader
-            && !self.leads(genesis, id)
+            && (self.faults.no_elections || !self.leads(genesis, id))
         {
             self.raft(genesis).leader = None;
         }
-        if self.rafts[&genesis].leader.is_none() {
+        if self.rafts[&genesis].leader.is_none() && !self.faults.no_elections {
             self.elect(genesis);
         }
         let Some(leader) = self.rafts[&genesis].leader else { return };
         self.replicate(genesis, leader);
         if self.rafts[&genesis].conf().joint() {
-            self.leave_joint(genesis);
+            if !self.faults.joint_stays {
+                self.leave_joint(genesis);
+            }
         } else if self.rafts[&genesis].conf().formed && self.propose(genesis, Entry::Write).is_ok() {
             self.acknowledged.insert(genesis);
         }
@@ -162,7 +166,7 @@ impl World {
         let node = |(ordinal, pod): (&Ordinal, &super::Pod)| {
             let member = self.disk(*ordinal)?.member.as_ref()?;
             let fit = member.genesis == genesis && !member.quarantined && !member.told_removed && member.matched > 0;
-            let applied = self.applied(pod)?;
+            let applied = self.applied(pod).filter(|_| !self.hung.contains(&pod.uid))?;
             fit.then_some((member.id, member.matched, applied))
         };
         self.pods.iter().filter_map(node).collect()
@@ -204,7 +208,8 @@ impl World {
         let raft = self.rafts[&genesis].clone();
         let (conf, len) = (raft.conf(), raft.log.len());
         for (ordinal, pod) in self.pods.clone() {
-            let Some(applied) = self.applied(&pod) else { continue };
+            let Some(applied) = self.applied(&pod).filter(|_| !self.hung.contains(&pod.uid)) else { continue };
+            let lags = self.flaw(ordinal) == Flaw::NeverCatchesUp;
             let Some(disk) = self.claims.get_mut(&ordinal).and_then(|claim| claim.disk.as_mut()) else { continue };
             let wanted = conf.members.iter().find(|(_, identity)| identity.incarnation == disk.incarnation);
             if let (None, Some((id, _))) = (&disk.member, wanted) {
@@ -231,7 +236,9 @@ impl World {
             }
             member.durable = applied;
             let applied = member.matched;
-            member.matched = len;
+            if !lags || member.matched == 0 {
+                member.matched = len;
+            }
             self.pods.get_mut(&ordinal).unwrap().stage = Stage::Running { applied };
         }
     }
@@ -255,6 +262,12 @@ impl World {
         self.propose(genesis, Entry::Conf(conf))
     }
 
+    /// Whether the template of a member's pod keeps it behind.
+    fn lags(&self, genesis: u64, id: u64) -> bool {
+        let at = self.running(genesis, id).map(|(at, _)| at);
+        at.is_some_and(|at| self.flaw(at) == Flaw::NeverCatchesUp)
+    }
+
     /// Writes an entry to the leader's disk and to as few others as make a quorum.
     pub fn propose(&mut self, genesis: u64, entry: Entry) -> Result<(), String> {
         let Some(leader) = self.rafts[&genesis].leader.filter(|id| self.leads(genesis, *id)) else {
@@ -263,9 +276,11 @@ impl World {
         let conf = self.rafts[&genesis].conf().clone();
         self.raft(genesis).log.push(entry);
         let len = self.rafts[&genesis].log.len();
-        // The newest members first: those are the ones that a scale-down takes.
+        // The newest members first: those are the ones that a scale-down takes. Those that lag come last.
         let mut on_disk = BTreeSet::from([leader]);
-        for id in conf.voters.iter().chain(&conf.outgoing).rev() {
+        let (lag, keep_up): (Vec<u64>, Vec<u64>) =
+            conf.voters.iter().chain(&conf.outgoing).rev().partition(|id| self.lags(genesis, **id));
+        for id in keep_up.iter().chain(&lag) {
             if conf.is_quorum(|id| on_disk.contains(&id)) {
                 break;
             }

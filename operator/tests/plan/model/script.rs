@@ -1,8 +1,8 @@
 //! What a person does and what breaks.
 
 use super::kube::STRANGER;
-use super::raft::Raft;
-use super::{Disk, MemberDisk, Set, Stage, World, hex};
+use super::raft::{Identity, Raft};
+use super::{Disk, Flaw, MemberDisk, Set, Stage, World, hex};
 use raftkv_crds::child;
 use raftkv_operator::plan::{Child, Latch, Memory, Ordinal, Replace};
 
@@ -18,6 +18,8 @@ pub enum Event {
     Image {
         bad: bool,
     },
+    /// New settings, which may be wrong.
+    Template(Flaw),
     /// `kubectl scale sts`.
     ScaleSet(u32),
     /// `kubectl delete pod`.
@@ -32,8 +34,24 @@ pub enum Event {
     DropVolume(Ordinal),
     /// A node finds that it cannot trust its data.
     Quarantine(Ordinal),
-    /// A node finds that a leader contradicts what is committed there.
+    /// A leader's log contradicts what a node has.
     Diverge(Ordinal),
+    /// A call to the disk of a pod does not return; another pod has another try.
+    HangDisk(Ordinal),
+    /// The volume of this ordinal has no room.
+    FillVolume(Ordinal),
+    /// The operator does not reach this pod.
+    Unseen(Ordinal),
+    /// The StatefulSet is deleted, and its pods stay.
+    DropSet,
+    /// Status, StatefulSet and pods are lost; the volume claims stay.
+    LoseRecords,
+    /// The volumes are restored under the same name in another namespace.
+    RestoreElsewhere(u32),
+    /// Nobody is elected, or elections work again.
+    NoElections(bool),
+    /// What was broken by these events is mended.
+    Mended,
     /// The machine under a pod stops.
     StopMachineOf(Ordinal),
     /// Every machine that is there runs.
@@ -70,10 +88,8 @@ impl World {
             Event::Suspend(suspend) => self.edit(|spec| spec.suspend = suspend),
             Event::Pause(paused) => self.edit(|spec| spec.paused = paused),
             Event::Strict(strict) => self.edit(|spec| spec.strict = strict),
-            Event::Image { bad } => self.edit(|spec| {
-                spec.template.revision += 1;
-                spec.template.bad = bad;
-            }),
+            Event::Image { bad } => self.change_template(if bad { Flaw::NoImage } else { Flaw::None }),
+            Event::Template(flaw) => self.change_template(flaw),
             Event::ScaleSet(replicas) => {
                 let version = self.fresh();
                 if let Some(set) = &mut self.set {
@@ -83,18 +99,21 @@ impl World {
             Event::DeletePod(at) => self.end_pod(at),
             Event::StopDoomed => self.stop_doomed(),
             Event::DeleteClaim(at) => self.end_claim(at),
-            Event::LoseDisk(at) => {
-                self.end_claim(at);
-                self.end_pod(at);
-            }
-            Event::DropVolume(at) => {
-                self.claims.remove(&at);
-            }
-            Event::Quarantine(at) | Event::Diverge(at) => {
-                if let Some(member) = self.member_at(at) {
-                    member.quarantined = true;
-                    member.diverged = matches!(event, Event::Diverge(_));
-                }
+            Event::LoseDisk(_)
+            | Event::DropVolume(_)
+            | Event::Quarantine(_)
+            | Event::Diverge(_)
+            | Event::HangDisk(_)
+            | Event::FillVolume(_)
+            | Event::Unseen(_) => self.member_event(event),
+            Event::DropSet => self.set = None,
+            Event::LoseRecords => self.lose_records(),
+            Event::RestoreElsewhere(replicas) => self.restore_elsewhere(replicas),
+            Event::NoElections(none) => self.faults.no_elections = none,
+            Event::Mended => {
+                self.faults = super::Faults::default();
+                self.hung.clear();
+                self.spoiled.clear();
             }
             Event::StopMachineOf(_) | Event::LoseMachineOf(_) | Event::OutOfService(_) => self.machine_event(event),
             Event::StartMachines => self.machines.iter_mut().for_each(|it| it.up = it.present && !it.out_of_service),
@@ -123,9 +142,57 @@ impl World {
         }
     }
 
+    /// An event of one member, its volume or its pod.
+    fn member_event(&mut self, event: Event) {
+        match event {
+            Event::LoseDisk(at) => {
+                self.end_claim(at);
+                self.end_pod(at);
+            }
+            Event::DropVolume(at) => drop(self.claims.remove(&at)),
+            Event::Quarantine(at) => self.member_at(at).into_iter().for_each(|member| member.quarantined = true),
+            Event::Diverge(at) => {
+                let member = self.member_at(at);
+                member.into_iter().for_each(|member| (member.quarantined, member.diverged) = (true, true));
+            }
+            Event::HangDisk(at) => self.hung.extend(self.pods.get(&at).map(|pod| pod.uid)),
+            Event::FillVolume(at) => {
+                self.faults.full.insert(at);
+            }
+            Event::Unseen(at) => {
+                self.faults.unseen.insert(at);
+            }
+            other => unreachable!("{other:?} is no event of a member"),
+        }
+    }
+
+    fn restore_elsewhere(&mut self, replicas: u32) {
+        self.namespace += 1;
+        self.children.clear();
+        self.set = None;
+        self.pods.clear();
+        self.apply_anew(replicas);
+    }
+
     fn edit(&mut self, change: impl FnOnce(&mut super::Spec)) {
         change(&mut self.spec);
         self.generation += 1;
+    }
+
+    fn change_template(&mut self, flaw: Flaw) {
+        self.edit(|spec| {
+            spec.template.revision += 1;
+            spec.template.flaw = flaw;
+        });
+    }
+
+    fn lose_records(&mut self) {
+        self.happen(Event::WipeStatus);
+        self.memory = Memory::default();
+        (self.set, self.budget) = (None, None);
+        self.children.clear();
+        self.pods.clear();
+        self.inits.clear();
     }
 
     fn end_pod(&mut self, at: Ordinal) {
@@ -184,10 +251,10 @@ impl World {
     /// The volume of an ordinal holds the only member of another cluster, which has acknowledged writes as well.
     fn mix_volume(&mut self, at: Ordinal) {
         let (genesis, incarnation) = (self.fresh(), self.fresh());
-        let raft = Raft::first(hex(genesis + 700_000), child::pod("other", at), incarnation, 1);
+        let identity = Identity { name: child::pod("other", at), incarnation, home: self.namespace };
+        let raft = Raft::first(hex(genesis + 700_000), identity, 1);
         self.rafts.insert(genesis, raft);
-        let (quarantined, diverged, told_removed) = (false, false, false);
-        let member = MemberDisk { genesis, id: 1, matched: 1, durable: 1, quarantined, diverged, told_removed };
+        let member = MemberDisk::first(genesis);
         if let Some(claim) = self.claims.get_mut(&at) {
             claim.disk = Some(Disk { incarnation, member: Some(member) });
         }

@@ -3,16 +3,28 @@
 use super::kube::STRANGER;
 use super::raft::Conf;
 use super::{Claim, NAME, Pod, Stage, World, hex, time};
-use raftkv_api::{DecimalId, Member, MemberRole, Members, NodeState, Peer, RemovedMember, Status};
+use raftkv_api::{DecimalId, Member, MemberRole, Members, NodeState, Peer, RemovedMember, Serves, Status};
 use raftkv_crds::child;
 use raftkv_operator::plan::{
-    Child, ChildSeen, ClaimSeen, Container, Desired, Machine, NodeSeen, Observed, Ordinal, PodSeen, Set, SetSeen,
+    Child, ChildSeen, ClaimSeen, Container, Desired, Eviction, Machine, NodeSeen, Observed, Ordinal, PodSeen, Set,
+    SetSeen,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How long disruption budgets have a say about a pod.
+const EVICTION_S_MAX: i64 = 60;
 
 /// Uid of the custom resource, in words.
 pub fn uid(uid: u32) -> String {
     format!("cr-{uid}")
+}
+
+/// What follows a pod's name in its URL.
+fn peer_domain(namespace: u32) -> String {
+    match namespace {
+        0 => "demo-peers.ns.svc.cluster.local".to_string(),
+        other => format!("demo-peers.ns-{other}.svc.cluster.local"),
+    }
 }
 
 /// The name of a machine.
@@ -33,9 +45,10 @@ impl World {
             strict_budget: self.spec.strict,
             replace: self.spec.replace,
             progress_deadline_s: 600,
+            lost_node_s: 300,
             image: format!("raftkv:{}", self.spec.template.revision),
-            peer_domain: "demo-peers.ns.svc.cluster.local".to_string(),
-            invalid: None,
+            peer_domain: peer_domain(self.namespace),
+            invalid: self.faults.invalid.then(|| "spec.config.quota: it is no number".to_string()),
         }
     }
 
@@ -73,12 +86,14 @@ impl World {
         if set.owner != self.uid {
             return SetSeen::Leaving;
         }
+        // While the newest spec cannot come into force, the last good one stays, and nothing differs from it.
+        let keeps = self.faults.invalid || self.memory.failed.is_some();
         SetSeen::Ours(Set {
             resource_version: set.version.to_string(),
             created: time(set.created),
             replicas: set.replicas,
-            differs: set.template != self.spec.template,
-            held: false,
+            differs: !keeps && set.template != self.spec.template,
+            held: self.memory.failed.is_some(),
             settled: set.seen_template == set.template,
             bootstrap: set.bootstrap,
             budget: self.budget,
@@ -92,7 +107,8 @@ impl World {
             Stage::Failing => Container::Failing("ImagePullBackOff".to_string()),
             Stage::Opening | Stage::Running { .. } => Container::Running,
         };
-        let reachable = !self.cut && pod.machine.is_some_and(|machine| self.machines[machine].up);
+        let seen = !self.cut && !self.faults.unseen.contains(&ordinal);
+        let reachable = seen && pod.machine.is_some_and(|machine| self.machines[machine].up);
         let node = match pod.stage {
             Stage::Opening | Stage::Running { .. } if reachable => {
                 NodeSeen::Answered(Box::new(self.see_node(ordinal, pod)))
@@ -110,6 +126,11 @@ impl World {
             ready: pod.ready,
             container,
             machine: pod.machine.map(machine),
+            eviction: match self.refused.get(&pod.uid) {
+                None => Eviction::Possible,
+                Some(since) if self.clock - since < EVICTION_S_MAX => Eviction::Refused,
+                Some(_) => Eviction::GivenUp,
+            },
             node,
         }
     }
@@ -146,6 +167,11 @@ impl World {
             status.formed = conf.formed;
             status.can_lead = true;
         }
+        status.serves = Some(if pod.ready { Serves::Yes } else { Serves::NoRead });
+        status.last_index = member.matched as u64;
+        status.stalled_ms = if self.hung.contains(&pod.uid) { 60_000 } else { 0 };
+        status.no_space = self.faults.full.contains(&ordinal).then(|| "puts are refused: no space".to_string());
+        status.reserve_bytes = u64::from(self.faults.full.contains(&ordinal));
         status.durable_conf_index = if member.durable == 0 { 0 } else { raft.conf_at(member.durable).1 as u64 };
         status.term = raft.term;
         status.leader_id = raft.leader.map(DecimalId);
@@ -233,7 +259,7 @@ fn members(conf: &Conf) -> Vec<Member> {
     let member = |(id, identity): (&u64, &super::raft::Identity)| Member {
         id: DecimalId(*id),
         name: identity.name.clone(),
-        peer_url: format!("http://{}.demo-peers:2380", identity.name),
+        peer_url: format!("http://{}.{}:2380", identity.name, peer_domain(identity.home)),
         incarnation: hex(identity.incarnation),
         role: role(id),
         client_url: None,

@@ -107,6 +107,8 @@ fn refused_settings() -> Vec<(Value, &'static str)> {
         (json!({"config": {"log": long(257)}}), "spec.config.log"),
         (json!({"progressDeadlineSeconds": 29}), "spec.progressDeadlineSeconds"),
         (json!({"progressDeadlineSeconds": 86_401}), "spec.progressDeadlineSeconds"),
+        (json!({"lostNodeSeconds": 59}), "spec.lostNodeSeconds"),
+        (json!({"lostNodeSeconds": 86_401}), "spec.lostNodeSeconds"),
         (json!({"paused": "yes"}), "spec.paused"),
         (json!({"replica": 3}), "spec.replica"),
         (json!({"config": {"heartbeat": "1s"}}), "spec.config.heartbeat"),
@@ -118,7 +120,7 @@ fn refused_settings() -> Vec<(Value, &'static str)> {
 pub fn accepted_specs() -> Vec<Value> {
     let domain = [long(63), long(63), long(63), long(61)].join(".");
     vec![
-        json!({"replicas": 9, "progressDeadlineSeconds": 86_400}),
+        json!({"replicas": 9, "progressDeadlineSeconds": 86_400, "lostNodeSeconds": 86_400}),
         json!({"storage": {"size": "1Gi", "storageClassName": "fast.example.com"}}),
         json!({"storage": {"size": 1_073_741_824}}),
         json!({"resources": {"requests": {"cpu": "0.1", "memory": "1Gi"}, "limits": {"cpu": "100m", "memory": "1024Mi"}}}),

@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 const AWAY: Duration = Duration::from_secs(60);
 /// Kubernetes itself calls a machine's pods ready for 50 s after it last heard from the machine.
 const UNREACHABLE_MAX: Duration = Duration::from_secs(90);
-/// Time from a machine's end until Kubernetes has given up its pods and a successor has caught up.
-const REPLACED_MAX: Duration = Duration::from_secs(100);
+/// Time from a machine's end until Kubernetes has given up its pods, the member was silent for as long as the spec says,
+/// and a successor has caught up.
+const REPLACED_MAX: Duration = Duration::from_secs(160);
+/// The least that `spec.lostNodeSeconds` may be.
+const LOST_NODE_S: u32 = 60;
 
 pub fn drain_and_uncordon(scene: &Scene<'_>) -> Result<()> {
     ensure!(workers(scene.site)?.len() >= 3, "three machines are needed");
@@ -108,8 +111,9 @@ pub fn replace_by_annotation(scene: &Scene<'_>) -> Result<()> {
 }
 
 pub fn gone_for_good(scene: &Scene<'_>) -> Result<()> {
-    // This uses the default class: the operator knows which machine a volume is on from what the provisioner was told.
-    let (demo, load) = ready_with(scene, 3, json!({"storage": {"size": "1Gi"}}))?;
+    // This uses the default class, whose volumes say by their node affinity which machine they cannot leave.
+    let spec = json!({"storage": {"size": "1Gi"}, "lostNodeSeconds": LOST_NODE_S});
+    let (demo, load) = ready_with(scene, 3, spec)?;
     let members = demo.member_ids()?;
     let (pod, machine) = lone_member(&demo)?;
     let ordinal = raftkv_crds::child::ordinal(&pod, &demo.name).context("a pod without an ordinal")?;
