@@ -22,7 +22,7 @@ pub use members::{
     Reset, Transfer, Transferred,
 };
 pub use problem::{Code, Outcome, Problem};
-pub use status::{KvState, NodeState, Peer, Serves, StalledOn, StateHash, Status, Stream, Version, Writes};
+pub use status::{KvState, NodeState, Peer, Serves, StalledOn, StateHash, Status, Stream, Twin, Version, Writes};
 
 /// Header of a mutating admin call: the cluster id of the node it is sent to (32 hex digits, or `none` for a Blank
 /// node).

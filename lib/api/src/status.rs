@@ -113,6 +113,15 @@ pub struct Stream {
     pub total: u64,
 }
 
+/// A member of which two processes said hello to this node in the last minute: one data directory is a copy of the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twin {
+    /// The member.
+    pub id: DecimalId,
+    /// Where the two are, and what to do.
+    pub detail: String,
+}
+
 /// What the leader knows about one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -241,6 +250,9 @@ pub struct Status {
     /// Snapshots that this node is sending to other members, by ascending id.
     #[serde(default)]
     pub streams: Vec<Stream>,
+    /// Members that run twice, by ascending id.
+    #[serde(default)]
+    pub twins: Vec<Twin>,
     /// What is refused or waits for lack of space, how much is there, how much is needed, and what to do.
     #[serde(default)]
     pub no_space: Option<String>,
@@ -310,6 +322,7 @@ impl Status {
             boot: None,
             last_log_term: 0,
             streams: vec![],
+            twins: vec![],
             no_space: None,
             state_hash: None,
             state_hashes: vec![],

@@ -3,7 +3,7 @@
 use crate::illness::{Ill, Illness, Next};
 use crate::view::{Heard, Node, View, is_in_raft};
 use crate::{CAUGHT_UP_ENTRIES, LEADER_CONTACT_MS, rows};
-use raftkv_api::{Hex128, KvState, NodeState, StalledOn, Status, Writes};
+use raftkv_api::{DecimalId, Hex128, KvState, NodeState, StalledOn, Status, Twin, Writes};
 use std::collections::BTreeMap;
 
 /// What must not be done while a quorum is missing.
@@ -13,6 +13,7 @@ const AS_THEY_ARE: &str = "with their data directories as they are, and delete n
 pub(crate) fn all(view: &View<'_>) -> Vec<Ill> {
     let mut ills: Vec<Ill> = divergence(view).into_iter().chain(service(view)).collect();
     ills.extend(view.doubled.iter().map(|(at, status)| doubled(view, at, status)));
+    ills.extend(told_twins(view));
     ills.extend(view.deaf.iter().map(|(name, at, why)| deaf(name, at, why)));
     ills.extend(view.nodes.iter().flat_map(|node| of_node(view, node)));
     ills.sort_by_key(|ill| ill.illness);
@@ -135,6 +136,26 @@ fn doubled(view: &View<'_>, at: &str, status: &Status) -> Ill {
         what: format!("{} runs twice, at {first} and at {at}", status.name),
         next: Next::Do("stop the one that is not meant to run, and delete neither data directory".to_string()),
     }
+}
+
+/// Members that others hear from two processes, one of which nobody here was asked for.
+fn told_twins(view: &View<'_>) -> Vec<Ill> {
+    let told = view.nodes.iter().filter_map(|node| Some((node.name, &node.status()?.twins)));
+    let told = told.flat_map(|(by, twins)| twins.iter().map(move |twin| (twin.id, (by, twin))));
+    let by_member: BTreeMap<DecimalId, (&str, &Twin)> = told.collect();
+    let name = |id: DecimalId| {
+        let node = view.nodes.iter().find(|node| node.member.is_some_and(|member| member.id == id));
+        node.map_or_else(|| format!("member {}", id.0), |node| node.name.to_string())
+    };
+    let is_new = |id: &DecimalId| view.doubled.iter().all(|(_, status)| status.member_id != Some(*id));
+    let new = by_member.into_iter().filter(|(id, _)| is_new(id));
+    new.map(|(id, (by, twin))| Ill {
+        illness: Illness::Doubled,
+        who: Some(name(id)),
+        what: format!("{} runs twice", name(id)),
+        next: Next::Do(format!("as {by} says: {}", twin.detail)),
+    })
+    .collect()
 }
 
 fn deaf(name: &str, at: &str, why: &str) -> Ill {
@@ -288,7 +309,7 @@ fn of_voter(view: &View<'_>, node: &Node<'_>, status: &Status) -> Option<Ill> {
         let next = format!("look at the network between {} and its leader, and at the logs of both", node.name);
         return Some(ill(node, Illness::CutOff, "hears of no leader", Next::Do(next)));
     }
-    let reason = status.reason.as_ref()?;
+    let reason = status.reason.as_ref().filter(|reason| status.twins.iter().all(|twin| twin.detail != **reason))?;
     let next = Next::Do(format!("as it says: {reason}"));
     Some(ill(node, Illness::Misplaced, "was started with another name or URL than the members know", next))
 }

@@ -4,7 +4,8 @@ use super::Illness::*;
 use super::Level::{Degraded, Down};
 use super::*;
 use raftkv_api::{
-    DecimalId, Hex128, KvState, LeaderRef, Member, MemberRole, NodeState, Peer, Serves, StalledOn, StateHash, Writes,
+    DecimalId, Hex128, KvState, LeaderRef, Member, MemberRole, NodeState, Peer, Serves, StalledOn, StateHash, Twin,
+    Writes,
 };
 
 /// Why a node gives no status.
@@ -557,6 +558,18 @@ const TABLE: &[Row] = &[
         next: "stop the one that is not meant to run, and delete neither",
         ..row("a copied directory runs beside its original", |world| {
             world.joins("http://elsewhere:2381", Status { boot: Some(DecimalId(99)), ..voter(3) });
+        })
+    },
+    Row {
+        level: Degraded,
+        ills: &[("n3", Doubled)],
+        next: "as n2 says: member 3 (n3) runs twice",
+        ..row("two members hear a third from two processes, and one of these was not asked", |world| {
+            let detail = "member 3 (n3) runs twice, at a and at b";
+            for id in [1, 2] {
+                world.node(id).twins = vec![Twin { id: DecimalId(3), detail: detail.to_string() }];
+                world.node(id).reason = Some(detail.to_string());
+            }
         })
     },
     row("one process is asked at two of its URLs", |world| world.joins("http://127.0.0.1:2381", voter(3))),

@@ -60,6 +60,7 @@ pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
         boot: Some(DecimalId(shared.nonce)),
         last_log_term: number(|driver| driver.last_log_term),
         streams: shared.streams(),
+        twins: shared.twins(),
         no_space: no_space(shared, driver),
         state_hash: view.as_ref().map(|view| view.state_hash()),
         state_hashes: view.as_ref().map_or_else(Vec::new, |view| view.state_hashes()),
@@ -79,7 +80,8 @@ pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
 fn state(phase: &Phase, driver: Option<&DriverStatus>, shared: &Shared) -> (NodeState, Option<String>) {
     let (kv, words) = shared.kv();
     let kv_words = (kv != KvState::Ready && !words.is_empty()).then_some(words);
-    let words = |driver| kv_words.clone().or_else(|| shared.twin()).or_else(|| misplaced(shared, driver));
+    let words =
+        |driver| kv_words.clone().or_else(|| Some(shared.twins().pop()?.detail)).or_else(|| misplaced(shared, driver));
     match (phase, driver) {
         (Phase::Opening(words), _) => (NodeState::Opening, Some(words.clone())),
         (Phase::Blank, _) => (NodeState::Blank, None),

@@ -45,6 +45,7 @@ pub fn status() -> Status {
         boot: Some(DecimalId(7)),
         last_log_term: 2,
         streams: vec![stream()],
+        twins: vec![twin()],
         no_space: None,
         state_hash: Some(hash),
         state_hashes: vec![hash],
@@ -77,6 +78,10 @@ fn peer() -> Peer {
         stalled_ms: 0,
         volume_bytes: 0,
     }
+}
+
+fn twin() -> Twin {
+    Twin { id: DecimalId(3), detail: "member 3 (n3) runs twice, at http://n3:2380 and at http://n9:2380".into() }
 }
 
 fn stream() -> Stream {
@@ -137,6 +142,7 @@ pub fn every_type() -> Vec<(&'static str, Value)> {
         ("StateHash", json!(StateHash { applied: 9, log_hash: two })),
         ("Peer", json!(peer())),
         ("Stream", json!(stream())),
+        ("Twin", json!(twin())),
         ("Status", json!(status())),
         ("Member", json!(member())),
         ("RemovedMember", json!(removed)),

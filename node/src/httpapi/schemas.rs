@@ -42,6 +42,7 @@ pub fn all() -> Value {
         "StateHash": object(&[("applied", int()), ("log_hash", hex128())]),
         "Peer": peer(),
         "Stream": object(&[("id", id()), ("sent", int()), ("total", int())]),
+        "Twin": object(&[("id", id()), ("detail", text())]),
         "Status": status(),
         "Member": object(&[
             ("id", id()),
@@ -153,6 +154,7 @@ fn status() -> Value {
         ("boot", null_or(id())),
         ("last_log_term", int()),
         ("streams", list(reference("Stream"))),
+        ("twins", list(reference("Twin"))),
         ("no_space", null_or(text())),
         ("state_hash", null_or(reference("StateHash"))),
         ("state_hashes", list(reference("StateHash"))),

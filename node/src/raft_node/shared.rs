@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::disk::reserve::Reserve;
 use crate::metrics::Metrics;
 use crate::transport::{BodyProgress, DialFailure, PeerAddress};
-use raftkv_api::{DecimalId, Hex128, KvState, Stream};
+use raftkv_api::{DecimalId, Hex128, KvState, Stream, Twin};
 use raftkv_core::driver::{Advertised, DriverStatus, Event};
 use raftkv_core::identity::Finding;
 use raftkv_core::kvstore::View;
@@ -250,9 +250,10 @@ impl Shared {
     }
 
     /// What is known of members of which two processes said hello a moment ago.
-    pub fn twin(&self) -> Option<String> {
+    pub fn twins(&self) -> Vec<Twin> {
         let twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
-        twins.values().find(|(_, at)| at.elapsed() <= TWIN_SHOWN).map(|(words, _)| words.clone())
+        let shown = twins.iter().filter(|(_, (_, at))| at.elapsed() <= TWIN_SHOWN);
+        shown.map(|(id, (words, _))| Twin { id: DecimalId(*id), detail: words.clone() }).collect()
     }
 
     /// Records that a peer could not be dialled; true when the failure differs from the last one.

@@ -93,7 +93,7 @@ pub fn failure(status: StatusCode, body: &[u8]) -> DialFailure {
     match (status, refusal) {
         (StatusCode::UNAUTHORIZED, _) => DialFailure::Unauthorized,
         (StatusCode::CONFLICT, Some(Refusal { rolled_back: true, .. })) => DialFailure::RolledBack(detail),
-        (StatusCode::CONFLICT, Some(Refusal { twin: true, .. })) => DialFailure::Twin(detail),
+        (StatusCode::CONFLICT, Some(Refusal { twin: true, problem, .. })) => DialFailure::Twin(problem.detail),
         (StatusCode::CONFLICT, _) => DialFailure::Differs(detail),
         (StatusCode::GONE, Some(Refusal { removed: Some(record), .. })) => DialFailure::Gone(record),
         (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => DialFailure::Later(detail),
