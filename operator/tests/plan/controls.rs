@@ -6,7 +6,7 @@ use super::model::World;
 use super::model::operator::Look;
 use super::model::script::Event;
 use super::scenarios::standing;
-use raftkv_operator::plan::{Action, Ending, Plan, Seed, Step, plan};
+use raftkv_operator::plan::{Action, Ending, Observed, Plan, Seed, Step, plan};
 
 /// An operator whose plans are altered before they are carried out.
 fn run(world: &mut World, alter: impl Fn(&Look, &mut Plan)) {
@@ -20,9 +20,25 @@ fn run(world: &mut World, alter: impl Fn(&Look, &mut Plan)) {
     }
 }
 
+/// An operator that does not see everything.
+fn run_blind(world: &mut World, alter: impl Fn(&mut Observed)) {
+    for _ in 0..60 {
+        world.step_kube();
+        world.step_rafts();
+        let look = world.look();
+        let mut seen = look.observed.clone();
+        alter(&mut seen);
+        let made = plan(&look.desired, &seen);
+        world.carry_out(&look, &made);
+        if world.broken.is_some() {
+            return;
+        }
+    }
+}
+
 fn caught(world: &World, words: &str) {
     let broken = world.broken.as_deref().unwrap_or("nothing");
-    assert!(broken.contains(words), "caught: {broken}; expected: {words}");
+    assert!(broken.contains(words), "caught: {broken}; expected: {words}\n{}", world.text());
 }
 
 fn step(action: Action) -> Step {
@@ -81,6 +97,18 @@ fn a_ready_pod_deleted_past_the_budgets() {
         }
     });
     caught(&world, "no disruption budget was asked");
+}
+
+/// The claims are the third place of the latch (rule O1).
+#[test]
+fn a_latch_from_status_and_set_alone() {
+    let mut world = standing(3);
+    world.happen(Event::LoseRecords);
+    world.happen(Event::DropVolume(0));
+    world.happen(Event::Unseen(1));
+    world.happen(Event::Unseen(2));
+    run_blind(&mut world, |seen| seen.claims.retain(|ordinal, _| *ordinal == 0));
+    caught(&world, "init beside volumes that hold members");
 }
 
 #[test]

@@ -110,6 +110,9 @@ impl World {
                 if self.claims.values().any(|claim| claim.cluster_uid.is_some_and(|uid| uid != self.uid)) {
                     self.fails("init beside volumes of another cluster");
                 }
+                if self.claims.values().any(|claim| claim.disk.as_ref().is_some_and(|disk| disk.member.is_some())) {
+                    self.fails("init beside volumes that hold members");
+                }
             }
             Action::AddLearner { .. } | Action::Promote { .. } | Action::Remove { .. } => {
                 self.check_change(action, look)

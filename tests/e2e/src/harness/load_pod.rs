@@ -6,9 +6,16 @@ use crate::harness::scene::Scene;
 use crate::harness::site::Site;
 use crate::harness::wait::holds;
 use crate::load::report::Report;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use raftkv_crds::child;
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The longest time without service in a step that hands leadership over first. Most take a quarter of a second, with
+/// other scenarios beside them; an election takes more than this.
+pub const PLANNED: Duration = Duration::from_secs(2);
+/// The longest time without service when a leader ends, or its disk hangs.
+pub const LEADER_LOST: Duration = Duration::from_secs(5);
 
 /// The port of its report.
 const PORT: u16 = 8080;
@@ -86,11 +93,13 @@ impl<'a> LoadPod<'a> {
         self.post("mark", &json!({})).map(drop)
     }
 
-    /// Prints how long writers and readers were without service since the mark.
-    pub fn tell_gap(&self, during: &str) -> Result<()> {
+    /// Prints how long writers and readers were without service since the mark, which must not have been longer than this.
+    pub fn check_gap(&self, during: &str, most: Duration) -> Result<()> {
         let report = self.report()?;
         let (writes, reads) = (report.longest_write_gap_ms, report.longest_read_gap_ms);
         self.scene.say(format!("{during}: longest time without a write {writes} ms, without a read {reads} ms"));
+        let longest = u128::from(writes.max(reads));
+        ensure!(longest <= most.as_millis(), "{during}: {longest} ms without service, at most {most:?} are allowed");
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod load_pod;
 pub mod machines;
 pub mod objects;
 pub mod operator;
+pub mod own_disk;
 pub mod progress;
 pub mod rights;
 pub mod runner;

@@ -2,10 +2,10 @@
 //! time of a provisioner is not the operator's; kind's provisioner makes one volume after the other, each with a pod,
 //! and would take most of the scenarios' time.
 
-use crate::harness::Site;
 use crate::harness::machines::workers;
 use crate::harness::objects::{items, text};
-use anyhow::Result;
+use crate::harness::{Scene, Site};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,6 +41,14 @@ pub fn renew(site: &Site, per_machine: usize) -> Result<()> {
     let available = ["wait", "persistentvolume", "--selector", LABEL, "--for=jsonpath={.status.phase}=Available"];
     site.slow_kubectl(&[&available[..], &["--timeout=50s"]].concat(), CREATE_MAX)?.expect_success()?;
     Ok(())
+}
+
+/// The machine of the volume of a claim, and its directory there.
+pub fn place(scene: &Scene<'_>, claim: &str) -> Result<(String, String)> {
+    let name = scene.kubectl(&["get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}"])?;
+    let (machine, n) =
+        name.trim().rsplit_once('-').with_context(|| format!("{claim} is on no volume of ours: {name}"))?;
+    Ok((machine.to_string(), format!("{DIRECTORY}/{n}")))
 }
 
 /// Erases the volumes of namespaces that are gone. No provisioner made them, so none erases them; without this, a run

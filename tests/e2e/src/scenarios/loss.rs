@@ -1,5 +1,6 @@
 //! Pods and volumes that disappear unexpectedly.
 
+use crate::harness::load_pod::LEADER_LOST;
 use crate::harness::objects::uids;
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, Kind, Scene};
@@ -23,7 +24,7 @@ pub fn delete_leader_pod(scene: &Scene<'_>) -> Result<()> {
         holds(pod.uid != before && pod.ready, || format!("ready: {}, the same pod: {}", pod.ready, pod.uid == before))
     })?;
     demo.wait_ready(3)?;
-    load.tell_gap("the leader's pod was deleted")?;
+    load.check_gap("the leader's pod was deleted", LEADER_LOST)?;
     ensure!(demo.member_ids()? == members, "members were replaced, though no volume was lost");
     Ending::with(3).check(&demo, &load)
 }

@@ -1,5 +1,6 @@
 //! Machines of our own cluster that are drained, stopped, started, and lost.
 
+use crate::harness::load_pod::LEADER_LOST;
 use crate::harness::machines::workers;
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, Machine, Scene};
@@ -32,7 +33,7 @@ pub fn drain_and_uncordon(scene: &Scene<'_>) -> Result<()> {
         holds(pod.phase == "Pending" && !pod.terminating, || format!("it is {}", pod.phase))
     })?;
     load.wait_for_some_more()?;
-    load.tell_gap("one machine was drained")?;
+    load.check_gap("one machine was drained", LEADER_LOST)?;
     let refused = second.drain(5)?.expect_failure()?;
     ensure!(refused.contains("disruption budget"), "the second drain failed for another reason: {refused}");
     second.uncordon()?;

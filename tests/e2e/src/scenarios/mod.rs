@@ -3,6 +3,7 @@
 
 mod admission;
 mod bad_input;
+mod disks;
 mod loss;
 mod machines;
 mod names;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Scenario> {
         story("operator-killed-forming", "killed after every action while it forms a cluster", Cluster, operator::killed_forming),
         long("operator-killed-scaling", "killed after every action of 3 -> 5 and of 5 -> 3", 90, Cluster, operator::killed_scaling),
         story("operator-killed-replacing", "killed after every action while it replaces a lost volume", Cluster, operator::killed_replacing),
+        long("hung-disk", "the leader's disk hangs: writes go on, its member is named, nobody is replaced", 120, Cluster, disks::hung_disk),
         story("replace-by-annotation", "a person gives up a member whose machine takes no pods: replaced by the command in the message", Cluster, machines::replace_by_annotation),
         story("drain-and-uncordon", "kubectl drain against the budget, and uncordon", Cluster, machines::drain_and_uncordon),
         long("machine-restarted", "a machine is stopped and started", 90, Cluster, machines::restarted),

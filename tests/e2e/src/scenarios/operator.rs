@@ -1,5 +1,6 @@
 //! The operator itself: upgraded, uninstalled, installed twice, killed at every step.
 
+use crate::harness::load_pod::PLANNED;
 use crate::harness::operator::{Operator, next_chart, older_chart};
 use crate::harness::wait::holds;
 use crate::harness::{Ending, Kind, LoadPod, Scene};
@@ -50,7 +51,7 @@ pub fn upgrade(scene: &Scene<'_>) -> Result<()> {
         holds(pods.iter().all(|pod| !old_pods.contains(pod)), || format!("pods are {pods:?}"))
     })?;
     demo.wait_ready(3)?;
-    load.tell_gap("the operator's upgrade")?;
+    load.check_gap("the operator's upgrade", PLANNED)?;
     ensure!(everything(&demo)? == before, "the upgrade of the operator touched pods or volumes");
     scene.say("helm test raftkv-operator");
     let tested = operator.helm_test()?;

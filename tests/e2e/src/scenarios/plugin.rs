@@ -1,5 +1,6 @@
 //! `kubectl raftkv` as its user calls it: through kubectl, with nothing set up but a link in the PATH.
 
+use crate::harness::load_pod::PLANNED;
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, Scene};
 use crate::scenarios::ready;
@@ -20,7 +21,7 @@ pub fn kubectl_raftkv(scene: &Scene<'_>) -> Result<()> {
     }
     load.mark()?;
     moves_the_leader(&demo, &leader)?;
-    load.tell_gap("two moves of the leader")?;
+    load.check_gap("two moves of the leader", PLANNED)?;
     writes_and_reads(scene)?;
     Ending::with(3).check(&demo, &load)
 }

@@ -1,5 +1,6 @@
 //! Other templates for the pods: one with a good image, one with a bad image.
 
+use crate::harness::load_pod::PLANNED;
 use crate::harness::wait::{Never, holds};
 use crate::harness::{Cluster, Ending, Kind, Scene};
 use crate::scenarios::size::NO_IMAGE;
@@ -20,7 +21,7 @@ pub fn rolling_update(scene: &Scene<'_>) -> Result<()> {
     demo.edit(json!({"image": image}))?;
     wait_rolled_out(&demo, &image)?;
     scene.measured("rolling update of 3", begun);
-    load.tell_gap("the whole rolling update")?;
+    load.check_gap("the whole rolling update", PLANNED)?;
     ensure!(demo.member_ids()? == members, "members were replaced, though only their image is another");
     Ending::with(3).check(&demo, &load)
 }

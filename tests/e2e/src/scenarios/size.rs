@@ -1,5 +1,6 @@
 //! The number of members: the first three, more, fewer, and both at once.
 
+use crate::harness::load_pod::PLANNED;
 use crate::harness::machines::workers;
 use crate::harness::wait::holds;
 use crate::harness::{Cluster, Ending, Scene};
@@ -37,7 +38,7 @@ pub fn scale_up_and_down(scene: &Scene<'_>) -> Result<()> {
         demo.scale(to)?;
         demo.wait_ready(to)?;
         scene.measured(what, begun);
-        load.tell_gap(what)?;
+        load.check_gap(what, PLANNED)?;
         has_claims(&demo, to)?;
     }
     Ending::with(3).check(&demo, &load)
