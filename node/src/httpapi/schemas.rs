@@ -10,15 +10,7 @@ pub fn all() -> Value {
     json!({
         "Put": object(&[("revision", int()), ("version", int())]),
         "Deleted": object(&[("revision", int()), ("deleted", boolean())]),
-        "KeyValue": object(&[
-            ("key?", text()),
-            ("key_b64?", text()),
-            ("value?", text()),
-            ("value_b64?", text()),
-            ("create_revision", int()),
-            ("mod_revision", int()),
-            ("version", int()),
-        ]),
+        "KeyValue": key_value(),
         "Range": object(&[
             ("revision", int()),
             ("kvs", list(reference("KeyValue"))),
@@ -165,6 +157,18 @@ fn status() -> Value {
         ("peer_url", text()),
         ("client_url", text()),
         ("admin_url", text()),
+    ])
+}
+
+fn key_value() -> Value {
+    object(&[
+        ("key?", text()),
+        ("key_b64?", text()),
+        ("value?", text()),
+        ("value_b64?", text()),
+        ("create_revision", int()),
+        ("mod_revision", int()),
+        ("version", int()),
     ])
 }
 
