@@ -190,6 +190,8 @@ fn event(name: &str, words: &[&str], number: impl Fn() -> Result<u32, String>) -
         "lose-records" => Event::LoseRecords,
         "restore-elsewhere" => Event::RestoreElsewhere(number()?),
         "no-elections" => Event::NoElections(on),
+        "bad-spec" => Event::BadSpec(on),
+        "webhook-down" => Event::Webhook { down: on },
         "mended" => Event::Mended,
         "stop-machine-of" => Event::StopMachineOf(number()?),
         "start-machines" => Event::StartMachines,

@@ -207,7 +207,7 @@ impl History {
             19 => Event::OutOfService(at),
             20 => Event::Room([3, 9, 9][self.draw.below(3) as usize]),
             21 => Event::WipeStatus,
-            22 => Event::Cut(yes),
+            22 => [Event::Cut(yes), Event::BadSpec(yes), Event::Webhook { down: yes }][self.draw.below(3) as usize],
             23 => [Event::Joint, Event::Strict(yes), Event::Replace(at)][self.draw.below(3) as usize],
             // Settings under which nothing opens have scenarios of their own: with a status that was wiped as well, only a
             // person gets out of them.

@@ -381,6 +381,32 @@ fn no_leader_and_new_settings() {
     run("no leader", standing(3), Ready, script);
 }
 
+/// The last good spec stays in force, and the cluster is repaired by it (rule O31).
+#[test]
+fn a_bad_spec_and_a_lost_disk() {
+    let told = &["InvalidSpec"];
+    let script = vec![
+        (BadSpec(true), Stuck(told)),
+        (LoseDisk(1), Stuck(told)),
+        (Image { bad: false }, Stuck(told)),
+        (BadSpec(false), Ready),
+    ];
+    run("a bad spec", standing(3), Ready, script);
+}
+
+/// A write to the StatefulSet that fails holds up nothing else (rule O32).
+#[test]
+fn a_webhook_that_is_down_and_a_quarantined_member() {
+    let told = &["StepFailed"];
+    let script = vec![
+        (Webhook { down: true }, Ready),
+        (Image { bad: false }, Stuck(told)),
+        (Quarantine(2), Stuck(told)),
+        (Webhook { down: false }, Ready),
+    ];
+    run("a webhook is down", standing(3), Ready, script);
+}
+
 #[test]
 fn a_learner_that_stops() {
     let waits = &["ScalingUp", "StartingPods", "PodNotStarting", "DeadlineExceeded", "MemberUnreachable"];

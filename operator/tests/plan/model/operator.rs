@@ -64,7 +64,7 @@ impl World {
     pub fn pass_one_action(&mut self) {
         let look = self.look();
         let made = plan(&look.desired, &look.observed);
-        match made.steps.is_empty() {
+        match made.actions().all(|action| self.is_failed(action)) {
             true => self.carry_out(&look, &made),
             false => {
                 self.execute(&look, &made, 1);
@@ -84,16 +84,28 @@ impl World {
         };
     }
 
+    /// Whether a webhook fails this write.
+    fn is_failed(&self, action: &Action) -> bool {
+        self.faults.fails && matches!(action, Action::CreateSet { .. } | Action::ApplySet { .. })
+    }
+
     fn execute(&mut self, look: &Look, made: &Plan, steps: usize) -> bool {
         self.check_plan(look, made);
         if !self.faults.fails {
             self.memory.failed = None;
         }
-        for action in made.actions().take(steps) {
-            if self.faults.fails && matches!(action, Action::CreateSet { .. } | Action::ApplySet { .. }) {
+        let mut left = steps;
+        for action in made.actions() {
+            if self.is_failed(action) {
                 // The steps after it are taken all the same, and it is not tried again for a while.
                 self.memory.failed = Some("StatefulSet demo: the webhook does not answer".to_string());
-            } else if self.apply_checked(look, action).is_err() {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            if self.apply_checked(look, action).is_err() {
                 return false;
             }
         }

@@ -50,6 +50,13 @@ pub enum Event {
     RestoreElsewhere(u32),
     /// Nobody is elected, or elections work again.
     NoElections(bool),
+    /// The newest spec is invalid, or valid again.
+    BadSpec(bool),
+    /// A webhook fails each write to the StatefulSet, or works again.
+    Webhook {
+        /// Whether it fails.
+        down: bool,
+    },
     /// What was broken by these events is mended.
     Mended,
     /// The machine under a pod stops.
@@ -110,6 +117,11 @@ impl World {
             Event::LoseRecords => self.lose_records(),
             Event::RestoreElsewhere(replicas) => self.restore_elsewhere(replicas),
             Event::NoElections(none) => self.faults.no_elections = none,
+            Event::BadSpec(bad) => {
+                self.generation += 1;
+                self.faults.invalid = bad;
+            }
+            Event::Webhook { down } => self.faults.fails = down,
             Event::Mended => {
                 self.faults = super::Faults::default();
                 self.hung.clear();
