@@ -241,8 +241,7 @@ pub(crate) fn delete_lost_claim(facts: &Facts<'_>, seat: &Seat, ordinal: Ordinal
 /// **delete a pod with grace 0**: its machine is gone for good, or a person named the member and it is silent.
 pub(crate) fn delete_pod_now(facts: &Facts<'_>, ordinal: Ordinal, pod: &PodSeen, named: bool) -> bool {
     let silent = facts.status(ordinal).is_none() && !pod.ready;
-    let machine = pod.machine.as_ref().and_then(|name| facts.seen.machines.get(name));
-    silent && (named || machine.is_some_and(|machine| machine.is_gone_for_good()) || facts.is_tied_to_lost(ordinal))
+    silent && (named || machines::is_stranded(facts, pod) || facts.is_tied_to_lost(ordinal))
 }
 
 /// What a person is told about a member whose claim is being deleted and that the others cannot do without.
@@ -333,21 +332,12 @@ pub(crate) fn restart(facts: &Facts<'_>, seat: &Seat) -> Proof {
 /// Whether another voter is to be waited for, whatever the margin is.
 fn strict(facts: &Facts<'_>, other: &Seat) -> Proof {
     let row = rows::member(facts, other);
-    let trouble = || guards::trouble(facts, other);
-    match table::cell(row, Task::Roll) {
-        Cell::Wait(On::Margin) => Ok(()),
-        Cell::Wait(on) => lacks(on, trouble()),
-        Cell::Outdated if row == Row::Behind => lacks(On::CatchUp, trouble()),
-        Cell::Outdated => lacks(On::Start, trouble()),
-        Cell::Person => lacks(On::Person, trouble()),
-        Cell::Go
-        | Cell::Others
-        | Cell::First
-        | Cell::Beyond
-        | Cell::OneByOne
-        | Cell::Keeps
-        | Cell::Veto
-        | Cell::Never => Ok(()),
+    if table::cell(row, Task::Roll) == Cell::Person {
+        return lacks(On::Person, guards::trouble(facts, other));
+    }
+    match table::waits_on(row, Task::Roll) {
+        None | Some(On::Margin) => Ok(()),
+        Some(on) => lacks(on, guards::trouble(facts, other)),
     }
 }
 

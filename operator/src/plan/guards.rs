@@ -55,19 +55,7 @@ pub(crate) fn gate<'a>(facts: &Facts<'a>, task: Task) -> Result<Gate<'a>, Lack> 
     if let Some((row, _)) = cells.iter().find(|(_, cell)| *cell == Cell::Person) {
         return Err(Lack::of(On::Person, words(facts, *row)));
     }
-    let waits = |(row, cell): &(Row, Cell)| match cell {
-        Cell::Wait(on) => Some(Lack::of(*on, words(facts, *row))),
-        Cell::Go
-        | Cell::Others
-        | Cell::First
-        | Cell::Beyond
-        | Cell::Outdated
-        | Cell::OneByOne
-        | Cell::Keeps
-        | Cell::Person
-        | Cell::Veto
-        | Cell::Never => None,
-    };
+    let waits = |(row, _): &(Row, Cell)| Some(Lack::of(table::waits_on(*row, task)?, words(facts, *row)));
     if let Some(lack) = cells.iter().find_map(waits) {
         return Err(lack);
     }

@@ -5,7 +5,7 @@ use crate::plan::action::{Action, Ending, Step, Turn, Underway};
 use crate::plan::evidence::{self, FRAGILE_VOTERS_MAX};
 use crate::plan::facts::{Facts, Leader, Seat};
 use crate::plan::guards::{self, Gate, Lack};
-use crate::plan::table::{self, Cell, OUTDATED_AFTER_S, On, Row, Task};
+use crate::plan::table::{self, Cell, OUTDATED_AFTER_S, On, Task};
 use crate::plan::world::{Eviction, Ordinal, PodSeen};
 use crate::plan::{change, rows};
 use jiff::Timestamp;
@@ -132,21 +132,7 @@ fn is_candidate(facts: &Facts<'_>, seat: &Seat) -> bool {
 /// No outdated member may be restarted as it is. Those that others see to are left to them.
 fn waits_for(facts: &Facts<'_>, due: &[&Seat]) -> Turn {
     let on = |seat: &&&Seat| {
-        let row = rows::member(facts, seat);
-        let on = match table::cell(row, Task::Roll) {
-            Cell::Wait(on) => on,
-            Cell::Outdated if row == Row::Behind => On::CatchUp,
-            Cell::Outdated => On::Start,
-            Cell::Go
-            | Cell::Others
-            | Cell::First
-            | Cell::Beyond
-            | Cell::OneByOne
-            | Cell::Keeps
-            | Cell::Person
-            | Cell::Veto
-            | Cell::Never => return None,
-        };
+        let on = table::waits_on(rows::member(facts, seat), Task::Roll)?;
         Some((on, seat.name.clone(), guards::trouble(facts, seat)))
     };
     let Some((on, name, trouble)) = due.iter().find_map(|seat| on(&seat)) else { return Turn::Nothing };

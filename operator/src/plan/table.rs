@@ -283,6 +283,25 @@ impl Task {
     }
 }
 
+/// What the task waits for in this row. A member whose template may be the cause is waited for as well, as long as that is
+/// not known.
+pub fn waits_on(row: Row, task: Task) -> Option<On> {
+    match cell(row, task) {
+        Cell::Wait(on) => Some(on),
+        Cell::Outdated if row == Row::Behind => Some(On::CatchUp),
+        Cell::Outdated => Some(On::Start),
+        Cell::Go
+        | Cell::Others
+        | Cell::First
+        | Cell::Beyond
+        | Cell::OneByOne
+        | Cell::Keeps
+        | Cell::Person
+        | Cell::Veto
+        | Cell::Never => None,
+    }
+}
+
 impl On {
     /// The word in the status.
     pub fn as_str(self) -> &'static str {

@@ -95,12 +95,19 @@ impl<'a> LoadPod<'a> {
 
     /// Prints how long writers and readers were without service since the mark, which must not have been longer than this.
     pub fn check_gap(&self, during: &str, most: Duration) -> Result<()> {
+        let longest = self.check_write_gap(during, most)?;
+        ensure!(longest <= most, "{during}: {longest:?} without a read, at most {most:?} are allowed");
+        Ok(())
+    }
+
+    /// The same of writers alone. Returns the longest time without a read.
+    pub fn check_write_gap(&self, during: &str, most: Duration) -> Result<Duration> {
         let report = self.report()?;
         let (writes, reads) = (report.longest_write_gap_ms, report.longest_read_gap_ms);
         self.scene.say(format!("{during}: longest time without a write {writes} ms, without a read {reads} ms"));
-        let longest = u128::from(writes.max(reads));
-        ensure!(longest <= most.as_millis(), "{during}: {longest} ms without service, at most {most:?} are allowed");
-        Ok(())
+        let without = Duration::from_millis(writes);
+        ensure!(without <= most, "{during}: {without:?} without a write, at most {most:?} are allowed");
+        Ok(Duration::from_millis(reads))
     }
 
     /// Stops the load, lets it read everything back through the Service and from each of this many pods, and returns

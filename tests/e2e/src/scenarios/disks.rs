@@ -35,10 +35,7 @@ pub fn hung_disk(scene: &Scene<'_>) -> Result<()> {
     })?;
     load.wait_for_some_more()?;
     // A read that is at the ill member waits there until its own time limit.
-    let report = load.report()?;
-    let (writes, reads) = (report.longest_write_gap_ms, report.longest_read_gap_ms);
-    scene.say(format!("the leader's disk hangs: longest time without a write {writes} ms, without a read {reads} ms"));
-    ensure!(u128::from(writes) <= LEADER_LOST.as_millis(), "no write for {writes} ms while one disk of three hangs");
+    load.check_write_gap("the leader's disk hangs", LEADER_LOST)?;
     demo.wait_condition(ConditionType::Available, "True", Reason::QuorumHealthy)?;
     let Err(degraded) = scene.plugin(&["status", "demo"]) else { bail!("kubectl raftkv status says that all is well") };
     let screen = format!("{degraded:#}");
