@@ -214,7 +214,7 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 /// That file takes half of it; whatever can wait leaves a quarter free besides.
 pub const RESERVE_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// The reserve is this percentage of the volume, if that is more.
-pub const FREE_PERCENT_MIN: u64 = 5;
+pub const RESERVE_PERCENT: u64 = 5;
 /// Pause between two attempts of a write that finds the disk full.
 pub const FULL_DISK_RETRY_MS: u64 = 1_000;
 /// Pause before a spare log segment that found no space is tried again.

@@ -62,6 +62,15 @@ impl Room {
         };
         format!("{} are left of its data volume and puts need {}; {below}", mib(*headroom_bytes), mib(*reserve_bytes))
     }
+
+    /// How much is there of what is needed for more than this level, as in "204 of 256 MiB".
+    pub fn share(&self, level: Level) -> String {
+        let needed = match level {
+            Level::Plenty | Level::NoPuts => self.reserve_bytes,
+            Level::Nothing => self.reserve_bytes / 2,
+        };
+        format!("{} of {}", self.headroom_bytes >> 20, mib(needed))
+    }
 }
 
 /// What a member knows about its own space.
@@ -85,7 +94,7 @@ pub struct Sizes {
 impl Sizes {
     /// The reserve of a volume of that size.
     pub fn reserve(&self, volume_bytes: u64) -> u64 {
-        self.least_bytes.max(volume_bytes / 100 * crate::limits::FREE_PERCENT_MIN)
+        self.least_bytes.max(volume_bytes / 100 * crate::limits::RESERVE_PERCENT)
     }
 
     /// The whole reserve file.
@@ -143,6 +152,9 @@ mod tests {
         let go_on = "deletes, compaction and membership changes go on down to 128 MiB";
         assert_eq!(words(200), format!("200 MiB are left of its data volume and puts need 256 MiB; {go_on}"));
         assert!(words(100).ends_with("deletes, compaction and membership changes need 128 MiB"), "{}", words(100));
+        let share = |mib, level| Room { headroom_bytes: mib * MIB, reserve_bytes: 256 * MIB }.share(level);
+        assert_eq!(share(200, Level::NoPuts), "200 of 256 MiB");
+        assert_eq!(share(100, Level::Nothing), "100 of 128 MiB");
     }
 
     #[test]

@@ -89,8 +89,14 @@ impl Driver {
         // The best level that a quorum of them has.
         let level = *levels.get(quorum - 1).filter(|level| **level > Level::Plenty)?;
         let short = answers.into_iter().filter(|id| self.room_of(*id).level() > Level::Plenty);
-        let each: Vec<String> = short.map(|id| format!("{}: {}", self.name(id), self.room_of(id).words())).collect();
-        let why = format!("too few voters have room; enlarge their volumes or make room there: {}", each.join("; "));
+        let share = |id| format!("{} has {}", self.name(id), self.room_of(id).share(level));
+        let each = short.map(share).collect::<Vec<_>>().join(", ");
+        let needed = match level {
+            Level::Plenty | Level::NoPuts => "puts need (deletes, compaction and membership changes go on)",
+            Level::Nothing => "any write needs",
+        };
+        let why =
+            format!("too few voters have the room that {needed}: {each}; enlarge their volumes or make room there");
         Some(NoSpace { level, why, over_quota: false })
     }
 

@@ -108,9 +108,11 @@ fn one_short_voter_of_three_is_no_reason_to_refuse_and_two_are() {
     bench.says(3, 200);
     bench.takes(false, true);
     let why = bench.asks(true);
-    assert!(why.contains("n2 (member 2): 10 MiB") && why.contains("n3 (member 3): 200 MiB"), "{why}");
+    assert!(why.contains("n2 (member 2) has 10 of 256 MiB, n3 (member 3) has 200 of 256 MiB"), "{why}");
     bench.says(3, 100);
     bench.takes(false, false);
+    let why = bench.asks(false);
+    assert!(why.contains("any write needs: n2 (member 2) has 10 of 128 MiB, n3 (member 3) has 100 of"), "{why}");
     bench.says(3, 256);
     bench.takes(true, true);
 }
