@@ -48,8 +48,10 @@ pub const INFLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// enough that a member that catches up costs the others and the leader's memory little.
 pub const CATCH_UP_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Bytes that a leader reads from the disk for members that catch up, all together, in a second: their disks and its own
-/// have clients to serve meanwhile. A member that falls behind faster than this gets a snapshot.
-pub const CATCH_UP_BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
+/// have clients to serve meanwhile.
+pub const CATCH_UP_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+/// It reads this percentage of what it writes to its log at that time, if that is more, or they would never catch up.
+pub const CATCH_UP_PERCENT_OF_WRITES: u64 = 150;
 /// Reads of the log for members that catch up that are under way together.
 pub const LOG_READS_MAX: usize = 8;
 /// Uncommitted bytes that a leader accepts; raft refuses proposals beyond that.

@@ -22,6 +22,15 @@ pub struct Seen {
     pub p50: Duration,
     /// 99 of 100 requests took at most this.
     pub p99: Duration,
+    /// What each request took, ascending.
+    pub took: Vec<Duration>,
+}
+
+/// At most this took 99 of 100 requests of several runs.
+pub fn p99_of_all(runs: &[Seen]) -> Duration {
+    let mut took: Vec<Duration> = runs.iter().flat_map(|seen| seen.took.iter().copied()).collect();
+    took.sort_unstable();
+    percentile(&took, 99)
 }
 
 /// Runs a workload to its end.
@@ -85,9 +94,13 @@ async fn one(workload: Workload, value: Bytes, mut client: Client, next: Rc<Cell
 
 fn seen(mut took: Vec<Duration>, elapsed: Duration) -> Seen {
     took.sort_unstable();
-    let part =
-        |of_100: usize| took.get((took.len() * of_100).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
-    Seen { per_second: took.len() as f64 / elapsed.as_secs_f64(), p50: part(50), p99: part(99) }
+    let per_second = took.len() as f64 / elapsed.as_secs_f64();
+    Seen { per_second, p50: percentile(&took, 50), p99: percentile(&took, 99), took }
+}
+
+/// `took` ascends.
+fn percentile(took: &[Duration], of_100: usize) -> Duration {
+    took.get((took.len() * of_100).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -97,7 +110,10 @@ mod tests {
     #[test]
     fn percentiles_are_of_all_requests() {
         let took = (1..=200).rev().map(Duration::from_millis).collect();
-        let seen = seen(took, Duration::from_secs(4));
-        assert_eq!(seen, Seen { per_second: 50.0, p50: Duration::from_millis(100), p99: Duration::from_millis(198) });
+        let one = seen(took, Duration::from_secs(4));
+        assert_eq!((one.per_second, one.p50), (50.0, Duration::from_millis(100)));
+        assert_eq!(one.p99, Duration::from_millis(198));
+        let slow = seen(vec![Duration::from_secs(1); 2], Duration::from_secs(2));
+        assert_eq!(p99_of_all(&[slow, one]), Duration::from_millis(200));
     }
 }

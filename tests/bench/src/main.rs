@@ -19,7 +19,7 @@ struct Flags {
     /// Blocks of A B B A; each is two pairs
     #[arg(long, default_value_t = 3)]
     blocks: usize,
-    /// Only workloads with this in their names
+    /// Only workloads, or parts of --ours, with this in their names
     #[arg(long, default_value = "")]
     only: String,
     /// Run raftkv alone, once, and print what it does: to profile it
@@ -30,12 +30,15 @@ struct Flags {
     ours: bool,
 }
 
+/// Measures something of raftkv alone.
+type Part = fn(&dyn Fn(&str)) -> Result<()>;
+
 fn main() -> Result<()> {
     let flags = Flags::parse();
     let begun = Instant::now();
     let tell = |line: &str| eprintln!("[{:>4} s] {line}", begun.elapsed().as_secs());
     if flags.ours {
-        return measure_ours(&tell);
+        return measure_ours(&flags.only, &tell);
     }
     let loads: Vec<Workload> = workload::ALL.into_iter().filter(|load| load.name.contains(&flags.only)).collect();
     ensure!(!loads.is_empty(), "--only {}: there is no such workload", flags.only);
@@ -53,13 +56,16 @@ fn main() -> Result<()> {
         missed.len(),
         lines.iter().filter(|line| line.floor.is_some()).count()
     );
-    if flags.only.is_empty() { measure_ours(&tell) } else { Ok(()) }
+    if flags.only.is_empty() { measure_ours("", &tell) } else { Ok(()) }
 }
 
-fn measure_ours(tell: &dyn Fn(&str)) -> Result<()> {
+fn measure_ours(only: &str, tell: &dyn Fn(&str)) -> Result<()> {
+    let all: [(&str, Part); 2] =
+        [("puts after replacements", ours::replacements), ("puts while a member catches up", ours::catch_up)];
+    let wanted: Vec<_> = all.into_iter().filter(|(name, _)| name.contains(only)).collect();
+    ensure!(!wanted.is_empty(), "--only {only}: there is no such part");
     println!("| raftkv alone | raftkv | compared with | ratio |\n|---|---|---|---|");
-    ours::replacements(tell).context("puts after replacements")?;
-    ours::catch_up(tell).context("puts while a member catches up")
+    wanted.into_iter().try_for_each(|(name, part)| part(tell).context(name))
 }
 
 fn syncs(flags: &Flags, tell: &dyn Fn(&str)) -> Result<[Line; 2]> {

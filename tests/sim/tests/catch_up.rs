@@ -3,7 +3,9 @@
 
 use raft::prelude::{Message, MessageType};
 use raftkv_core::driver::Event;
-use raftkv_core::limits::{CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, MESSAGE_BYTES_MAX, TICK_MS};
+use raftkv_core::limits::{
+    CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, CATCH_UP_PERCENT_OF_WRITES, MESSAGE_BYTES_MAX, TICK_MS,
+};
 use raftkv_core::log::{LogConfig, entry_bytes};
 use raftkv_sim::lone::{Lone, message, voters};
 use raftkv_sim::node::Sizes;
@@ -65,4 +67,32 @@ fn finding_a5_little_is_on_the_way_to_a_member_that_catches_up() {
     let per_tick = CATCH_UP_BYTES_PER_SECOND * TICK_MS / 1000;
     let due = (last * VALUE_BYTES as u64 - WINDOW_BYTES) / per_tick;
     assert!((due - 8..=due + 8).contains(&ticks), "{ticks} ticks for what takes {due}");
+}
+
+#[test]
+fn a_member_catches_up_with_a_leader_that_writes_faster_than_others_are_paced() {
+    let mut lone = leader_with_one_behind(400);
+    let writes_per_tick = 2 * CATCH_UP_BYTES_PER_SECOND * TICK_MS / 1000 / VALUE_BYTES as u64;
+    let behind = |lone: &Lone, acked| lone.status().last_index - acked;
+    let (mut acked, begun) = (2, behind(&lone, 2));
+    for tick in 1.. {
+        for _ in 0..writes_per_tick {
+            lone.write(VALUE_BYTES);
+            lone.ack(2, lone.status().last_index);
+        }
+        lone.tick(1);
+        lone.hear(message(MessageType::MsgHeartbeatResponse, 3, lone.status().term));
+        let mut arrived = lone.appends_to(3);
+        while !arrived.is_empty() {
+            acked = arrived.iter().map(|message| message.index + message.entries.len() as u64).fold(acked, u64::max);
+            lone.ack(3, acked);
+            arrived = lone.appends_to(3);
+        }
+        let gained = tick * writes_per_tick * (CATCH_UP_PERCENT_OF_WRITES - 100) / 100;
+        let most = begun.saturating_sub(gained) + 8 * writes_per_tick;
+        assert!(behind(&lone, acked) <= most, "after {tick} ticks it is {} behind, not {most}", behind(&lone, acked));
+        if most == 8 * writes_per_tick {
+            return;
+        }
+    }
 }

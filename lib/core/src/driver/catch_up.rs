@@ -6,22 +6,26 @@
 
 use super::{Driver, Effect};
 use crate::identity::Finding;
-use crate::limits::{CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, LOG_READS_MAX, TICK_MS};
+use crate::limits::{
+    CATCH_UP_BYTES_MAX, CATCH_UP_BYTES_PER_SECOND, CATCH_UP_PERCENT_OF_WRITES, LOG_READS_MAX, TICK_MS,
+};
 use crate::log::ReadFailed;
 use crate::types::Index;
 use raft::prelude::Entry;
 use raft::{GetEntriesContext, ProgressState};
 
-/// What may be read anew with each tick.
-const BYTES_PER_TICK: u64 = CATCH_UP_BYTES_PER_SECOND * TICK_MS / 1000;
-/// Unused ticks are saved up to this: a member whose last answer is older than that is asked by a heartbeat.
-const BYTES_SAVED_MAX: u64 = 4 * BYTES_PER_TICK;
+/// What may be read anew with each tick, at least.
+const BYTES_PER_TICK_MIN: u64 = CATCH_UP_BYTES_PER_SECOND * TICK_MS / 1000;
+/// So many unused ticks are saved up: a member whose last answer is older than that is asked by a heartbeat.
+const TICKS_SAVED_MAX: u64 = 4;
 
 /// The reads of the log that are under way, and how much more may be read.
 #[derive(Debug, Default)]
 pub struct CatchUp {
     reads: Vec<LogRead>,
     bytes_left: u64,
+    /// The log's last index at the last tick.
+    last_index: Index,
 }
 
 /// A read of the log that is under way.
@@ -32,18 +36,20 @@ struct LogRead {
     contexts: Vec<GetEntriesContext>,
 }
 
-impl CatchUp {
-    /// A tick passed.
-    pub fn tick(&mut self) {
-        self.bytes_left = (self.bytes_left + BYTES_PER_TICK).min(BYTES_SAVED_MAX);
-    }
-}
-
 impl Driver {
+    /// A tick passed: more may be read.
+    pub(super) fn tick_catch_up(&mut self) {
+        let log = self.log();
+        let (written, last_index) = (log.bytes_since(self.catch_up.last_index), log.last_index());
+        let more = BYTES_PER_TICK_MIN.max(written * CATCH_UP_PERCENT_OF_WRITES / 100);
+        self.catch_up.last_index = last_index;
+        self.catch_up.bytes_left = (self.catch_up.bytes_left + more).min(TICKS_SAVED_MAX * more);
+    }
+
     /// Begins the reads that raft wants, as far as there is room on the way to the members they are for.
     pub(super) fn start_log_reads(&mut self) {
         for (first, context) in self.node.store().take_asked() {
-            let CatchUp { reads, bytes_left } = &mut self.catch_up;
+            let CatchUp { reads, bytes_left, last_index: _ } = &mut self.catch_up;
             if let Some(read) = reads.iter_mut().find(|read| read.first == first) {
                 if read.contexts.len() < LOG_READS_MAX {
                     read.contexts.push(context);

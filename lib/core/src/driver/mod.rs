@@ -287,7 +287,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.now_tick += 1;
-        self.catch_up.tick();
+        self.tick_catch_up();
         self.end_start_wait_if_over();
         if !self.holds_tick() {
             self.node.tick();
