@@ -126,16 +126,17 @@ async fn answer(
     from: SocketAddr,
     next: &Mutex<Option<Next>>,
 ) -> Result<Answer, Refusal> {
-    if !bearer(request.headers()).is_some_and(|token| inner.credentials.accepts(token)) {
-        return Err(Refusal::new(Code::Unauthorized, format!("this is {PEER_ROLE}, and needs the cluster's token")));
-    }
     let path = request.uri().path();
     let body = snapshot_body::parse_path(path);
+    // Before the token: a client that is at the wrong port need not look for a token first.
     if (path != handshake::PATH && body.is_none()) || request.method() != Method::GET {
-        return Err(Refusal::new(
-            Code::NotFound,
-            format!("this is {PEER_ROLE}; it has GET /raft/v1 and the snapshots below it"),
-        ));
+        let why = format!(
+            "this is {PEER_ROLE}, where only other nodes have something to ask; use its client or its admin port"
+        );
+        return Err(Refusal::new(Code::NotFound, why));
+    }
+    if !bearer(request.headers()).is_some_and(|token| inner.credentials.accepts(token)) {
+        return Err(Refusal::new(Code::Unauthorized, format!("this is {PEER_ROLE}, and needs the cluster's token")));
     }
     let theirs = their_hello(request.headers())?;
     let (answer, then) = match body {

@@ -301,7 +301,8 @@ async fn other_requests_get_a_problem_that_says_what_is_wrong() {
     let long = format!("x: {}\r\n", "y".repeat(20_000));
     let cases = [
         (request("/raft/v1", "wrong", UPGRADE), "401", "unauthorized"),
-        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n".into(), "401", "unauthorized"),
+        ("GET /raft/v1 HTTP/1.1\r\nhost: x\r\n\r\n".into(), "401", "unauthorized"),
+        ("GET /v1/kv/k HTTP/1.1\r\nhost: x\r\n\r\n".into(), "404", "not_found"),
         (request("/", TOKEN, ""), "404", "not_found"),
         (request("/raft/v1/snapshot/1/x", TOKEN, ""), "404", "not_found"),
         (request("/raft/v1", TOKEN, "").replace("GET", "POST"), "404", "not_found"),
