@@ -46,7 +46,7 @@ metrics! {
     peer_round_trip_time_seconds: HistogramVec = seconds_by, "Round trip time of the stream to a peer." by &["to"];
     peer_sent_frames_total: IntCounterVec = counters, "Frames written to the stream to a peer." by &["to"];
     peer_received_frames_total: IntCounterVec = counters, "Frames read from the stream of a peer." by &["from"];
-    peer_dropped_frames_total: IntCounterVec = counters, "Frames for a peer dropped because its queue was full or its stream was down." by &["to"];
+    peer_dropped_frames_total: IntCounterVec = counters, "Frames for a peer that were dropped: its queue was full, or no stream to it was up (down)." by &["to", "why"];
     log_sync_running_milliseconds: IntGauge = gauge, "For how long the oldest sync of the log has been running; 0 while none is.";
     db_total_size_bytes: IntGauge = gauge, "Bytes of the kv db on disk.";
     db_index_bytes: IntGauge = gauge, "Bytes of the key index in memory.";
@@ -85,9 +85,11 @@ impl Metrics {
         let id = id.to_string();
         // An error says that nothing was counted for it.
         let _none = self.peer_round_trip_time_seconds.remove_label_values(&[&id]);
-        for by_peer in [&self.peer_sent_frames_total, &self.peer_received_frames_total, &self.peer_dropped_frames_total]
-        {
+        for by_peer in [&self.peer_sent_frames_total, &self.peer_received_frames_total] {
             let _none = by_peer.remove_label_values(&[&id]);
+        }
+        for why in [WHY_FULL, WHY_DOWN] {
+            let _none = self.peer_dropped_frames_total.remove_label_values(&[&id, why]);
         }
     }
 
@@ -100,6 +102,11 @@ impl Metrics {
         String::from_utf8(text).expect("names, help texts and label values are UTF-8")
     }
 }
+
+/// Label of frames that found the peer's queue full.
+pub const WHY_FULL: &str = "full";
+/// Label of frames that found no stream to the peer.
+pub const WHY_DOWN: &str = "down";
 
 const STATES: &[(NodeState, &str)] = &[
     (NodeState::Opening, "opening"),
@@ -167,11 +174,10 @@ mod tests {
         metrics.http_request_duration_seconds.with_label_values(&["client", "/v1/kv"]).observe(0.1);
         metrics.connections.with_label_values(&["client"]).inc();
         metrics.peer_round_trip_time_seconds.with_label_values(&["2"]).observe(0.1);
-        for by_peer in
-            [&metrics.peer_sent_frames_total, &metrics.peer_received_frames_total, &metrics.peer_dropped_frames_total]
-        {
+        for by_peer in [&metrics.peer_sent_frames_total, &metrics.peer_received_frames_total] {
             by_peer.with_label_values(&["2"]).inc();
         }
+        metrics.peer_dropped_frames_total.with_label_values(&["2", WHY_FULL]).inc();
         let text = metrics.encode();
         assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 33, "{text}");
         for line in [
@@ -190,7 +196,7 @@ mod tests {
         let metrics = Metrics::new();
         let others = metrics.encode();
         metrics.peer_round_trip_time_seconds.with_label_values(&["2"]).observe(0.1);
-        metrics.peer_dropped_frames_total.with_label_values(&["2"]).inc();
+        metrics.peer_dropped_frames_total.with_label_values(&["2", WHY_DOWN]).inc();
         assert!(metrics.encode().contains("\"2\""));
         metrics.forget_peer(2);
         metrics.forget_peer(3);

@@ -13,7 +13,8 @@ use super::spare::{self, SpareDelays};
 use super::waiters::Reply;
 use crate::crash_point::{self, Place, Side};
 use crate::disk::bulk_disk::BulkDisk;
-use crate::transport::{PeerAddress, Queued, Transport};
+use crate::metrics::{WHY_DOWN, WHY_FULL};
+use crate::transport::{Dropped, PeerAddress, Queued, Transport};
 use raftkv_api::KvState;
 use raftkv_core::driver::{Effect, Event};
 use raftkv_core::limits;
@@ -108,12 +109,19 @@ impl Outputs {
         let if_lost = Event::of_lost_frame(to, &frame);
         let queued = self.transport.queue(to, frame);
         let metrics = &self.shared.metrics;
-        let counter = if queued.is_ok() { &metrics.peer_sent_frames_total } else { &metrics.peer_dropped_frames_total };
-        counter.with_label_values(&[to.to_string()]).inc();
         match queued {
-            Ok(queued) if self.queued.iter().any(|known| known.is_same(&queued)) => {}
-            Ok(queued) => self.queued.push(queued),
-            Err(_) => {
+            Ok(queued) => {
+                metrics.peer_sent_frames_total.with_label_values(&[to.to_string()]).inc();
+                if !self.queued.iter().any(|known| known.is_same(&queued)) {
+                    self.queued.push(queued);
+                }
+            }
+            Err(dropped) => {
+                let why = match dropped {
+                    Dropped::NotConnected => WHY_DOWN,
+                    Dropped::Full | Dropped::TooLarge => WHY_FULL,
+                };
+                metrics.peer_dropped_frames_total.with_label_values(&[&to.to_string(), why]).inc();
                 if let Some(event) = if_lost {
                     self.input(event);
                 }
