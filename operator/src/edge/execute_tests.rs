@@ -357,7 +357,18 @@ impl World {
         let (operator, nodes) = (&self.operator, &self.nodes);
         let (desired, seen, asked) = (&desired, &seen, &asked);
         let mut pass = Pass { operator, nodes, desired, seen, cluster: &mut cluster, asked, writes };
-        execute(&mut pass, &steps).await
+        let before = self.written();
+        let done = execute(&mut pass, &steps).await;
+        // An operator that dies between two requests is one that dies between two actions: the plan is explored from
+        // there, in every state of every scenario (`tests/plan/explore.rs`).
+        assert!(self.written() - before <= actions.len(), "an action writes more than once: {:?}", self.api.calls());
+        done
+    }
+
+    /// How many requests have changed something.
+    fn written(&self) -> usize {
+        let seen = self.api.seen().into_iter().chain(self.node.seen());
+        seen.filter(Seen::wrote).count()
     }
 }
 

@@ -20,9 +20,16 @@ pub(crate) struct Seen {
     pub headers: HeaderMap,
     /// Null when there was none.
     pub body: Value,
+    /// The status of the answer.
+    pub answered: u16,
 }
 
 impl Seen {
+    /// Whether it changed something.
+    pub(crate) fn wrote(&self) -> bool {
+        !self.call.starts_with("GET ") && !self.call.contains("dryRun") && (200..300).contains(&self.answered)
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -103,12 +110,13 @@ async fn serve(request: Request<Incoming>, shared: Arc<Mutex<Shared>>) -> Result
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let mut shared = shared.lock().unwrap();
+    let (status, answer) = shared.answers.pop_front().unwrap_or((500, Value::from("the script is over")));
     shared.seen.push(Seen {
         call: format!("{} {}", head.method, head.uri),
         headers: head.headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),
+        answered: status,
     });
-    let (status, answer) = shared.answers.pop_front().unwrap_or((500, Value::from("the script is over")));
     let body = Full::new(Bytes::from(answer.to_string()));
     Ok(Response::builder().status(status).header("content-type", "application/json").body(body).unwrap())
 }
