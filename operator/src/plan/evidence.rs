@@ -18,8 +18,6 @@ pub(crate) type Proof = Result<(), Lack>;
 pub(crate) const FIRST_MEMBER_ID: u64 = 1;
 /// A learner that is silent for so long, to the operator and to the leader, is dropped.
 const LEARNER_SILENT_S_MAX: i64 = rows::COMING_S_MAX;
-/// With this many voters or fewer, no member can be restarted without a moment of no service.
-pub(crate) const FRAGILE_VOTERS_MAX: usize = 2;
 
 fn lacks<T>(on: On, text: impl Into<String>) -> Result<T, Lack> {
     Err(Lack::of(on, text))
@@ -314,7 +312,7 @@ pub(crate) fn restart(facts: &Facts<'_>, seat: &Seat) -> Proof {
         strict(facts, other)?;
     }
     let voters = facts.roster.voters().count();
-    if voters <= FRAGILE_VOTERS_MAX {
+    if voters < rows::VOTERS_MIN {
         guards::margin(facts, seat, voters - 1)?;
     } else if facts.is_active(seat) {
         guards::margin(facts, seat, quorum(voters))?;

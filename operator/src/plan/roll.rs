@@ -2,7 +2,7 @@
 //! time, the leader last. PURE.
 
 use crate::plan::action::{Action, Ending, Step, Turn, Underway};
-use crate::plan::evidence::{self, FRAGILE_VOTERS_MAX};
+use crate::plan::evidence;
 use crate::plan::facts::{Facts, Leader, Seat};
 use crate::plan::guards::{self, Gate, Lack};
 use crate::plan::table::{self, Cell, OUTDATED_AFTER_S, On, Task};
@@ -70,7 +70,7 @@ fn turn(facts: &Facts<'_>, leader: Leader<'_>, due: &[&Seat]) -> Turn {
 fn restart(facts: &Facts<'_>, seat: &Seat) -> Turn {
     let pod = seat.ordinal.and_then(|ordinal| Some((ordinal, facts.pod(ordinal)?)));
     let Some((ordinal, pod)) = pod else { return Turn::Nothing };
-    let fragile = facts.roster.voters().count() <= FRAGILE_VOTERS_MAX;
+    let fragile = facts.roster.voters().count() < rows::VOTERS_MIN;
     let outage = if fragile { "; the cluster is without service until it is back" } else { "" };
     let Some(how) = ending(facts, pod) else {
         let text =
@@ -84,7 +84,7 @@ fn restart(facts: &Facts<'_>, seat: &Seat) -> Turn {
 /// the end the gate's word counts: the others can do without it.
 fn ending(facts: &Facts<'_>, pod: &PodSeen) -> Option<Ending> {
     let voters = facts.roster.voters().count();
-    if !pod.ready || voters <= FRAGILE_VOTERS_MAX || facts.desired.strict_budget {
+    if !pod.ready || voters < rows::VOTERS_MIN || facts.desired.strict_budget {
         return Some(Ending::Delete);
     }
     match pod.eviction {

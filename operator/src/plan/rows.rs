@@ -7,7 +7,7 @@ use crate::plan::world::{ChildSeen, Container, NodeSeen, Ordinal, PodSeen, SetSe
 use crate::plan::{former, judged, machines};
 use raftkv_api::{NodeState, Status};
 
-/// With fewer voters than this, a lost member is a lost quorum.
+/// With fewer voters than this, a lost member is a lost quorum, and a restart a moment without service.
 pub(crate) const VOTERS_MIN: usize = 3;
 /// A member that is silent for longer is not about to come.
 pub(crate) const COMING_S_MAX: i64 = 300;
