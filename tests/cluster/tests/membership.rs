@@ -1,12 +1,17 @@
 //! Members that come and go while a client writes.
 
 use anyhow::{Context, Result, ensure};
-use raftkv_api::{Code, DecimalId, MemberRole, Members, NodeState};
+use raftkv_api::{Code, DecimalId, MemberRole, Members, NodeState, Reset};
 use raftkv_cluster_tests::wait::{eventually, holds};
 use raftkv_cluster_tests::{Cluster, Writer};
+use std::time::Duration;
 
 /// Writes between two changes: enough that the next change meets a busy cluster.
 const WRITES_BETWEEN: usize = 30;
+/// A node ends when it has written down that it is a member, and before it has heard who the others are.
+const JOINED: &str = "identity-rename/after/starting/1";
+/// Within this time a leader has spoken to a node that was added.
+const JOIN_MAX: Duration = Duration::from_secs(20);
 
 #[test]
 fn one_three_five_three_one_under_a_writer() -> Result<()> {
@@ -160,5 +165,34 @@ fn a_removed_node_does_not_disturb_the_others_when_it_comes_back() -> Result<()>
     let log = cluster.nodes[gone].log_text();
     ensure!(!log.contains("became candidate"), "the removed node has forced an election: {log}");
     ensure!(cluster.nodes[gone].is_running(), "a removed node goes on to say why");
+    cluster.finish()
+}
+
+#[test]
+fn a_learner_removed_before_it_knew_anybody_is_reset_by_the_clusters_word() -> Result<()> {
+    let mut cluster = Cluster::start(3)?;
+    let joiner = cluster.start_node()?;
+    cluster.nodes[joiner].stop()?;
+    let command = cluster.nodes[joiner].command_to_crash_at(JOINED)?;
+    cluster.nodes[joiner].start_as(command)?;
+    let id = cluster.add(joiner)?;
+    cluster.nodes[joiner].wait_for_end(JOIN_MAX)?;
+    cluster.remove(id)?;
+
+    cluster.nodes[joiner].start()?;
+    let node = &cluster.nodes[joiner];
+    let learner = node.wait_for("is a learner that knows nobody", |status| {
+        status.state == NodeState::Learner && status.members.is_empty()
+    })?;
+    let reset = Reset::of(learner.incarnation.context("a learner has one")?);
+    let call = |reset: &Reset| node.admin_guarded("POST", "/v1/reset", &learner).json(reset).send();
+    let problem = call(&reset)?.problem()?;
+    ensure!(problem.code == Code::WrongState, "{problem:?}");
+    ensure!(problem.detail.contains("name admin URLs"), "it says whom to ask: {problem:?}");
+    let ask = vec![cluster.nodes[cluster.leader()?].admin_url()];
+    call(&Reset { ask, ..reset })?.expect(200)?;
+    node.wait_for("is blank", |status| status.state == NodeState::Blank)?;
+    cluster.join(joiner)?;
+    cluster.nodes[joiner].wait_serving()?;
     cluster.finish()
 }
