@@ -256,6 +256,27 @@ fn a_leader_that_applies_its_own_removal_steps_down() {
     assert_eq!(lone.sent(MessageType::MsgRequestVoteResponse).iter().map(|m| m.reject).collect::<Vec<_>>(), [false]);
 }
 
+/// 2 -> 1, and the survivor lost both its commit of the removal and the request for a real vote. The removed member's log
+/// is longer, so it refuses each pre-vote, and raft.rs:1393 drops the refusal, which has the older term and the only word
+/// of that commit (seed 2306). Guard: its commit counts in the survivor's term.
+#[test]
+fn who_refuses_a_pre_vote_in_an_older_term_hands_on_its_commit() {
+    let membership = voters(&[1, 2]);
+    let mut lone = Lone::running(&membership);
+    lone.hear(append(2, 2, (1, 1), vec![change(2, 2, &membership, &Change::Remove { id: 2 })], 1));
+    lone.campaign();
+    lone.hear(message(MessageType::MsgRequestPreVoteResponse, 2, 3));
+    lone.campaign();
+    assert_eq!((lone.status().term, lone.status().commit), (3, 1), "it was a candidate of term 3");
+    lone.hear(Message { reject: true, ..message(MessageType::MsgRequestPreVoteResponse, 2, 2) });
+    assert_eq!((lone.status().term, lone.status().commit), (3, 1), "it says nothing new");
+    let refusal = message(MessageType::MsgRequestPreVoteResponse, 2, 2);
+    lone.hear(Message { reject: true, commit: 2, commit_term: 2, ..refusal });
+    assert_eq!(lone.status().commit, 2);
+    lone.tick(200);
+    assert_eq!((lone.status().role, lone.status().membership.voters.len()), (Role::Leader, 1));
+}
+
 /// MsgPropose carries no term, so a late or doubled one appends again (probe H). Guard (N5): none is stepped.
 #[test]
 fn a_proposal_of_a_peer_is_dropped() {

@@ -34,6 +34,7 @@ impl Driver {
                 }
             }
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => self.vote_requested(message),
+            MessageType::MsgRequestPreVoteResponse => self.pre_vote_answered(message),
             MessageType::MsgHeartbeat => self.heartbeat(message),
             MessageType::MsgAppend => self.defer(message),
             MessageType::MsgSnapshot => self.snapshot_offered(message),
@@ -61,6 +62,18 @@ impl Driver {
                 message.from, message.term, message.commit
             );
             return self.halt(Effect::Quarantine { finding: Finding::new(why) });
+        }
+        self.step_raft(message);
+    }
+
+    /// Who refuses a pre-vote says what is committed, and that may be its own removal, without which nobody can lead. It
+    /// answers with its own term, and raft-rs drops what comes from an older one: so a member that was about to campaign
+    /// when it crashed would ask for ever. A commit is true in every term, and a refusal can't help anybody to win.
+    fn pre_vote_answered(&mut self, mut message: Message) {
+        let raft = &self.node.raft;
+        let tells = message.commit > raft.raft_log.committed;
+        if message.reject && message.term < raft.term && tells {
+            message.term = raft.term;
         }
         self.step_raft(message);
     }
