@@ -43,16 +43,18 @@ impl World {
         }
         self.trace.line(self.now, &format!("the disk of {} hangs", self.nodes[hung].name));
         self.disk_hangs(hung, u64::MAX);
-        // Nobody waits for it: the clients, of which there may be one only, are for the write that must succeed.
-        let command = Command::Put { key: "hangs".into(), value: Bytes::new(), condition: Condition::None };
-        let request = self.nodes[hung].running_mut().map(Running::next_request);
-        let Some(request) = request else { return Ok(false) };
-        self.step_node(hung, Event::Propose { request, data: command.encode(), grows: true })?;
+        self.write_at(hung)?;
         let mut begun: Vec<u64> = others.iter().map(|slot| self.ticks(*slot)).collect();
         let written = self.clients.counts.written;
         let mut asked = None;
         while self.clients.counts.written == written {
             self.step()?;
+            // While a transfer is in flight the write is refused, and nothing hangs that the disk was asked for.
+            let now = self.nodes[hung].running().map(|running| running.driver.status());
+            if now.is_some_and(|now| now.term == status.term && now.last_index == status.last_index) {
+                self.write_at(hung)?;
+                begun = others.iter().map(|slot| self.ticks(*slot)).collect();
+            }
             // An error that was injected before may come only now and end a process: the 5 s begin when all work.
             for slot in self.down() {
                 self.boot(slot)?;
@@ -75,6 +77,13 @@ impl World {
         }
         self.end_troubles();
         Ok(true)
+    }
+
+    /// Nobody waits for this write: the clients, of which there may be one only, are for the write that must succeed.
+    fn write_at(&mut self, slot: Slot) -> Check {
+        let command = Command::Put { key: "hangs".into(), value: Bytes::new(), condition: Condition::None };
+        let Some(request) = self.nodes[slot].running_mut().map(Running::next_request) else { return Ok(()) };
+        self.step_node(slot, Event::Propose { request, data: command.encode(), grows: true })
     }
 
     fn ticks(&self, slot: Slot) -> u64 {

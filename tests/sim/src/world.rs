@@ -228,10 +228,12 @@ impl World {
             DiskTurn::SpareMade { name } => self.step_node(slot, Event::SpareMade { name })?,
             DiskTurn::Durable { batch, last_index, term } => {
                 self.trace.line(self.now, &format!("{} durable to {last_index} term {term}", self.nodes[slot].name));
-                if let (Some(running), Some(id)) = (self.nodes[slot].running(), self.nodes[slot].member_id())
-                    && !self.troubles.forgetful.contains(&slot)
-                {
-                    self.invariants.durable(id, running.driver.log(), last_index, term)?;
+                if let (Some(running), Some(id)) = (self.nodes[slot].running(), self.nodes[slot].member_id()) {
+                    let log = running.driver.log();
+                    match self.troubles.forgetful.contains(&slot) {
+                        true => self.invariants.durable_again(id, log, last_index, term),
+                        false => self.invariants.durable(id, log, last_index, term)?,
+                    }
                 }
                 self.step_node(slot, Event::Persisted { batch })?;
             }
@@ -340,7 +342,9 @@ impl World {
     /// Ends a process for everyone else: tells the clients, the administrator and the invariants.
     pub(crate) fn process_ends(&mut self, slot: Slot) {
         if let (Some(running), Some(id)) = (self.nodes[slot].running(), self.nodes[slot].member_id()) {
-            self.invariants.ended(slot, id, running.driver.log());
+            // What a directory that was put back lacks, no batch was replacing.
+            let log = (!self.troubles.forgetful.contains(&slot)).then(|| running.driver.log());
+            self.invariants.ended(slot, id, log);
         }
         self.clients.disconnected(slot);
         self.admin.disconnected(slot);

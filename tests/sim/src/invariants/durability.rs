@@ -13,6 +13,10 @@ pub fn check(status: &DriverStatus, log: &Log, witness: &Witness) -> Check {
         let what = format!("member {id} starts at term {}, term {} was durable", status.durable_term, witness.term);
         return broken("durability", what);
     }
+    if log.last_index() < witness.base.index {
+        let (last, base) = (log.last_index(), witness.base.index);
+        return broken("durability", format!("member {id} starts with a log that ends at {last}, {base} was durable"));
+    }
     let end = witness.replacing_from.unwrap_or(u64::MAX).max(log.first_index());
     for (index, kept) in witness.entries.range(log.first_index()..end) {
         if log.term(*index) != Some(kept.term) {

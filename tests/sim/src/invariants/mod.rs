@@ -120,6 +120,13 @@ impl Invariants {
         one_change::check(id, witness, self.committed)
     }
 
+    /// The same for a member that forgot what it promised: it may acknowledge what it has by now.
+    pub fn durable_again(&mut self, id: MemberId, log: &Log, last_index: Index, term: Term) {
+        let witness = self.witnesses.entry(id).or_default();
+        witness.term = witness.term.max(term);
+        witness.learn(log, last_index);
+    }
+
     /// A raft message leaves a process.
     pub fn sent(&mut self, message: &Message) -> Check {
         let witness = self.witnesses.entry(message.from).or_default();
@@ -146,10 +153,12 @@ impl Invariants {
         self.witnesses.get(&status.id).is_none_or(keeps_log) && vote.is_none_or(|vote| vote == hard_state.vote)
     }
 
-    /// A process ended; `log` is what it held in memory.
-    pub fn ended(&mut self, slot: Slot, id: MemberId, log: &Log) {
+    /// A process ended; `log` is what it held in memory, if that can have been on its way to the disk.
+    pub fn ended(&mut self, slot: Slot, id: MemberId, log: Option<&Log>) {
         self.seen.remove(&slot);
-        self.witnesses.entry(id).or_default().interrupted(log);
+        if let Some(log) = log {
+            self.witnesses.entry(id).or_default().interrupted(log);
+        }
     }
 
     /// A process applied entries.

@@ -62,6 +62,14 @@ impl Witness {
         self.replacing_from = (from <= self.last()).then_some(from);
     }
 
+    /// The same for a directory that was put back: what its member promised before stays known, and what it has by now
+    /// counts besides.
+    pub fn learn(&mut self, log: &Log, last: Index) {
+        let low = log.base().index.max(self.base.index) + 1;
+        let entries = if low > last { Vec::new() } else { log.entries(low, last + 1, u64::MAX).expect("it has them") };
+        self.entries.extend(entries.iter().map(|entry| (entry.index, kept(entry))));
+    }
+
     /// The log is durable up to `last`: takes over what is new, and returns the first new index.
     pub fn follow(&mut self, log: &Log, last: Index) -> Index {
         let base = log.base();
