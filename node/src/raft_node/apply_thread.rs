@@ -130,7 +130,11 @@ impl ApplyThread {
                     self.meets_full_disk(&e);
                     self.waits_for = WaitsFor::SpaceToReopen(e.to_string());
                 }
-                Err(e) => {
+                Err(e @ StoreError::Newer(_)) => {
+                    self.shared.send(Input::Fatal(e.to_string()));
+                    return;
+                }
+                Err(e @ (StoreError::Io(_) | StoreError::Unproved(_))) => {
                     // The error names the record or the file. Nothing is lost: the log and the snapshots have
                     // everything.
                     self.shared.send(Input::Restart(RestartWhy::DistrustKv(e.to_string())));
@@ -317,7 +321,7 @@ impl ApplyThread {
                 Some(meta)
             }
             // Every cut also proves the kv db while it runs: a mismatch means that the db is not what was applied.
-            Err(e @ StoreError::Unproved(_)) => return Err(e),
+            Err(e @ (StoreError::Unproved(_) | StoreError::Newer(_))) => return Err(e),
             Err(StoreError::Io(e)) => {
                 tracing::error!(error = %e, "the snapshot could not be written; it will be tried again");
                 None

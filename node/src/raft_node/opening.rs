@@ -73,6 +73,6 @@ fn io_of(error: &OpenError) -> Option<&io::Error> {
         | OpenError::KvStuck(_)
         | OpenError::Stop(_)
         | OpenError::Log(LogError::Corrupt { .. } | LogError::Format { .. })
-        | OpenError::Store(StoreError::Unproved(_)) => None,
+        | OpenError::Store(StoreError::Unproved(_) | StoreError::Newer(_)) => None,
     }
 }

@@ -278,7 +278,7 @@ mod tests {
                 Some(applied)
             }
             Err(StoreError::Unproved(_)) => None,
-            Err(StoreError::Io(error)) => panic!("{error}"),
+            Err(error @ (StoreError::Io(_) | StoreError::Newer(_))) => panic!("{error}"),
         }
     }
 

@@ -229,7 +229,7 @@ impl ApplyThread {
                 self.view = Some(view);
                 self.store = Some(store);
             }
-            Err(StoreError::Io(e)) => turn.outs.push(Out::DiskFailed(e.to_string())),
+            Err(e @ (StoreError::Io(_) | StoreError::Newer(_))) => turn.outs.push(Out::DiskFailed(e.to_string())),
             Err(StoreError::Unproved(why)) => turn.outs.push(Out::DistrustsKv(why)),
         }
     }
@@ -237,7 +237,12 @@ impl ApplyThread {
     fn apply(&mut self, generation: u64, mut queue: VecDeque<Committed>, items: usize, turn: &mut Turn) {
         let piece: Vec<Committed> = queue.drain(..items.clamp(1, queue.len())).collect();
         let store = self.store.as_mut().expect("entries follow the proof");
-        let results: Vec<Applied> = store.apply(&piece).expect("the simulated kv db does not fail");
+        let results: Vec<Applied> = match store.apply(&piece) {
+            Ok(results) => results,
+            // The process ends, and leaves everything as it is.
+            Err(newer @ StoreError::Newer(_)) => return turn.outs.push(Out::DiskFailed(newer.to_string())),
+            Err(error) => panic!("the simulated kv db does not fail: {error}"),
+        };
         let hash: StateHash = store.view().state_hash();
         // Waiters are answered before the flush (rule N23).
         let index = results.last().expect("a piece is not empty").index;
@@ -265,7 +270,9 @@ impl ApplyThread {
             }
             // Nothing depends on the cut: it is tried again.
             Err(StoreError::Io(_)) => self.end_cut(turn, None),
-            Err(StoreError::Unproved(why)) => panic!("a proved store does not write what was frozen: {why}"),
+            Err(e @ (StoreError::Unproved(_) | StoreError::Newer(_))) => {
+                panic!("a proved store does not write what was frozen: {e}")
+            }
         }
     }
 

@@ -28,7 +28,8 @@ impl Store {
     /// Applies committed entries with one atomic disk batch (split where a conf change ends one), publishes it, and
     /// returns what became of each. The caller answers waiters, then calls [`Store::flush`].
     ///
-    /// An entry that is no command stops apply with [`StoreError::Unproved`]: this program cannot have proposed it.
+    /// An entry that is no command stops apply with [`StoreError::Newer`]: the log's checksums are right, so a program wrote
+    /// it, and not this one.
     pub fn apply(&mut self, committed: &[Committed]) -> Result<Vec<Applied>, StoreError> {
         let mut applied = Vec::with_capacity(committed.len());
         for (i, part) in committed.split_inclusive(|entry| matches!(entry, Committed::Conf { .. })).enumerate() {
@@ -241,5 +242,5 @@ impl<'a> Batch<'a> {
 }
 
 fn decode(index: Index, data: &Bytes) -> Result<Command, StoreError> {
-    Command::decode(data).map_err(|error| StoreError::Unproved(format!("the entry at index {index}: {error}")))
+    Command::decode(data).map_err(|error| StoreError::Newer(format!("the entry at index {index}: {error}")))
 }

@@ -100,6 +100,9 @@ pub enum StoreError {
     /// The scan does not give the stored hash, or a record is malformed: set the db aside and rebuild it.
     #[error("kv db is not what its hash says: {0}")]
     Unproved(String),
+    /// A newer raftkv wrote it, and nothing is wrong with the data: the process stops, and leaves everything as it is.
+    #[error("{0}: a newer raftkv than {version} wrote it; start that one again, the data are as they were", version = env!("CARGO_PKG_VERSION"))]
+    Newer(String),
 }
 
 /// Reads the meta record and the membership only. `Ok(None)`: no valid pair of them, hence no claim.

@@ -618,3 +618,20 @@ fn every_batch_is_flushed_before_the_next() {
     while store.compact_step().unwrap() {}
     store.apply(&[entry(6, &put("b", b"3"))]).unwrap();
 }
+
+#[test]
+fn an_entry_of_a_newer_version_stops_apply_and_changes_nothing() {
+    let disk = Arc::new(MemKv::default());
+    let mut store = new_store(&disk);
+    let before = disk.map().clone();
+    for data in [&b"\x09 of a later version"[..], b"\x01\x09"] {
+        let newer = Committed::Normal { index: 3, term: 1, request: None, data: Bytes::from_static(data) };
+        let error = store.apply(&[entry(2, &put("k", b"v")), newer]).expect_err("it is no command");
+        assert!(matches!(error, StoreError::Newer(_)), "{error}");
+        let words = error.to_string();
+        assert!(words.contains("index 3") && words.contains("start that one again"), "{words}");
+        assert_eq!(*disk.map(), before);
+        assert_eq!(store.view().applied(), 1);
+    }
+    assert_eq!(store.apply(&[entry(2, &put("k", b"v"))]).expect("it goes on where it was").len(), 1);
+}

@@ -116,7 +116,7 @@ pub fn list(disk: &dyn LogDisk, identity: &MemberIdentity) -> Result<(Vec<Snapsh
         match verify_ours(disk, &name, identity) {
             Ok(meta) if meta.file_name() == name => good.push(meta),
             Ok(_) | Err(StoreError::Unproved(_)) => bad.push(name),
-            Err(StoreError::Io(error)) => return Err(StoreError::Io(error)),
+            Err(error @ (StoreError::Io(_) | StoreError::Newer(_))) => return Err(error),
         }
     }
     good.sort_by_key(|meta| std::cmp::Reverse((meta.index, meta.term)));

@@ -77,7 +77,7 @@ fn survives(dir: &Path, seen: &[RangeAnswer]) -> Option<Index> {
             assert_eq!(store.view().range(&everything()).unwrap(), seen[applied as usize]);
             Some(applied)
         }
-        Err(StoreError::Io(_) | StoreError::Unproved(_)) => None,
+        Err(StoreError::Io(_) | StoreError::Unproved(_) | StoreError::Newer(_)) => None,
     }
 }
 
