@@ -46,6 +46,7 @@ metrics! {
     peer_round_trip_time_seconds: HistogramVec = seconds_by, "Round trip time of the stream to a peer." by &["to"];
     peer_sent_frames_total: IntCounterVec = counters, "Frames written to the stream to a peer." by &["to"];
     peer_received_frames_total: IntCounterVec = counters, "Frames read from the stream of a peer." by &["from"];
+    peer_unknown_frames_total: IntCounterVec = counters, "Frames of a peer that were skipped: a newer version sent them, and this one does not know their kind." by &["from"];
     peer_dropped_frames_total: IntCounterVec = counters, "Frames for a peer that were dropped: its queue was full, or no stream to it was up (down)." by &["to", "why"];
     log_sync_running_milliseconds: IntGauge = gauge, "For how long the oldest sync of the log has been running; 0 while none is.";
     db_total_size_bytes: IntGauge = gauge, "Bytes of the kv db on disk.";
@@ -85,7 +86,8 @@ impl Metrics {
         let id = id.to_string();
         // An error says that nothing was counted for it.
         let _none = self.peer_round_trip_time_seconds.remove_label_values(&[&id]);
-        for by_peer in [&self.peer_sent_frames_total, &self.peer_received_frames_total] {
+        for by_peer in [&self.peer_sent_frames_total, &self.peer_received_frames_total, &self.peer_unknown_frames_total]
+        {
             let _none = by_peer.remove_label_values(&[&id]);
         }
         for why in [WHY_FULL, WHY_DOWN] {
@@ -174,12 +176,14 @@ mod tests {
         metrics.http_request_duration_seconds.with_label_values(&["client", "/v1/kv"]).observe(0.1);
         metrics.connections.with_label_values(&["client"]).inc();
         metrics.peer_round_trip_time_seconds.with_label_values(&["2"]).observe(0.1);
-        for by_peer in [&metrics.peer_sent_frames_total, &metrics.peer_received_frames_total] {
+        for by_peer in
+            [&metrics.peer_sent_frames_total, &metrics.peer_received_frames_total, &metrics.peer_unknown_frames_total]
+        {
             by_peer.with_label_values(&["2"]).inc();
         }
         metrics.peer_dropped_frames_total.with_label_values(&["2", WHY_FULL]).inc();
         let text = metrics.encode();
-        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 33, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("# HELP raftkv_")).count(), 34, "{text}");
         for line in [
             "raftkv_has_leader 0",
             "raftkv_state{state=\"voter\"} 1",

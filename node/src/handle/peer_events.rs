@@ -60,6 +60,18 @@ impl PeerEvents for Node {
         }
     }
 
+    fn on_unknown_frame(&self, from: MemberId, kind: u8) {
+        let skipped = self.shared().metrics.peer_unknown_frames_total.with_label_values(&[from.to_string()]);
+        skipped.inc();
+        if skipped.get() == 1 {
+            tracing::info!(
+                from,
+                kind,
+                "a frame of a kind that this version does not know was skipped, as all of them are"
+            );
+        }
+    }
+
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
         // The transport dials again and again, but a person needs to read about it only once.
         let is_news = self.shared().dial_failed(to, &failure);

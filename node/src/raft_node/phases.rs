@@ -26,7 +26,6 @@ use raftkv_core::ports::KvHome;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::refusal::Refusal;
 use raftkv_core::types::MemberIdentity;
-use raftkv_core::wire::HELLO_FORMAT;
 use raftkv_core::wire::{Hello, HelloVerdict};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -149,7 +148,7 @@ impl RaftNode {
     }
 
     fn join(&self, incarnation: Hex128, hello: Hello, verdict: oneshot::Sender<HelloVerdict>) -> Option<Next> {
-        if hello.format != HELLO_FORMAT || hello.to_incarnation != incarnation {
+        if hello.is_older() || hello.to_incarnation != incarnation {
             let why = format!("this blank node is incarnation {incarnation}, not {}", hello.to_incarnation);
             answer(verdict, HelloVerdict::Differs(why));
             return None;

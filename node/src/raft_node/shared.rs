@@ -18,7 +18,7 @@ use raftkv_core::kvstore::View;
 use raftkv_core::limits;
 use raftkv_core::membership::Membership;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, Term};
-use raftkv_core::wire::{HELLO_FORMAT, Hello};
+use raftkv_core::wire::{HELLO_FORMAT, Hello, LEVEL_MAX};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak, mpsc};
@@ -313,6 +313,7 @@ impl Shared {
             peer_url: config.peer_url.clone(),
             client_url: config.client_url.clone(),
             admin_url: config.admin_url.clone(),
+            level_max: LEVEL_MAX,
         }
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use raftkv_core::membership::Membership;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::types::RequestId;
-use raftkv_core::wire::{Forward, encode};
+use raftkv_core::wire::{Forward, HELLO_FORMAT, LEVEL_MAX, encode};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +34,7 @@ pub(super) fn incarnation(id: MemberId) -> Hex128 {
 
 pub(super) fn hello(from: MemberId, to: MemberId) -> Hello {
     Hello {
-        format: 1,
+        format: HELLO_FORMAT,
         cluster_id: Hex128([0xc; 16]),
         genesis: Hex128([0xd; 16]),
         generation: 0,
@@ -49,6 +49,7 @@ pub(super) fn hello(from: MemberId, to: MemberId) -> Hello {
         peer_url: format!("http://n{from}:2380"),
         client_url: format!("http://n{from}:2379"),
         admin_url: format!("http://n{from}:2381"),
+        level_max: LEVEL_MAX,
     }
 }
 
@@ -71,6 +72,7 @@ pub(super) enum Event {
     Hello(MemberId),
     Connected(MemberId),
     Frame(MemberId, Frame),
+    UnknownFrame(MemberId, u8),
     DialFailed(MemberId, DialFailure),
     Body { to: MemberId, index: Index, whole: bool },
     Fetched { from: MemberId, index: Index, result: Result<(), String> },
@@ -161,6 +163,9 @@ impl PeerEvents for FakeNode {
     }
     fn on_frame(&self, from: MemberId, frame: Frame) {
         self.tell(Event::Frame(from, frame));
+    }
+    fn on_unknown_frame(&self, from: MemberId, kind: u8) {
+        self.tell(Event::UnknownFrame(from, kind));
     }
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure) {
         self.tell(Event::DialFailed(to, failure));

@@ -124,8 +124,8 @@ pub(super) fn check_requester(ours: &Hello, theirs: &Hello) -> Result<(), String
 }
 
 fn same_cluster(ours: &Hello, theirs: &Hello) -> Result<(), String> {
-    if theirs.format != HELLO_FORMAT {
-        return Err(format!("hello format {} is not {HELLO_FORMAT}", theirs.format));
+    if theirs.is_older() {
+        return Err(format!("hello format {} is older than {HELLO_FORMAT}", theirs.format));
     }
     let cluster = |hello: &Hello| (hello.cluster_id, hello.genesis, hello.generation);
     if cluster(theirs) != cluster(ours) {
@@ -190,7 +190,7 @@ mod tests {
         let theirs = hello(2, 1);
         assert_eq!(check_answer(&ours, &theirs), Ok(()));
         let changed = [
-            Hello { format: 2, ..theirs.clone() },
+            Hello { format: HELLO_FORMAT - 1, ..theirs.clone() },
             Hello { cluster_id: Hex128([9; 16]), ..theirs.clone() },
             Hello { genesis: Hex128([9; 16]), ..theirs.clone() },
             Hello { generation: 1, ..theirs.clone() },

@@ -160,8 +160,8 @@ async fn open_stream(
     if !wanted.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(handshake::PROTOCOL.as_bytes())) {
         return Err(Refusal::new(Code::BadRequest, format!("a stream is opened by Upgrade: {}", handshake::PROTOCOL)));
     }
-    if theirs.format != HELLO_FORMAT {
-        let why = format!("hello format {} is not {}", theirs.format, HELLO_FORMAT);
+    if theirs.is_older() {
+        let why = format!("hello format {} is older than {HELLO_FORMAT}", theirs.format);
         return Err(Refusal::new(Code::WrongNode, why));
     }
     one_process::check(inner, &theirs, &whereabouts(&theirs, from))

@@ -87,6 +87,8 @@ pub trait PeerEvents: Send + Sync + 'static {
     fn on_connected(&self, hello: Hello);
     /// A frame arrived; raft messages whose from/to are not the stream's, and MsgPropose, were dropped already.
     fn on_frame(&self, from: MemberId, frame: Frame);
+    /// A frame of a kind that this version does not know was skipped.
+    fn on_unknown_frame(&self, from: MemberId, kind: u8);
     /// A dialled stream could not be opened or broke; once per failure.
     fn on_dial_failed(&self, to: MemberId, failure: DialFailure);
     /// Two processes say that they are this member; the second was refused (rule N27). Each time that it says hello.

@@ -118,6 +118,7 @@ async fn read(
                     inner.events.on_frame(ends.theirs, frame);
                 }
                 Incoming::Frame(_) => {}
+                Incoming::Unknown { kind } => inner.events.on_unknown_frame(ends.theirs, kind),
                 Incoming::Sign(Sign::Probe) if ends.dialled => {
                     if let Some(sent) = pulse.probe_answered() {
                         let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -225,6 +225,22 @@ async fn a_stream_with_a_bad_frame_is_closed_and_nothing_after_it_is_read() {
 }
 
 #[tokio::test]
+async fn a_later_version_is_talked_to_and_what_is_unknown_is_left_out() {
+    let a = Peer::new(1).await;
+    let mut stream = connect(&a).await;
+    let later = request("/raft/v1", TOKEN, UPGRADE).replace("\"format\":2", "\"format\":3,\"more\":[1]");
+    stream.write_all(later.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    // Kind 200, without a payload; the crc covers length and kind.
+    let mut bytes = vec![0, 0, 0, 0, 0x0c, 0x26, 0x08, 0x3e, 200];
+    encode(&forward(2, 10), &mut bytes);
+    stream.write_all(&bytes).await.unwrap();
+    a.node.frame(2, &forward(2, 10)).await;
+    assert_eq!(a.node.told(), [Event::Hello(2), Event::UnknownFrame(2, 200), Event::Frame(2, forward(2, 10))]);
+}
+
+#[tokio::test]
 async fn messages_of_others_and_proposals_are_dropped_and_counted() {
     let a = Peer::new(1).await;
     let mut stream = open_by_hand(&a).await;
@@ -309,7 +325,7 @@ async fn other_requests_get_a_problem_that_says_what_is_wrong() {
         (request("/raft/v1", TOKEN, ""), "400", "bad_request"),
         (request("/raft/v1", TOKEN, "connection: upgrade\r\nupgrade: h2c\r\n"), "400", "bad_request"),
         (request("/raft/v1", TOKEN, UPGRADE).replace("\"from\":2", "\"from\":0"), "400", "bad_request"),
-        (request("/raft/v1", TOKEN, UPGRADE).replace("\"format\":1", "\"format\":2"), "409", "wrong_node"),
+        (request("/raft/v1", TOKEN, UPGRADE).replace("\"format\":2", "\"format\":1"), "409", "wrong_node"),
         (bare, "400", "missing_header"),
         (request("/raft/v1", TOKEN, &long), "431", ""),
     ];

@@ -19,7 +19,7 @@ use raftkv_core::ports::LogDisk;
 use raftkv_core::refusal::Refusal;
 use raftkv_core::snapshot::SnapshotMeta;
 use raftkv_core::types::{Index, MemberId, MemberIdentity, RequestId};
-use raftkv_core::wire::{Frame, Hello, HelloVerdict, Report};
+use raftkv_core::wire::{Frame, HELLO_FORMAT, Hello, HelloVerdict, LEVEL_MAX, Report};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -412,7 +412,7 @@ impl SimNode {
         let (running, identity) = (self.running()?, self.identity?);
         let (term, last_index) = running.driver.durable_position();
         Some(Hello {
-            format: 1,
+            format: HELLO_FORMAT,
             cluster_id: identity.cluster_id,
             genesis: identity.genesis,
             generation: identity.generation,
@@ -427,6 +427,7 @@ impl SimNode {
             peer_url: self.peer_url(),
             client_url: String::new(),
             admin_url: String::new(),
+            level_max: LEVEL_MAX,
         })
     }
 

@@ -13,7 +13,7 @@ impl Driver {
         let differs = |what: &str, theirs: String, ours: String| {
             Err(HelloVerdict::Differs(format!("{what}: yours is {theirs}, this node's is {ours}")))
         };
-        if hello.format != HELLO_FORMAT {
+        if hello.is_older() {
             return differs("peer protocol", hello.format.to_string(), HELLO_FORMAT.to_string());
         }
         if hello.cluster_id != own.cluster_id {

@@ -8,7 +8,7 @@ use crate::kvstore::Committed;
 use crate::kvstore::testing::{MemFiles, identity, membership};
 use crate::log::{self, Batch, LogConfig, Mark};
 use crate::membership::Removed;
-use crate::wire::{Forward, ForwardReply, HELLO_FORMAT, Hello, HelloVerdict};
+use crate::wire::{Forward, ForwardReply, HELLO_FORMAT, Hello, HelloVerdict, LEVEL_MAX};
 use bytes::Bytes;
 use raft::ProgressState;
 use raft::prelude::{Entry, MessageType};
@@ -280,6 +280,7 @@ fn hello_of_2(term: Term, last_index: Index) -> Hello {
         peer_url: String::new(),
         client_url: String::new(),
         admin_url: String::new(),
+        level_max: LEVEL_MAX,
     }
 }
 

@@ -5,7 +5,8 @@
 //! reply, 4 removed (JSON), 5 report (JSON). A report whose payload is one of [`Sign`] is a sign of life between the two
 //! ends of a stream, and does not reach the node.
 //!
-//! What cannot be decoded is an error of the whole stream: after it nothing on the stream can be trusted.
+//! What cannot be decoded is an error of the whole stream: after it nothing on the stream can be trusted. A frame of a
+//! kind that is not known is none: a member of a newer version may send it, and it is skipped.
 
 use super::protobuf_guard::check_raft_message;
 use super::raft_shape;
@@ -35,6 +36,11 @@ pub enum Incoming {
     Frame(Frame),
     /// For the other end of the stream.
     Sign(Sign),
+    /// A frame of a kind that this version does not know: a newer one sent it, and does not rely on its arrival.
+    Unknown {
+        /// The kind.
+        kind: u8,
+    },
 }
 
 /// A sign of life, or the wish for one.
@@ -77,9 +83,6 @@ pub enum FrameError {
         /// The kind in the head, which may be what changed.
         kind: u8,
     },
-    /// No such kind in this version of the protocol.
-    #[error("there is no frame of kind {0}")]
-    Kind(u8),
     /// The payload is not what its kind says.
     #[error("a frame of kind {kind} cannot be decoded: {why}")]
     Payload {
@@ -216,7 +219,7 @@ fn decode_payload(kind: u8, payload: &[u8]) -> Result<Incoming, FrameError> {
             Some(sign) => return Ok(Incoming::Sign(sign)),
             None => Frame::Report(serde_json::from_slice(payload).map_err(|e| bad(e.to_string()))?),
         },
-        unknown => return Err(FrameError::Kind(unknown)),
+        kind => return Ok(Incoming::Unknown { kind }),
     };
     Ok(Incoming::Frame(frame))
 }
@@ -379,6 +382,20 @@ mod tests {
             seal(kind, 0, &mut sealed);
             let _ = decode(&mut BytesMut::from(&sealed[..]), FRAME_BYTES_MAX); // any answer will do
         }
+    }
+
+    #[test]
+    fn a_frame_of_an_unknown_kind_is_skipped_whole() {
+        let mut bytes = vec![0; HEAD_BYTES];
+        bytes.extend_from_slice(b"of a later version");
+        seal(REPORT + 1, 0, &mut bytes);
+        encode_sign(Sign::Ask, &mut bytes);
+        let mut input = BytesMut::from(&bytes[..]);
+        assert_eq!(decode(&mut input, FRAME_BYTES_MAX), Ok(Some(Incoming::Unknown { kind: REPORT + 1 })));
+        assert_eq!(decode(&mut input, FRAME_BYTES_MAX), Ok(Some(Incoming::Sign(Sign::Ask))));
+        bytes[HEAD_BYTES] ^= 1;
+        let damaged = decode(&mut BytesMut::from(&bytes[..]), FRAME_BYTES_MAX);
+        assert_eq!(damaged, Err(FrameError::Crc { kind: REPORT + 1 }), "only its kind is unknown");
     }
 
     #[test]

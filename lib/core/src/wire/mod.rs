@@ -20,8 +20,11 @@ use raft::prelude::Message;
 use raftkv_api::Hex128;
 use serde::{Deserialize, Serialize};
 
-/// Version of the peer protocol, and of the [`Hello`] that begins it.
-pub const HELLO_FORMAT: u32 = 1;
+/// Version of the peer protocol, and of the [`Hello`] that begins it. Members of this format and of all later ones talk to
+/// each other: each leaves out what it does not know, and a log holds nothing new before all of them know it.
+pub const HELLO_FORMAT: u32 = 2;
+/// What this version can read in a log; `level_max` in its hello.
+pub const LEVEL_MAX: u16 = 1;
 
 /// The header `X-Raftkv-Hello`, as JSON on one line, of a peer stream (peer protocol v1) and of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,15 @@ pub struct Hello {
     pub client_url: String,
     /// The admin URL that the sender advertises.
     pub admin_url: String,
+    /// What the sender can read in a log: its [`LEVEL_MAX`].
+    pub level_max: u16,
+}
+
+impl Hello {
+    /// Whether the sender speaks a protocol that we do not.
+    pub fn is_older(&self) -> bool {
+        self.format < HELLO_FORMAT
+    }
 }
 
 /// Proof that the receiver was removed (rule N4); kind 4, and the body of a 410.

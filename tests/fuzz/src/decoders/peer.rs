@@ -12,7 +12,7 @@ use raftkv_core::kvstore::Command;
 use raftkv_core::limits::FRAME_BYTES_MAX;
 use raftkv_core::membership::{Change, Membership};
 use raftkv_core::snapshot::SnapshotMeta;
-use raftkv_core::wire::{self, Frame, Hello, Incoming};
+use raftkv_core::wire::{self, Frame, HELLO_FORMAT, Hello, Incoming, LEVEL_MAX};
 use raftkv_node::transport::{self, DialFailure};
 use raftkv_sim::lone::{self, Lone, append, message, put, voters};
 use serde_json::Value;
@@ -55,7 +55,7 @@ fn a_hello(name: &str) -> Hello {
     let url = |port: u16| format!("http://n2:{port}");
     let ours = wal::identity();
     Hello {
-        format: 1,
+        format: HELLO_FORMAT,
         cluster_id: ours.cluster_id,
         genesis: ours.genesis,
         generation: 0,
@@ -70,6 +70,7 @@ fn a_hello(name: &str) -> Hello {
         peer_url: url(2380),
         client_url: url(2379),
         admin_url: url(2381),
+        level_max: LEVEL_MAX,
     }
 }
 
