@@ -11,6 +11,8 @@
 //!                │       │   │
 //!         membership   snapshot        who is in the cluster · the store at one index, as a file
 //!                        │
+//!                      segment         the bytes of files that hold records and never change
+//!                        │
 //!              open, identity, space   from a directory to a running member · whose a directory is · room on a volume
 //!                        │
 //!                      ports           the only ways to persistent state
@@ -30,6 +32,7 @@ pub mod mutant;
 pub mod open;
 pub mod ports;
 pub mod refusal;
+pub mod segment;
 pub mod snapshot;
 pub mod space;
 pub mod types;
