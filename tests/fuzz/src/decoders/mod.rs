@@ -5,6 +5,7 @@ mod frame;
 mod http;
 mod kv;
 mod peer;
+mod segment;
 mod snapshot;
 mod sums;
 mod text;
@@ -70,6 +71,30 @@ pub const DECODERS: &[Decoder] = &[
         repair: Some(sums::snapshot),
         words: &[],
         inputs: 20_000,
+    },
+    Decoder {
+        name: "record",
+        run: segment::record,
+        seeds: segment::records,
+        repair: Some(sums::records),
+        words: &[],
+        inputs: 200_000,
+    },
+    Decoder {
+        name: "table",
+        run: segment::table,
+        seeds: segment::tables,
+        repair: Some(sums::table),
+        words: &[],
+        inputs: 200_000,
+    },
+    Decoder {
+        name: "segment",
+        run: segment::segment,
+        seeds: segment::seeds,
+        repair: Some(sums::sealed),
+        words: &[b"rkvseg03"],
+        inputs: 200_000,
     },
     Decoder {
         name: "identity",

@@ -4,6 +4,7 @@
 use crate::archive;
 use raftkv_api::Hex128;
 use raftkv_core::kvstore::hash::{self, Sum};
+use raftkv_core::segment::{self, FOOT_BYTES, MARK_BYTES, RECORD_FIXED_BYTES};
 use serde_json::Value;
 
 const FRAME_HEAD_BYTES: usize = 9;
@@ -185,4 +186,76 @@ pub fn kv(bytes: &mut Vec<u8>) {
         state[..4].copy_from_slice(&crc.to_be_bytes());
     }
     *bytes = archive::pack(&records);
+}
+
+/// Repairs the records of a segment: the length of one that is too long, and every sum.
+pub fn records(bytes: &mut Vec<u8>) {
+    each_record(bytes);
+}
+
+fn each_record(bytes: &mut [u8]) {
+    let mut at = 0;
+    while bytes.len() - at >= RECORD_FIXED_BYTES {
+        let len = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("4 bytes")) as usize;
+        let most = bytes.len() - at;
+        let len = if (RECORD_FIXED_BYTES..=most).contains(&len) { len } else { most };
+        bytes[at + 4..at + 8].copy_from_slice(&u32::try_from(len).expect("inputs are small").to_le_bytes());
+        let place = crc32c::crc32c(&u32::try_from(at).expect("inputs are small").to_le_bytes());
+        let crc = crc32c::crc32c_append(place, &bytes[at + 4..at + len]);
+        bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        at += len;
+    }
+}
+
+/// Where numbers stand in the foot of a segment.
+mod foot {
+    pub const RECORDS_BYTES: usize = 8;
+    pub const TABLE_BYTES: usize = 16;
+    pub const MARKS: usize = 20;
+    pub const TABLE_CRC: usize = 52;
+    pub const MARKS_CRC: usize = 56;
+    pub const HASH: usize = 60;
+    pub const CRC: usize = 76;
+}
+
+/// Repairs the foot behind a table: the table's length, its sum and the foot's.
+pub fn table(bytes: &mut Vec<u8>) {
+    let Some(table_bytes) = bytes.len().checked_sub(FOOT_BYTES) else { return };
+    let (table, end) = bytes.split_at_mut(table_bytes);
+    put_u32(end, foot::TABLE_BYTES, table.len());
+    put_crc(end, foot::TABLE_CRC, table);
+    put_foot_crc(end);
+}
+
+/// Repairs a segment: the sums of its records, and lengths, sums and hash in its foot.
+pub fn sealed(bytes: &mut Vec<u8>) {
+    let Some(foot_at) = bytes.len().checked_sub(FOOT_BYTES) else { return };
+    let (body, end) = bytes.split_at_mut(foot_at);
+    let word = |end: &[u8], at: usize| u32::from_le_bytes(end[at..at + 4].try_into().expect("4 bytes")) as usize;
+    let records_bytes = word(end, foot::RECORDS_BYTES).min(body.len());
+    let (records, behind) = body.split_at_mut(records_bytes);
+    let marks_bytes = word(end, foot::MARKS).saturating_mul(MARK_BYTES).min(behind.len());
+    let (table, marks) = behind.split_at(behind.len() - marks_bytes);
+    each_record(records);
+    end[foot::RECORDS_BYTES..foot::TABLE_BYTES].copy_from_slice(&(records_bytes as u64).to_le_bytes());
+    put_u32(end, foot::TABLE_BYTES, table.len());
+    put_crc(end, foot::TABLE_CRC, table);
+    put_crc(end, foot::MARKS_CRC, marks);
+    if let Ok(sealed) = segment::seal([&records[..]]) {
+        end[foot::HASH..foot::CRC].copy_from_slice(&sealed.foot.hash.to_le_bytes());
+    }
+    put_foot_crc(end);
+}
+
+fn put_u32(end: &mut [u8], at: usize, number: usize) {
+    end[at..at + 4].copy_from_slice(&u32::try_from(number).expect("inputs are small").to_le_bytes());
+}
+
+fn put_crc(end: &mut [u8], at: usize, of: &[u8]) {
+    end[at..at + 4].copy_from_slice(&crc32c::crc32c(of).to_le_bytes());
+}
+
+fn put_foot_crc(end: &mut [u8]) {
+    let crc = crc32c::crc32c(&end[..foot::CRC]);
+    end[foot::CRC..].copy_from_slice(&crc.to_le_bytes());
 }
