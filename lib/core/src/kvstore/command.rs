@@ -10,6 +10,7 @@
 //! Integers are big-endian. A number that was used keeps its meaning forever, since old logs hold it. Decoding is
 //! strict: a command is accepted only if encoding it again gives the same bytes.
 
+use crate::limits::KEY_BYTES_MAX;
 use crate::types::Revision;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -92,6 +93,9 @@ pub enum BadCommand {
     /// Bytes follow the last field.
     #[error("{0} bytes follow the command")]
     Trailing(usize),
+    /// A key that no door lets through, and that the key index has no place for.
+    #[error("a key of {0} bytes")]
+    LongKey(usize),
     /// A number of a newer format, or garbage.
     #[error("there is no command {0}")]
     UnknownCommand(u8),
@@ -170,11 +174,11 @@ impl Command {
                 if rest.len() < key_len {
                     return Err(BadCommand::Short);
                 }
-                Ok(Command::Put { key: rest.split_to(key_len), value: rest, condition })
+                Ok(Command::Put { key: short(rest.split_to(key_len))?, value: rest, condition })
             }
             CommandKind::Delete => {
                 let condition = Condition::decode(&mut rest)?;
-                Ok(Command::Delete { key: rest, condition })
+                Ok(Command::Delete { key: short(rest)?, condition })
             }
             CommandKind::Compact => {
                 let revision = rest.try_get_u64().map_err(|_| BadCommand::Short)?;
@@ -233,6 +237,10 @@ impl ConditionKind {
             .find(|kind| *kind as u8 == byte)
             .ok_or(BadCommand::UnknownCondition(byte))
     }
+}
+
+fn short(key: Bytes) -> Result<Bytes, BadCommand> {
+    if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(BadCommand::LongKey(key.len())) }
 }
 
 fn take_u8(rest: &mut Bytes) -> Result<u8, BadCommand> {
@@ -304,5 +312,17 @@ mod tests {
         assert_eq!(decode(&[1, 7]), Err(BadCommand::UnknownCondition(7)));
         assert_eq!(decode(&[1, 0, 0, 0, 0, 9, b'k']), Err(BadCommand::Short));
         assert_eq!(decode(&[3, 0, 0, 0, 0, 0, 0, 0, 5, 6]), Err(BadCommand::Trailing(1)));
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_is_refused() {
+        for (len, fits) in [(KEY_BYTES_MAX, true), (KEY_BYTES_MAX + 1, false), (1 << 16, false)] {
+            let key = Bytes::from(vec![b'k'; len]);
+            let put = Command::Put { key: key.clone(), value: Bytes::new(), condition: Condition::None };
+            for command in [put, Command::Delete { key, condition: Condition::None }] {
+                let expected = if fits { Ok(command.clone()) } else { Err(BadCommand::LongKey(len)) };
+                assert_eq!(Command::decode(&command.encode()), expected);
+            }
+        }
     }
 }
