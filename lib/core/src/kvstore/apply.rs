@@ -6,10 +6,12 @@
 //! cut into batches.
 
 use super::hash::{self, RevisionRecord};
-use super::index::{KeyIndex, KeyVersion};
+use super::index::KeyIndex;
 use super::keys::{HASHES_KEY, MEMBERS_KEY, Record, RecordKind, STATE_KEY};
 use super::members;
 use super::meta::{self, Numbers};
+use super::place::RecordAt;
+use super::versions::KeyVersion;
 use super::view::Published;
 use super::{Applied, Command, Committed, Condition, Outcome, Store, StoreError};
 use crate::limits::{HASH_EVERY, HASHES_KEPT};
@@ -163,7 +165,8 @@ impl<'a> Batch<'a> {
             Some(current) => (current.create_revision, current.version + 1),
             None => (revision, 1),
         };
-        self.record(key, value, KeyVersion { mod_revision: revision, create_revision, version, tombstone: false });
+        let at = RecordAt::new(revision, 0);
+        self.record(key, value, KeyVersion { at, create_revision, version, tombstone: false });
         Outcome::Put { revision, version }
     }
 
@@ -176,7 +179,8 @@ impl<'a> Batch<'a> {
             return Outcome::Deleted { revision: self.numbers.revision, deleted: false };
         }
         let revision = self.numbers.revision + 1;
-        let gone = KeyVersion { mod_revision: revision, create_revision: 0, version: 0, tombstone: true };
+        let at = RecordAt::new(revision, 0);
+        let gone = KeyVersion { at, create_revision: 0, version: 0, tombstone: true };
         self.record(key, &Bytes::new(), gone);
         Outcome::Deleted { revision, deleted: true }
     }
@@ -197,31 +201,31 @@ impl<'a> Batch<'a> {
     }
 
     fn refuse(&self, condition: &Condition, current: Option<KeyVersion>) -> Option<Outcome> {
-        let current = current.map(|version| version.mod_revision);
+        let current = current.map(|version| version.at.revision);
         let failed = Outcome::ConditionFailed { revision: self.numbers.revision, current };
         (!condition.holds(current)).then_some(failed)
     }
 
-    /// Records one write of one key, which takes the next revision.
+    /// Records one write of one key, which is of the next revision.
     fn record(&mut self, key: &Bytes, value: &Bytes, version: KeyVersion) {
-        let KeyVersion { mod_revision, create_revision, version: writes, tombstone } = version;
+        let KeyVersion { at, create_revision, version: writes, tombstone } = version;
         let kind = if tombstone { RecordKind::Tombstone } else { RecordKind::Value };
-        for (at, part) in (Record { kind, create_revision, version: writes, key, value }).encode(mod_revision) {
-            let hash = hash::of_record(&at, &part);
+        for (chunk, part) in (Record { kind, create_revision, version: writes, key, value }).encode(at.key()) {
+            let hash = hash::of_record(&chunk, &part);
             self.numbers.disk_hash.add(hash);
             self.numbers.records_sum.add(hash);
             self.numbers.records += 1;
-            self.writes.push((at, Some(part)));
+            self.writes.push((chunk, Some(part)));
         }
         self.numbers.log_hash.add(hash::of_revision(&RevisionRecord {
             key,
             value,
             tombstone,
-            revision: mod_revision,
+            revision: at.revision,
             create_revision,
             version: writes,
         }));
-        self.numbers.revision = mod_revision;
+        self.numbers.revision = at.revision;
         self.newest.insert(key.clone(), version);
         self.versions.push((key.clone(), version));
     }

@@ -3,13 +3,14 @@
 //! The compacted revision is replicated (rule N15); each member removes the records in its own time. A sweep walks the
 //! key index once for the compacted revision it started with, then notes that revision as `swept` in the meta record.
 //! After a restart an unfinished sweep walks again from the first key, and finds only what it had not removed. A step
-//! removes the oldest records of a key first (see [`index::Versions::dead`]).
+//! removes the oldest records of a key first (see [`super::versions::Versions::dead`]).
 
 use super::apply::Writes;
 use super::hash;
-use super::index;
-use super::keys::{RecordKey, STATE_KEY};
+use super::index::KeyIndex;
+use super::keys::STATE_KEY;
 use super::meta::{self, Numbers};
+use super::place::RecordAt;
 use super::{Store, StoreError};
 use crate::limits::COMPACTION_STEP_RECORDS;
 use crate::ports::KvDisk;
@@ -28,8 +29,8 @@ pub(super) struct Sweep {
 
 /// What one step found in the index.
 struct Found {
-    /// At most [`COMPACTION_STEP_RECORDS`], ordered by key, then by revision.
-    dead: Vec<(Bytes, Revision)>,
+    /// At most [`COMPACTION_STEP_RECORDS`], ordered by key, the oldest of a key first.
+    dead: Vec<(Bytes, RecordAt)>,
     /// Where the next step continues when all of `dead` has been removed; `None` at the end of the index.
     next: Option<Bound<Bytes>>,
 }
@@ -71,44 +72,47 @@ impl Store {
     }
 }
 
-fn find(index: &index::KeyIndex, sweep: &Sweep) -> Found {
+fn find(index: &KeyIndex, sweep: &Sweep) -> Found {
     let mut found = Found { dead: Vec::new(), next: None };
     let from = sweep.from.as_ref().map(|key| key.as_ref());
     for (visited, (key, versions)) in index.walk(from, None).enumerate() {
         let dead = versions.dead(sweep.compacted);
         let room = COMPACTION_STEP_RECORDS - found.dead.len();
-        found.dead.extend(dead.iter().take(room).map(|revision| (key.clone(), *revision)));
-        if visited == STEP_KEYS_MAX || dead.len() > room {
-            found.next = Some(Bound::Included(key.clone()));
+        let last = visited == STEP_KEYS_MAX || dead > room;
+        if dead > 0 || last {
+            let key = Bytes::copy_from_slice(key);
+            found.dead.extend(versions.records().take(dead.min(room)).map(|at| (key.clone(), at)));
+            found.next = last.then_some(Bound::Included(key));
+        }
+        if last {
             break;
         }
     }
     found
 }
 
-/// Removes the records of the first revisions of `dead` from the sums and the tree: as many as one step may, but at
-/// least those of one revision. Returns the number of revisions.
+/// Removes the first of the `dead` records from the sums and the tree: as many as have no more chunks than one step may
+/// remove, but at least one. Returns their number.
 fn remove_records(
     disk: &dyn KvDisk,
-    dead: &[(Bytes, Revision)],
+    dead: &[(Bytes, RecordAt)],
     numbers: &mut Numbers,
     writes: &mut Writes,
 ) -> Result<usize, StoreError> {
-    for (removed, (_, revision)) in dead.iter().enumerate() {
-        let start = RecordKey::first(*revision);
-        let end = RecordKey { sub: start.sub + 1, ..start };
-        let mut records = Vec::new();
-        disk.scan(&start.encode(), Some(&end.encode()), &mut |key, value| {
-            records.push((key.to_vec(), hash::of_record(key, value)));
+    for (removed, (_, at)) in dead.iter().enumerate() {
+        let first = at.key();
+        let mut chunks = Vec::new();
+        disk.scan(&first.encode(), Some(&first.end_of_write()), &mut |key, value| {
+            chunks.push((key.to_vec(), hash::of_record(key, value)));
             true
         })?;
-        if records.is_empty() {
-            return Err(StoreError::Unproved(format!("the record of revision {revision} is missing")));
+        if chunks.is_empty() {
+            return Err(StoreError::Unproved(format!("the record of {at} is missing")));
         }
-        if removed > 0 && writes.len() + records.len() > COMPACTION_STEP_RECORDS {
+        if removed > 0 && writes.len() + chunks.len() > COMPACTION_STEP_RECORDS {
             return Ok(removed);
         }
-        for (key, hash) in records {
+        for (key, hash) in chunks {
             numbers.records -= 1;
             numbers.records_sum.subtract(hash);
             numbers.disk_hash.subtract(hash);

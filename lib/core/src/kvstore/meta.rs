@@ -15,7 +15,7 @@ use crate::limits::{HASHES_KEPT, NUMBER_MAX};
 use crate::types::{Index, Revision, Term};
 use raftkv_api::{Hex128, StateHash};
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const BYTES: usize = 4 + 1 + 6 * 8 + 3 * Sum::BYTES + 4;
 
 /// The numbers of the meta record; small, so that each batch starts from a copy.

@@ -16,16 +16,21 @@ pub mod command;
 mod compact;
 mod cut;
 pub mod hash;
+mod history;
 mod index;
 pub(crate) mod keys;
+mod leaf;
 mod members;
+mod memory;
 mod meta;
+mod place;
 mod prove;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod view;
 pub mod write_behind;
 

@@ -5,15 +5,16 @@
 
 use super::StoreError;
 use super::hash::{self, Sum};
-use super::index::{KeyIndex, KeyVersion};
+use super::index::KeyIndex;
 use super::keys::{HASHES_KEY, Head, MEMBERS_KEY, RecordKey, RecordKind, STATE_KEY};
 use super::members;
 use super::meta::{self, Numbers};
+use super::place::RecordAt;
+use super::versions::KeyVersion;
 use super::view::Published;
-use crate::limits::{NUMBER_MAX, VALUE_CHUNK_BYTES};
+use crate::limits::{KEY_BYTES_MAX, NUMBER_MAX, VALUE_CHUNK_BYTES};
 use crate::membership::Membership;
 use crate::ports::KvDisk;
-use crate::types::Revision;
 use raftkv_api::StateHash;
 
 /// Records between two calls of `progress`.
@@ -57,7 +58,7 @@ struct Scan {
     hashes: Vec<StateHash>,
     membership: Option<Membership>,
     members_crc: u32,
-    newest: Revision,
+    newest: Option<RecordAt>,
     unfinished: Option<Unfinished>,
 }
 
@@ -93,13 +94,17 @@ impl Scan {
     }
 
     fn first_chunk(&mut self, at: RecordKey, value: &[u8]) -> Result<(), String> {
-        let head = Head::decode(value).ok_or_else(|| format!("the record {at:?} is malformed"))?;
-        if at.chunk != 0 || at.sub != 0 || at.revision <= self.newest || at.revision > NUMBER_MAX {
-            return Err(format!("the record {at:?} follows revision {}", self.newest));
+        let head = Head::decode(value).filter(|head| head.key.len() <= KEY_BYTES_MAX);
+        let head = head.ok_or_else(|| format!("the record {at:?} is malformed"))?;
+        let record = RecordAt::new(at.revision, at.sub);
+        let follows = self.newest.is_none_or(|newest| newest < record);
+        if at.chunk != 0 || !follows || !(1..=NUMBER_MAX).contains(&at.revision) {
+            let after = self.newest.map_or("nothing".to_string(), |newest| newest.to_string());
+            return Err(format!("the record {at:?} follows {after}"));
         }
-        self.newest = at.revision;
+        self.newest = Some(record);
         let version = KeyVersion {
-            mod_revision: at.revision,
+            at: record,
             create_revision: head.create_revision,
             version: head.version,
             tombstone: head.kind == RecordKind::Tombstone,
@@ -133,8 +138,8 @@ impl Scan {
         if self.members_crc != numbers.members_crc {
             return Err("the membership is not the one that belongs to it".to_string());
         }
-        if self.newest > numbers.revision {
-            return Err(format!("a record of revision {} is above {}", self.newest, numbers.revision));
+        if let Some(newest) = self.newest.filter(|newest| newest.revision > numbers.revision) {
+            return Err(format!("a record of {newest} is above revision {}", numbers.revision));
         }
         let (found, stored) = (self.sum.to_hex(), numbers.disk_hash.to_hex());
         if found != stored || self.records_sum != numbers.records_sum {

@@ -3,12 +3,17 @@
 //! The rules: what members compare, what damage is found, and what compaction, cuts and failed writes leave readable.
 #![allow(clippy::unwrap_used)]
 
+mod several_writes;
+
+use super::place::RecordAt;
 use super::testing::{MemKv, delete, delete_if, entry, membership, new_store, put, put_if, reopen};
+use super::versions::KeyVersion;
 use super::*;
 use crate::limits::{COMPACTION_STEP_RECORDS, HASH_EVERY, HASHES_KEPT, VALUE_CHUNK_BYTES};
 use crate::types::Revision;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 /// The model: every revision as a whole map, too simple to be wrong.
@@ -225,7 +230,7 @@ proptest! {
             }
             let again = reopen(&disk);
             prop_assert_eq!(again.view().state_hash(), store.view().state_hash());
-            prop_assert_eq!(again.view().index_bytes(), store.view().index_bytes());
+            prop_assert_eq!(indexed(&again), indexed(&store));
             prop_assert_eq!(again.membership(), store.membership());
             let claim = claim(disk.as_ref()).unwrap().expect("each batch writes it");
             prop_assert_eq!((claim.applied, claim.term, &claim.membership), (index, 1, store.membership()));
@@ -284,6 +289,15 @@ proptest! {
         let opened = Store::open(disk, &mut |_, _| ());
         prop_assert!(matches!(opened, Err(StoreError::Unproved(_))));
     }
+}
+
+/// What the index of a store holds of each key.
+fn indexed(store: &Store) -> Vec<(Vec<u8>, KeyVersion, Vec<RecordAt>)> {
+    let (view, mut all) = (store.view(), Vec::new());
+    for (key, versions) in view.published().index.walk(Bound::Unbounded, None) {
+        all.push((key.to_vec(), versions.newest(), versions.records().collect()));
+    }
+    all
 }
 
 fn apply(store: &mut Store, commands: &[Command]) -> Vec<Option<Outcome>> {
@@ -563,6 +577,17 @@ fn no_meta_record_is_no_claim_and_no_store() {
     assert!(matches!(twice, Err(StoreError::Unproved(_))));
     disk.map().get_mut(keys::STATE_KEY).unwrap()[9] ^= 1;
     assert!(claim(disk.as_ref()).unwrap().is_none());
+}
+
+#[test]
+fn a_record_whose_key_is_too_long_is_refused() {
+    let disk = Arc::new(MemKv::default());
+    apply(&mut new_store(&disk), &[put("k", b"")]);
+    let key = vec![b'k'; 1 << 16];
+    let record = keys::Record { kind: keys::RecordKind::Value, create_revision: 3, version: 1, key: &key, value: b"" };
+    disk.map().extend(record.encode(keys::RecordKey::first(3)));
+    let refused = Store::open(disk, &mut |_, _| ()).err().map(|error| error.to_string());
+    assert!(refused.as_ref().is_some_and(|why| why.contains("malformed")), "{refused:?}");
 }
 
 #[test]

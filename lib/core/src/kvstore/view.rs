@@ -5,9 +5,11 @@
 //! revision may be gone by then, and such a read starts over: at a given revision it ends in [`ReadError::Compacted`],
 //! at the newest one it finds a newer version.
 
-use super::index::{KeyIndex, KeyVersion, Visible};
+use super::index::KeyIndex;
 use super::keys::{Head, RecordKey};
 use super::meta::Numbers;
+use super::place::RecordAt;
+use super::versions::{KeyVersion, Visible};
 use crate::ports::KvDisk;
 use crate::types::{Index, Revision};
 use bytes::{Bytes, BytesMut};
@@ -127,7 +129,7 @@ impl View {
                 (at, published.index.at(key, at))
             };
             let Some(version) = found else { return Ok((at, None)) };
-            match self.record(&Bytes::copy_from_slice(key), version.mod_revision())? {
+            match self.record(&Bytes::copy_from_slice(key), version.at())? {
                 Some(record) => return Ok((at, Some(record))),
                 None => self.expect_compacted(at, version)?,
             }
@@ -206,7 +208,7 @@ impl View {
                 }
             }
             match last {
-                Some(last) if visited == WALK_KEYS_MAX => from = Bound::Excluded(last.clone()),
+                Some(last) if visited == WALK_KEYS_MAX => from = Bound::Excluded(Bytes::copy_from_slice(last)),
                 Some(_) | None => return Some(selected),
             }
         }
@@ -220,7 +222,7 @@ impl View {
         for (key, version) in keys {
             let record = match version {
                 Visible::Newest(version) if query.keys_only => Some(without_value(key, version)),
-                Visible::Newest(_) | Visible::Older(_) => self.record(&key, version.mod_revision())?,
+                Visible::Newest(_) | Visible::Older(_) => self.record(&key, version.at())?,
             };
             let Some(mut record) = record else {
                 self.expect_compacted(at, version)?;
@@ -240,28 +242,29 @@ impl View {
     }
 
     /// A record from the disk; `None` when it is not there, in whole or in part.
-    fn record(&self, key: &Bytes, mod_revision: Revision) -> io::Result<Option<KeyRecord>> {
-        let at = RecordKey::first(mod_revision);
-        let Some(first) = self.disk.get(&at.encode())? else { return Ok(None) };
-        let head = Head::decode(&first).filter(|head| head.key == key).ok_or_else(|| damaged(mod_revision))?;
+    fn record(&self, key: &Bytes, at: RecordAt) -> io::Result<Option<KeyRecord>> {
+        let first = at.key();
+        let Some(chunk) = self.disk.get(&first.encode())? else { return Ok(None) };
+        let head = Head::decode(&chunk).filter(|head| head.key == key).ok_or_else(|| damaged(at))?;
         let Head { kind: _, create_revision, version, key: _, value_len, part } = head;
         let mut value = BytesMut::with_capacity(value_len);
         value.extend_from_slice(part);
         if head.chunks() > 1 {
-            let (second, end) = (RecordKey { chunk: 1, ..at }, RecordKey { sub: at.sub + 1, ..at });
-            self.disk.scan(&second.encode(), Some(&end.encode()), &mut |_, part| {
+            let second = RecordKey { chunk: 1, ..first };
+            self.disk.scan(&second.encode(), Some(&first.end_of_write()), &mut |_, part| {
                 value.extend_from_slice(part);
                 true
             })?;
         }
         let whole = value.len() == value_len;
-        let record = KeyRecord { key: key.clone(), value: value.freeze(), create_revision, mod_revision, version };
+        let (key, value, mod_revision) = (key.clone(), value.freeze(), at.revision);
+        let record = KeyRecord { key, value, create_revision, mod_revision, version };
         Ok(whole.then_some(record))
     }
 
     /// A missing record is damage, unless a compaction has passed the revision that is read.
     fn expect_compacted(&self, at: Revision, version: Visible) -> io::Result<()> {
-        if self.compacted() > at { Ok(()) } else { Err(damaged(version.mod_revision())) }
+        if self.compacted() > at { Ok(()) } else { Err(damaged(version.at())) }
     }
 }
 
@@ -287,13 +290,13 @@ struct Selected {
 }
 
 impl Selected {
-    fn add(&mut self, query: &RangeQuery, key: &Bytes, version: Visible) {
+    fn add(&mut self, query: &RangeQuery, key: &[u8], version: Visible) {
         self.count += 1;
-        if query.count_only || query.after.as_ref().is_some_and(|after| key <= after) {
+        if query.count_only || query.after.as_ref().is_some_and(|after| *key <= **after) {
             return;
         }
         if self.keys.len() < query.limit {
-            self.keys.push((key.clone(), version));
+            self.keys.push((Bytes::copy_from_slice(key), version));
         } else {
             self.more = true;
         }
@@ -301,15 +304,15 @@ impl Selected {
 }
 
 fn without_value(key: Bytes, version: KeyVersion) -> KeyRecord {
-    let KeyVersion { mod_revision, create_revision, version, tombstone: _ } = version;
-    KeyRecord { key, value: Bytes::new(), create_revision, mod_revision, version }
+    let KeyVersion { at, create_revision, version, tombstone: _ } = version;
+    KeyRecord { key, value: Bytes::new(), create_revision, mod_revision: at.revision, version }
 }
 
 fn borrowed(bound: &Bound<Bytes>) -> Bound<&[u8]> {
     bound.as_ref().map(|key| key.as_ref())
 }
 
-fn damaged(mod_revision: Revision) -> io::Error {
-    let message = format!("the record of revision {mod_revision} is missing or damaged");
+fn damaged(at: RecordAt) -> io::Error {
+    let message = format!("the record of {at} is missing or damaged");
     io::Error::new(io::ErrorKind::InvalidData, message)
 }

@@ -1,0 +1,235 @@
+//! The versions of one key, as an entry of the index. PURE.
+//!
+//! The newest version is here in full, since the next write builds on it. Older ones are in a [`History`], which most
+//! keys don't have. Versions stand in the order of their writes: a key that is written several times in one revision
+//! has several versions of that revision, and a read of it sees the last.
+
+use super::history::{History, Older};
+use super::place::{Place, RecordAt};
+use crate::types::Revision;
+
+/// What one write did to a key; its value is in the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyVersion {
+    /// The record of this write.
+    pub at: RecordAt,
+    /// Revision that created the key; 0 for a tombstone.
+    pub create_revision: Revision,
+    /// Writes since creation; 0 for a tombstone.
+    pub version: u64,
+    /// Whether this write deleted the key.
+    pub tombstone: bool,
+}
+
+/// A version that a read sees, which is no tombstone.
+#[allow(missing_docs, reason = "the sentence of each variant names its fields")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visible {
+    /// The newest one, with all that is known about it.
+    Newest(KeyVersion),
+    /// An older one; its record holds the rest.
+    Older(RecordAt),
+}
+
+impl Visible {
+    /// The record of the write.
+    pub fn at(self) -> RecordAt {
+        match self {
+            Visible::Newest(version) => version.at,
+            Visible::Older(at) => at,
+        }
+    }
+}
+
+/// The versions of one key. The fields lie flat, so that an entry takes 48 bytes.
+#[derive(Debug)]
+pub struct Versions {
+    revision: Revision,
+    create_revision: Revision,
+    version: u64,
+    older: Option<Box<History>>,
+    place: Place,
+    /// Where the key begins in its leaf's block.
+    key_at: u32,
+    key_len: u16,
+    tombstone: bool,
+}
+
+const BLOCK_FITS: &str = "the keys of a leaf take less than a MiB";
+const _: () = assert!(size_of::<Versions>() == 48, "there are as many of these as keys");
+
+impl Versions {
+    /// A key with one version; the key is in its leaf's block.
+    pub(super) fn new(key_at: usize, key_len: usize, newest: KeyVersion) -> Versions {
+        let KeyVersion { at: RecordAt { revision, place }, create_revision, version, tombstone } = newest;
+        let key_at = u32::try_from(key_at).expect(BLOCK_FITS);
+        let key_len = u16::try_from(key_len).expect("what is no key is refused before it gets here");
+        Versions { revision, create_revision, version, older: None, place, key_at, key_len, tombstone }
+    }
+
+    /// The key, which is in this block.
+    pub(super) fn key<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        &block[self.key_at as usize..][..self.key_len()]
+    }
+
+    pub(super) fn key_len(&self) -> usize {
+        usize::from(self.key_len)
+    }
+
+    pub(super) fn set_key_at(&mut self, key_at: usize) {
+        self.key_at = u32::try_from(key_at).expect(BLOCK_FITS);
+    }
+
+    /// The same in a block in which so many bytes precede the one that it came from.
+    pub(super) fn with_key_behind(mut self, bytes: usize) -> Versions {
+        self.set_key_at(self.key_at as usize + bytes);
+        self
+    }
+
+    /// The newest version, which may be a tombstone.
+    pub fn newest(&self) -> KeyVersion {
+        let at = RecordAt { revision: self.revision, place: self.place };
+        KeyVersion { at, create_revision: self.create_revision, version: self.version, tombstone: self.tombstone }
+    }
+
+    /// The version that a read at `revision` sees.
+    pub fn visible(&self, revision: Revision) -> Option<Visible> {
+        if self.revision <= revision {
+            return (!self.tombstone).then_some(Visible::Newest(self.newest()));
+        }
+        let history = self.older.as_ref()?;
+        let seen = history.get(history.upto(revision).checked_sub(1)?);
+        (!seen.tombstone()).then_some(Visible::Older(seen.at()))
+    }
+
+    /// How many of the oldest versions no read at `compacted` or above sees: all up to there except the last, and the
+    /// last, too, if it is a tombstone. They must be removed oldest first: removing a tombstone before what it hides
+    /// would bring that back.
+    pub fn dead(&self, compacted: Revision) -> usize {
+        let older = self.older.as_ref().map_or(0, |history| history.upto(compacted));
+        let (upto, last) = match (&self.older, self.revision <= compacted) {
+            (_, true) => (older + 1, Older::new(self.newest().at, self.tombstone)),
+            (Some(history), false) if older > 0 => (older, history.get(older - 1)),
+            (_, false) => return 0,
+        };
+        if last.tombstone() { upto } else { upto - 1 }
+    }
+
+    /// The records of all versions, oldest first.
+    pub fn records(&self) -> impl Iterator<Item = RecordAt> {
+        let older = self.older.iter().flat_map(|history| history.iter()).map(Older::at);
+        older.chain([self.newest().at])
+    }
+
+    /// Adds a version after all others.
+    pub(super) fn push(&mut self, newest: KeyVersion) {
+        let before = self.newest();
+        assert!(before.at < newest.at, "versions are pushed in the order of their writes");
+        self.older.get_or_insert_default().push(Older::new(before.at, before.tombstone));
+        let KeyVersion { at: RecordAt { revision, place }, create_revision, version, tombstone } = newest;
+        (self.revision, self.place, self.tombstone) = (revision, place, tombstone);
+        (self.create_revision, self.version) = (create_revision, version);
+    }
+
+    /// Forgets the oldest versions; true when nothing is left, which needs the newest one to be a tombstone.
+    pub(super) fn forget_oldest(&mut self, count: usize) -> bool {
+        let older = self.older.as_ref().map_or(0, |history| history.len());
+        if count > older {
+            assert!(count == older + 1, "no more versions than there are can be forgotten");
+            assert!(self.tombstone, "a key that exists is not forgotten");
+        }
+        match &mut self.older {
+            Some(history) if count < older => history.forget_oldest(count),
+            Some(_) | None => self.older = None,
+        }
+        count > older
+    }
+
+    /// Memory that the older versions take.
+    pub(super) fn older_bytes(&self) -> usize {
+        self.older.as_ref().map_or(0, |history| history.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(revision: Revision, sub: u32) -> KeyVersion {
+        KeyVersion { at: RecordAt::new(revision, sub), create_revision: 2, version: 1, tombstone: false }
+    }
+
+    fn tombstone(revision: Revision, sub: u32) -> KeyVersion {
+        KeyVersion { at: RecordAt::new(revision, sub), create_revision: 0, version: 0, tombstone: true }
+    }
+
+    fn versions(all: &[KeyVersion]) -> Versions {
+        let mut versions = Versions::new(0, 1, all[0]);
+        all[1..].iter().for_each(|version| versions.push(*version));
+        versions
+    }
+
+    #[test]
+    fn a_read_sees_the_newest_version_up_to_its_revision() {
+        let versions = versions(&[value(2, 0), value(4, 0), tombstone(6, 0), value(8, 0)]);
+        let seen = |revision| versions.visible(revision).map(|seen| seen.at().revision);
+        assert_eq!(
+            [1, 2, 3, 4, 5, 6, 7, 8, 9].map(seen),
+            [None, Some(2), Some(2), Some(4), Some(4), None, None, Some(8), Some(8)]
+        );
+        assert_eq!(versions.visible(8), Some(Visible::Newest(value(8, 0))));
+        assert_eq!(versions.visible(5), Some(Visible::Older(RecordAt::new(4, 0))));
+    }
+
+    #[test]
+    fn a_read_of_a_revision_sees_its_last_write_of_the_key() {
+        let older = [value(2, 0), value(4, 1), tombstone(4, 5), value(4, 6), value(7, 0), tombstone(7, 9)];
+        let versions = versions(&older);
+        assert_eq!(versions.visible(3), Some(Visible::Older(RecordAt::new(2, 0))));
+        assert_eq!(versions.visible(4), Some(Visible::Older(RecordAt::new(4, 6))));
+        assert_eq!(versions.visible(6), Some(Visible::Older(RecordAt::new(4, 6))));
+        assert_eq!(versions.visible(7), None);
+        assert_eq!(versions.records().collect::<Vec<_>>(), older.map(|version| version.at));
+    }
+
+    #[test]
+    fn dead_is_what_no_read_at_the_compacted_revision_needs() {
+        let mut all = vec![value(2, 0), value(4, 0), tombstone(6, 0), value(8, 0)];
+        let dead = |all: &[KeyVersion], compacted| versions(all).dead(compacted);
+        assert_eq!([1, 2, 3, 4, 5].map(|compacted| dead(&all, compacted)), [0, 0, 0, 1, 1]);
+        assert_eq!([6, 7, 8, 9].map(|compacted| dead(&all, compacted)), [3, 3, 3, 3]);
+        all.push(tombstone(9, 0));
+        assert_eq!([8, 9].map(|compacted| dead(&all, compacted)), [3, 5], "nothing stays of a key that is gone");
+    }
+
+    #[test]
+    fn of_several_writes_in_the_compacted_revision_the_last_stays() {
+        let put_last = [value(2, 0), tombstone(4, 1), value(4, 2), value(9, 0)];
+        assert_eq!([3, 4, 5].map(|compacted| versions(&put_last).dead(compacted)), [0, 2, 2]);
+        let delete_last = [value(2, 0), value(4, 1), tombstone(4, 2)];
+        assert_eq!([3, 4, 5].map(|compacted| versions(&delete_last).dead(compacted)), [0, 3, 3]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_the_oldest() {
+        let mut versions = versions(&[value(2, 0), value(4, 0), tombstone(6, 0)]);
+        assert!(!versions.forget_oldest(1));
+        assert_eq!(versions.records().collect::<Vec<_>>(), [RecordAt::new(4, 0), RecordAt::new(6, 0)]);
+        assert_eq!((versions.visible(3), versions.visible(5)), (None, Some(Visible::Older(RecordAt::new(4, 0)))));
+        assert!(!versions.forget_oldest(1));
+        assert_eq!(versions.older_bytes(), 0);
+        assert!(versions.forget_oldest(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "in the order of their writes")]
+    fn the_same_write_is_not_pushed_twice() {
+        versions(&[value(2, 1), value(2, 1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a key that exists is not forgotten")]
+    fn a_key_that_exists_is_not_forgotten() {
+        versions(&[value(2, 0)]).forget_oldest(1);
+    }
+}
