@@ -312,11 +312,11 @@ mod tests {
             })
         }
 
-        /// All up to `compacted` but the last; the last, too, if it is a tombstone.
+        /// All up to `compacted` but the last; the last, too, if it is a tombstone below `compacted`.
         fn dead(versions: &[KeyVersion], compacted: Revision) -> usize {
             let upto: Vec<_> = versions.iter().filter(|version| version.at.revision <= compacted).collect();
             match upto.last() {
-                Some(last) if last.tombstone => upto.len(),
+                Some(last) if last.tombstone && last.at.revision < compacted => upto.len(),
                 Some(_) => upto.len() - 1,
                 None => 0,
             }

@@ -102,9 +102,10 @@ impl Versions {
         (!seen.tombstone()).then_some(Visible::Older(seen.at()))
     }
 
-    /// How many of the oldest versions no read at `compacted` or above sees: all up to there except the last, and the
-    /// last, too, if it is a tombstone. They must be removed oldest first: removing a tombstone before what it hides
-    /// would bring that back.
+    /// How many of the oldest versions nobody needs who reads or watches from `compacted` on: all up to there except
+    /// the last, and the last, too, if it is a tombstone *below* `compacted`. One of `compacted` itself is what a watch
+    /// from there begins with. They must be removed oldest first: removing a tombstone before what it hides would bring
+    /// that back.
     pub fn dead(&self, compacted: Revision) -> usize {
         let older = self.older.as_ref().map_or(0, |history| history.upto(compacted));
         let (upto, last) = match (&self.older, self.revision <= compacted) {
@@ -112,7 +113,8 @@ impl Versions {
             (Some(history), false) if older > 0 => (older, history.get(older - 1)),
             (_, false) => return 0,
         };
-        if last.tombstone() { upto } else { upto - 1 }
+        let last_goes = last.tombstone() && last.revision() < compacted;
+        if last_goes { upto } else { upto - 1 }
     }
 
     /// The records of all versions, oldest first.
@@ -193,13 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn dead_is_what_no_read_at_the_compacted_revision_needs() {
+    fn dead_is_what_nobody_needs_who_begins_at_the_compacted_revision() {
         let mut all = vec![value(2, 0), value(4, 0), tombstone(6, 0), value(8, 0)];
         let dead = |all: &[KeyVersion], compacted| versions(all).dead(compacted);
         assert_eq!([1, 2, 3, 4, 5].map(|compacted| dead(&all, compacted)), [0, 0, 0, 1, 1]);
-        assert_eq!([6, 7, 8, 9].map(|compacted| dead(&all, compacted)), [3, 3, 3, 3]);
+        assert_eq!(dead(&all, 6), 2, "a watch from 6 begins with the tombstone");
+        assert_eq!([7, 8, 9].map(|compacted| dead(&all, compacted)), [3, 3, 3]);
         all.push(tombstone(9, 0));
-        assert_eq!([8, 9].map(|compacted| dead(&all, compacted)), [3, 5], "nothing stays of a key that is gone");
+        assert_eq!([8, 9, 10].map(|compacted| dead(&all, compacted)), [3, 4, 5], "at last nothing stays of the key");
     }
 
     #[test]
@@ -207,7 +210,7 @@ mod tests {
         let put_last = [value(2, 0), tombstone(4, 1), value(4, 2), value(9, 0)];
         assert_eq!([3, 4, 5].map(|compacted| versions(&put_last).dead(compacted)), [0, 2, 2]);
         let delete_last = [value(2, 0), value(4, 1), tombstone(4, 2)];
-        assert_eq!([3, 4, 5].map(|compacted| versions(&delete_last).dead(compacted)), [0, 3, 3]);
+        assert_eq!([3, 4, 5].map(|compacted| versions(&delete_last).dead(compacted)), [0, 2, 3]);
     }
 
     #[test]

@@ -58,12 +58,28 @@ fn compaction_removes_the_dead_record_and_no_other_of_its_revision() {
     ];
     let mut store = store_of(&disk, &writes, 3);
     assert!(!store.compact_step().unwrap());
-    assert_eq!(records(&disk), BTreeSet::from([(2, 1), (3, 0)].map(|(main, sub)| RecordAt::new(main, sub))));
+    assert_eq!(records(&disk), BTreeSet::from([(2, 1), (3, 0), (3, 1)].map(|(main, sub)| RecordAt::new(main, sub))));
     for store in [store, reopen(&disk)] {
         assert_eq!(value(&store, "a", 3).as_deref(), Some(&long[..]));
         assert_eq!(value(&store, "b", 3).as_deref(), Some(&long[..]));
         assert_eq!(value(&store, "c", 3), None);
     }
+}
+
+/// A watch from the compacted revision has yet to see the delete.
+#[test]
+fn a_tombstone_at_the_compacted_revision_stays_until_the_next_compaction() {
+    let disk = Arc::new(MemKv::default());
+    let mut store = new_store(&disk);
+    let compact = |store: &mut Store, revision| {
+        apply(store, &[Command::Compact { revision }]);
+        while store.compact_step().unwrap() {}
+        records(&disk).into_iter().map(|at| at.revision).collect::<Vec<_>>()
+    };
+    apply(&mut store, &[put("k", b"2"), delete("k"), put("other", b"4")]);
+    assert_eq!(compact(&mut store, 3), [3, 4], "what it hides has gone");
+    assert_eq!(compact(&mut store, 4), [4]);
+    assert_eq!(store.view().keys(), 1);
 }
 
 const NAMES: [&str; 4] = ["a", "ab", "b", "c"];
@@ -89,13 +105,13 @@ fn any_writes() -> impl Strategy<Value = Vec<Write>> {
     })
 }
 
-/// What is kept of a key's writes: all above the compacted revision, and the last one up to there unless it is a
-/// tombstone.
+/// What etcd keeps of a key's writes: all above the compacted revision, and the last one up to there unless it is a
+/// tombstone below it.
 fn kept(writes: &[Write], compacted: Revision) -> BTreeSet<RecordAt> {
     let stays = |(at, name, value): &&Write| {
         let follows = |(other, same, _): &Write| same == name && other > at && other.revision <= compacted;
         let is_last = !writes.iter().any(follows);
-        at.revision > compacted || (is_last && value.is_some())
+        at.revision > compacted || (is_last && (value.is_some() || at.revision == compacted))
     };
     writes.iter().filter(stays).map(|(at, _, _)| *at).collect()
 }
