@@ -222,8 +222,10 @@ impl<'a> Batch<'a> {
             value,
             tombstone,
             revision: at.revision,
+            sub: at.place.sub,
             create_revision,
             version: writes,
+            lease: 0,
         }));
         self.numbers.revision = at.revision;
         self.newest.insert(key.clone(), version);

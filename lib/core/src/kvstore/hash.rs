@@ -62,20 +62,26 @@ pub struct RevisionRecord<'a> {
     pub tombstone: bool,
     /// The revision of this write.
     pub revision: u64,
+    /// Which write of that revision it is.
+    pub sub: u32,
     /// The revision that created the key; 0 for a tombstone.
     pub create_revision: u64,
     /// Writes since creation; 0 for a tombstone.
     pub version: u64,
+    /// The lease that the key is attached to; 0 is none.
+    pub lease: i64,
 }
 
 /// What one revision record adds to `log_hash`.
 pub fn of_revision(record: &RevisionRecord<'_>) -> u128 {
-    let RevisionRecord { key, value, tombstone, revision, create_revision, version } = *record;
+    let RevisionRecord { key, value, tombstone, revision, sub, create_revision, version, lease } = *record;
     of_parts(&[
         &[u8::from(tombstone)],
         &revision.to_be_bytes(),
+        &sub.to_be_bytes(),
         &create_revision.to_be_bytes(),
         &version.to_be_bytes(),
+        &lease.to_be_bytes(),
         key,
         value,
     ])
@@ -94,6 +100,18 @@ fn of_parts(parts: &[&[u8]]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    const RECORD: RevisionRecord<'_> = RevisionRecord {
+        key: b"k",
+        value: b"v",
+        tombstone: false,
+        revision: 2,
+        sub: 0,
+        create_revision: 2,
+        version: 1,
+        lease: 0,
+    };
 
     /// Published XXH3-128 vectors: another implementation of the same name must not slip in, since sums are compared
     /// between members and read back from disk.
@@ -112,9 +130,23 @@ mod tests {
     #[test]
     fn our_framing_is_frozen() {
         assert_eq!(of_record(b"k", b"v"), 0x50ff45de53f41c348677a3417fa6f860);
-        let record =
-            RevisionRecord { key: b"k", value: b"v", tombstone: false, revision: 2, create_revision: 2, version: 1 };
-        assert_eq!(of_revision(&record), 0xda88d7101aa7c2d1e6b44f8dfaec7e98);
+        assert_eq!(of_revision(&RECORD), 0xa0d8e68ec0d424a21e23aaa0f6af92e9);
+    }
+
+    #[test]
+    fn every_field_of_a_write_counts() {
+        let others = [
+            RevisionRecord { key: b"l", ..RECORD },
+            RevisionRecord { value: b"w", ..RECORD },
+            RevisionRecord { tombstone: true, ..RECORD },
+            RevisionRecord { revision: 3, ..RECORD },
+            RevisionRecord { sub: 1, ..RECORD },
+            RevisionRecord { create_revision: 1, ..RECORD },
+            RevisionRecord { version: 2, ..RECORD },
+            RevisionRecord { lease: -1, ..RECORD },
+        ];
+        let hashes: BTreeSet<u128> = others.iter().chain([&RECORD]).map(of_revision).collect();
+        assert_eq!(hashes.len(), others.len() + 1);
     }
 
     #[test]
