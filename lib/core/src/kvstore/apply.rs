@@ -222,7 +222,7 @@ impl<'a> Batch<'a> {
             value,
             tombstone,
             revision: at.revision,
-            sub: at.place.sub,
+            sub: at.sub(),
             create_revision,
             version: writes,
             lease: 0,

@@ -180,7 +180,7 @@ mod tests {
     fn an_older_version_takes_its_fields_and_no_more() {
         let version = Older::new(RecordAt::new(u64::MAX / 2, u32::MAX), true);
         assert_eq!((version.at(), version.tombstone()), (RecordAt::new(u64::MAX / 2, u32::MAX), true));
-        assert_eq!(size_of::<Older>(), 12);
+        assert_eq!(size_of::<Older>(), 20);
     }
 
     #[test]

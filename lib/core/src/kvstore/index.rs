@@ -7,7 +7,7 @@
 //! Records in the tree are sorted by revision, so this is the only way from a key to its records. It is rebuilt from a
 //! scan when the kv db is opened. A key whose newest version is a tombstone stays until compaction has removed it. Keys
 //! are kept in leaves, and not each in a map of its own, because memory is what bounds how many keys a member can have:
-//! a leaf takes 49 bytes a key besides the key, and what little it can't fill.
+//! a leaf takes 57 bytes a key besides the key, and what little it can't fill.
 
 use super::leaf::{Full, KEYS_MAX, Leaf};
 use super::versions::{KeyVersion, Versions, Visible};
@@ -70,6 +70,35 @@ impl KeyIndex {
         };
         let was_live = pushed.is_some_and(|before| !before.tombstone);
         self.live = self.live + u64::from(!version.tombstone) - u64::from(was_live);
+    }
+
+    /// Adds the newest version of a key that is not below any other: nothing is looked up.
+    pub fn append(&mut self, key: &[u8], version: KeyVersion) {
+        let appended = self.leaves.last_entry().map(|mut last| {
+            let leaf = last.get_mut();
+            let before = leaf.bytes();
+            let appended = leaf.append(key, version);
+            self.bytes = self.bytes - before + leaf.bytes();
+            appended
+        });
+        let before = match appended {
+            Some(Ok(before)) => before,
+            None | Some(Err(Full)) => {
+                let mut leaf = Leaf::default();
+                let before = leaf.append(key, version).expect("an empty leaf has room");
+                let bound = if self.leaves.is_empty() { Box::default() } else { key.into() };
+                self.insert(bound, leaf);
+                before
+            }
+        };
+        let was_live = before.is_some_and(|before| !before.tombstone);
+        self.live = self.live + u64::from(!version.tombstone) - u64::from(was_live);
+    }
+
+    /// Notes that so many more values of a key, which are no versions of it any more, still stand in some segment.
+    pub fn add_garbage(&mut self, key: &[u8], count: usize) {
+        let known = self.change(key, |leaf| leaf.add_garbage(key, count));
+        assert_eq!(known, Some(true), "only keys of the index have garbage");
     }
 
     /// Forgets the oldest `count` versions of a key, which nobody needs any more (see [`Versions::dead`]).
@@ -239,6 +268,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_appended_is_what_is_pushed() {
+        let (mut appended, mut pushed) = (KeyIndex::default(), KeyIndex::default());
+        for nth in 0..5 * KEYS_MAX + 3 {
+            for revision in 2..3 + nth as u64 % 3 {
+                let version = if nth % 7 == 0 { tombstone(revision) } else { value(revision) };
+                appended.append(&key(nth), version);
+                pushed.push(&key(nth), version);
+            }
+        }
+        appended.check();
+        let all = |index: &KeyIndex| {
+            let walked = index.walk(Bound::Unbounded, None);
+            walked.map(|(key, versions)| (key.to_vec(), versions.records().collect())).collect::<Vec<(_, Vec<_>)>>()
+        };
+        assert_eq!((all(&appended), appended.live()), (all(&pushed), pushed.live()));
+        assert!(appended.leaves.values().rev().skip(1).all(|leaf| leaf.len() == KEYS_MAX));
+    }
+
+    #[test]
     fn keys_in_another_order_leave_half_full_leaves_at_least() {
         // Downwards, and from both sides of a middle.
         for order in [|nth: usize| 10_000 - nth, |nth| if nth % 2 == 0 { 10_000 + nth } else { 10_000 - nth }] {
@@ -393,7 +441,7 @@ mod tests {
     }
 
     fn write(model: &mut Model, index: &mut KeyIndex, key: &[u8], at: RecordAt, tombstone: bool) {
-        let version = KeyVersion { at, create_revision: at.revision / 2, version: u64::from(at.place.sub), tombstone };
+        let version = KeyVersion { at, create_revision: at.revision / 2, version: u64::from(at.sub()), tombstone };
         index.push(key, version);
         model.keys.entry(key.to_vec()).or_default().push(version);
         model.revision = at.revision;

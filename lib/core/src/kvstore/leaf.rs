@@ -115,6 +115,29 @@ impl Leaf {
         Ok(None)
     }
 
+    /// Adds the newest version of the last key, or of one behind it, and returns the one before it.
+    pub(super) fn append(&mut self, key: &[u8], version: KeyVersion) -> Result<Option<KeyVersion>, Full> {
+        let is_last = self.entries.last().is_some_and(|versions| versions.key(&self.keys) == key);
+        if is_last || self.len() == KEYS_MAX {
+            return if is_last { self.push(key, version) } else { Err(Full) };
+        }
+        debug_assert!(self.ends_before(key), "keys are appended in order");
+        self.grow_for(key.len());
+        self.entries.push(Versions::new(self.keys.len(), key.len(), version));
+        self.hashes.push(hash_of(key));
+        self.keys.extend_from_slice(key);
+        Ok(None)
+    }
+
+    /// Notes values of a key that are no versions any more; false when the key is not here.
+    pub(super) fn add_garbage(&mut self, key: &[u8], count: usize) -> bool {
+        let found = self.find(key, hash_of(key));
+        if let Some(at) = found {
+            self.entries[at].add_garbage(count);
+        }
+        found.is_some()
+    }
+
     fn grow_for(&mut self, key_bytes: usize) {
         if self.entries.len() == self.entries.capacity() {
             let capacity = capacity_for(self.len() + 1, size_of::<Versions>()).min(KEYS_MAX);

@@ -7,36 +7,46 @@ use super::keys::RecordKey;
 use crate::types::Revision;
 use std::fmt;
 
-/// Where a record is among those of its revision.
+/// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Which write of its revision it is, from 0.
-    pub sub: u32,
+    /// The segment, by the number that it has in this run of the process; the same while its records are in the head and
+    /// when they are in a file.
+    pub segment: u32,
+    /// Where the record begins among the segment's records.
+    pub offset: u32,
+    /// Bytes of the record.
+    pub len: u32,
 }
 
-/// The record of one write of one key. Records are written in this order.
+/// The record of one write of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordAt {
     /// The revision that the write is a part of.
     pub revision: Revision,
-    /// Its place there.
+    /// Where its record is.
     pub place: Place,
 }
 
 impl RecordAt {
-    /// Write `sub` of a revision.
+    /// Write `sub` of a revision, in a tree, whose keys are what tells where a record is.
     pub fn new(revision: Revision, sub: u32) -> RecordAt {
-        RecordAt { revision, place: Place { sub } }
+        RecordAt { revision, place: Place { segment: 0, offset: sub, len: 0 } }
+    }
+
+    /// Which write of its revision it is, in a tree.
+    pub fn sub(self) -> u32 {
+        self.place.offset
     }
 
     /// Chunk 0 of the record in the tree.
     pub fn key(self) -> RecordKey {
-        RecordKey { revision: self.revision, sub: self.place.sub, chunk: 0 }
+        RecordKey { revision: self.revision, sub: self.sub(), chunk: 0 }
     }
 }
 
 impl fmt::Display for RecordAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "revision {}, write {}", self.revision, self.place.sub)
+        write!(f, "revision {}, write {}", self.revision, self.sub())
     }
 }

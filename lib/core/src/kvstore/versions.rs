@@ -41,7 +41,7 @@ impl Visible {
     }
 }
 
-/// The versions of one key. The fields lie flat, so that an entry takes 48 bytes.
+/// The versions of one key. The fields lie flat, so that an entry takes 56 bytes.
 #[derive(Debug)]
 pub struct Versions {
     revision: Revision,
@@ -49,6 +49,8 @@ pub struct Versions {
     version: u64,
     older: Option<Box<History>>,
     place: Place,
+    /// How many values of this key that are no versions any more still stand in some segment.
+    garbage: u32,
     /// Where the key begins in its leaf's block.
     key_at: u32,
     key_len: u16,
@@ -56,7 +58,7 @@ pub struct Versions {
 }
 
 const BLOCK_FITS: &str = "the keys of a leaf take less than a MiB";
-const _: () = assert!(size_of::<Versions>() == 48, "there are as many of these as keys");
+const _: () = assert!(size_of::<Versions>() == 56, "there are as many of these as keys");
 
 impl Versions {
     /// A key with one version; the key is in its leaf's block.
@@ -64,7 +66,7 @@ impl Versions {
         let KeyVersion { at: RecordAt { revision, place }, create_revision, version, tombstone } = newest;
         let key_at = u32::try_from(key_at).expect(BLOCK_FITS);
         let key_len = u16::try_from(key_len).expect("what is no key is refused before it gets here");
-        Versions { revision, create_revision, version, older: None, place, key_at, key_len, tombstone }
+        Versions { revision, create_revision, version, older: None, place, garbage: 0, key_at, key_len, tombstone }
     }
 
     /// The key, which is in this block.
@@ -126,11 +128,18 @@ impl Versions {
     /// Adds a version after all others.
     pub(super) fn push(&mut self, newest: KeyVersion) {
         let before = self.newest();
-        assert!(before.at < newest.at, "versions are pushed in the order of their writes");
+        let (old, new) = (before.at, newest.at);
+        assert!(old.revision <= new.revision && old != new, "versions are pushed in the order of their writes");
         self.older.get_or_insert_default().push(Older::new(before.at, before.tombstone));
         let KeyVersion { at: RecordAt { revision, place }, create_revision, version, tombstone } = newest;
         (self.revision, self.place, self.tombstone) = (revision, place, tombstone);
         (self.create_revision, self.version) = (create_revision, version);
+    }
+
+    /// Notes values that are no versions any more, but still stand in some segment.
+    pub(super) fn add_garbage(&mut self, count: usize) {
+        let count = u32::try_from(count).expect("a key has fewer versions");
+        self.garbage = self.garbage.checked_add(count).expect("a key has fewer versions");
     }
 
     /// Forgets the oldest versions; true when nothing is left, which needs the newest one to be a tombstone.

@@ -93,11 +93,7 @@ fn any_writes() -> impl Strategy<Value = Vec<Write>> {
         let mut writes = Vec::new();
         for (nth, (name, len, begins)) in all.into_iter().enumerate() {
             if nth > 0 {
-                at = if begins {
-                    RecordAt::new(at.revision + 1, 0)
-                } else {
-                    RecordAt::new(at.revision, at.place.sub + 1)
-                };
+                at = if begins { RecordAt::new(at.revision + 1, 0) } else { RecordAt::new(at.revision, at.sub() + 1) };
             }
             writes.push((at, name, len.map(|len| vec![nth as u8; len])));
         }
