@@ -189,6 +189,19 @@ pub const FORWARD_RUNS_MAX: usize = 64;
 pub const COMPACTION_STEP_RECORDS: usize = 1000;
 /// Values are stored in chunks of this size: sled moves larger ones to slow side files.
 pub const VALUE_CHUNK_BYTES: usize = 4 * 1024;
+/// Records of the store that are in no file yet: when there are so many bytes of them, they become a segment. Two such
+/// windows are in memory at most.
+pub const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// Room that is taken for what stands behind the records of a window.
+pub const SEGMENT_BEHIND_BYTES: u64 = 2 * 1024 * 1024;
+/// Bytes of a segment that are written between two syncs of its file.
+pub const SEGMENT_SYNC_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a segment's records that are read at once.
+pub const SEGMENT_READ_BYTES: usize = 1024 * 1024;
+/// Bytes of each segment's table that are read at once when an index is built.
+pub const TABLE_READ_BYTES: usize = 64 * 1024;
+/// Largest value in the head: sled puts larger ones into files of their own, which it never removes.
+pub const HEAD_VALUE_BYTES_MAX: usize = 8 * 1024;
 /// State hashes kept, at applied indexes that are multiples of [`HASH_EVERY`].
 pub const HASHES_KEPT: usize = 64;
 /// Number of applied indexes from one kept state hash to the next.

@@ -23,6 +23,11 @@ pub trait LogDisk: Send + Sync {
     /// Creates (or empties) a file of `len` zero bytes that are really written, so that a later overwrite needs no
     /// metadata. Durable after [`LogDisk::sync`] and [`LogDisk::sync_dir`].
     fn create(&self, name: &str, len: u64) -> io::Result<()>;
+    /// Creates (or empties) a file of no length, and takes room on the volume for so many bytes of it, as far as the
+    /// file system can: writing them meets no full disk then.
+    fn allocate(&self, name: &str, _bytes: u64) -> io::Result<()> {
+        self.create(name, 0)
+    }
     /// Overwrites or extends. Durable after [`LogDisk::sync`].
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// `fdatasync`: on return all earlier writes to the file are durable. An error is final: the process must end,

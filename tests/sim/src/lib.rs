@@ -38,6 +38,7 @@ pub mod outside;
 mod put_back;
 pub mod rng;
 pub mod run;
+pub mod solo;
 pub mod story;
 pub mod swarm;
 pub mod tell;

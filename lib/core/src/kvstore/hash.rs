@@ -4,6 +4,7 @@
 //! taken out again. XOR would not do: two equal records would cancel out. The hash is XXH3-128 without a key. The sums
 //! find damage and divergence by accident; they are no defence against somebody who chooses records that collide.
 
+use super::versions::KeyVersion;
 use raftkv_api::Hex128;
 use twox_hash::xxhash3_128::Hasher;
 
@@ -84,6 +85,19 @@ pub fn of_revision(record: &RevisionRecord<'_>) -> u128 {
         &lease.to_be_bytes(),
         key,
         value,
+    ])
+}
+
+/// What a key that exists adds to `keys_sum`.
+pub(super) fn of_key(key: &[u8], newest: &KeyVersion) -> u128 {
+    let KeyVersion { at, create_revision, version, tombstone: _ } = newest;
+    let lease: i64 = 0;
+    of_parts(&[
+        key,
+        &at.revision.to_be_bytes(),
+        &create_revision.to_be_bytes(),
+        &version.to_be_bytes(),
+        &lease.to_be_bytes(),
     ])
 }
 

@@ -12,6 +12,7 @@
 //! batch it writes.
 
 mod apply;
+pub(crate) mod claim;
 pub mod command;
 mod compact;
 mod cut;
@@ -23,8 +24,12 @@ mod leaf;
 mod members;
 mod memory;
 mod meta;
+pub(crate) mod moment;
+pub mod on_segments;
 mod place;
 mod prove;
+pub(crate) mod set;
+pub(crate) mod small;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -32,11 +37,13 @@ pub mod testing;
 mod tests;
 mod versions;
 mod view;
+pub(crate) mod window;
 pub mod write_behind;
 
 pub use command::{BadCommand, Command, Condition, Outcome};
 pub use cut::Cut;
 pub(crate) use cut::Frozen;
+pub(crate) use members::{decode as decode_members, encode as encode_members};
 pub use store::Store;
 pub(crate) use store::require_empty;
 pub use view::{KeyRecord, RangeAnswer, RangeQuery, ReadError, View};

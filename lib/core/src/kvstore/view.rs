@@ -105,7 +105,7 @@ pub struct View {
 }
 
 /// Most keys that a range visits while it holds the lock: a long range must not keep the apply thread from publishing.
-const WALK_KEYS_MAX: usize = 4096;
+pub(super) const WALK_KEYS_MAX: usize = 4096;
 
 impl View {
     pub(super) fn new(disk: Arc<dyn KvDisk>, published: Published) -> View {
@@ -283,14 +283,14 @@ impl Published {
 
 /// The keys of an answer, before their values are fetched.
 #[derive(Default)]
-struct Selected {
-    keys: Vec<(Bytes, Visible)>,
-    count: u64,
-    more: bool,
+pub(super) struct Selected {
+    pub(super) keys: Vec<(Bytes, Visible)>,
+    pub(super) count: u64,
+    pub(super) more: bool,
 }
 
 impl Selected {
-    fn add(&mut self, query: &RangeQuery, key: &[u8], version: Visible) {
+    pub(super) fn add(&mut self, query: &RangeQuery, key: &[u8], version: Visible) {
         self.count += 1;
         if query.count_only || query.after.as_ref().is_some_and(|after| *key <= **after) {
             return;
@@ -303,12 +303,12 @@ impl Selected {
     }
 }
 
-fn without_value(key: Bytes, version: KeyVersion) -> KeyRecord {
+pub(super) fn without_value(key: Bytes, version: KeyVersion) -> KeyRecord {
     let KeyVersion { at, create_revision, version, tombstone: _ } = version;
     KeyRecord { key, value: Bytes::new(), create_revision, mod_revision: at.revision, version }
 }
 
-fn borrowed(bound: &Bound<Bytes>) -> Bound<&[u8]> {
+pub(super) fn borrowed(bound: &Bound<Bytes>) -> Bound<&[u8]> {
     bound.as_ref().map(|key| key.as_ref())
 }
 

@@ -16,11 +16,15 @@
 //! very foot. What a newer build wrote (`Newer`) is told from damage: it ends the process, and nothing may be made again
 //! over it.
 //!
-//! Here are bytes only. Who reads and writes files, and when, is not this module's affair.
+//! All here is bytes, but for `file` and `merge`, which read and write them through a [`crate::ports::LogDisk`]. When
+//! that happens is not this module's affair.
 
+pub mod file;
 mod foot;
 mod input;
+mod list;
 mod marks;
+pub mod merge;
 mod record;
 mod seal;
 mod stamp;
@@ -30,8 +34,11 @@ mod table_reader;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_files;
 
 pub use foot::{BadFoot, FOOT_BYTES, Foot, RECORDS_BYTES_MAX};
+pub use list::{BadListed, Listed, ascends};
 pub use marks::{BadMarks, MARK_BYTES, MARK_EVERY_BYTES, Marks};
 pub use record::{BadRecord, RECORD_BYTES_MAX, RECORD_FIXED_BYTES, Record};
 pub use seal::{BadRecords, Sealed, Sealer, seal};

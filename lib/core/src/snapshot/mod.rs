@@ -12,6 +12,7 @@
 //! It is written and read in blocks, never held in memory.
 
 mod format;
+pub(crate) mod manifest;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -144,14 +145,14 @@ pub fn remove_temporary(disk: &dyn LogDisk) -> Result<(), StoreError> {
     Ok(())
 }
 
-const TEMPORARY: &str = ".tmp";
+pub(crate) const TEMPORARY: &str = ".tmp";
 
 /// The name of the file of the snapshot at (`term`, `index`).
 pub fn file_name(term: Term, index: Index) -> String {
     format!("snapshot-{term:020}-{index:020}")
 }
 
-fn parse_name(name: &str) -> Option<(Term, Index)> {
+pub(crate) fn parse_name(name: &str) -> Option<(Term, Index)> {
     let (term, index) = name.strip_prefix("snapshot-")?.split_once('-')?;
     let digits = |text: &str| text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(term) || !digits(index) {

@@ -1,0 +1,322 @@
+//! The writer's side of the store, which the apply thread owns: it decides which windows become files, when a manifest is
+//! due, and which files go.
+
+use super::apply::Decided;
+use super::job::{Cut, CutDone, Done, Job, Seal, Sealed};
+use super::view::{File, Published, View};
+use crate::kvstore::Applied;
+use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
+use crate::kvstore::encode_members;
+use crate::kvstore::set::{Given, Writes};
+use crate::kvstore::small::{Kind, Small};
+use crate::kvstore::window::{Pen, Window};
+use crate::limits::{self, WINDOW_BYTES};
+use crate::membership::Membership;
+use crate::segment::file::file_name;
+use crate::segment::{Listed, Position};
+use crate::snapshot;
+use crate::snapshot::manifest::{Manifest, Own};
+use crate::types::{Index, MemberIdentity, Term};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Sizes; a simulation makes them small.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// A window ends with the record that brings it to this. All members must have the same.
+    pub window_bytes: u32,
+    /// A set is due when sled lacks so many bytes.
+    pub set_bytes: u64,
+    /// A set is due after so many batches.
+    pub set_batches: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            window_bytes: WINDOW_BYTES,
+            set_bytes: limits::WRITE_BEHIND_BYTES as u64,
+            set_batches: limits::WRITE_BEHIND_BATCHES as u64,
+        }
+    }
+}
+
+/// Windows that may be full and no files yet; with one more, apply waits.
+const FULL_WINDOWS_MAX: usize = 1;
+
+/// The writer's side.
+pub struct Store {
+    pub(super) config: Config,
+    pub(super) identity: MemberIdentity,
+    pub(super) view: Arc<View>,
+    pub(super) membership: Arc<Membership>,
+    pub(super) small: Small,
+    pub(super) pen: Pen,
+    /// What sled has.
+    pub(super) given: Given,
+    pub(super) batches_since_set: u64,
+    /// All segments but the window being filled, ascending.
+    pub(super) segments: Vec<Segment>,
+    pub(super) manifest: InManifest,
+    /// The numbers of the files that windows will become.
+    pub(super) prepared: BTreeMap<u32, u64>,
+    pub(super) next_n: u64,
+    pub(super) cutting: bool,
+    pub(super) wants_cut: bool,
+    pub(super) jobs: VecDeque<Job>,
+}
+
+/// A full window, or what became of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// Its number in this run.
+    pub(super) segment: u32,
+    pub(super) n: u64,
+    pub(super) listed: Listed,
+    /// Whether it is a durable file.
+    pub(super) is_file: bool,
+}
+
+/// What the newest durable manifest says.
+#[derive(Clone, Debug)]
+pub(super) struct InManifest {
+    pub(super) index: Index,
+    pub(super) term: Term,
+    /// The position of its last record; `None` when it has none.
+    pub(super) last: Option<Position>,
+    /// The first position of the prefix that it lists, and the number of its file.
+    pub(super) prefix: Option<(Position, u64)>,
+}
+
+impl InManifest {
+    pub(super) fn of(manifest: &Manifest, prefix_n: Option<u64>) -> InManifest {
+        let last = manifest.segments.last();
+        let prefix = last.filter(|last| last.prefix).map(|last| last.first).zip(prefix_n);
+        let (index, term) = (manifest.index(), manifest.term());
+        InManifest { index, term, last: last.map(|last| last.last), prefix }
+    }
+
+    /// Whether a claim has to speak of what begins and ends there: the manifest does not, or of its beginning alone.
+    pub(super) fn lacks(&self, first: Position, last: Position) -> bool {
+        self.last.is_none_or(|end| last > end) || self.prefix.is_some_and(|(prefix, _)| prefix == first)
+    }
+}
+
+impl Store {
+    /// The readers' side.
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// The membership at the applied index.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(super) fn pen(&self) -> Pen {
+        self.pen
+    }
+
+    /// What it consists of: the segments that are files or become files, and the window being filled. A function of the
+    /// log, but for what a lack of space brought about (rule D8).
+    pub fn layout(&self) -> Vec<Listed> {
+        let view = self.view();
+        let published = view.published();
+        let filled = published.head.window(self.pen.segment).map(|window| listed(window, true));
+        self.segments.iter().map(|segment| segment.listed).chain(filled).collect()
+    }
+
+    /// Whether apply has to wait until a window is a file.
+    pub fn must_wait(&self) -> bool {
+        self.segments.iter().rev().take_while(|segment| !segment.is_file).count() > FULL_WINDOWS_MAX
+    }
+
+    /// The next job for the segment thread; it must be done before the one after it.
+    pub fn next_job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    pub(super) fn publish(&mut self, decided: Decided) -> Vec<Applied> {
+        let Decided { moment, hashes, pen, fresh, versions, applied, membership } = decided;
+        if let Some(membership) = membership {
+            self.small.set(Kind::Membership, b"", Some(encode_members(&membership)));
+            self.membership = membership;
+        }
+        let full: Vec<u32> = fresh.iter().filter(|fresh| fresh.ends_window).map(|fresh| fresh.segment).collect();
+        self.view.publish(|published| {
+            fresh.into_iter().for_each(|fresh| published.head.push(fresh));
+            for (key, version) in &versions {
+                published.index.push(key, *version);
+            }
+            published.moment = moment;
+            published.hashes = hashes;
+        });
+        self.pen = pen;
+        self.batches_since_set += 1;
+        full.into_iter().for_each(|segment| self.seal(segment));
+        applied
+    }
+
+    /// Takes a file for the window that is filled next.
+    pub(super) fn prepare(&mut self) {
+        let (n, bytes) = (self.next_n, u64::from(self.config.window_bytes) + limits::SEGMENT_BEHIND_BYTES);
+        self.next_n += 1;
+        self.prepared.insert(self.pen.segment, n);
+        self.jobs.push_back(Job::Prepare { n, bytes });
+    }
+
+    /// A window is full: it becomes a file, and the next one gets one.
+    pub(super) fn seal(&mut self, segment: u32) {
+        let view = self.view();
+        let published = view.published();
+        let window = published.head.window(segment).expect("a window that was filled is in the head");
+        let n = self.prepared.remove(&segment).unwrap_or_else(|| {
+            self.next_n += 1;
+            self.next_n - 1
+        });
+        let listed = listed(window, false);
+        self.segments.push(Segment { segment, n, listed, is_file: false });
+        self.jobs.push_back(Job::Seal(Seal { segment, n, pieces: window.pieces(), listed }));
+        drop(published);
+        if !self.prepared.contains_key(&self.pen.segment) {
+            self.prepare();
+        }
+    }
+
+    /// Takes what a job came to.
+    pub fn done(&mut self, done: Done) {
+        match done {
+            Done::Nothing => {}
+            Done::Sealed(Sealed { segment }) => {
+                let sealed = self.segments.iter_mut().find(|known| known.segment == segment);
+                let sealed = sealed.expect("only full windows are sealed");
+                sealed.is_file = true;
+                let file = Arc::new(File { n: sealed.n });
+                self.view.publish(|published| {
+                    published.files.insert(segment, file);
+                    published.head.drop_window(segment);
+                });
+                self.wants_cut = true;
+            }
+            Done::Cut(done) => self.cut_done(*done),
+        }
+    }
+
+    /// What has to be said of the whole state at the applied index, without its records: what a set brings to sled.
+    pub(super) fn claim(&self) -> Claim {
+        let published = self.view.published();
+        let is_needed =
+            |segment: &&Segment| segment.is_file && self.manifest.lacks(segment.listed.first, segment.listed.last);
+        let file = |segment: &Segment| ClaimedFile { n: segment.n, listed: segment.listed };
+        Claim {
+            identity: self.identity,
+            moment: published.moment.clone(),
+            state: self.small.sum(),
+            files: self.segments.iter().filter(is_needed).map(file).collect(),
+            windows: published.head.windows().iter().map(ClaimedWindow::of).collect(),
+        }
+    }
+
+    /// Whether sled lacks so much that it is worth a batch.
+    pub fn set_is_due(&self) -> bool {
+        let lacks = self.given.lacks(&self.view.published().head) + self.small.changed_bytes() as u64;
+        lacks >= self.config.set_bytes || self.batches_since_set >= self.config.set_batches
+    }
+
+    /// All that sled lacks, to be written as one batch and flushed before the next is asked for (rules D5, D25). After an
+    /// error this sled gets nothing more.
+    pub fn next_set(&mut self) -> Writes {
+        let claim = self.claim();
+        self.batches_since_set = 0;
+        let view = self.view();
+        let published = view.published();
+        self.given.next(&claim, &published.head, &mut self.small)
+    }
+
+    /// A new, empty sled takes the place of one that was given up: the next set has everything.
+    pub fn begin_head(&mut self) {
+        self.given = Given::default();
+        self.small.all_changed();
+    }
+
+    /// Whether something waits for a manifest.
+    pub fn wants_cut(&self) -> bool {
+        self.wants_cut && !self.cutting
+    }
+
+    /// Freezes the state at the applied index, and leaves a job that makes it a manifest (rule N16). Returns its index;
+    /// `None` while another cut is under way, or when the newest manifest is that of this index.
+    pub fn cut(&mut self) -> Option<Index> {
+        let view = self.view();
+        let published = view.published();
+        if self.cutting || published.moment.applied == self.manifest.index {
+            return None;
+        }
+        let mut segments: Vec<Listed> = self.segments.iter().map(|segment| segment.listed).collect();
+        let mut n: Vec<u64> = self.segments.iter().map(|segment| segment.n).collect();
+        let prefix = published.head.window(self.pen.segment).map(|window| {
+            let listed = listed(window, true);
+            let seal = Seal { segment: self.pen.segment, n: self.next_n, pieces: window.pieces(), listed };
+            self.next_n += 1;
+            segments.push(listed);
+            n.push(seal.n);
+            seal
+        });
+        let MemberIdentity { cluster_id, genesis, generation, .. } = self.identity;
+        let manifest = Manifest {
+            cluster_id,
+            genesis,
+            generation,
+            moment: published.moment.clone(),
+            swept: published.swept,
+            hashes: published.hashes.clone(),
+            membership: (*self.membership).clone(),
+            segments,
+            state: Vec::new(),
+        };
+        let index = manifest.index();
+        // A number that is only in memory must not be used again by a run that begins with this manifest.
+        let own = Own { next_n: self.next_n, n, clock: Vec::new() };
+        (self.cutting, self.wants_cut) = (true, false);
+        self.jobs.push_back(Job::Cut(Box::new(Cut { manifest: Arc::new(manifest), own, prefix })));
+        Some(index)
+    }
+
+    fn cut_done(&mut self, done: CutDone) {
+        let CutDone { manifest, prefix_n, .. } = done;
+        self.cutting = false;
+        let before = std::mem::replace(&mut self.manifest, InManifest::of(&manifest, prefix_n));
+        let prefix = before.prefix.map(|(_, n)| file_name(n));
+        let names = [snapshot::file_name(before.term, before.index)].into_iter().chain(prefix).collect();
+        self.jobs.push_back(Job::Unlink { names });
+    }
+
+    /// The cut could not be written; what it left is removed.
+    pub fn cut_failed(&mut self, job: &Job) {
+        let Job::Cut(cut) = job else { panic!("only a cut fails as a cut") };
+        (self.cutting, self.wants_cut) = (false, true);
+        if let Some(prefix) = &cut.prefix {
+            self.jobs.push_back(Job::Unlink { names: vec![file_name(prefix.n)] });
+        }
+    }
+}
+
+/// What lists say of a window as it is now.
+pub(super) fn listed(window: &Window, prefix: bool) -> Listed {
+    Listed {
+        first: window.first(),
+        last: window.last(),
+        records_bytes: window.bytes().into(),
+        records: window.records(),
+        made: 0,
+        hash: window.hash(),
+        prefix,
+    }
+}
+
+impl Published {
+    /// Memory that the store takes, besides bounded queues: the index and the head.
+    pub(super) fn bytes(&self) -> u64 {
+        self.index.bytes() + self.head.bytes()
+    }
+}

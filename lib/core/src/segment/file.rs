@@ -1,0 +1,159 @@
+//! Segments as files: made from records, proved, and mended where only what follows from the records is damaged.
+//!
+//! Enters: records, a [`LogDisk`]. Leaves: durable files `kv-<n>`, or what is wrong with one. No number is used twice,
+//! so a file never changes once it is named by anybody.
+
+use super::foot::{BadFoot, FOOT_BYTES, Foot};
+use super::list::Listed;
+use super::record::BadRecord;
+use super::seal::{BadRecords, Sealed, Sealer, seal};
+use crate::limits::{SEGMENT_READ_BYTES, SEGMENT_SYNC_BYTES};
+use crate::ports::LogDisk;
+use bytes::Bytes;
+use std::io;
+
+/// Why a segment's file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The disk failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Its records are not those that are known by this hash; the text names the file and the place.
+    #[error("{0}")]
+    Damaged(String),
+    /// A newer build wrote it: the process must stop, and leave everything as it is.
+    #[error("{0}")]
+    Newer(String),
+}
+
+/// The name of the file with this number.
+pub fn file_name(n: u64) -> String {
+    format!("kv-{n:020}")
+}
+
+/// The number in a file's name; `None` when it is no name of a segment.
+pub fn parse_file_name(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("kv-")?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Writes a segment, durably, its name included. The pieces must be the records of `listed`.
+pub fn write(disk: &dyn LogDisk, n: u64, pieces: &[Bytes], listed: &Listed) -> Result<Foot, SegmentError> {
+    let name = file_name(n);
+    let mut sealer = Sealer::default();
+    let (mut offset, mut unsynced) = (0, 0);
+    for piece in pieces {
+        sealer.push(piece).map_err(|why| bad(&name, why))?;
+        // Not all at once: what others sync meanwhile would wait for it.
+        for part in piece.chunks(SEGMENT_SYNC_BYTES) {
+            disk.write(&name, offset, part)?;
+            offset += part.len() as u64;
+            unsynced += part.len();
+            if unsynced >= SEGMENT_SYNC_BYTES {
+                disk.sync(&name)?;
+                unsynced = 0;
+            }
+        }
+    }
+    let sealed = sealer.seal().map_err(|why| bad(&name, why))?;
+    if !listed.is(&sealed.foot) {
+        return Err(SegmentError::Damaged(format!("{name}: the records are not those that were to be written")));
+    }
+    disk.write(&name, offset, &sealed.tail())?;
+    disk.sync(&name)?;
+    disk.sync_dir()?;
+    Ok(sealed.foot)
+}
+
+/// The foot of a file, which must be that of `listed`. What is damaged behind the records is made again from them.
+pub fn foot(disk: &dyn LogDisk, n: u64, listed: &Listed) -> Result<Foot, SegmentError> {
+    let name = file_name(n);
+    let len = disk.len(&name).map_err(|error| missing(&name, error))?;
+    let mut end = [0; FOOT_BYTES];
+    let from = len.saturating_sub(FOOT_BYTES as u64);
+    let read = disk.read(&name, from, &mut end)?;
+    match Foot::decode(len, &end[..read]) {
+        Ok(foot) if listed.is(&foot) => Ok(foot),
+        Err(newer @ BadFoot::Newer { .. }) => Err(SegmentError::Newer(format!("{name}: {newer}"))),
+        Ok(_) | Err(BadFoot::Damaged) => Ok(mend(disk, n, listed)?.foot),
+    }
+}
+
+/// Reads all records of a file, which must be those of `listed`; returns what stands behind them. Nothing but the
+/// records is looked at.
+pub fn prove(disk: &dyn LogDisk, n: u64, listed: &Listed) -> Result<Sealed, SegmentError> {
+    let name = file_name(n);
+    let mut sealer = Sealer::default();
+    let mut offset = 0;
+    let mut buffer = vec![0; SEGMENT_READ_BYTES];
+    while offset < listed.records_bytes {
+        let len = buffer.len().min((listed.records_bytes - offset) as usize);
+        let read = disk.read(&name, offset, &mut buffer[..len]).map_err(|error| missing(&name, error))?;
+        if read < len {
+            return Err(SegmentError::Damaged(format!("{name} ends before its {} bytes", listed.records_bytes)));
+        }
+        sealer.push(&buffer[..len]).map_err(|why| bad(&name, why))?;
+        offset += len as u64;
+    }
+    let sealed = sealer.seal().map_err(|why| bad(&name, why))?;
+    if listed.is(&sealed.foot) {
+        Ok(sealed)
+    } else {
+        Err(SegmentError::Damaged(format!("{name}: its records do not have the hash {:032x}", listed.hash)))
+    }
+}
+
+/// Proves the records, and writes again what stands behind them.
+pub fn mend(disk: &dyn LogDisk, n: u64, listed: &Listed) -> Result<Sealed, SegmentError> {
+    let name = file_name(n);
+    let sealed = prove(disk, n, listed)?;
+    let tail = sealed.tail();
+    if disk.len(&name)? > listed.records_bytes + tail.len() as u64 {
+        // A file can't be made shorter here; it is written anew under its name.
+        let records = read_records(disk, n, listed)?;
+        disk.create(&name, 0)?;
+        disk.write(&name, 0, &records)?;
+    }
+    disk.write(&name, listed.records_bytes, &tail)?;
+    disk.sync(&name)?;
+    tracing::warn!(file = name, "the table of this segment was damaged; it was made again from its records");
+    Ok(sealed)
+}
+
+/// The bytes of all records.
+pub fn read_records(disk: &dyn LogDisk, n: u64, listed: &Listed) -> Result<Vec<u8>, SegmentError> {
+    let name = file_name(n);
+    let len = usize::try_from(listed.records_bytes).expect("a segment is at most a GiB");
+    let mut bytes = vec![0; len];
+    let read = disk.read(&name, 0, &mut bytes).map_err(|error| missing(&name, error))?;
+    if read < len {
+        return Err(SegmentError::Damaged(format!("{name} ends before its {len} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Seals records that are in memory, which must be those of `listed`.
+pub fn prove_bytes(what: &str, bytes: &[u8], hash: u128) -> Result<Sealed, SegmentError> {
+    let sealed = seal([bytes]).map_err(|why| bad(what, why))?;
+    if sealed.foot.hash == hash {
+        Ok(sealed)
+    } else {
+        Err(SegmentError::Damaged(format!("{what}: its records do not have the hash {hash:032x}")))
+    }
+}
+
+fn missing(name: &str, error: io::Error) -> SegmentError {
+    match error.kind() {
+        io::ErrorKind::NotFound => SegmentError::Damaged(format!("{name} is missing")),
+        _ => error.into(),
+    }
+}
+
+fn bad(name: &str, why: BadRecords) -> SegmentError {
+    match why {
+        BadRecords::Record { why: BadRecord::Newer { .. }, .. } => SegmentError::Newer(format!("{name}: {why}")),
+        BadRecords::Record { .. } | BadRecords::Order { .. } | BadRecords::Empty | BadRecords::Long { .. } => {
+            SegmentError::Damaged(format!("{name}: {why}"))
+        }
+    }
+}

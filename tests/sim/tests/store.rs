@@ -1,0 +1,71 @@
+//! The store on segments under crashes at any call of its disk, a sled that goes back, is damaged or gone, and jobs that
+//! end when the seed says. A seed that fails is named; `RAFTKV_SIM_SEED=<seed> cargo test -p raftkv-sim --test store
+//! one_seed -- --exact --nocapture` runs it alone.
+
+use raftkv_sim::solo;
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+
+const STEPS: u64 = 600;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn many_seeds() {
+    let (first, seeds) = (number("RAFTKV_SIM_FIRST_SEED", 1), number("RAFTKV_SIM_SEEDS", 400));
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in first..first + seeds {
+        let counted = catch_unwind(|| solo::run(seed, STEPS));
+        let counted = counted.unwrap_or_else(|_| {
+            panic!(
+                "seed {seed} fails; alone: \
+                 RAFTKV_SIM_SEED={seed} cargo test -p raftkv-sim --test store one_seed -- --exact --nocapture"
+            )
+        });
+        counted.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+    }
+    println!("{seeds} seeds: {counts:?}");
+    for what in [
+        "applies that waited",
+        "claims believed",
+        "claims not believed",
+        "files prepared",
+        "files unlinked",
+        "heads damaged",
+        "heads kept",
+        "heads lost",
+        "heads put back",
+        "kills",
+        "manifests",
+        "sets",
+        "traps",
+        "windows sealed",
+    ] {
+        assert!(seeds < 100 || counts.contains_key(what), "{what} were never seen in {seeds} seeds");
+    }
+}
+
+#[test]
+fn one_seed() {
+    let seed = number("RAFTKV_SIM_SEED", 1);
+    println!("seed {seed}: {:?}", solo::run(seed, STEPS));
+}
+
+#[test]
+fn members_have_equal_segments_whatever_their_threads_did() {
+    let segments: usize = (1..=40).map(solo::equal_layouts).sum();
+    assert!(segments > 400, "{segments} segments in all are too few to compare");
+}
+
+#[test]
+fn a_flipped_bit_is_mended_or_found_and_nothing_wrong_is_served() {
+    let (mut flipped, mut closed, mut failed) = (0, 0, 0);
+    for seed in 1..=10 {
+        let counts = solo::flips(seed, 300);
+        (flipped, closed, failed) = (flipped + counts.0, closed + counts.1, failed + counts.2);
+    }
+    println!("{flipped} bits: {closed} stores did not open, {failed} reads failed");
+    assert!(failed > 20 && closed < flipped / 4, "of {flipped} bits: {closed} did not open, {failed} reads failed");
+}
