@@ -87,7 +87,7 @@ fuzz: ## Mutate what decoders read, for MINUTES (10) in all; DECODER=name only t
 .PHONY: mutants
 mutants: ## Run the simulation with each deliberate bug; one that is not found is a failure; LIST=1 finds seeds anew, BUG=name has one only
 	$(call phase,mutants: deliberate bugs)
-	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )$(if $(BUG),RAFTKV_MUTANT=$(BUG) )$(MUTANT) $(TEST) --test mutants --test golden -- every_deliberate_bug --nocapture
+	$(if $(LIST),RAFTKV_MUTANT_SEEDS=1 )$(if $(BUG),RAFTKV_MUTANT=$(BUG) )$(MUTANT) $(TEST) --test mutants --test store_mutants --test golden -- every_deliberate_bug --nocapture
 
 .PHONY: cluster
 cluster: bins crash-bin ## Run the tests with real processes

@@ -192,6 +192,16 @@ pub const VALUE_CHUNK_BYTES: usize = 4 * 1024;
 /// Records of the store that are in no file yet: when there are so many bytes of them, they become a segment. Two such
 /// windows are in memory at most.
 pub const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// A segment of which fewer bytes than this are live becomes one with its neighbours.
+pub const SMALL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Segments that become one at once, at most.
+pub const GROUP_SEGMENTS_MAX: usize = 8;
+/// Rounds of one compaction over the segments: what one frees may make others due.
+pub const ROUNDS_MAX: u32 = 3;
+/// Leaves of the index that a step of a compaction looks at, and versions that it drops.
+pub const SWEEP_STEP: (usize, usize) = (16, 16_384);
+/// Records of a rewritten segment that a step gives their new places in the index.
+pub const MOVE_STEP: usize = 1000;
 /// Room that is taken for what stands behind the records of a window.
 pub const SEGMENT_BEHIND_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes of a segment that are written between two syncs of its file.

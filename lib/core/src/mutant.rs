@@ -56,11 +56,37 @@ pub enum Mutant {
     TwinAccepted,
     /// What a leader sends is not compared with what is committed here (rule N20).
     DivergenceNotSeen,
+    /// A file goes although the durable manifest lists it (rule D2).
+    UnlinkBeforeManifest,
+    /// A segment is listed before its file is synced (rule D1).
+    ManifestBeforeSync,
+    /// What no manifest lists is believed without its hash (rule D4).
+    ClaimUnproved,
+    /// A claim comes one set before the records that it speaks of (rule D5).
+    SetSplit,
+    /// A tombstone goes while values that it hides stand in some segment (rule D6).
+    TombstoneFirst,
+    /// And what an opening finds is not compared with what there was (rule D7).
+    SumNotCompared,
+    /// A window ends with the batch that fills it (rule D8).
+    SealAtBatch,
+    /// A window ends where a manifest was cut (rule D8).
+    WindowEndsAtCut,
+    /// A compaction counts as carried out before its last group is in the list (rule D9).
+    SweptEarly,
+    /// A read compares no crc, key or revision (rule D11).
+    ReadUnchecked,
+    /// A damaged record is written anew under a good crc (rule D11).
+    DamageCopied,
+    /// Chunks go when their window is full, not when a claim names its file (rule D25).
+    ChunksFirst,
+    /// Of a claim all files count, also those that the newest manifest has replaced (rule D26).
+    ClaimByNumber,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 38] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
         Mutant::AppliedOutsideBatch,
@@ -86,6 +112,19 @@ impl Mutant {
         Mutant::NoWaitAtStart,
         Mutant::TwinAccepted,
         Mutant::DivergenceNotSeen,
+        Mutant::UnlinkBeforeManifest,
+        Mutant::ManifestBeforeSync,
+        Mutant::ClaimUnproved,
+        Mutant::SetSplit,
+        Mutant::TombstoneFirst,
+        Mutant::SumNotCompared,
+        Mutant::SealAtBatch,
+        Mutant::WindowEndsAtCut,
+        Mutant::SweptEarly,
+        Mutant::ReadUnchecked,
+        Mutant::DamageCopied,
+        Mutant::ChunksFirst,
+        Mutant::ClaimByNumber,
     ];
 }
 

@@ -1,4 +1,5 @@
-//! What finds each deliberate bug: `mutants.txt` has a line for each, with seeds of the simulation or with one story.
+//! What finds each deliberate bug: `mutants.txt` has a line for each, with seeds of the simulation, with seeds of the store
+//! alone, or with one story.
 
 use raftkv_core::mutant::Mutant;
 
@@ -13,10 +14,19 @@ pub fn story_of(bug: Mutant) -> Option<&'static str> {
     line_of(bug).strip_prefix("story ")
 }
 
-/// The seeds that found it once; empty when a story finds it.
+/// The seeds of the store alone that found the bug once; `None` when something else finds it.
+pub fn store_seeds_of(bug: Mutant) -> Option<Vec<u64>> {
+    line_of(bug).strip_prefix("store").map(seeds_in)
+}
+
+/// The seeds that found it once; empty when a story finds it, or seeds of the store alone.
 pub fn seeds_of(bug: Mutant) -> Vec<u64> {
-    if story_of(bug).is_some() {
+    if story_of(bug).is_some() || store_seeds_of(bug).is_some() {
         return Vec::new();
     }
-    line_of(bug).split_whitespace().filter_map(|seed| seed.parse().ok()).collect()
+    seeds_in(line_of(bug))
+}
+
+fn seeds_in(line: &str) -> Vec<u64> {
+    line.split_whitespace().filter_map(|seed| seed.parse().ok()).collect()
 }

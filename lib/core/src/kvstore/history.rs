@@ -110,6 +110,41 @@ impl History {
         (0..self.len()).map(|nth| self.get(nth))
     }
 
+    /// Puts the record of version `nth` at another place.
+    fn set_place(&mut self, nth: usize, place: Place) {
+        match &mut self.full {
+            Some(full) if nth < full.len() => {
+                let at = full.forgotten + nth;
+                full.blocks[at / BLOCK_VERSIONS][at % BLOCK_VERSIONS].place = place;
+            }
+            Some(full) => {
+                let nth = nth - full.len();
+                self.last[nth].place = place;
+            }
+            None => self.last[nth].place = place,
+        }
+    }
+
+    /// The number of the version with this record.
+    fn find(&self, at: RecordAt) -> Option<usize> {
+        let of_revision = self.upto(at.revision.checked_sub(1)?)..self.upto(at.revision);
+        of_revision.into_iter().find(|nth| self.get(*nth).at() == at)
+    }
+
+    /// Whether one of the versions has this record.
+    pub(super) fn has(&self, at: RecordAt) -> bool {
+        self.find(at).is_some()
+    }
+
+    /// Puts the record of a version at another place; false when no version has it.
+    pub(super) fn relocate(&mut self, at: RecordAt, place: Place) -> bool {
+        let found = self.find(at);
+        if let Some(nth) = found {
+            self.set_place(nth, place);
+        }
+        found.is_some()
+    }
+
     /// Adds a version after all others.
     pub(super) fn push(&mut self, version: Older) {
         if self.last.len() == BLOCK_VERSIONS {

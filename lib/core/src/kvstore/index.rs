@@ -9,8 +9,10 @@
 //! are kept in leaves, and not each in a map of its own, because memory is what bounds how many keys a member can have:
 //! a leaf takes 57 bytes a key besides the key, and what little it can't fill.
 
+use super::history::Older;
 use super::leaf::{Full, KEYS_MAX, Leaf};
-use super::versions::{KeyVersion, Versions, Visible};
+use super::place::{Place, RecordAt};
+use super::versions::{KeyVersion, Swept, Versions, Visible};
 use crate::types::Revision;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -105,6 +107,58 @@ impl KeyIndex {
     pub fn forget_oldest(&mut self, key: &[u8], count: usize) {
         let gone = self.change(key, |leaf| leaf.forget_oldest(key, count));
         if gone.expect("only versions of the index are forgotten") {
+            self.merge(key);
+        }
+    }
+
+    /// Whether a version of `key` has this record.
+    pub fn has(&self, key: &[u8], at: RecordAt) -> bool {
+        self.get(key).is_some_and(|versions| versions.has(at))
+    }
+
+    /// Puts the record of a version at another place; false when no version of the key has it.
+    pub fn relocate(&mut self, key: &[u8], at: RecordAt, place: Place) -> bool {
+        self.change(key, |leaf| leaf.relocate(key, at, place)) == Some(true)
+    }
+
+    /// Drops versions that nobody needs who reads or watches from `compacted` on (see [`Versions::sweep`]), beginning
+    /// with the leaf of `from`; `dropped` gets each. Ends after so many leaves, or so many versions. Returns where to go
+    /// on; `None` at the end of the index.
+    pub(super) fn sweep(
+        &mut self,
+        from: &[u8],
+        compacted: Revision,
+        (leaves, mut most): (usize, usize),
+        dropped: &mut dyn FnMut(Older),
+    ) -> Option<Box<[u8]>> {
+        let leaf = self.leaves.range::<[u8], _>(upto(from)).next_back().or_else(|| self.leaves.first_key_value());
+        let mut from: Box<[u8]> = leaf?.0.clone();
+        for _ in 0..leaves {
+            let swept = self.change(&from, |leaf| leaf.sweep(compacted, &mut most, dropped))?;
+            if !swept.to_the_end {
+                return Some(from);
+            }
+            let next = self.leaves.range::<[u8], _>((Bound::Excluded(&*from), Bound::Unbounded)).next();
+            let next = next.map(|(bound, _)| bound.clone());
+            if swept.lost_keys {
+                self.merge(&from);
+            }
+            from = next?;
+        }
+        Some(from)
+    }
+
+    /// Notes that `count` values of a key, which are no versions of it any more, have gone from the segments. The
+    /// tombstone that hid them goes with the last of them, if it is below `compacted`.
+    pub(super) fn remove_garbage(
+        &mut self,
+        key: &[u8],
+        count: u32,
+        compacted: Revision,
+        dropped: &mut dyn FnMut(Older),
+    ) {
+        let swept = self.change(key, |leaf| leaf.remove_garbage(key, count, compacted, dropped));
+        if swept.flatten() == Some(Swept::Gone) {
             self.merge(key);
         }
     }
@@ -205,7 +259,6 @@ impl KeyIndex {
 
 #[cfg(test)]
 mod tests {
-    use super::super::place::RecordAt;
     use super::*;
     use proptest::prelude::*;
 

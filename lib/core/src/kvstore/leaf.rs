@@ -13,8 +13,11 @@
 //! Somebody who chooses keys whose hashes are equal makes a search compare with every key of a leaf. These are so few
 //! that it costs microseconds.
 
+use super::history::Older;
 use super::memory::capacity_for;
-use super::versions::{KeyVersion, Versions};
+use super::place::{Place, RecordAt};
+use super::versions::{KeyVersion, Swept, Versions};
+use crate::types::Revision;
 use std::ops::Bound;
 
 /// Most keys in a leaf.
@@ -36,6 +39,17 @@ pub(super) struct Leaf {
     unused: usize,
     /// Memory of all older versions.
     older_bytes: usize,
+    /// Whether a compaction might find something to remove.
+    has_history: bool,
+}
+
+/// How far a leaf was swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SweptLeaf {
+    /// Whether it was swept to its end.
+    pub(super) to_the_end: bool,
+    /// Whether keys have gone.
+    pub(super) lost_keys: bool,
 }
 
 /// Spreads keys over 256 values. Only this process sees them.
@@ -101,6 +115,7 @@ impl Leaf {
             let versions = &mut self.entries[at];
             let (before, older_bytes) = (versions.newest(), versions.older_bytes());
             versions.push(version);
+            self.has_history = true;
             self.older_bytes += versions.older_bytes() - older_bytes;
             return Ok(Some(before));
         }
@@ -108,6 +123,7 @@ impl Leaf {
             return Err(Full);
         }
         let at = self.before(Bound::Included(key));
+        self.has_history |= version.tombstone;
         self.grow_for(key.len());
         self.entries.insert(at, Versions::new(self.keys.len(), key.len(), version));
         self.hashes.insert(at, hash);
@@ -122,6 +138,7 @@ impl Leaf {
             return if is_last { self.push(key, version) } else { Err(Full) };
         }
         debug_assert!(self.ends_before(key), "keys are appended in order");
+        self.has_history |= version.tombstone;
         self.grow_for(key.len());
         self.entries.push(Versions::new(self.keys.len(), key.len(), version));
         self.hashes.push(hash_of(key));
@@ -158,15 +175,81 @@ impl Leaf {
         let gone = versions.forget_oldest(count);
         self.older_bytes = self.older_bytes - before + versions.older_bytes();
         if gone {
-            self.entries.remove(at);
-            self.hashes.remove(at);
-            self.unused += key.len();
-            if self.unused * 3 > self.keys.len() || self.len() * 2 + SPARE_KEYS < self.entries.capacity() {
-                let keys = std::mem::take(&mut self.keys);
-                self.cut_to_size(&keys);
-            }
+            self.remove(at);
         }
         gone
+    }
+
+    /// Removes a key.
+    fn remove(&mut self, at: usize) {
+        let versions = self.entries.remove(at);
+        self.hashes.remove(at);
+        self.unused += versions.key_len();
+        if self.unused * 3 > self.keys.len() || self.len() * 2 + SPARE_KEYS < self.entries.capacity() {
+            let keys = std::mem::take(&mut self.keys);
+            self.cut_to_size(&keys);
+        }
+    }
+
+    /// Changes the versions of a key; `None` when it is not here. It goes when nothing is left of it.
+    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Versions) -> Swept) -> Option<Swept> {
+        let at = self.find(key, hash_of(key))?;
+        let versions = &mut self.entries[at];
+        let before = versions.older_bytes();
+        let swept = change(versions);
+        self.older_bytes = self.older_bytes - before + versions.older_bytes();
+        if swept == Swept::Gone {
+            self.remove(at);
+        }
+        Some(swept)
+    }
+
+    /// Drops versions that nobody needs from `compacted` on (see [`Versions::sweep`]), `most` of them at most, which it
+    /// counts down.
+    pub(super) fn sweep(&mut self, compacted: Revision, most: &mut usize, dropped: &mut dyn FnMut(Older)) -> SweptLeaf {
+        let mut swept = SweptLeaf { to_the_end: true, lost_keys: false };
+        let mut has_history = false;
+        let mut at = 0;
+        while self.has_history && at < self.len() {
+            let versions = &mut self.entries[at];
+            let before = versions.older_bytes();
+            let limit = *most;
+            let key = versions.sweep(compacted, limit, &mut |version| {
+                *most = most.saturating_sub(1);
+                dropped(version);
+            });
+            self.older_bytes = self.older_bytes - before + versions.older_bytes();
+            match key {
+                Swept::Kept => {
+                    has_history |= versions.has_history();
+                    at += 1;
+                }
+                Swept::More => return SweptLeaf { to_the_end: false, ..swept },
+                Swept::Gone => {
+                    self.remove(at);
+                    swept.lost_keys = true;
+                }
+            }
+        }
+        self.has_history = has_history;
+        swept
+    }
+
+    /// Puts the record of a version at another place; false when no version has it.
+    pub(super) fn relocate(&mut self, key: &[u8], at: RecordAt, place: Place) -> bool {
+        let found = self.find(key, hash_of(key));
+        found.is_some_and(|found| self.entries[found].relocate(at, place))
+    }
+
+    /// Notes that values of a key have gone from the segments; `None` when the key is not here.
+    pub(super) fn remove_garbage(
+        &mut self,
+        key: &[u8],
+        count: u32,
+        compacted: Revision,
+        dropped: &mut dyn FnMut(Older),
+    ) -> Option<Swept> {
+        self.change(key, |versions| versions.remove_garbage(count, compacted, dropped))
     }
 
     /// Gives everything just the memory that it needs; the keys are in `keys`.
@@ -189,7 +272,8 @@ impl Leaf {
         let half = self.len() / 2;
         let (hashes, entries) = (self.hashes.split_off(half), self.entries.split_off(half));
         let older_bytes = entries.iter().map(Versions::older_bytes).sum();
-        let mut upper = Leaf { hashes, entries, keys: Vec::new(), unused: 0, older_bytes };
+        let has_history = self.has_history;
+        let mut upper = Leaf { hashes, entries, keys: Vec::new(), unused: 0, older_bytes, has_history };
         self.older_bytes -= older_bytes;
         let keys = std::mem::take(&mut self.keys);
         self.cut_to_size(&keys);
@@ -199,13 +283,14 @@ impl Leaf {
 
     /// Takes in the leaf that follows.
     pub(super) fn absorb(&mut self, next: Leaf) {
-        let Leaf { hashes, entries, keys: theirs, unused: _, older_bytes } = next;
+        let Leaf { hashes, entries, keys: theirs, unused: _, older_bytes, has_history } = next;
         let mut keys = std::mem::take(&mut self.keys);
         let shift = keys.len();
         keys.extend_from_slice(&theirs);
         self.hashes.extend(hashes);
         self.entries.extend(entries.into_iter().map(|versions| versions.with_key_behind(shift)));
         self.older_bytes += older_bytes;
+        self.has_history |= has_history;
         self.cut_to_size(&keys);
     }
 
@@ -223,6 +308,7 @@ impl Leaf {
         assert!(self.iter().map(|(key, _)| key).is_sorted_by(|a, b| a < b), "keys ascend");
         assert!(self.iter().map(|(key, _)| hash_of(key)).eq(self.hashes.iter().copied()));
         let used: usize = self.entries.iter().map(Versions::key_len).sum();
+        assert!(self.has_history || self.entries.iter().all(|versions| !versions.has_history()));
         assert_eq!(self.keys.len(), used + self.unused);
         assert!(self.unused * 3 <= self.keys.len(), "{} of {} bytes unused", self.unused, self.keys.len());
         assert_eq!(self.older_bytes, self.entries.iter().map(Versions::older_bytes).sum::<usize>());
@@ -231,7 +317,6 @@ impl Leaf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::place::RecordAt;
     use super::*;
 
     fn value(revision: u64) -> KeyVersion {

@@ -11,6 +11,7 @@ use super::hash::Sum;
 use crate::limits::NUMBER_MAX;
 use crate::types::{Index, Revision, Term};
 use bytes::{Buf, BufMut};
+use std::collections::BTreeMap;
 
 /// The feature level that the log has reached; there is one so far.
 pub(crate) const LEVEL: u16 = 1;
@@ -57,6 +58,20 @@ pub(crate) enum BadMoment {
 }
 
 impl Moment {
+    /// Adds the compactions that waited at an earlier moment. Those up to `swept` are carried out, and no others: what
+    /// was done of them since no manifest has.
+    pub(crate) fn add_pending(&mut self, earlier: &Moment, swept: Revision) {
+        let mut all: BTreeMap<Revision, Pending> = BTreeMap::new();
+        let both = earlier.pending.iter().chain(&self.pending).filter(|pending| pending.compacted > swept);
+        all.extend(both.map(|pending| (pending.compacted, *pending)));
+        while all.len() > PENDING_MAX {
+            let newest = all.pop_last();
+            all.pop_last();
+            all.extend(newest);
+        }
+        self.pending = all.into_values().collect();
+    }
+
     /// Appends it.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.is_sound(), "no store is at {self:?}");

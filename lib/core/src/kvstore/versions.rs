@@ -6,6 +6,7 @@
 
 use super::history::{History, Older};
 use super::place::{Place, RecordAt};
+use crate::mutant::{self, Mutant};
 use crate::types::Revision;
 
 /// What one write did to a key; its value is in the record.
@@ -39,6 +40,17 @@ impl Visible {
             Visible::Older(at) => at,
         }
     }
+}
+
+/// What is left of a key that was swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Swept {
+    /// Versions that somebody may need.
+    Kept,
+    /// And some that nobody needs.
+    More,
+    /// Nothing.
+    Gone,
 }
 
 /// The versions of one key. The fields lie flat, so that an entry takes 56 bytes.
@@ -134,6 +146,71 @@ impl Versions {
         let KeyVersion { at: RecordAt { revision, place }, create_revision, version, tombstone } = newest;
         (self.revision, self.place, self.tombstone) = (revision, place, tombstone);
         (self.create_revision, self.version) = (create_revision, version);
+    }
+
+    /// Whether one of the versions has this record.
+    pub fn has(&self, at: RecordAt) -> bool {
+        let is_newest = RecordAt { revision: self.revision, place: self.place } == at;
+        is_newest || self.older.as_ref().is_some_and(|older| older.has(at))
+    }
+
+    /// Puts the record of a version at another place; false when no version has it.
+    pub(super) fn relocate(&mut self, at: RecordAt, place: Place) -> bool {
+        if (RecordAt { revision: self.revision, place: self.place }) == at {
+            self.place = place;
+            return true;
+        }
+        self.older.as_mut().is_some_and(|older| older.relocate(at, place))
+    }
+
+    /// Whether there is anything that a compaction could ever remove.
+    pub(super) fn has_history(&self) -> bool {
+        self.tombstone || self.older.is_some()
+    }
+
+    /// Drops versions that nobody needs who reads or watches from `compacted` on, at most `most` of them, the oldest
+    /// first; `dropped` gets each. Their records stay where they are, so each value among them counts as garbage. The last
+    /// version up to there, if it is a tombstone *below* `compacted`, is dropped only when there is no garbage: until then
+    /// it hides values that an opening would find (rule D6).
+    pub(super) fn sweep(&mut self, compacted: Revision, most: usize, dropped: &mut dyn FnMut(Older)) -> Swept {
+        let upto = match (self.revision <= compacted, &self.older) {
+            (true, older) => 1 + older.as_ref().map_or(0, |older| older.len()),
+            (false, Some(older)) => older.upto(compacted),
+            (false, None) => 0,
+        };
+        let Some(hidden) = upto.checked_sub(1) else { return Swept::Kept };
+        let drops = hidden.min(most);
+        if let Some(older) = self.older.as_ref().filter(|_| drops > 0) {
+            let values = (0..drops).map(|nth| older.get(nth)).inspect(|version| dropped(*version));
+            let values = values.filter(|version| !version.tombstone()).count();
+            self.add_garbage(values);
+            self.forget_oldest(drops);
+        }
+        if drops < hidden {
+            return Swept::More;
+        }
+        self.drop_tombstone(compacted, dropped)
+    }
+
+    /// Drops the oldest version if it is a tombstone below `compacted` that hides nothing any more.
+    fn drop_tombstone(&mut self, compacted: Revision, dropped: &mut dyn FnMut(Older)) -> Swept {
+        let oldest = match &self.older {
+            Some(older) => older.get(0),
+            None => Older::new(self.newest().at, self.tombstone),
+        };
+        let hides = self.garbage > 0 && !mutant::is(Mutant::TombstoneFirst) && !mutant::is(Mutant::SumNotCompared);
+        if hides || !oldest.tombstone() || oldest.revision() >= compacted {
+            return Swept::Kept;
+        }
+        dropped(oldest);
+        if self.forget_oldest(1) { Swept::Gone } else { Swept::Kept }
+    }
+
+    /// Notes that so many values which are no versions any more have gone from the segments. The last of them takes the
+    /// tombstone that hid them along.
+    pub(super) fn remove_garbage(&mut self, count: u32, compacted: Revision, dropped: &mut dyn FnMut(Older)) -> Swept {
+        self.garbage = self.garbage.checked_sub(count).expect("garbage is counted when it becomes that");
+        if self.garbage > 0 { Swept::Kept } else { self.drop_tombstone(compacted, dropped) }
     }
 
     /// Notes values that are no versions any more, but still stand in some segment.

@@ -43,6 +43,14 @@ pub(crate) struct Fresh {
 }
 
 impl Pen {
+    /// Ends the window that is being filled, if the last records went there.
+    pub(crate) fn end_window(&mut self, fresh: &mut [Fresh]) {
+        if let Some(last) = fresh.last_mut().filter(|last| last.segment == self.segment) {
+            last.ends_window = true;
+            (self.segment, self.offset) = (self.segment + 1, 0);
+        }
+    }
+
     /// Writes a record behind all others; returns where it is.
     pub(crate) fn write(&mut self, record: &Record<'_>, to: &mut Vec<Fresh>) -> Place {
         let (segment, offset, at) = (self.segment, self.offset, record.stamp.at);

@@ -21,6 +21,7 @@
 
 pub mod file;
 mod foot;
+pub mod groups;
 mod input;
 mod list;
 mod marks;

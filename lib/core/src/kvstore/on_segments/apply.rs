@@ -13,6 +13,7 @@ use crate::kvstore::window::{Fresh, Pen};
 use crate::kvstore::{Applied, Command, Committed, Condition, Outcome, StoreError};
 use crate::limits::{HASH_EVERY, HASHES_KEPT};
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::segment::{Position, Record, Stamp};
 use crate::types::{Index, Revision, Term};
 use bytes::Bytes;
@@ -33,6 +34,9 @@ impl Store {
             let published = view.published();
             let mut batch = Batch::new(&published, self.pen());
             committed.iter().try_for_each(|entry| batch.entry(entry))?;
+            if mutant::is(Mutant::SealAtBatch) {
+                batch.decided.pen.end_window(&mut batch.decided.fresh);
+            }
             batch.decided
         };
         Ok(self.publish(decided))

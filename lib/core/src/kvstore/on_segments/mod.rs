@@ -6,7 +6,7 @@
 //!                │
 //!                ├─► next_set ─► a batch for sled: what is in no file yet, small state, the claim
 //!                └─► jobs ─────► Job::run, one after the other ─► Done ─► Store::done
-//!                                seal a window · cut a manifest · unlink
+//!                                seal a window · cut a manifest · write a group of segments anew · unlink
 //! newest manifest + claim ─► Start ─► index from tables ─► Store
 //! ```
 //!
@@ -19,10 +19,11 @@ mod apply;
 mod index_of_tables;
 mod job;
 mod open;
+mod pass;
 mod store;
 mod view;
 
-pub use job::{Cut, CutDone, Done, Job, Seal, Sealed};
+pub use job::{Cut, CutDone, Done, Job, Rewrite, Rewritten, Seal, Sealed};
 pub use open::{Claimed, Start, write_initial};
 pub use store::{Config, Store};
 pub use view::View;

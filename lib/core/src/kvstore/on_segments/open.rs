@@ -14,6 +14,7 @@ use crate::kvstore::small::{Kind, Small};
 use crate::kvstore::window::{Fresh, Head, Pen};
 use crate::kvstore::{StoreError, decode_members, encode_members};
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::ports::{KvDisk, LogDisk};
 use crate::segment::file::{self, file_name, parse_file_name};
 use crate::segment::{Listed, Sealed};
@@ -134,7 +135,9 @@ impl Start {
         let membership = small.get(Kind::Membership, b"").and_then(decode_members);
         let Some(membership) = membership else { return unproved("it holds no membership".to_string()) };
         let ends = InManifest::of(&self.manifest, self.own.n.last().copied());
-        let files = claim.files.iter().filter(|file| ends.lacks(file.listed.first, file.listed.last));
+        let is_taken =
+            |file: &&ClaimedFile| ends.lacks(file.listed.first, file.listed.last) || mutant::is(Mutant::ClaimByNumber);
+        let files = claim.files.iter().filter(is_taken);
         let files: Vec<ClaimedFile> = files.copied().collect();
         let mut proved = Proved { small, given, membership, files, windows: Vec::new(), claim };
         for file in &proved.files {
@@ -205,6 +208,7 @@ impl Start {
             write_manifest(&*disk, &manifest, &own)?;
             tracing::warn!(index = manifest.index(), "one half of this snapshot was damaged; it was written again");
         }
+        parts.moment.add_pending(&manifest.moment, manifest.swept);
         let mut published = Published {
             moment: parts.moment.clone(),
             swept: manifest.swept,
@@ -212,6 +216,7 @@ impl Start {
             ..Published::default()
         };
         let (segments, mut indexed) = take_files(&*disk, files, &mut published)?;
+        let next_file_segment = FILES_FROM + u32::try_from(segments.len()).expect("segments are MiB large");
         let (pen, full) = parts.fill_head(config, &mut published.head, &mut indexed);
         let built = build(&*disk, &mut indexed, manifest.swept, progress)?;
         built.expect(&parts.moment)?;
@@ -233,6 +238,11 @@ impl Start {
             cutting: false,
             wants_cut: false,
             jobs: VecDeque::new(),
+            dead: built.dead,
+            pass: None,
+            retired: Vec::new(),
+            retired_at_cut: 0,
+            next_file_segment,
         };
         full.into_iter().for_each(|segment| store.seal(segment));
         if store.prepared.is_empty() {

@@ -3,6 +3,7 @@
 
 use super::apply::Decided;
 use super::job::{Cut, CutDone, Done, Job, Seal, Sealed};
+use super::pass::{Pass, Retired};
 use super::view::{File, Published, View};
 use crate::kvstore::Applied;
 use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
@@ -12,7 +13,9 @@ use crate::kvstore::small::{Kind, Small};
 use crate::kvstore::window::{Pen, Window};
 use crate::limits::{self, WINDOW_BYTES};
 use crate::membership::Membership;
+use crate::mutant::{self, Mutant};
 use crate::segment::file::file_name;
+use crate::segment::groups::Bounds;
 use crate::segment::{Listed, Position};
 use crate::snapshot;
 use crate::snapshot::manifest::{Manifest, Own};
@@ -29,6 +32,14 @@ pub struct Config {
     pub set_bytes: u64,
     /// A set is due after so many batches.
     pub set_batches: u64,
+    /// A segment with fewer live bytes becomes one with its neighbours. All members must have the same.
+    pub small_bytes: u64,
+}
+
+impl Config {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { small: self.small_bytes, live: self.window_bytes.into(), segments: limits::GROUP_SEGMENTS_MAX }
+    }
 }
 
 impl Default for Config {
@@ -37,6 +48,7 @@ impl Default for Config {
             window_bytes: WINDOW_BYTES,
             set_bytes: limits::WRITE_BEHIND_BYTES as u64,
             set_batches: limits::WRITE_BEHIND_BATCHES as u64,
+            small_bytes: limits::SMALL_SEGMENT_BYTES,
         }
     }
 }
@@ -64,6 +76,14 @@ pub struct Store {
     pub(super) cutting: bool,
     pub(super) wants_cut: bool,
     pub(super) jobs: VecDeque<Job>,
+    /// Bytes of records in each segment that nobody needs any more.
+    pub(super) dead: BTreeMap<u32, u64>,
+    pub(super) pass: Option<Pass>,
+    pub(super) retired: Vec<Retired>,
+    /// So many of them were retired when the manifest that is being written was frozen.
+    pub(super) retired_at_cut: usize,
+    /// The number in this run of the next segment that no window became.
+    pub(super) next_file_segment: u32,
 }
 
 /// A full window, or what became of it.
@@ -126,6 +146,13 @@ impl Store {
         self.segments.iter().map(|segment| segment.listed).chain(filled).collect()
     }
 
+    /// Bytes of records that somebody may still need, and of all records.
+    pub fn live_bytes(&self) -> (u64, u64) {
+        let head = self.view.published().head.window(self.pen.segment).map_or(0, |window| u64::from(window.bytes()));
+        let all = head + self.segments.iter().map(|segment| segment.listed.records_bytes).sum::<u64>();
+        (all - self.dead.values().sum::<u64>(), all)
+    }
+
     /// Whether apply has to wait until a window is a file.
     pub fn must_wait(&self) -> bool {
         self.segments.iter().rev().take_while(|segment| !segment.is_file).count() > FULL_WINDOWS_MAX
@@ -134,6 +161,11 @@ impl Store {
     /// The next job for the segment thread; it must be done before the one after it.
     pub fn next_job(&mut self) -> Option<Job> {
         self.jobs.pop_front()
+    }
+
+    /// Whether there is a job that nobody took.
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
     }
 
     pub(super) fn publish(&mut self, decided: Decided) -> Vec<Applied> {
@@ -199,6 +231,7 @@ impl Store {
                 self.wants_cut = true;
             }
             Done::Cut(done) => self.cut_done(*done),
+            Done::Rewritten(rewritten) => self.rewritten(rewritten),
         }
     }
 
@@ -245,11 +278,12 @@ impl Store {
     }
 
     /// Freezes the state at the applied index, and leaves a job that makes it a manifest (rule N16). Returns its index;
-    /// `None` while another cut is under way, or when the newest manifest is that of this index.
+    /// `None` while another cut is under way, or when the newest manifest says all that this one would.
     pub fn cut(&mut self) -> Option<Index> {
         let view = self.view();
         let published = view.published();
-        if self.cutting || published.moment.applied == self.manifest.index {
+        let is_news = self.wants_cut || published.moment.applied > self.manifest.index;
+        if self.cutting || !is_news {
             return None;
         }
         let mut segments: Vec<Listed> = self.segments.iter().map(|segment| segment.listed).collect();
@@ -275,8 +309,12 @@ impl Store {
             state: Vec::new(),
         };
         let index = manifest.index();
+        self.retired_at_cut = self.retired.len();
         // A number that is only in memory must not be used again by a run that begins with this manifest.
         let own = Own { next_n: self.next_n, n, clock: Vec::new() };
+        if mutant::is(Mutant::WindowEndsAtCut) && prefix.is_some() {
+            self.pen.window_bytes = self.pen.offset + 1;
+        }
         (self.cutting, self.wants_cut) = (true, false);
         self.jobs.push_back(Job::Cut(Box::new(Cut { manifest: Arc::new(manifest), own, prefix })));
         Some(index)
@@ -287,7 +325,13 @@ impl Store {
         self.cutting = false;
         let before = std::mem::replace(&mut self.manifest, InManifest::of(&manifest, prefix_n));
         let prefix = before.prefix.map(|(_, n)| file_name(n));
-        let names = [snapshot::file_name(before.term, before.index)].into_iter().chain(prefix).collect();
+        let name = |of: &InManifest| snapshot::file_name(of.term, of.index);
+        // One of the same index, which is written when only the files have changed, has taken the other's place.
+        let replaced = Some(name(&before)).filter(|before| *before != name(&self.manifest));
+        let mut names: Vec<String> = replaced.into_iter().chain(prefix).collect();
+        self.retired[..self.retired_at_cut].iter_mut().for_each(|retired| retired.is_unlisted = true);
+        self.retired_at_cut = 0;
+        names.append(&mut self.take_unlinkable());
         self.jobs.push_back(Job::Unlink { names });
     }
 

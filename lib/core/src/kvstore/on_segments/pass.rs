@@ -1,0 +1,259 @@
+//! A pass: what carries out one compaction on this member, a bounded step at a time.
+//!
+//! ```text
+//! pending (C, upto) ─► sweep: the index drops what nobody needs from C on      rounds: groups of segments become one
+//!                      and counts it as dead bytes and as garbage       ─►     each, or none, until none is due ─► swept = C
+//! ```
+//!
+//! What is written anew, and when one group follows another, depends on the log alone (rules D8, D9): passes come one
+//! after the other, and a group is chosen when the one before it is in the list. A tombstone goes after the last value
+//! that it hides (rule D6). Segments that were written anew are *retired*: they are unlinked when a manifest without them
+//! is durable, and nobody reads them.
+
+use super::job::{Input, Job, Moved, Rewrite, Rewritten};
+use super::store::{Segment, Store};
+use super::view::File;
+use crate::kvstore::StoreError;
+use crate::kvstore::moment::Pending;
+use crate::kvstore::place::Place;
+use crate::limits::{MOVE_STEP, ROUNDS_MAX, SWEEP_STEP};
+use crate::mutant::{self, Mutant};
+use crate::segment::file::file_name;
+use crate::segment::groups::{Candidate, groups};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A compaction that is being carried out.
+pub(super) struct Pass {
+    of: Pending,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The index is swept from this key on.
+    Sweep(Box<[u8]>),
+    /// Groups, by the numbers of their segments, that are still to be written anew in this round.
+    Rounds { round: u32, groups: VecDeque<Vec<u32>> },
+    /// One of them is being written.
+    Writing { round: u32, groups: VecDeque<Vec<u32>> },
+    /// It is written, and its records get their new places.
+    Moving { round: u32, groups: VecDeque<Vec<u32>>, rewritten: Box<Rewritten>, moved: usize },
+}
+
+/// A segment that is in the list no more.
+pub(super) struct Retired {
+    pub(super) file: Arc<File>,
+    /// Whether the durable manifest lacks it.
+    pub(super) is_unlisted: bool,
+}
+
+impl Store {
+    /// Does one bounded step of what compaction leaves to do; true when the next one can follow at once.
+    pub fn step(&mut self) -> Result<bool, StoreError> {
+        let Some(pass) = self.pass.take() else { return Ok(self.begin_pass()) };
+        let Pass { of, stage } = pass;
+        let (stage, goes_on) = match stage {
+            Stage::Sweep(from) => (self.sweep(of, &from), true),
+            Stage::Rounds { round, groups } => return self.next_group(of, round, groups),
+            writing @ Stage::Writing { .. } => (writing, false),
+            Stage::Moving { round, groups, rewritten, moved } => {
+                (self.moves(of, round, groups, rewritten, moved)?, true)
+            }
+        };
+        self.pass = Some(Pass { of, stage });
+        Ok(goes_on)
+    }
+
+    /// Whether a step would do something.
+    pub fn has_steps(&self) -> bool {
+        match &self.pass {
+            None => self.next_pending().is_some(),
+            Some(Pass { stage: Stage::Writing { .. }, .. }) => false,
+            Some(Pass { of, stage: Stage::Rounds { .. } }) => self.lists_all_before(of.upto),
+            Some(_) => true,
+        }
+    }
+
+    fn next_pending(&self) -> Option<Pending> {
+        self.view.published().moment.pending.first().copied()
+    }
+
+    fn begin_pass(&mut self) -> bool {
+        let Some(of) = self.next_pending() else { return false };
+        self.pass = Some(Pass { of, stage: Stage::Sweep(Box::default()) });
+        true
+    }
+
+    /// Whether a compaction is being carried out.
+    pub fn in_pass(&self) -> bool {
+        self.pass.is_some()
+    }
+
+    fn sweep(&mut self, of: Pending, from: &[u8]) -> Stage {
+        let dead = &mut self.dead;
+        let mut next = None;
+        self.view.publish(|published| {
+            next = published.index.sweep(from, of.compacted, SWEEP_STEP, &mut |version| {
+                *dead.entry(version.at().place.segment).or_default() += u64::from(version.at().place.len);
+            });
+        });
+        match next {
+            Some(from) => Stage::Sweep(from),
+            None => {
+                self.wants_cut |= !self.lists_all_before(of.upto);
+                if mutant::is(Mutant::SweptEarly) {
+                    self.view.publish(|published| {
+                        published.swept = of.compacted;
+                        published.moment.pending.retain(|pending| pending.compacted > of.compacted);
+                    });
+                }
+                Stage::Rounds { round: 0, groups: VecDeque::new() }
+            }
+        }
+    }
+
+    /// Whether the durable manifest has every segment that lies before the window of this compaction: a claim names files
+    /// as windows became them, so none of these may be written anew.
+    fn lists_all_before(&self, upto: u64) -> bool {
+        let mut before = self.segments.iter().filter(|segment| segment.listed.last.main < upto);
+        before.all(|segment| segment.is_file && !self.manifest.lacks(segment.listed.first, segment.listed.last))
+    }
+
+    /// Begins with the next group, or with the next round, or ends the pass.
+    fn next_group(&mut self, of: Pending, mut round: u32, mut left: VecDeque<Vec<u32>>) -> Result<bool, StoreError> {
+        if !self.lists_all_before(of.upto) {
+            self.wants_cut = true;
+            self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups: left } });
+            return Ok(false);
+        }
+        if left.is_empty() && round < ROUNDS_MAX {
+            round += 1;
+            let numbers = |group: Range<usize>| self.segments[group].iter().map(|segment| segment.segment).collect();
+            left = groups(&self.candidates(of), self.config.bounds()).into_iter().map(numbers).collect();
+        }
+        let Some(group) = left.pop_front() else {
+            self.end_pass(of);
+            return Ok(true);
+        };
+        let job = self.rewrite(of, &group);
+        self.jobs.push_back(job);
+        self.pass = Some(Pass { of, stage: Stage::Writing { round, groups: left } });
+        Ok(false)
+    }
+
+    fn end_pass(&mut self, of: Pending) {
+        self.view.publish(|published| {
+            published.moment.pending.retain(|pending| pending.compacted > of.compacted);
+            published.swept = of.compacted;
+        });
+        self.wants_cut = true;
+    }
+
+    /// The segments as this pass sees them.
+    fn candidates(&self, of: Pending) -> Vec<Candidate> {
+        let candidate = |segment: &Segment| {
+            let dead = self.dead_in(segment.segment);
+            let is_open = segment.listed.last.main < of.upto && segment.listed.made < of.compacted;
+            Candidate { live: segment.listed.records_bytes - dead, dead, is_open }
+        };
+        self.segments.iter().map(candidate).collect()
+    }
+
+    fn dead_in(&self, segment: u32) -> u64 {
+        self.dead.get(&segment).copied().unwrap_or(0)
+    }
+
+    fn rewrite(&mut self, of: Pending, group: &[u32]) -> Job {
+        let of_group: Vec<Segment> =
+            self.segments.iter().filter(|segment| group.contains(&segment.segment)).copied().collect();
+        let live = of_group.iter().map(|one| one.listed.records_bytes - self.dead_in(one.segment)).sum();
+        let input = |one: &Segment| Input { segment: one.segment, n: one.n, listed: one.listed };
+        let (segment, n) = (self.next_file_segment, self.next_n);
+        self.next_file_segment += 1;
+        self.next_n += 1;
+        let inputs = of_group.iter().map(input).collect();
+        Job::Rewrite(Box::new(Rewrite { view: self.view(), inputs, segment, n, made: of.compacted, live }))
+    }
+
+    /// A group is written: its records get their new places, a bounded number in a step, while both files can be read.
+    pub(super) fn rewritten(&mut self, rewritten: Box<Rewritten>) {
+        let Some(Pass { of, stage: Stage::Writing { round, groups } }) = self.pass.take() else {
+            panic!("a group is written in a pass");
+        };
+        if let Some((n, _)) = rewritten.made {
+            let file = Arc::new(File { n });
+            self.view.publish(|published| _ = published.files.insert(rewritten.segment, file));
+        }
+        self.pass = Some(Pass { of, stage: Stage::Moving { round, groups, rewritten, moved: 0 } });
+    }
+
+    fn moves(
+        &mut self,
+        of: Pending,
+        round: u32,
+        groups: VecDeque<Vec<u32>>,
+        rewritten: Box<Rewritten>,
+        moved: usize,
+    ) -> Result<Stage, StoreError> {
+        let upto = rewritten.moved.len().min(moved + MOVE_STEP);
+        let mut missing = None;
+        self.view.publish(|published| {
+            for Moved { key, at, offset } in &rewritten.moved[moved..upto] {
+                let place = Place { segment: rewritten.segment, offset: *offset, len: at.place.len };
+                if !published.index.relocate(key, *at, place) {
+                    missing = Some(at.revision);
+                }
+            }
+        });
+        if let Some(revision) = missing {
+            return Err(StoreError::Unproved(format!(
+                "the index lost a version of revision {revision} in a compaction"
+            )));
+        }
+        if upto < rewritten.moved.len() {
+            return Ok(Stage::Moving { round, groups, rewritten, moved: upto });
+        }
+        self.replace(of, &rewritten);
+        Ok(Stage::Rounds { round, groups })
+    }
+
+    /// The list changes at once: the new segment stands where the old ones stood. What was left behind is garbage no more.
+    fn replace(&mut self, of: Pending, rewritten: &Rewritten) {
+        let is_old = |segment: &Segment| rewritten.inputs.contains(&segment.segment);
+        let at = self.segments.iter().position(is_old).expect("the segments of a group stand in the list");
+        self.segments.retain(|segment| !is_old(segment));
+        if let Some((n, listed)) = rewritten.made {
+            self.segments.insert(at, Segment { segment: rewritten.segment, n, listed, is_file: true });
+        }
+        let mut left: BTreeMap<&[u8], u32> = BTreeMap::new();
+        rewritten.left.iter().for_each(|key| *left.entry(key).or_default() += 1);
+        let (dead, retired) = (&mut self.dead, &mut self.retired);
+        self.view.publish(|published| {
+            for segment in &rewritten.inputs {
+                let file = published.files.remove(segment).expect("a segment that was written anew was a file");
+                retired.push(Retired { file, is_unlisted: false });
+                dead.remove(segment);
+            }
+            for (key, count) in left {
+                published.index.remove_garbage(key, count, of.compacted, &mut |version| {
+                    *dead.entry(version.at().place.segment).or_default() += u64::from(version.at().place.len);
+                });
+            }
+        });
+        self.wants_cut = true;
+    }
+
+    /// The names of retired files that no durable manifest lists and nobody reads; they are retired no more.
+    pub(super) fn take_unlinkable(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.retired.retain(|retired| {
+            let is_free = retired.is_unlisted && Arc::strong_count(&retired.file) == 1;
+            if is_free || mutant::is(Mutant::UnlinkBeforeManifest) {
+                names.push(file_name(retired.file.n));
+            }
+            !is_free && !mutant::is(Mutant::UnlinkBeforeManifest)
+        });
+        names
+    }
+}
