@@ -20,6 +20,7 @@ use crate::limits::{MOVE_STEP, ROUNDS_MAX, SWEEP_STEP};
 use crate::mutant::{self, Mutant};
 use crate::segment::file::file_name;
 use crate::segment::groups::{Candidate, groups};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ enum Stage {
     Writing { round: u32, groups: VecDeque<Vec<u32>> },
     /// It is written, and its records get their new places.
     Moving { round: u32, groups: VecDeque<Vec<u32>>, rewritten: Box<Rewritten>, moved: usize },
+    /// The list has changed, and the values that were left behind, so many of each of these keys, are still counted as
+    /// garbage.
+    Forgetting { round: u32, groups: VecDeque<Vec<u32>>, left: Vec<(Bytes, u32)> },
 }
 
 /// A segment that is in the list no more.
@@ -60,6 +64,7 @@ impl Store {
             Stage::Moving { round, groups, rewritten, moved } => {
                 (self.moves(of, round, groups, rewritten, moved)?, true)
             }
+            Stage::Forgetting { round, groups, left } => (self.forgets(of, round, groups, left), true),
         };
         self.pass = Some(Pass { of, stage });
         Ok(goes_on)
@@ -214,31 +219,44 @@ impl Store {
         if upto < rewritten.moved.len() {
             return Ok(Stage::Moving { round, groups, rewritten, moved: upto });
         }
-        self.replace(of, &rewritten);
-        Ok(Stage::Rounds { round, groups })
+        self.replace(&rewritten);
+        let mut left: BTreeMap<Bytes, u32> = BTreeMap::new();
+        rewritten.left.into_iter().for_each(|key| *left.entry(key).or_default() += 1);
+        Ok(Stage::Forgetting { round, groups, left: left.into_iter().collect() })
     }
 
-    /// The list changes at once: the new segment stands where the old ones stood. What was left behind is garbage no more.
-    fn replace(&mut self, of: Pending, rewritten: &Rewritten) {
+    /// Values that were left behind are garbage no more, a bounded number in a step. With the last of a key its tombstone
+    /// dies.
+    fn forgets(&mut self, of: Pending, round: u32, groups: VecDeque<Vec<u32>>, mut left: Vec<(Bytes, u32)>) -> Stage {
+        let now = left.split_off(left.len().saturating_sub(MOVE_STEP));
+        let dead = &mut self.dead;
+        self.view.publish(|published| {
+            for (key, count) in &now {
+                published.index.remove_garbage(key, *count, of.compacted, &mut |version| {
+                    *dead.entry(version.at().place.segment).or_default() += u64::from(version.at().place.len);
+                });
+            }
+        });
+        match left.is_empty() {
+            true => Stage::Rounds { round, groups },
+            false => Stage::Forgetting { round, groups, left },
+        }
+    }
+
+    /// The list changes at once: the new segment stands where the old ones stood.
+    fn replace(&mut self, rewritten: &Rewritten) {
         let is_old = |segment: &Segment| rewritten.inputs.contains(&segment.segment);
         let at = self.segments.iter().position(is_old).expect("the segments of a group stand in the list");
         self.segments.retain(|segment| !is_old(segment));
         if let Some((n, listed)) = rewritten.made {
             self.segments.insert(at, Segment { segment: rewritten.segment, n, listed, is_file: true });
         }
-        let mut left: BTreeMap<&[u8], u32> = BTreeMap::new();
-        rewritten.left.iter().for_each(|key| *left.entry(key).or_default() += 1);
         let (dead, retired) = (&mut self.dead, &mut self.retired);
         self.view.publish(|published| {
             for segment in &rewritten.inputs {
                 let file = published.files.remove(segment).expect("a segment that was written anew was a file");
                 retired.push(Retired { file, is_unlisted: false });
                 dead.remove(segment);
-            }
-            for (key, count) in left {
-                published.index.remove_garbage(key, count, of.compacted, &mut |version| {
-                    *dead.entry(version.at().place.segment).or_default() += u64::from(version.at().place.len);
-                });
             }
         });
         self.wants_cut = true;
