@@ -1,15 +1,16 @@
 //! The work of the segment thread: each job is a plain value, is done whole or fails, and says what it came to.
 
+use super::held::Held;
 use super::open::write_manifest;
-use super::view::View;
+use super::view::{File, View};
 use crate::kvstore::place::{Place, RecordAt};
 use crate::mutant::{self, Mutant};
 use crate::ports::LogDisk;
 use crate::segment::file::{self, SegmentError, file_name};
 use crate::segment::merge::{Source, merge};
 use crate::segment::{Listed, Position, RECORD_FIXED_BYTES, Record, Stamp};
-use crate::snapshot::manifest::{Manifest, Own, hash_of};
-use crate::types::{Index, Revision};
+use crate::snapshot::manifest::{Manifest, Own};
+use crate::types::Revision;
 use bytes::Bytes;
 use std::fmt;
 use std::io;
@@ -42,7 +43,7 @@ pub enum Job {
 #[derive(Debug)]
 pub struct Seal {
     pub(super) segment: u32,
-    pub(super) n: u64,
+    pub(super) file: Arc<File>,
     pub(super) pieces: Vec<Bytes>,
     pub(super) listed: Listed,
 }
@@ -52,6 +53,8 @@ pub struct Seal {
 pub struct Cut {
     pub(super) manifest: Arc<Manifest>,
     pub(super) own: Own,
+    /// The file of each segment.
+    pub(super) files: Vec<Arc<File>>,
     /// The window being filled, as far as it is in the manifest.
     pub(super) prefix: Option<Seal>,
 }
@@ -64,7 +67,7 @@ pub enum Done {
     /// A window is a durable file.
     Sealed(Sealed),
     /// A manifest is durable.
-    Cut(Box<CutDone>),
+    Cut(Arc<Held>),
     /// A group of segments is one durable file, or has nothing that is live.
     Rewritten(Box<Rewritten>),
 }
@@ -73,30 +76,6 @@ pub enum Done {
 #[derive(Debug)]
 pub struct Sealed {
     pub(super) segment: u32,
-}
-
-/// A manifest that is durable.
-#[derive(Debug)]
-pub struct CutDone {
-    pub(super) manifest: Arc<Manifest>,
-    /// The number of the prefix's file, if there is one.
-    pub(super) prefix_n: Option<u64>,
-    /// Bytes of the manifest, without what only this member needs.
-    pub(super) size: u64,
-    /// Their hash.
-    pub(super) hash: u128,
-}
-
-impl CutDone {
-    /// The log index: the log may forget what is up to it.
-    pub fn index(&self) -> Index {
-        self.manifest.index()
-    }
-
-    /// Bytes of the manifest, and their XXH3-128, by which it is announced.
-    pub fn size_and_hash(&self) -> (u64, u128) {
-        (self.size, self.hash)
-    }
 }
 
 impl Job {
@@ -108,7 +87,7 @@ impl Job {
                 seal.write(disk)?;
                 return Ok(Done::Sealed(Sealed { segment: seal.segment }));
             }
-            Job::Cut(cut) => return Ok(Done::Cut(Box::new(cut.write(disk)?))),
+            Job::Cut(cut) => return Ok(Done::Cut(Arc::new(cut.write(disk)?))),
             Job::Rewrite(rewrite) => return Ok(Done::Rewritten(Box::new(rewrite.write(disk)?))),
             Job::Unlink { names } => unlink(disk, names)?,
         }
@@ -118,25 +97,24 @@ impl Job {
 
 impl Seal {
     fn write(&self, disk: &dyn LogDisk) -> Result<(), SegmentError> {
-        let name = file_name(self.n);
+        let name = file_name(self.file.n);
         if disk.len(&name).is_err() {
             disk.create(&name, 0)?;
         }
-        file::write(disk, self.n, &self.pieces, &self.listed).map(|_| ())
+        file::write(disk, self.file.n, &self.pieces, &self.listed).map(|_| ())
     }
 }
 
 impl Cut {
-    fn write(&self, disk: &dyn LogDisk) -> Result<CutDone, SegmentError> {
-        let bytes = self.manifest.encode();
-        disk.room_for(2 * bytes.len() as u64 + self.prefix.as_ref().map_or(0, |prefix| prefix.listed.records_bytes))?;
+    fn write(&self, disk: &dyn LogDisk) -> Result<Held, SegmentError> {
+        let held = Held::new(self.manifest.clone(), self.files.clone());
+        let (size, _) = held.size_and_hash();
+        disk.room_for(2 * size + self.prefix.as_ref().map_or(0, |prefix| prefix.listed.records_bytes))?;
         if let Some(prefix) = &self.prefix {
             prefix.write(disk)?;
         }
         write_manifest(disk, &self.manifest, &self.own)?;
-        let prefix_n = self.prefix.as_ref().map(|prefix| prefix.n);
-        let (manifest, size, hash) = (self.manifest.clone(), bytes.len() as u64, hash_of(&bytes));
-        Ok(CutDone { manifest, prefix_n, size, hash })
+        Ok(held)
     }
 }
 
@@ -144,9 +122,9 @@ impl Cut {
 pub struct Rewrite {
     pub(super) view: Arc<View>,
     pub(super) inputs: Vec<Input>,
-    /// The number of the new segment in this run, and of its file.
+    /// The number of the new segment in this run, and its file.
     pub(super) segment: u32,
-    pub(super) n: u64,
+    pub(super) file: Arc<File>,
     /// The compaction that makes it.
     pub(super) made: Revision,
     /// Bytes of the records that are live.
@@ -155,16 +133,16 @@ pub struct Rewrite {
 
 impl fmt::Debug for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rewrite { view: _, inputs, segment, n, made, live } = self;
-        write!(f, "Rewrite {inputs:?} as {segment} in {n}, made {made}, live {live}")
+        let Rewrite { view: _, inputs, segment, file, made, live } = self;
+        write!(f, "Rewrite {inputs:?} as {segment} in {file:?}, made {made}, live {live}")
     }
 }
 
 /// One of its segments.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Input {
     pub(super) segment: u32,
-    pub(super) n: u64,
+    pub(super) file: Arc<File>,
     pub(super) listed: Listed,
 }
 
@@ -176,7 +154,7 @@ pub struct Rewritten {
     /// The number of the new segment in this run.
     pub(super) segment: u32,
     /// Its file, if anything was live.
-    pub(super) made: Option<(u64, Listed)>,
+    pub(super) made: Option<(Arc<File>, Listed)>,
     /// The records that are in it.
     pub(super) moved: Vec<Moved>,
     /// The keys of the values that are not in it, once for each.
@@ -198,13 +176,13 @@ const LOOKUPS: usize = 1000;
 
 impl Rewrite {
     fn write(&self, disk: &dyn LogDisk) -> Result<Rewritten, SegmentError> {
-        let mut out = file::Writer::create(disk, self.n)?;
+        let mut out = file::Writer::create(disk, self.file.n)?;
         let (mut moved, mut left) = (Vec::new(), Vec::new());
         for input in &self.inputs {
             let mut kept = self.live_of(disk, input, &mut left)?;
             // In the order of the file, which is that of revisions.
             kept.sort_unstable_by_key(|(_, at)| at.place.offset);
-            let records = file::read_records(disk, input.n, &input.listed)?;
+            let records = file::read_records(disk, input.file.n, &input.listed)?;
             for (key, at) in kept {
                 let offset = self.copy(&records, input, &key, at, &mut out)?;
                 moved.push(Moved { key, at, offset });
@@ -215,7 +193,7 @@ impl Rewrite {
             return Err(SegmentError::Damaged(format!("{bytes} bytes are live in a group of segments, not {live}")));
         }
         let foot = out.finish()?;
-        let made = foot.map(|foot| (self.n, Listed::of(&foot, self.made)));
+        let made = foot.map(|foot| (self.file.clone(), Listed::of(&foot, self.made)));
         let inputs = self.inputs.iter().map(|input| input.segment).collect();
         Ok(Rewritten { inputs, segment: self.segment, made, moved, left })
     }
@@ -227,7 +205,7 @@ impl Rewrite {
         input: &Input,
         left: &mut Vec<Bytes>,
     ) -> Result<Vec<(Bytes, RecordAt)>, SegmentError> {
-        let foot = file::foot(disk, input.n, &input.listed)?;
+        let foot = file::foot(disk, input.file.n, &input.listed)?;
         let mut lines: Vec<(Bytes, RecordAt, bool)> = Vec::new();
         let mut kept = Vec::new();
         let mut look_up = |lines: &mut Vec<(Bytes, RecordAt, bool)>| {
@@ -240,7 +218,7 @@ impl Rewrite {
                 }
             }
         };
-        let mut source = [Source::file(input.n, &foot)];
+        let mut source = [Source::file(input.file.n, &foot)];
         merge(disk, &mut source, &mut |_, line| {
             let place = Place { segment: input.segment, offset: line.offset, len: line.len };
             let at = RecordAt { revision: line.stamp.at.main, place };
@@ -267,7 +245,7 @@ impl Rewrite {
         let bytes = records.get(offset as usize..).unwrap_or_default();
         let bytes = &bytes[..bytes.len().min(len as usize)];
         let damaged = |why: &str| {
-            let name = file_name(input.n);
+            let name = file_name(input.file.n);
             Err(SegmentError::Damaged(format!("{name}: the record of revision {} at {offset}: {why}", at.revision)))
         };
         match Record::decode(offset, bytes) {

@@ -16,6 +16,7 @@
 //! threads of their own.
 
 mod apply;
+mod held;
 mod index_of_tables;
 mod job;
 mod open;
@@ -23,7 +24,8 @@ mod pass;
 mod store;
 mod view;
 
-pub use job::{Cut, CutDone, Done, Job, Rewrite, Rewritten, Seal, Sealed};
+pub use held::Held;
+pub use job::{Cut, Done, Job, Rewrite, Rewritten, Seal, Sealed};
 pub use open::{Claimed, Start, write_initial};
 pub use store::{Config, Store};
 pub use view::View;

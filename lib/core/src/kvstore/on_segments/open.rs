@@ -4,8 +4,9 @@
 //! [`Start`] says from which applied index a member goes on, before anything large is read; [`Start::open`] then reads
 //! what that takes. What no durable manifest lists is read whole, and hashed, before it is believed (rule D4).
 
+use super::held::{Ends, Held};
 use super::index_of_tables::{From, Indexed, build};
-use super::store::{Config, InManifest, Segment, Store};
+use super::store::{Config, Segment, Store};
 use super::view::{File, Published, View};
 use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
 use crate::kvstore::moment::Moment;
@@ -134,7 +135,7 @@ impl Start {
         }
         let membership = small.get(Kind::Membership, b"").and_then(decode_members);
         let Some(membership) = membership else { return unproved("it holds no membership".to_string()) };
-        let ends = InManifest::of(&self.manifest, self.own.n.last().copied());
+        let ends = Ends::of(&self.manifest);
         let is_taken =
             |file: &&ClaimedFile| ends.lacks(file.listed.first, file.listed.last) || mutant::is(Mutant::ClaimByNumber);
         let files = claim.files.iter().filter(is_taken);
@@ -161,11 +162,11 @@ impl Start {
     }
 
     /// What is claimed must begin where the manifest ends, and end at the claim's revision.
-    fn expect_no_gap(&self, ends: &InManifest, proved: &Proved) -> Result<(), String> {
+    fn expect_no_gap(&self, ends: &Ends, proved: &Proved) -> Result<(), String> {
         let of_files = proved.files.iter().map(|file| (file.listed.first, file.listed.last));
         let of_windows = proved.windows.iter().map(|(_, _, sealed)| (sealed.foot.first, sealed.foot.last));
         let mut next = self.manifest.moment.revision + 1;
-        let mut from = ends.prefix.map(|(first, _)| first);
+        let mut from = ends.prefix;
         for (first, last) in of_files.chain(of_windows) {
             let follows = match from.take() {
                 Some(prefix) => first == prefix,
@@ -194,16 +195,16 @@ impl Start {
         let Start { identity, manifest, own, is_half, claimed, no_claim: _ } = self;
         let whole = manifest.segments.iter().zip(&own.n).filter(|(listed, _)| !listed.prefix);
         let mut files: Vec<(u64, Listed)> = whole.map(|(listed, n)| (*n, *listed)).collect();
-        let ends = InManifest::of(&manifest, own.n.last().copied());
+        let prefix_n = own.n.last().copied().filter(|_| Ends::of(&manifest).prefix.is_some());
         let mut parts = match claimed {
             Some(proved) => {
                 files.extend(proved.files.iter().map(|file| (file.n, file.listed)));
                 let Proved { claim, small, given, membership, windows, .. } = proved;
                 Parts { moment: claim.moment, small, given, membership, windows }
             }
-            None => Parts::of_manifest(&*disk, &manifest, &ends)?,
+            None => Parts::of_manifest(&*disk, &manifest, prefix_n)?,
         };
-        let next_n = remove_orphans(&*disk, &manifest, &files, &ends)?.max(own.next_n);
+        let next_n = remove_orphans(&*disk, &manifest, &files, prefix_n)?.max(own.next_n);
         if is_half {
             write_manifest(&*disk, &manifest, &own)?;
             tracing::warn!(index = manifest.index(), "one half of this snapshot was damaged; it was written again");
@@ -221,6 +222,12 @@ impl Start {
         let built = build(&*disk, &mut indexed, manifest.swept, progress)?;
         built.expect(&parts.moment)?;
         published.index = built.index;
+        let prefix = prefix_n.map(|n| Arc::new(File { n }));
+        let of_manifest = segments.iter().take(manifest.segments.len() - prefix.iter().len());
+        let listed = of_manifest.map(|segment| segment.file.clone()).chain(prefix.clone()).collect();
+        let held = Arc::new(Held::new(Arc::new(manifest), listed));
+        // The prefix is read nowhere: it goes with the last manifest that lists it.
+        let retired = prefix.into_iter().collect();
         let Parts { small, given, membership, .. } = parts;
         let mut store = Store {
             config,
@@ -232,7 +239,7 @@ impl Start {
             given,
             batches_since_set: 0,
             segments,
-            manifest: ends,
+            held,
             prepared: BTreeMap::new(),
             next_n,
             cutting: false,
@@ -240,8 +247,7 @@ impl Start {
             jobs: VecDeque::new(),
             dead: built.dead,
             pass: None,
-            retired: Vec::new(),
-            retired_at_cut: 0,
+            retired,
             next_file_segment,
         };
         full.into_iter().for_each(|segment| store.seal(segment));
@@ -303,8 +309,9 @@ fn take_files(
         let segment = FILES_FROM + u32::try_from(nth).expect("segments are MiB large");
         let foot = file::foot(disk, n, &listed)?;
         indexed.push(Indexed { segment, from: From::File { n, listed, foot } });
-        segments.push(Segment { segment, n, listed, is_file: true });
-        published.files.insert(segment, Arc::new(File { n }));
+        let file = Arc::new(File { n });
+        published.files.insert(segment, file.clone());
+        segments.push(Segment { segment, file, listed, is_file: true });
     }
     Ok((segments, indexed))
 }
@@ -320,9 +327,9 @@ struct Parts {
 
 impl Parts {
     /// Without a claim: the prefix that the manifest lists is the beginning of the window being filled.
-    fn of_manifest(disk: &dyn LogDisk, manifest: &Manifest, ends: &InManifest) -> Result<Parts, StoreError> {
+    fn of_manifest(disk: &dyn LogDisk, manifest: &Manifest, prefix_n: Option<u64>) -> Result<Parts, StoreError> {
         let mut windows = Vec::new();
-        if let (Some(listed), Some((_, n))) = (manifest.segments.last(), ends.prefix) {
+        if let (Some(listed), Some(n)) = (manifest.segments.last(), prefix_n) {
             let bytes = file::read_records(disk, n, listed)?;
             let sealed = file::prove_bytes(&file_name(n), &bytes, listed.hash)?;
             windows.push((0, bytes, sealed));
@@ -391,9 +398,9 @@ fn remove_orphans(
     disk: &dyn LogDisk,
     manifest: &Manifest,
     files: &[(u64, Listed)],
-    ends: &InManifest,
+    prefix_n: Option<u64>,
 ) -> Result<u64, StoreError> {
-    let named: BTreeSet<u64> = files.iter().map(|(n, _)| *n).chain(ends.prefix.map(|(_, n)| n)).collect();
+    let named: BTreeSet<u64> = files.iter().map(|(n, _)| *n).chain(prefix_n).collect();
     let ours = snapshot::file_name(manifest.term(), manifest.index());
     let mut above = 0;
     let mut orphans = Vec::new();

@@ -18,7 +18,6 @@ use crate::kvstore::moment::Pending;
 use crate::kvstore::place::Place;
 use crate::limits::{MOVE_STEP, ROUNDS_MAX, SWEEP_STEP};
 use crate::mutant::{self, Mutant};
-use crate::segment::file::file_name;
 use crate::segment::groups::{Candidate, groups};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -45,13 +44,6 @@ enum Stage {
     Forgetting { round: u32, groups: VecDeque<Vec<u32>>, left: Vec<(Bytes, u32)> },
 }
 
-/// A segment that is in the list no more.
-pub(super) struct Retired {
-    pub(super) file: Arc<File>,
-    /// Whether the durable manifest lacks it.
-    pub(super) is_unlisted: bool,
-}
-
 impl Store {
     /// Does one bounded step of what compaction leaves to do; true when the next one can follow at once.
     pub fn step(&mut self) -> Result<bool, StoreError> {
@@ -61,9 +53,7 @@ impl Store {
             Stage::Sweep(from) => (self.sweep(of, &from), true),
             Stage::Rounds { round, groups } => return self.next_group(of, round, groups),
             writing @ Stage::Writing { .. } => (writing, false),
-            Stage::Moving { round, groups, rewritten, moved } => {
-                (self.moves(of, round, groups, rewritten, moved)?, true)
-            }
+            Stage::Moving { round, groups, rewritten, moved } => (self.moves(round, groups, rewritten, moved)?, true),
             Stage::Forgetting { round, groups, left } => (self.forgets(of, round, groups, left), true),
         };
         self.pass = Some(Pass { of, stage });
@@ -121,8 +111,9 @@ impl Store {
     /// Whether the durable manifest has every segment that lies before the window of this compaction: a claim names files
     /// as windows became them, so none of these may be written anew.
     fn lists_all_before(&self, upto: u64) -> bool {
+        let ends = self.held.ends();
         let mut before = self.segments.iter().filter(|segment| segment.listed.last.main < upto);
-        before.all(|segment| segment.is_file && !self.manifest.lacks(segment.listed.first, segment.listed.last))
+        before.all(|segment| segment.is_file && !ends.lacks(segment.listed.first, segment.listed.last))
     }
 
     /// Begins with the next group, or with the next round, or ends the pass.
@@ -171,14 +162,14 @@ impl Store {
 
     fn rewrite(&mut self, of: Pending, group: &[u32]) -> Job {
         let of_group: Vec<Segment> =
-            self.segments.iter().filter(|segment| group.contains(&segment.segment)).copied().collect();
+            self.segments.iter().filter(|segment| group.contains(&segment.segment)).cloned().collect();
         let live = of_group.iter().map(|one| one.listed.records_bytes - self.dead_in(one.segment)).sum();
-        let input = |one: &Segment| Input { segment: one.segment, n: one.n, listed: one.listed };
-        let (segment, n) = (self.next_file_segment, self.next_n);
+        let input = |one: &Segment| Input { segment: one.segment, file: one.file.clone(), listed: one.listed };
+        let (segment, file) = (self.next_file_segment, Arc::new(File { n: self.next_n }));
         self.next_file_segment += 1;
         self.next_n += 1;
         let inputs = of_group.iter().map(input).collect();
-        Job::Rewrite(Box::new(Rewrite { view: self.view(), inputs, segment, n, made: of.compacted, live }))
+        Job::Rewrite(Box::new(Rewrite { view: self.view(), inputs, segment, file, made: of.compacted, live }))
     }
 
     /// A group is written: its records get their new places, a bounded number in a step, while both files can be read.
@@ -186,8 +177,7 @@ impl Store {
         let Some(Pass { of, stage: Stage::Writing { round, groups } }) = self.pass.take() else {
             panic!("a group is written in a pass");
         };
-        if let Some((n, _)) = rewritten.made {
-            let file = Arc::new(File { n });
+        if let Some((file, _)) = rewritten.made.clone() {
             self.view.publish(|published| _ = published.files.insert(rewritten.segment, file));
         }
         self.pass = Some(Pass { of, stage: Stage::Moving { round, groups, rewritten, moved: 0 } });
@@ -195,7 +185,6 @@ impl Store {
 
     fn moves(
         &mut self,
-        of: Pending,
         round: u32,
         groups: VecDeque<Vec<u32>>,
         rewritten: Box<Rewritten>,
@@ -248,30 +237,17 @@ impl Store {
         let is_old = |segment: &Segment| rewritten.inputs.contains(&segment.segment);
         let at = self.segments.iter().position(is_old).expect("the segments of a group stand in the list");
         self.segments.retain(|segment| !is_old(segment));
-        if let Some((n, listed)) = rewritten.made {
-            self.segments.insert(at, Segment { segment: rewritten.segment, n, listed, is_file: true });
+        if let Some((file, listed)) = rewritten.made.clone() {
+            self.segments.insert(at, Segment { segment: rewritten.segment, file, listed, is_file: true });
         }
         let (dead, retired) = (&mut self.dead, &mut self.retired);
         self.view.publish(|published| {
             for segment in &rewritten.inputs {
                 let file = published.files.remove(segment).expect("a segment that was written anew was a file");
-                retired.push(Retired { file, is_unlisted: false });
+                retired.push(file);
                 dead.remove(segment);
             }
         });
         self.wants_cut = true;
-    }
-
-    /// The names of retired files that no durable manifest lists and nobody reads; they are retired no more.
-    pub(super) fn take_unlinkable(&mut self) -> Vec<String> {
-        let mut names = Vec::new();
-        self.retired.retain(|retired| {
-            let is_free = retired.is_unlisted && Arc::strong_count(&retired.file) == 1;
-            if is_free || mutant::is(Mutant::UnlinkBeforeManifest) {
-                names.push(file_name(retired.file.n));
-            }
-            !is_free && !mutant::is(Mutant::UnlinkBeforeManifest)
-        });
-        names
     }
 }

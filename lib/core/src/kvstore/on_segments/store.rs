@@ -2,8 +2,9 @@
 //! due, and which files go.
 
 use super::apply::Decided;
-use super::job::{Cut, CutDone, Done, Job, Seal, Sealed};
-use super::pass::{Pass, Retired};
+use super::held::Held;
+use super::job::{Cut, Done, Job, Seal, Sealed};
+use super::pass::Pass;
 use super::view::{File, Published, View};
 use crate::kvstore::Applied;
 use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
@@ -14,12 +15,12 @@ use crate::kvstore::window::{Pen, Window};
 use crate::limits::{self, WINDOW_BYTES};
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
+use crate::segment::Listed;
 use crate::segment::file::file_name;
 use crate::segment::groups::Bounds;
-use crate::segment::{Listed, Position};
 use crate::snapshot;
 use crate::snapshot::manifest::{Manifest, Own};
-use crate::types::{Index, MemberIdentity, Term};
+use crate::types::{Index, MemberIdentity};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub struct Store {
     pub(super) batches_since_set: u64,
     /// All segments but the window being filled, ascending.
     pub(super) segments: Vec<Segment>,
-    pub(super) manifest: InManifest,
+    pub(super) held: Arc<Held>,
     /// The numbers of the files that windows will become.
     pub(super) prepared: BTreeMap<u32, u64>,
     pub(super) next_n: u64,
@@ -79,47 +80,21 @@ pub struct Store {
     /// Bytes of records in each segment that nobody needs any more.
     pub(super) dead: BTreeMap<u32, u64>,
     pub(super) pass: Option<Pass>,
-    pub(super) retired: Vec<Retired>,
-    /// So many of them were retired when the manifest that is being written was frozen.
-    pub(super) retired_at_cut: usize,
+    /// Files that are in the list no more; they go when nobody holds them.
+    pub(super) retired: Vec<Arc<File>>,
     /// The number in this run of the next segment that no window became.
     pub(super) next_file_segment: u32,
 }
 
 /// A full window, or what became of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Segment {
     /// Its number in this run.
     pub(super) segment: u32,
-    pub(super) n: u64,
+    pub(super) file: Arc<File>,
     pub(super) listed: Listed,
     /// Whether it is a durable file.
     pub(super) is_file: bool,
-}
-
-/// What the newest durable manifest says.
-#[derive(Clone, Debug)]
-pub(super) struct InManifest {
-    pub(super) index: Index,
-    pub(super) term: Term,
-    /// The position of its last record; `None` when it has none.
-    pub(super) last: Option<Position>,
-    /// The first position of the prefix that it lists, and the number of its file.
-    pub(super) prefix: Option<(Position, u64)>,
-}
-
-impl InManifest {
-    pub(super) fn of(manifest: &Manifest, prefix_n: Option<u64>) -> InManifest {
-        let last = manifest.segments.last();
-        let prefix = last.filter(|last| last.prefix).map(|last| last.first).zip(prefix_n);
-        let (index, term) = (manifest.index(), manifest.term());
-        InManifest { index, term, last: last.map(|last| last.last), prefix }
-    }
-
-    /// Whether a claim has to speak of what begins and ends there: the manifest does not, or of its beginning alone.
-    pub(super) fn lacks(&self, first: Position, last: Position) -> bool {
-        self.last.is_none_or(|end| last > end) || self.prefix.is_some_and(|(prefix, _)| prefix == first)
-    }
 }
 
 impl Store {
@@ -207,8 +182,9 @@ impl Store {
             self.next_n - 1
         });
         let listed = listed(window, false);
-        self.segments.push(Segment { segment, n, listed, is_file: false });
-        self.jobs.push_back(Job::Seal(Seal { segment, n, pieces: window.pieces(), listed }));
+        let file = Arc::new(File { n });
+        self.segments.push(Segment { segment, file: file.clone(), listed, is_file: false });
+        self.jobs.push_back(Job::Seal(Seal { segment, file, pieces: window.pieces(), listed }));
         drop(published);
         if !self.prepared.contains_key(&self.pen.segment) {
             self.prepare();
@@ -223,14 +199,14 @@ impl Store {
                 let sealed = self.segments.iter_mut().find(|known| known.segment == segment);
                 let sealed = sealed.expect("only full windows are sealed");
                 sealed.is_file = true;
-                let file = Arc::new(File { n: sealed.n });
+                let file = sealed.file.clone();
                 self.view.publish(|published| {
                     published.files.insert(segment, file);
                     published.head.drop_window(segment);
                 });
                 self.wants_cut = true;
             }
-            Done::Cut(done) => self.cut_done(*done),
+            Done::Cut(held) => self.cut_done(held),
             Done::Rewritten(rewritten) => self.rewritten(rewritten),
         }
     }
@@ -238,9 +214,9 @@ impl Store {
     /// What has to be said of the whole state at the applied index, without its records: what a set brings to sled.
     pub(super) fn claim(&self) -> Claim {
         let published = self.view.published();
-        let is_needed =
-            |segment: &&Segment| segment.is_file && self.manifest.lacks(segment.listed.first, segment.listed.last);
-        let file = |segment: &Segment| ClaimedFile { n: segment.n, listed: segment.listed };
+        let ends = self.held.ends();
+        let is_needed = |segment: &&Segment| segment.is_file && ends.lacks(segment.listed.first, segment.listed.last);
+        let file = |segment: &Segment| ClaimedFile { n: segment.file.n, listed: segment.listed };
         Claim {
             identity: self.identity,
             moment: published.moment.clone(),
@@ -282,19 +258,21 @@ impl Store {
     pub fn cut(&mut self) -> Option<Index> {
         let view = self.view();
         let published = view.published();
-        let is_news = self.wants_cut || published.moment.applied > self.manifest.index;
+        let is_news = self.wants_cut || published.moment.applied > self.held.index();
         if self.cutting || !is_news {
             return None;
         }
         let mut segments: Vec<Listed> = self.segments.iter().map(|segment| segment.listed).collect();
-        let mut n: Vec<u64> = self.segments.iter().map(|segment| segment.n).collect();
+        let mut files: Vec<Arc<File>> = self.segments.iter().map(|segment| segment.file.clone()).collect();
         let prefix = published.head.window(self.pen.segment).map(|window| {
             let listed = listed(window, true);
-            let seal = Seal { segment: self.pen.segment, n: self.next_n, pieces: window.pieces(), listed };
+            let file = Arc::new(File { n: self.next_n });
             self.next_n += 1;
             segments.push(listed);
-            n.push(seal.n);
-            seal
+            files.push(file.clone());
+            // Nobody reads it here: it goes with the last manifest that lists it.
+            self.retired.push(file.clone());
+            Seal { segment: self.pen.segment, file, pieces: window.pieces(), listed }
         });
         let MemberIdentity { cluster_id, genesis, generation, .. } = self.identity;
         let manifest = Manifest {
@@ -309,39 +287,53 @@ impl Store {
             state: Vec::new(),
         };
         let index = manifest.index();
-        self.retired_at_cut = self.retired.len();
         // A number that is only in memory must not be used again by a run that begins with this manifest.
-        let own = Own { next_n: self.next_n, n, clock: Vec::new() };
+        let own = Own { next_n: self.next_n, n: files.iter().map(|file| file.n).collect(), clock: Vec::new() };
         if mutant::is(Mutant::WindowEndsAtCut) && prefix.is_some() {
             self.pen.window_bytes = self.pen.offset + 1;
         }
         (self.cutting, self.wants_cut) = (true, false);
-        self.jobs.push_back(Job::Cut(Box::new(Cut { manifest: Arc::new(manifest), own, prefix })));
+        self.jobs.push_back(Job::Cut(Box::new(Cut { manifest: Arc::new(manifest), own, files, prefix })));
         Some(index)
     }
 
-    fn cut_done(&mut self, done: CutDone) {
-        let CutDone { manifest, prefix_n, .. } = done;
+    fn cut_done(&mut self, held: Arc<Held>) {
         self.cutting = false;
-        let before = std::mem::replace(&mut self.manifest, InManifest::of(&manifest, prefix_n));
-        let prefix = before.prefix.map(|(_, n)| file_name(n));
-        let name = |of: &InManifest| snapshot::file_name(of.term, of.index);
+        let before = std::mem::replace(&mut self.held, held);
+        let name = |of: &Held| snapshot::file_name(of.term(), of.index());
         // One of the same index, which is written when only the files have changed, has taken the other's place.
-        let replaced = Some(name(&before)).filter(|before| *before != name(&self.manifest));
-        let mut names: Vec<String> = replaced.into_iter().chain(prefix).collect();
-        self.retired[..self.retired_at_cut].iter_mut().for_each(|retired| retired.is_unlisted = true);
-        self.retired_at_cut = 0;
-        names.append(&mut self.take_unlinkable());
+        let replaced = Some(name(&before)).filter(|before| *before != name(&self.held));
+        drop(before);
+        let names = replaced.into_iter().chain(self.take_unlinkable()).collect();
         self.jobs.push_back(Job::Unlink { names });
     }
 
-    /// The cut could not be written; what it left is removed.
-    pub fn cut_failed(&mut self, job: &Job) {
-        let Job::Cut(cut) = job else { panic!("only a cut fails as a cut") };
+    /// The cut could not be written. It is wanted again; what it left goes.
+    pub fn cut_failed(&mut self) {
         (self.cutting, self.wants_cut) = (false, true);
-        if let Some(prefix) = &cut.prefix {
-            self.jobs.push_back(Job::Unlink { names: vec![file_name(prefix.n)] });
+        self.unlink();
+    }
+
+    /// The newest durable manifest: whoever holds it keeps its files.
+    pub fn held(&self) -> Arc<Held> {
+        self.held.clone()
+    }
+
+    /// Leaves a job that removes the files that nobody holds any more, if there are any.
+    pub fn unlink(&mut self) {
+        let names = self.take_unlinkable();
+        if !names.is_empty() {
+            self.jobs.push_back(Job::Unlink { names });
         }
+    }
+
+    /// The names of retired files that no durable manifest lists, nobody reads and nobody is sent; they are forgotten here.
+    fn take_unlinkable(&mut self) -> Vec<String> {
+        let is_held = |file: &Arc<File>| Arc::strong_count(file) > 1 && !mutant::is(Mutant::UnlinkBeforeManifest);
+        let (held, free) = std::mem::take(&mut self.retired).into_iter().partition(is_held);
+        self.retired = held;
+        let free: Vec<Arc<File>> = free;
+        free.iter().map(|file| file_name(file.n)).collect()
     }
 }
 
