@@ -10,6 +10,7 @@
 
 use crate::log::{self, Content, FileKind, LogError, LogOp};
 use crate::mutant::{self, Mutant};
+use crate::other_format::OtherFormat;
 use crate::ports::LogDisk;
 use crate::types::{Index, MemberIdentity, Term};
 use raftkv_api::Hex128;
@@ -22,8 +23,8 @@ pub const IDENTITY_FILE: &str = "identity";
 pub const LOCK_FILE: &str = "lock";
 /// The identity file being written.
 const UNFINISHED_FILE: &str = "identity.tmp";
-/// The format that this build writes, and the newest it reads.
-const FORMAT: u32 = 1;
+/// The format that this build writes, and the only one that it reads.
+const FORMAT: u32 = 2;
 /// Index and term of the snapshot that init writes.
 const INIT_INDEX: Index = 1;
 /// A larger identity file is not ours.
@@ -126,16 +127,9 @@ pub enum IdentityError {
         /// The disk's error.
         source: io::Error,
     },
-    /// A newer raftkv wrote it. Nothing is wrong with the data.
-    #[error("{file} has format {found}, this build reads up to {newest}: start the newer raftkv again")]
-    Format {
-        /// The file.
-        file: String,
-        /// Its format.
-        found: u32,
-        /// What this build reads.
-        newest: u32,
-    },
+    /// Another raftkv wrote it. Nothing is wrong with the data, and the process stops.
+    #[error("{0}")]
+    Format(#[from] OtherFormat),
 }
 
 /// The content of the file; the crc covers the JSON of `identity` as this build writes it.
@@ -147,7 +141,7 @@ struct IdentityFile {
     identity: Identity,
 }
 
-/// Read first, to distinguish a newer file from a damaged one.
+/// Read first, to tell a file of another format from a damaged one.
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
@@ -213,9 +207,9 @@ fn read(disk: &dyn LogDisk) -> Result<Result<Identity, String>, IdentityError> {
     let count = disk.read(IDENTITY_FILE, 0, &mut bytes).map_err(io_error(IDENTITY_FILE))?;
     let bytes = &bytes[..count];
     if let Ok(FormatOnly { format }) = serde_json::from_slice(bytes)
-        && format > FORMAT
+        && let Some(other) = OtherFormat::of(IDENTITY_FILE, format, FORMAT)
     {
-        return Err(IdentityError::Format { file: IDENTITY_FILE.to_string(), found: format, newest: FORMAT });
+        return Err(other.into());
     }
     Ok(match serde_json::from_slice::<IdentityFile>(bytes) {
         Err(error) => Err(format!("{IDENTITY_FILE}: {error}")),
@@ -310,7 +304,7 @@ fn trusted<T>(answer: Result<T, LogError>) -> Result<Result<T, String>, Identity
     match answer {
         Ok(answer) => Ok(Ok(answer)),
         Err(LogError::Io { file, source }) => Err(IdentityError::Io { file, source }),
-        Err(LogError::Format { file, found, newest }) => Err(IdentityError::Format { file, found, newest }),
+        Err(LogError::Format(other)) => Err(other.into()),
         Err(error @ LogError::Corrupt { .. }) => Ok(Err(error.to_string())),
     }
 }

@@ -30,6 +30,7 @@ pub mod log;
 pub mod membership;
 pub mod mutant;
 pub mod open;
+pub mod other_format;
 pub mod ports;
 pub mod refusal;
 pub mod segment;

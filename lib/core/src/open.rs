@@ -88,7 +88,6 @@ pub fn open_member(
     logger: &slog::Logger,
     progress: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<Opened, OpenError> {
-    snapshot::remove_temporary(&*disk)?;
     let (files, corrupt) = snapshot::list(&*disk, identity)?;
     for file in &corrupt {
         tracing::error!(
@@ -106,6 +105,8 @@ pub fn open_member(
     if in_log != *identity {
         return Err(OpenError::Quarantined(format!("identity says {identity:?}, the log says {in_log:?}")));
     }
+    // Nothing is changed before the log is read to its end: what another raftkv wrote is left as it is.
+    snapshot::remove_temporary(&*disk)?;
     // What replay accepted may be in the page cache only, but raft counts all of it as persisted (rule N2).
     log::execute(&*disk, &repairs)?;
     let files = keep_files_of_this_log(&*disk, &log, files)?;

@@ -72,7 +72,7 @@ fn io_of(error: &OpenError) -> Option<&io::Error> {
         OpenError::Quarantined(_)
         | OpenError::KvStuck(_)
         | OpenError::Stop(_)
-        | OpenError::Log(LogError::Corrupt { .. } | LogError::Format { .. })
+        | OpenError::Log(LogError::Corrupt { .. } | LogError::Format(_))
         | OpenError::Store(StoreError::Unproved(_) | StoreError::Newer(_)) => None,
     }
 }

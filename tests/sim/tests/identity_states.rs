@@ -130,24 +130,19 @@ fn a_member_without_its_log_or_with_anothers_is_quarantined() {
 }
 
 #[test]
-fn a_damaged_identity_is_quarantined_and_a_newer_one_is_not() {
+fn a_damaged_identity_is_quarantined() {
     for at in 0..member().bytes("identity").len() as u64 {
         for bit in [0, 5] {
             let disk = member();
             disk.flip("identity", at, bit);
             match find(&*disk) {
-                // White space and the case of letters that do not count may change; a format may look newer.
-                Ok(Found::Member(IDENTITY)) | Err(IdentityError::Format { .. }) => (),
+                // White space and the case of letters that do not count may change; a format may look like another one.
+                Ok(Found::Member(IDENTITY)) | Err(IdentityError::Format(_)) => (),
                 Ok(Found::Quarantined { finding, .. }) => assert!(finding.why.starts_with("identity"), "{finding:?}"),
                 other => panic!("byte {at}: {other:?}"),
             }
         }
     }
-    let newer = member();
-    let text = br#"{"format":2,"identity":{"witness":{}}}"#;
-    newer.create("identity", 0).expect("empties");
-    newer.write("identity", 0, text).expect("write");
-    assert!(matches!(find(&*newer), Err(IdentityError::Format { found: 2, newest: 1, .. })));
 }
 
 fn blank() -> Arc<SimDisk> {

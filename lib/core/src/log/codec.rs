@@ -18,8 +18,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use raft::prelude::{Entry, EntryType, HardState};
 use raftkv_api::Hex128;
 
-/// The format that this build writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The format that this build writes, and the only one that it reads.
+pub const FORMAT: u32 = 2;
 /// Bytes of the preamble.
 pub const PREAMBLE_BYTES: usize = 16;
 /// Bytes in front of a record's payload.
@@ -41,7 +41,9 @@ const BATCH_NO_BITS: u32 = 56;
 /// Half of the batch numbers there are: a log that begins here still has numbers for all its batches.
 const FIRST_BATCH_NO_MAX: u64 = 1 << (BATCH_NO_BITS - 1);
 
-/// What a record is. The numbers are on disk: never change or reuse one.
+/// What a record is. The numbers are on disk: never change or reuse one. 7 is reserved for *recovery*, the batch of a
+/// forced one, which a later build writes into this format. So each build meets kinds that it does not know, and
+/// stops there: see [`NoBody::Newer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -58,6 +60,9 @@ pub enum Kind {
     /// The batch is whole.
     End = 6,
 }
+
+/// The newest kind that this build knows.
+pub const KIND_MAX: u8 = Kind::End as u8;
 
 impl Kind {
     fn from_u8(number: u8) -> Option<Kind> {
@@ -128,12 +133,22 @@ pub enum Body<'a> {
 /// A record whose crc is right for its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its kind.
-    pub kind: Kind,
+    /// The number of its [`Kind`], or of one that this build does not know; never 0.
+    pub kind: u8,
     /// Its batch.
     pub batch_no: u64,
     /// Its payload.
     pub payload: &'a [u8],
+}
+
+/// Why the payload of a record whose crc is right cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBody {
+    /// A newer build wrote it, and it is of this kind. It is no damage: nothing behind it may be judged by this build,
+    /// and nothing of it changed.
+    Newer(u8),
+    /// Its shape is not the one that this format says.
+    Shape,
 }
 
 /// What the first bytes of a segment say.
@@ -141,8 +156,8 @@ pub struct Record<'a> {
 pub enum Preamble {
     /// This build reads it.
     Ours,
-    /// A newer build wrote it, in this format.
-    Newer(u32),
+    /// It is whole, and says this format, which is another build's.
+    Other(u32),
     /// Not the beginning of a segment, or damaged.
     Damaged,
 }
@@ -281,7 +296,7 @@ pub fn preamble(bytes: &[u8]) -> Preamble {
     if magic != MAGIC || crc32c::crc32c(&bytes[..12]) != crc {
         return Preamble::Damaged;
     }
-    if format == FORMAT { Preamble::Ours } else { Preamble::Newer(format) }
+    if format == FORMAT { Preamble::Ours } else { Preamble::Other(format) }
 }
 
 /// The record at the beginning of `bytes`, which stand at `offset` of segment `segment_seq`; `None` when there is none
@@ -296,11 +311,12 @@ pub fn parse(bytes: &[u8], segment_seq: u64, offset: u64) -> Option<Record<'_>> 
     Some(Record { kind, batch_no, payload: &record[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + payload_bytes] })
 }
 
-/// Kind, batch_no and payload length of what may be a record: the cheap part of [`parse`].
-pub fn peek(bytes: &[u8]) -> Option<(Kind, u64, usize)> {
+/// Number of the kind, batch_no and payload length of what may be a record: the cheap part of [`parse`]. No record is of
+/// kind 0, so zeros are none.
+pub fn peek(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     let mut input = Input(bytes);
     let (_crc, length, tag) = (input.u32()?, input.u32()?, input.u64()?);
-    let kind = Kind::from_u8((tag >> BATCH_NO_BITS) as u8)?;
+    let kind = Some((tag >> BATCH_NO_BITS) as u8).filter(|kind| *kind != 0)?;
     Some((kind, tag & ((1 << BATCH_NO_BITS) - 1), length as usize))
 }
 
@@ -310,10 +326,15 @@ impl<'a> Record<'a> {
         record_bytes(self.payload.len())
     }
 
-    /// The decoded payload; `None` when its shape is not the one that this format says.
-    pub fn body(&self) -> Option<Body<'a>> {
+    /// The decoded payload.
+    pub fn body(&self) -> Result<Body<'a>, NoBody> {
+        let kind = Kind::from_u8(self.kind).ok_or(NoBody::Newer(self.kind))?;
+        self.body_of(kind).ok_or(NoBody::Shape)
+    }
+
+    fn body_of(&self, kind: Kind) -> Option<Body<'a>> {
         let mut input = Input(self.payload);
-        let body = match self.kind {
+        let body = match kind {
             Kind::Header => Body::Header(input.header()?),
             Kind::Mark => Body::Mark(input.mark()?),
             Kind::Entry => Body::Entry(input.entry()?),
@@ -443,24 +464,26 @@ mod tests {
         assert_eq!(preamble(&bytes), Preamble::Ours);
         let record = parse(&bytes[PREAMBLE_BYTES..], 7, PREAMBLE_BYTES as u64).expect("validates");
         assert_eq!(record.batch_no, header.first_batch_no);
-        assert_eq!(record.body(), Some(Body::Header(header)));
+        assert_eq!(record.body(), Ok(Body::Header(header)));
     }
 
     #[test]
-    fn a_newer_format_is_told_from_damage() {
+    fn another_format_is_told_from_damage() {
         let mut bytes = encode_header(&header()).to_vec();
-        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
-        assert_eq!(preamble(&bytes), Preamble::Damaged, "the crc is that of format 1");
-        let crc = crc32c::crc32c(&bytes[..12]);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(preamble(&bytes), Preamble::Newer(2));
+        for other in [1u32, 3] {
+            bytes[8..12].copy_from_slice(&other.to_le_bytes());
+            assert_eq!(preamble(&bytes), Preamble::Damaged, "the crc is that of another one");
+            let crc = crc32c::crc32c(&bytes[..12]);
+            bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(preamble(&bytes), Preamble::Other(other));
+        }
         assert_eq!(preamble(&bytes[..15]), Preamble::Damaged);
         assert_eq!(preamble(&[0; 16]), Preamble::Damaged);
     }
 
-    /// The bytes of format 1. When this fails, old logs are unreadable: raise [`FORMAT`] and read both.
+    /// The bytes of format 2, which are read for ever. When this fails, logs that were written are unreadable.
     #[test]
-    fn format_1_stays_what_it_is() {
+    fn format_2_stays_what_it_is() {
         let mut encoder = Encoder::new(7, 200, 8, 0);
         encoder.mark(Mark { index: 9, term: 2 });
         let mut entry = Entry { index: 10, term: 3, ..Entry::default() };
@@ -471,6 +494,31 @@ mod tests {
         encoder.closing();
         let sums = (crc32c::crc32c(&encode_header(&header())), crc32c::crc32c(&encoder.end()));
         assert_eq!(sums, (3_862_726_849, 1_379_299_762));
+        let kinds = [Kind::Header, Kind::Mark, Kind::Entry, Kind::HardState, Kind::Closing, Kind::End];
+        assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(&encode_header(&header())[..12], b"raftkvWL\x02\0\0\0");
+    }
+
+    #[test]
+    fn a_kind_of_a_newer_build_is_told_from_damage() {
+        let mut encoder = Encoder::new(7, 200, 8, 0);
+        encoder.closing();
+        let good = encoder.bytes.to_vec();
+        for kind in (0..=u8::MAX).filter(|kind| *kind != Kind::Closing as u8) {
+            let mut bytes = good.clone();
+            bytes[15] = kind;
+            assert_eq!(parse(&bytes, 7, 200), None, "the crc is that of another kind");
+            let crc = crc_at(7, 200, &bytes[4..]);
+            bytes[..4].copy_from_slice(&crc.to_le_bytes());
+            let body = parse(&bytes, 7, 200).map(|record| record.body());
+            let expected = match kind {
+                0 => None,
+                // An empty payload is that of a closing record alone.
+                1..=KIND_MAX => Some(Err(NoBody::Shape)),
+                newer => Some(Err(NoBody::Newer(newer))),
+            };
+            assert_eq!(body, expected, "kind {kind}");
+        }
     }
 
     #[test]
@@ -478,7 +526,7 @@ mod tests {
         let mut encoder = Encoder::new(1, 0, 1, 64);
         encoder.record(Kind::Mark, |out| out.put_u64_le(1));
         let bytes = encoder.bytes.freeze();
-        assert_eq!(parse(&bytes, 1, 0).expect("the crc is right").body(), None);
+        assert_eq!(parse(&bytes, 1, 0).expect("the crc is right").body(), Err(NoBody::Shape));
         assert_eq!(peek(&[0; 64]), None, "zeros are no record");
     }
 
@@ -508,7 +556,7 @@ mod tests {
                 assert!(parse(&bytes[at..], seq.wrapping_add(1), place).is_none(), "another segment");
                 assert!(parse(&bytes[at..], seq, place + 8).is_none(), "another offset");
                 assert!(parse(&bytes[at..at + record.bytes() - 1], seq, place).is_none(), "cut");
-                assert_eq!((record.kind, record.batch_no), (expected_kind, batch_no));
+                assert_eq!((record.kind, record.batch_no), (expected_kind as u8, batch_no));
                 at += record.bytes();
                 record.body().expect("has the shape of its kind")
             };
@@ -536,10 +584,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let _ = (preamble(&bytes), parse(&bytes, 1, 0));
-            for kind in 0..8u8 {
-                if let Some(kind) = Kind::from_u8(kind) {
-                    let _ = Record { kind, batch_no: 1, payload: &bytes }.body();
-                }
+            for kind in 1..8u8 {
+                let _ = Record { kind, batch_no: 1, payload: &bytes }.body();
             }
         }
     }

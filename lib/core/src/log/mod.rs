@@ -23,6 +23,7 @@ mod table;
 mod window;
 
 use crate::mutant::{self, Mutant};
+use crate::other_format::OtherFormat;
 use crate::ports::LogDisk;
 use crate::space;
 use crate::types::{Index, MemberIdentity, Term};
@@ -174,16 +175,9 @@ pub enum LogError {
         /// What is wrong and what to do.
         what: String,
     },
-    /// A newer raftkv wrote it. Nothing is wrong with the data.
-    #[error("{file} has log format {found}, this build reads up to {newest}: start the newer raftkv again")]
-    Format {
-        /// The file.
-        file: String,
-        /// Its format.
-        found: u32,
-        /// What this build reads.
-        newest: u32,
-    },
+    /// Another raftkv wrote it. Nothing is wrong with the data, and the process stops.
+    #[error("{0}")]
+    Format(#[from] OtherFormat),
 }
 
 /// What to do about a damaged log.
@@ -195,9 +189,16 @@ impl LogError {
     fn corrupt(file: &str, offset: u64, what: impl std::fmt::Display) -> LogError {
         LogError::Corrupt { file: file.to_string(), offset, what: format!("{what}; {WHAT_TO_DO}") }
     }
-}
 
-impl LogError {
+    /// The record at this place, whose checksum is right, is of a kind that a newer build writes.
+    fn newer_record(file: &str, offset: u64, kind: u8) -> LogError {
+        let newest = codec::KIND_MAX;
+        let what = format!(
+            "the record at offset {offset} is of kind {kind}, and {newest} is the newest that this raftkv knows"
+        );
+        LogError::Format(OtherFormat::Newer { file: file.to_string(), what })
+    }
+
     fn io(file: &str) -> impl FnOnce(io::Error) -> LogError {
         move |source| LogError::Io { file: file.to_string(), source }
     }

@@ -91,8 +91,8 @@ fn read_run(disk: &dyn LogDisk, from: Index, slots: &[Slot], entries: &mut Vec<E
     for (index, slot) in (from..).zip(slots) {
         let offset = u64::from(slot.offset);
         let record = bytes.get((offset - start) as usize..).and_then(|at| codec::parse(at, slot.segment_seq, offset));
-        match record.and_then(|record| record.body()) {
-            Some(Body::Entry(view)) if view.index == index && view.term == slot.term => {
+        match record.map(|record| record.body()) {
+            Some(Ok(Body::Entry(view))) if view.index == index && view.term == slot.term => {
                 entries.push(view.to_entry(&bytes));
             }
             Some(_) | None => {

@@ -5,14 +5,15 @@
 //! so only the last batch can have been torn by a crash. Anything else that does not validate was acknowledged, and
 //! then nothing is guessed.
 
-use super::codec::{self, BATCH_BYTES_MIN, Body, PREAMBLE_BYTES, Preamble, RECORD_HEADER_BYTES};
-use super::codec::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::codec::{self, BATCH_BYTES_MIN, Body, NoBody, PREAMBLE_BYTES, Preamble, RECORD_HEADER_BYTES};
+use super::codec::{KIND_MAX, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::{FileKind, Segments, segment_name};
 use super::slots::Slot;
 use super::state::State;
 use super::window::SegmentFile;
 use super::{LogConfig, LogError, LogOp, Mark};
 use crate::mutant::{self, Mutant};
+use crate::other_format::OtherFormat;
 use crate::ports::LogDisk;
 use crate::types::MemberIdentity;
 use bytes::Bytes;
@@ -98,14 +99,21 @@ pub fn read_header(disk: &dyn LogDisk, seq: u64) -> Result<SegmentHeader, LogErr
 
 fn header(bytes: &[u8], file_bytes: u64, seq: u64) -> Result<SegmentHeader, LogError> {
     let name = segment_name(seq);
+    let damaged = || LogError::corrupt(&name, 0, "the segment's first bytes are damaged");
     match codec::preamble(bytes) {
         Preamble::Ours => (),
-        Preamble::Newer(found) => return Err(LogError::Format { file: name, found, newest: codec::FORMAT }),
-        Preamble::Damaged => return Err(LogError::corrupt(&name, 0, "the segment's first bytes are damaged")),
+        Preamble::Other(found) => {
+            return Err(OtherFormat::of(&name, found, codec::FORMAT).map_or_else(damaged, LogError::Format));
+        }
+        Preamble::Damaged => return Err(damaged()),
     }
     let record = codec::parse(&bytes[PREAMBLE_BYTES..], seq, PREAMBLE_BYTES as u64);
-    let Some(Body::Header(header)) = record.and_then(|record| record.body()) else {
-        return Err(LogError::corrupt(&name, PREAMBLE_BYTES as u64, "the segment's header is damaged"));
+    let header = match record.map(|record| record.body()) {
+        Some(Ok(Body::Header(header))) => header,
+        Some(Err(NoBody::Newer(kind))) => return Err(LogError::newer_record(&name, PREAMBLE_BYTES as u64, kind)),
+        Some(Ok(_) | Err(NoBody::Shape)) | None => {
+            return Err(LogError::corrupt(&name, PREAMBLE_BYTES as u64, "the segment's header is damaged"));
+        }
     };
     if header.segment_seq != seq {
         return Err(LogError::corrupt(&name, 0, format!("the header is that of segment {}", header.segment_seq)));
@@ -174,9 +182,9 @@ impl Replay {
             self.clean_stop = false;
             for offset in records.drain(..) {
                 let seq = segment.seq;
-                let applied = match segment.record(offset)?.and_then(|record| record.body()) {
-                    Some(body) => self.apply(seq, offset, body),
-                    None => Err("the record changed while it was read".to_string()),
+                let applied = match segment.record(offset)?.map(|record| record.body()) {
+                    Some(Ok(body)) => self.apply(seq, offset, body),
+                    Some(Err(_)) | None => Err("the record changed while it was read".to_string()),
                 };
                 applied.map_err(|what| segment.corrupt(offset, what))?;
             }
@@ -189,27 +197,32 @@ impl Replay {
         Ok(())
     }
 
-    /// Collects the offsets of the next batch's records and says where it ends; `None` when it is not whole.
+    /// Collects the offsets of the next batch's records and says where it ends; `None` when it is not whole. A record
+    /// of a newer build stops the replay also in a batch that was torn: this build does not know what may be cut there.
     fn collect(&mut self, segment: &mut SegmentFile<'_>, records: &mut Vec<usize>) -> Result<Option<usize>, LogError> {
         records.clear();
         self.bad = self.end;
         while let Some(record) = segment.record(self.bad)? {
             let (batch_no, behind) = (record.batch_no, self.bad + record.bytes());
-            let is_end = record.body().map(|body| match body {
-                Body::End { records } => Some(records),
-                Body::Header(_) | Body::Mark(_) | Body::Entry(_) | Body::HardState(_) | Body::Closing => None,
-            });
+            let end = match record.body() {
+                Ok(Body::End { records }) => Ok(Some(records)),
+                Ok(Body::Header(_) | Body::Mark(_) | Body::Entry(_) | Body::HardState(_) | Body::Closing) => Ok(None),
+                Err(why) => Err(why),
+            };
+            if let Err(why @ NoBody::Newer(_)) = end {
+                return Err(segment.no_body(self.bad, why));
+            }
             if batch_no != self.state.next_batch_no && !mutant::is(Mutant::OldRecordsAccepted) {
                 let what = format!("batch {batch_no} follows batch {}", self.state.next_batch_no - 1);
                 return Err(segment.corrupt(self.bad, what));
             }
-            match is_end {
-                None => return Err(segment.corrupt(self.bad, "a record of unknown shape")),
-                Some(Some(count)) if count != records.len() as u64 => {
+            match end {
+                Err(why) => return Err(segment.no_body(self.bad, why)),
+                Ok(Some(count)) if count != records.len() as u64 => {
                     return Err(segment.corrupt(self.bad, format!("a batch of {count} records has {}", records.len())));
                 }
-                Some(Some(_)) => return Ok(Some(behind)),
-                Some(None) => records.push(self.bad),
+                Ok(Some(_)) => return Ok(Some(behind)),
+                Ok(None) => records.push(self.bad),
             }
             self.bad = behind;
         }
@@ -261,7 +274,8 @@ impl Replay {
         Ok(())
     }
 
-    /// A record of a later batch after the bad one proves that the bad one was acknowledged.
+    /// A record of a later batch after the bad one proves that the bad one was acknowledged, and one that a newer build
+    /// wrote, that this build must not cut here.
     fn check_nothing_behind(&self, segment: &mut SegmentFile<'_>) -> Result<(), LogError> {
         let torn = self.state.next_batch_no;
         let mut at = self.bad + codec::ALIGNMENT;
@@ -269,12 +283,16 @@ impl Replay {
             at = segment.skip_zeros(at)?;
             // This many batches fit in between. The bound avoids computing the crc of nearly everything that merely
             // looks like a record, above all of records of an earlier use, whose numbers are lower.
-            let possible = torn + 1..=torn + ((at - self.end) / BATCH_BYTES_MIN) as u64;
+            let possible = torn..=torn + ((at - self.end) / BATCH_BYTES_MIN) as u64;
             let head = segment.bytes(at, RECORD_HEADER_BYTES)?;
-            let later = codec::peek(head).filter(|(_, batch_no, _)| possible.contains(batch_no));
-            if let Some((_, later, _)) = later
+            let found = codec::peek(head).filter(|(_, batch_no, _)| possible.contains(batch_no));
+            if let Some((kind, later, _)) = found
+                && (later > torn || kind > KIND_MAX)
                 && segment.record(at)?.is_some()
             {
+                if kind > KIND_MAX {
+                    return Err(segment.no_body(at, NoBody::Newer(kind)));
+                }
                 let what = format!(
                     "batch {torn} is damaged, but batch {later} at offset {at} is whole: batch {torn} was acknowledged"
                 );

@@ -2,7 +2,7 @@
 //!
 //! Enters: offsets, nearly always ascending. Leaves: the bytes there, whole records, or an error that names the file.
 
-use super::codec::{self, RECORD_HEADER_BYTES, Record};
+use super::codec::{self, NoBody, RECORD_HEADER_BYTES, Record};
 use super::segment::segment_name;
 use super::{LogError, LogOp};
 use crate::ports::LogDisk;
@@ -40,6 +40,14 @@ impl<'a> SegmentFile<'a> {
     /// An error at this offset of the file.
     pub fn corrupt(&self, offset: usize, what: impl std::fmt::Display) -> LogError {
         LogError::corrupt(&self.name, offset as u64, what)
+    }
+
+    /// The record at this offset is whole, and this build cannot tell what it says.
+    pub fn no_body(&self, offset: usize, why: NoBody) -> LogError {
+        match why {
+            NoBody::Newer(kind) => LogError::newer_record(&self.name, offset as u64, kind),
+            NoBody::Shape => self.corrupt(offset, "a record of unknown shape"),
+        }
     }
 
     /// `count` bytes from `at` on, or fewer at the end of the file.
