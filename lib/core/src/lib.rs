@@ -23,6 +23,7 @@
 compile_error!("deliberate bugs are for tests: no release build has them");
 
 pub mod driver;
+pub mod host_port;
 pub mod identity;
 pub mod kvstore;
 pub mod limits;

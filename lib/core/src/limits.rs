@@ -295,5 +295,3 @@ pub const TOKEN_CHECK_EVERY_MS: u64 = 1_000;
 pub const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Longest name of a node.
 pub const NAME_BYTES_MAX: usize = 253;
-/// Longest URL of a node.
-pub const URL_BYTES_MAX: usize = 512;

@@ -3,6 +3,7 @@
 //! Every member computes the same state from the same log prefix: [`Membership::decide`] looks at nothing else. The
 //! state is stored with each applied batch and in each snapshot, so that a ConfState is always the one at its index.
 
+use crate::host_port::HostPort;
 use crate::limits::{NUMBER_MAX, REMOVED_KEPT};
 use crate::types::{Index, MemberId, Term};
 use raft::prelude::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
@@ -15,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Member {
     /// The node's name.
     pub name: String,
-    /// The URL at which peers dial it; fixed for its life.
-    pub peer_url: String,
+    /// Where peers dial it; fixed for its life.
+    pub peer: HostPort,
     /// Its data directory.
     pub incarnation: Hex128,
 }
@@ -40,7 +41,7 @@ pub struct Removed {
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// A Blank node becomes a learner under `id`, which the leader took from `next_member_id`.
-    AddLearner { id: MemberId, name: String, peer_url: String, incarnation: Hex128 },
+    AddLearner { id: MemberId, name: String, peer: HostPort, incarnation: Hex128 },
     /// A learner becomes a voter; with `replaces` that voter leaves in the same joint change.
     Promote { id: MemberId, replaces: Option<MemberId> },
     /// A member leaves.
@@ -251,9 +252,8 @@ impl Membership {
             conf_index: index,
             ..self.clone()
         };
-        if let Some(Change::AddLearner { id, name, peer_url, incarnation }) = change {
-            next.members
-                .insert(*id, Member { name: name.clone(), peer_url: peer_url.clone(), incarnation: *incarnation });
+        if let Some(Change::AddLearner { id, name, peer, incarnation }) = change {
+            next.members.insert(*id, Member { name: name.clone(), peer: peer.clone(), incarnation: *incarnation });
             next.added_at.insert(*id, index);
             next.next_member_id = id + 1;
         }

@@ -10,6 +10,7 @@ mod units;
 
 use address::Address;
 use clap::{Args, ValueEnum};
+use raftkv_core::host_port::{HostPort, NoHostPort};
 use raftkv_core::limits;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub struct Config {
     pub listen_admin: String,
     /// `http://host:port` that clients use.
     pub client_url: String,
-    /// `http://host:port` that peers dial; fixed for the member's life.
-    pub peer_url: String,
+    /// Where peers dial it; fixed for the member's life.
+    pub peer: HostPort,
     /// `http://host:port` of the admin port.
     pub admin_url: String,
     /// File with the cluster's bearer tokens, 64 hex digits a line; the first is sent, each is accepted.
@@ -205,7 +206,7 @@ impl ServeArgs {
         distinct(("--listen-peer", &peer), ("--listen-admin", &admin))?;
         Ok(Config {
             client_url: advertised("--client-url", self.client_url, "--listen-client", &client)?,
-            peer_url: advertised("--peer-url", self.peer_url, "--listen-peer", &peer)?,
+            peer: peer_address(self.peer_url, &peer)?,
             admin_url: advertised("--admin-url", self.admin_url, "--listen-admin", &admin)?,
             name: name(self.name)?,
             data_dir: path("--data-dir", self.data_dir)?,
@@ -290,6 +291,20 @@ fn advertised(
     }
 }
 
+/// Where peers dial this node. It is compared as text with what the members know (rule O34), so an IPv6 address gets its
+/// one canonical form.
+fn peer_address(given: Option<String>, listen: &Address) -> Result<HostPort, ConfigError> {
+    const FLAG: &str = "--peer-url";
+    let text = match given {
+        Some(given) => given,
+        None => advertised(FLAG, None, "--listen-peer", listen)?,
+    };
+    let unusable = |wrong: NoHostPort| unusable(FLAG, text.as_str(), wrong.to_string());
+    let peer = HostPort::parse(&text).map_err(unusable)?;
+    let address = Address::parse(peer.as_str()).ok_or_else(|| unusable(NoHostPort::Shape))?;
+    HostPort::parse(&address.to_string()).map_err(unusable)
+}
+
 fn allowed_host(value: String) -> Result<String, ConfigError> {
     let right = "give a host name or an address, without scheme and port";
     let good = address::is_host(&value) || value.parse::<std::net::Ipv6Addr>().is_ok();
@@ -347,10 +362,19 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_address_has_one_form_with_and_without_a_scheme() {
+        for given in ["http://[0:0::1]:2380", "[::1]:2380", "http://[::1]:02380"] {
+            let config = validate(&["--peer-url", given]).unwrap();
+            assert_eq!(config.peer.as_str(), "[::1]:2380", "{given}");
+        }
+        assert_eq!(validate(&["--listen-peer=[::1]:2380"]).unwrap().peer.as_str(), "[::1]:2380");
+    }
+
+    #[test]
     fn the_least_flags_give_the_documented_defaults() {
         let config = validate(&[]).unwrap();
         assert_eq!(config.client_url, "http://127.0.0.1:2379");
-        assert_eq!(config.peer_url, "http://127.0.0.1:2380");
+        assert_eq!(config.peer.url(), "http://127.0.0.1:2380");
         assert_eq!(config.admin_url, "http://127.0.0.1:2381");
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.quota_bytes, limits::QUOTA_BYTES_DEFAULT);
@@ -396,6 +420,8 @@ mod tests {
             ("--listen-admin", "localhost:70000", "1 to 65535"),
             ("--client-url", "https://a:1", "http://host:port"),
             ("--peer-url", "http://a:1/path", "nothing behind it"),
+            ("--peer-url", "https://a:1", "TLS is not supported yet"),
+            ("--peer-url", "a", "http://host:port"),
             ("--admin-url", "http://0.0.0.0:1", "nobody can dial that"),
             ("--peer-url", "http://[::]:1", "nobody can dial that"),
             ("--allowed-host", "http://a", "without scheme"),

@@ -71,7 +71,7 @@ pub fn status(shared: &Shared, serves: api::Serves) -> api::Status {
             .map_or_else(Vec::new, |driver| describe_members(&driver.membership, |id| advertised(shared, driver, id))),
         joint: driver.is_some_and(|driver| driver.membership.is_joint()),
         leader_contact_ms: driver.and_then(|driver| driver.leader_contact_ticks).map(|ticks| ticks * limits::TICK_MS),
-        peer_url: config.peer_url.clone(),
+        peer_url: config.peer.url(),
         client_url: config.client_url.clone(),
         admin_url: config.admin_url.clone(),
     }
@@ -125,7 +125,8 @@ pub fn judged(status: &api::Status) -> Judgement {
 pub fn misplaced(shared: &Shared, driver: &DriverStatus) -> Option<String> {
     let known = driver.membership.members.get(&driver.id)?;
     let config = &shared.config;
-    let what = [("--name", &config.name, &known.name), ("--peer-url", &config.peer_url, &known.peer_url)];
+    let name = ("--name", config.name.clone(), known.name.clone());
+    let what = [name, ("--peer-url", config.peer.url(), known.peer.url())];
     let differs = what.into_iter().find(|(_, given, known)| given != known);
     differs.map(|(flag, given, known)| {
         let id = driver.id;
@@ -151,7 +152,7 @@ fn advertised(shared: &Shared, driver: &DriverStatus, id: MemberId) -> Option<Ad
     if id == driver.id {
         let config = &shared.config;
         return Some(Advertised {
-            peer_url: config.peer_url.clone(),
+            peer_url: config.peer.url(),
             client_url: config.client_url.clone(),
             admin_url: config.admin_url.clone(),
         });

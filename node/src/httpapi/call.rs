@@ -12,8 +12,10 @@ use bytes::Bytes;
 use raftkv_api as api;
 use raftkv_api::{Code, Problem};
 use raftkv_core::driver::MembershipCall;
+use raftkv_core::host_port::HostPort;
 use raftkv_core::kvstore::{Condition, RangeQuery};
 use raftkv_core::limits;
+use raftkv_core::membership::Member;
 use raftkv_core::types::{Index, MemberId, Revision};
 use serde::de::DeserializeOwned;
 
@@ -202,8 +204,8 @@ fn change(headers: &HeaderMap, call: impl FnOnce() -> Result<MembershipCall, Pro
 fn add_member(body: &[u8]) -> Result<MembershipCall, Problem> {
     let add: api::AddMember = json(body)?;
     check_name(&add.name)?;
-    check_peer_url(&add.peer_url)?;
-    Ok(MembershipCall::Add(add))
+    let peer = peer_address(&add.peer_url)?;
+    Ok(MembershipCall::Add(Member { name: add.name, peer, incarnation: add.incarnation }))
 }
 
 fn init(body: &[u8]) -> Result<api::Init, Problem> {
@@ -255,28 +257,9 @@ fn check_name(name: &str) -> Result<(), Problem> {
     Err(Problem::new(Code::BadRequest, detail))
 }
 
-/// A peer URL is fixed for the member's life, so a member with a bad one would have to be removed again.
-fn check_peer_url(url: &str) -> Result<(), Problem> {
-    let good = url.parse::<Uri>().is_ok_and(|uri| {
-        uri.scheme_str() == Some("http")
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.port_u16().is_some()
-            && uri.path_and_query().is_none_or(|path| path.as_str() == "/")
-    });
-    if url.parse::<Uri>().ok().and_then(|uri| Some(is_everywhere(uri.host()?))) == Some(true) {
-        let detail =
-            format!("peer_url '{url}': nobody can dial that; give the address at which the others reach the node");
-        return Err(Problem::new(Code::BadRequest, detail));
-    }
-    if good && url.len() <= limits::URL_BYTES_MAX && !url.ends_with('/') && !url.contains('@') {
-        return Ok(());
-    }
-    Err(Problem::new(Code::BadRequest, format!("peer_url '{url}' is not http://host:port")))
-}
-
-/// Whether a host stands for every address of the machine that reads it.
-fn is_everywhere(host: &str) -> bool {
-    host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
+/// A peer's address is fixed for the member's life, so a member with a bad one would have to be removed again.
+fn peer_address(url: &str) -> Result<HostPort, Problem> {
+    HostPort::parse(url).map_err(|wrong| Problem::new(Code::BadRequest, format!("peer_url '{url}': {wrong}")))
 }
 
 #[cfg(test)]

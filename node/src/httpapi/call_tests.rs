@@ -163,12 +163,17 @@ fn bodies_are_checked() {
     };
     assert!(add("n2", "http://n2.demo:2380").is_ok());
     assert!(add("n2", "http://[::1]:2380").is_ok());
+    let stored = |url: &str| match add("n2", url) {
+        Ok(Call::Change { change: MembershipCall::Add(member), .. }) => member.peer.to_string(),
+        other => panic!("{url}: {other:?}"),
+    };
+    assert_eq!((stored("http://n2:2380"), stored("n2:2380")), ("n2:2380".into(), "n2:2380".into()));
     for (name, url) in [
         ("", "http://n2:2380"),
         ("a b", "http://n2:2380"),
         ("n2", "https://n2:2380"),
         ("n2", "http://n2"),
-        ("n2", "n2:2380"),
+        ("n2", "n2"),
         ("n2", "http://n2:2380/"),
         ("n2", "http://n2:2380/x"),
         ("n2", "http://u@n2:2380"),
@@ -178,6 +183,9 @@ fn bodies_are_checked() {
     ] {
         assert_eq!(add(name, url).expect_err(url), Code::BadRequest, "{name} {url}");
     }
+    let tls = format!(r#"{{"name":"n2","peer_url":"https://n2:1","incarnation":"{hex}"}}"#);
+    let problem = call(Endpoint::AddMember, "/v1/members", FENCED, tls.as_bytes()).expect_err("TLS");
+    assert_eq!(problem.detail, "peer_url 'https://n2:1': give http://host:port (TLS is not supported yet)");
     let init = |min: u32| {
         let body = format!(r#"{{"cluster_id":"{hex}","name":"n1","incarnation":"{hex}","min_voters":{min}}}"#);
         call(Endpoint::Init, "/v1/init", TARGET, body.as_bytes())

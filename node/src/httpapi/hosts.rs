@@ -28,7 +28,8 @@ impl FromIterator<String> for Hosts {
 impl Hosts {
     /// The advertised names and those that the user allows.
     pub fn of(config: &Config) -> Self {
-        let urls = [&config.client_url, &config.peer_url, &config.admin_url];
+        let peer_url = config.peer.url();
+        let urls = [&config.client_url, &peer_url, &config.admin_url];
         let advertised = urls.into_iter().filter_map(|url| url.parse::<Uri>().ok()?.host().map(normal));
         Hosts::from_iter(advertised.chain(config.allowed_hosts.iter().map(|host| normal(host))))
     }

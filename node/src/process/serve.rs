@@ -96,7 +96,7 @@ fn serve(config: Config) -> Result<Exit> {
         version = env!("CARGO_PKG_VERSION"),
         name = config.name,
         client = config.client_url,
-        peer = config.peer_url,
+        peer = config.peer.url(),
         admin = config.admin_url,
         data_dir = %config.data_dir.display(),
         "starting"

@@ -165,7 +165,7 @@ impl Outputs {
 
     fn fetch(&self, from: MemberId, meta: raftkv_core::snapshot::SnapshotMeta) {
         // A joiner does not know the members yet, but has heard where the leader is.
-        let known = self.membership.members.get(&from).map(|member| member.peer_url.clone());
+        let known = self.membership.members.get(&from).map(|member| member.peer.url());
         match known.or_else(|| self.shared.advertised(from).map(|urls| urls.peer_url)) {
             Some(url) => self.transport.fetch_snapshot(from, &url, meta),
             None => self.input(Event::Fetched { meta: Box::new(meta), whole: false }),
@@ -176,7 +176,7 @@ impl Outputs {
         let others = membership.members.iter().filter(|(id, _)| **id != self.own);
         let address = |(id, member): (&MemberId, &raftkv_core::membership::Member)| PeerAddress {
             id: *id,
-            peer_url: member.peer_url.clone(),
+            peer_url: member.peer.url(),
             incarnation: member.incarnation,
         };
         let mut peers: Vec<PeerAddress> = others.map(address).collect();

@@ -132,7 +132,7 @@ impl RaftNode {
         let genesis = Hex128(rand::random());
         let identity =
             MemberIdentity { cluster_id: init.cluster_id, genesis, generation: 0, member_id: 1, incarnation };
-        let first = Member { name: config.name.clone(), peer_url: config.peer_url.clone(), incarnation };
+        let first = Member { name: config.name.clone(), peer: config.peer.clone(), incarnation };
         match open::init(&identity, first, init.min_voters, &self.disk, self.open.log) {
             Ok(()) => {
                 tracing::info!(cluster_id = %init.cluster_id, %genesis, "initialised: this node is the first voter");

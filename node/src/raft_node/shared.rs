@@ -281,11 +281,11 @@ impl Shared {
         running.map(|(id, (sent, total))| Stream { id: DecimalId(id), sent, total }).collect()
     }
 
-    /// Whether this member was started under another peer URL than its membership has. Then its data was copied or moved
+    /// Whether this member was started under another peer address than its membership has. Then its data was copied or moved
     /// here, the member may still run where it was, and the peers are those of that place: it dials none of them, and
     /// answers none (rule O34).
     pub fn is_elsewhere(&self, own: MemberId, membership: &Membership) -> bool {
-        membership.members.get(&own).is_some_and(|known| known.peer_url != self.config.peer_url)
+        membership.members.get(&own).is_some_and(|known| known.peer != self.config.peer)
     }
 
     /// Our hello to (`to`, `to_incarnation`); `durable` is our durable term and last index.
@@ -310,7 +310,7 @@ impl Shared {
             boot: self.nonce,
             term: durable.0,
             last_index: durable.1,
-            peer_url: config.peer_url.clone(),
+            peer_url: config.peer.url(),
             client_url: config.client_url.clone(),
             admin_url: config.admin_url.clone(),
             level_max: LEVEL_MAX,

@@ -5,9 +5,11 @@ use super::kubernetes::{Claim, Kubernetes};
 use super::rules::{PLAN, Rules};
 use super::run::Totals;
 use super::view::{desired, observe};
-use raftkv_api::{AddMember, Hex128};
+use raftkv_api::Hex128;
 use raftkv_core::driver::Answer;
 use raftkv_core::driver::MembershipCall;
+use raftkv_core::host_port::HostPort;
+use raftkv_core::membership::Member;
 use raftkv_core::types::RequestId;
 use raftkv_operator::plan::{Action, Memory, Observed, Ordinal, Plan, Step, plan};
 use raftkv_sim::admin::Asked;
@@ -228,8 +230,8 @@ impl Operator {
             Action::Reset { ordinal, incarnation } => self.reset(world, *ordinal, *incarnation),
             Action::AddLearner { leader, ordinal, incarnation, conf_index } => {
                 let name = format!("demo-{ordinal}");
-                let peer_url = format!("http://{name}:2380");
-                let call = MembershipCall::Add(AddMember { name, peer_url, incarnation: *incarnation });
+                let peer = HostPort::parse(&format!("{name}:2380")).expect("a pod's name is a host's");
+                let call = MembershipCall::Add(Member { name, peer, incarnation: *incarnation });
                 self.call(world, *leader, call, *conf_index)
             }
             Action::Promote { leader, id, replaces, conf_index } => {

@@ -177,7 +177,7 @@ fn empty(node: &SimNode) -> Status {
         genesis: id.map(|id| id.genesis),
         member_id: id.map(|id| DecimalId(id.member_id)),
         kv: KvState::Ready,
-        peer_url: node.peer_url(),
+        peer_url: node.peer().url(),
         ..Status::opening(node.name.clone(), "0.1.0")
     }
 }

@@ -5,9 +5,9 @@ use crate::net::Slot;
 use crate::node::{Life, SimNode};
 use crate::rng::Rng;
 use crate::world::{SLOTS_MAX, World};
-use raftkv_api::AddMember;
 use raftkv_core::driver::MembershipCall;
 use raftkv_core::driver::{Answer, DriverStatus, Event};
+use raftkv_core::membership::Member;
 use raftkv_core::types::{MemberId, RequestId};
 use std::collections::BTreeMap;
 
@@ -183,8 +183,8 @@ impl World {
             self.nodes.push(self.swarm.blank(number));
         }
         let node = self.nodes.iter().find(|node| blank(node))?;
-        let (name, peer_url, incarnation) = (node.name.clone(), node.peer_url(), node.incarnation);
-        Some(MembershipCall::Add(AddMember { name, peer_url, incarnation }))
+        let (name, peer, incarnation) = (node.name.clone(), node.peer(), node.incarnation);
+        Some(MembershipCall::Add(Member { name, peer, incarnation }))
     }
 
     /// Moves leadership, to a voter of choice or to whoever the leader picks.

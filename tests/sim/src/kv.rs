@@ -248,6 +248,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use raftkv_api::Hex128;
+    use raftkv_core::host_port::HostPort;
     use raftkv_core::kvstore::{Command, Committed, Condition, Store, StoreError, claim};
     use raftkv_core::membership::{Member, Membership};
 
@@ -255,7 +256,8 @@ mod tests {
 
     fn home() -> MemHome {
         let home = MemHome::new();
-        let member = Member { name: "n1".into(), peer_url: "http://n1:2380".into(), incarnation: Hex128([1; 16]) };
+        let peer = HostPort::parse("n1:2380").expect("an address");
+        let member = Member { name: "n1".into(), peer, incarnation: Hex128([1; 16]) };
         let disk = Arc::new(home.plain("kv-1"));
         let mut store = Store::create(disk, 1, 1, &Membership::first(member, 1)).expect("it is empty");
         for index in 2..=LAST {

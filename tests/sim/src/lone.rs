@@ -13,6 +13,7 @@ use raft::prelude::{Entry, EntryType, HardState, Message, MessageType};
 use raftkv_api::Hex128;
 use raftkv_core::driver::MembershipCall;
 use raftkv_core::driver::{Answer, DriverStatus, Event, Role};
+use raftkv_core::host_port::HostPort;
 use raftkv_core::identity::{self, Identity};
 use raftkv_core::kvstore::{Command, Committed, Condition};
 use raftkv_core::log::{self, Batch, Log, LogConfig, Mark, Replayed};
@@ -57,7 +58,8 @@ pub fn voters(ids: &[MemberId]) -> Membership {
 /// Member `id` as everyone knows it.
 pub fn member(id: MemberId) -> Member {
     let incarnation = SimNode::blank(id, small()).incarnation;
-    Member { name: format!("n{id}"), peer_url: format!("http://n{id}:2380"), incarnation }
+    let peer = HostPort::parse(&format!("n{id}:2380")).expect("an address");
+    Member { name: format!("n{id}"), peer, incarnation }
 }
 
 /// Sizes for tests without large values.

@@ -9,6 +9,7 @@ use crate::rng::Rng;
 use crate::threads::{ApplyJob, ApplyThread, DiskJob, DiskThread, DiskTurn};
 use raftkv_api::{Hex128, StateHash};
 use raftkv_core::driver::{Answer, Driver, DriverConfig, DriverStatus, Effect, Event, Headline};
+use raftkv_core::host_port::HostPort;
 use raftkv_core::identity::{self, Finding, Found};
 use raftkv_core::kvstore::{Applied, Committed, View};
 use raftkv_core::log::{LogConfig, ReadFailed, ReadPlan};
@@ -188,9 +189,9 @@ impl SimNode {
         SimNode { name, ..self }
     }
 
-    /// The URL at which peers would dial it.
-    pub fn peer_url(&self) -> String {
-        format!("http://{}:2380", self.name)
+    /// Where peers would dial it.
+    pub fn peer(&self) -> HostPort {
+        HostPort::parse(&format!("{}:2380", self.name)).expect("names are those of hosts")
     }
 
     /// The disk that holds raft's log.
@@ -203,7 +204,7 @@ impl SimNode {
         let incarnation = self.incarnation;
         let identity =
             MemberIdentity { cluster_id, genesis: Hex128([7; 16]), generation: 0, member_id: 1, incarnation };
-        let first = Member { name: self.name.clone(), peer_url: self.peer_url(), incarnation };
+        let first = Member { name: self.name.clone(), peer: self.peer(), incarnation };
         open::init(&identity, first, min_voters, &self.log_disk(), self.sizes.log)?;
         self.identity = Some(identity);
         self.life = Life::Down;
@@ -424,7 +425,7 @@ impl SimNode {
             term,
             last_index,
             boot: running.nonce,
-            peer_url: self.peer_url(),
+            peer_url: self.peer().url(),
             client_url: String::new(),
             admin_url: String::new(),
             level_max: LEVEL_MAX,

@@ -19,7 +19,6 @@
 
 use protobuf::Message as _;
 use raft::prelude::{ConfChangeV2, Entry, EntryType, Message, MessageType};
-use raftkv_api::AddMember;
 use raftkv_core::driver::MembershipCall;
 use raftkv_core::driver::{Answer, Event, Role};
 use raftkv_core::limits;
@@ -133,11 +132,11 @@ fn a_change_that_raft_would_empty_is_refused_and_not_appended() {
     lone.hear(append(2, 2, (1, 1), vec![put(2, 2, SMALL_BYTES), put(3, 2, SMALL_BYTES)], 1));
     lone.elect(2);
     assert_eq!((lone.status().commit, lone.status().last_index), (1, 4), "raft takes no change before 3 is handed out");
-    let request = lone.change(MembershipCall::Add(add(4)));
+    let request = lone.change(MembershipCall::Add(member(4)));
     assert_eq!(lone.answer_to(request), Some(&Answer::Refused(Refusal::ChangePending)));
     assert_eq!(lone.status().last_index, 4, "an empty entry stands in the log");
     lone.ack(2, 4);
-    let request = lone.change(MembershipCall::Add(add(4)));
+    let request = lone.change(MembershipCall::Add(member(4)));
     lone.ack(2, 5);
     assert!(matches!(lone.answer_to(request), Some(Answer::Changed(_))), "{:?}", lone.answer_to(request));
 }
@@ -148,19 +147,14 @@ fn a_change_that_raft_would_empty_is_refused_and_not_appended() {
 fn a_change_waits_until_the_commit_of_the_one_before_is_durable() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
     lone.ack(2, 2);
-    lone.change(MembershipCall::Add(add(4)));
+    lone.change(MembershipCall::Add(member(4)));
     lone.hold_disk(true);
     lone.ack(2, 3);
     assert_eq!((lone.status().membership.conf_index, lone.status().durable_conf_index), (3, 1));
-    let request = lone.change(MembershipCall::Add(add(5)));
+    let request = lone.change(MembershipCall::Add(member(5)));
     assert_eq!((lone.status().last_index, lone.answer_to(request)), (3, None));
     lone.hold_disk(false);
     assert_eq!((lone.status().last_index, lone.status().durable_conf_index), (4, 3));
-}
-
-fn add(id: u64) -> AddMember {
-    let member = member(id);
-    AddMember { name: member.name, peer_url: member.peer_url, incarnation: member.incarnation }
 }
 
 fn read_index(context: &[u8], index: Index) -> Message {
@@ -293,7 +287,7 @@ fn a_snapshot_from_before_its_receiver_was_added_is_never_offered() {
     let mut lone = Lone::leading(&voters(&[1, 2, 3]), 2);
     lone.ack(2, 2);
     lone.hold_apply(true);
-    lone.change(MembershipCall::Add(add(4)));
+    lone.change(MembershipCall::Add(member(4)));
     lone.ack(2, 3);
     // Its log is empty, and the leader's begins behind a snapshot at 1, which does not know the new member.
     lone.hear(rejection(4, 2, 0));

@@ -1,10 +1,12 @@
 //! Finding A6: members are replaced a thousand times, and nothing that a member keeps has grown with them.
 
-use raftkv_api::{AddMember, Hex128};
+use raftkv_api::Hex128;
 use raftkv_core::driver::MembershipCall;
+use raftkv_core::host_port::HostPort;
 use raftkv_core::kvstore::Condition;
 use raftkv_core::limits::REMOVED_KEPT;
 use raftkv_core::log::LogConfig;
+use raftkv_core::membership::Member;
 use raftkv_sim::node::{Life, Sizes};
 use raftkv_sim::story::{Story, put};
 
@@ -48,9 +50,9 @@ fn after_a_thousand_replacements_members_agree_restart_and_tell_the_first_who_le
     change(&mut story, MembershipCall::Remove { id: 4 });
     for turn in 0..REPLACEMENTS {
         let id = 5 + turn;
-        let add = AddMember {
+        let add = Member {
             name: format!("x{id}"),
-            peer_url: format!("http://x{id}:2380"),
+            peer: HostPort::parse(&format!("x{id}:2380")).expect("an address"),
             incarnation: Hex128((u128::from(id) << 64).to_be_bytes()),
         };
         change(&mut story, MembershipCall::Add(add));

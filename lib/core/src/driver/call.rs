@@ -2,15 +2,15 @@
 //!
 //! Plain data without logic; `change.rs` decides.
 
+use crate::membership::Member;
 use crate::types::{Index, MemberId};
-use raftkv_api as api;
 
-/// A membership call, as the HTTP API takes it.
+/// A membership call, checked by whoever took it.
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembershipCall {
     /// Adds a learner; idempotent on the incarnation.
-    Add(api::AddMember),
+    Add(Member),
     /// Promotes a learner, or replaces a voter by it in one joint change.
     Promote { id: MemberId, replaces: Option<MemberId> },
     /// Removes a member.

@@ -97,7 +97,7 @@ impl Driver {
             MembershipCall::Add(add) => Change::AddLearner {
                 id: self.membership.next_member_id,
                 name: add.name.clone(),
-                peer_url: add.peer_url.clone(),
+                peer: add.peer.clone(),
                 incarnation: add.incarnation,
             },
             MembershipCall::Promote { id, replaces } => Change::Promote { id: *id, replaces: *replaces },
@@ -322,7 +322,9 @@ fn refusal_of(refused: Refused) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host_port::HostPort;
     use bytes::Bytes;
+    use raftkv_api::Hex128;
 
     #[test]
     fn a_change_travels_as_json_behind_the_request_id() {
@@ -332,5 +334,17 @@ mod tests {
         let bytes = Bytes::from(context);
         let back: Change = serde_json::from_slice(&bytes[RequestId::BYTES..]).expect("what was written");
         assert_eq!(back, change);
+    }
+
+    /// It stands in logs: what was written is read for ever.
+    #[test]
+    fn a_new_member_is_written_as_it_is_known() {
+        let peer = HostPort::parse("http://n4:2380").expect("an address");
+        let add = Change::AddLearner { id: 4, name: "n4".into(), peer, incarnation: Hex128([4; 16]) };
+        let json = serde_json::to_string(&add).expect("plain data");
+        let incarnation = "04".repeat(16);
+        let expected =
+            format!(r#"{{"add_learner":{{"id":4,"name":"n4","peer":"n4:2380","incarnation":"{incarnation}"}}}}"#);
+        assert_eq!(json, expected);
     }
 }

@@ -69,7 +69,7 @@ pub fn describe_members(membership: &Membership, urls: impl Fn(MemberId) -> Opti
         api::Member {
             id: DecimalId(*id),
             name: member.name.clone(),
-            peer_url: member.peer_url.clone(),
+            peer_url: member.peer.url(),
             incarnation: member.incarnation,
             role: role(membership, *id),
             client_url: urls.as_ref().map(|urls| urls.client_url.clone()),

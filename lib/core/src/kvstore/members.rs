@@ -3,13 +3,14 @@
 //! ```text
 //! voters | outgoing | learners | learners_next: each count u32, ids u64 | auto_leave u8 | formed u8 | min_voters u32 |
 //! next_member_id u64 | conf_index u64 |
-//! members: count u32, {id u64, added_at u64, incarnation, name, peer_url} |
+//! members: count u32, {id u64, added_at u64, incarnation, name, peer} |
 //! removed: count u32, {id u64, index u64, term u64, incarnation, name}
-//! name, peer_url: length u32, bytes         incarnation: 16 bytes
+//! name, peer (`host:port`): length u32, bytes         incarnation: 16 bytes
 //! ```
 //!
 //! Integers are big-endian, ids ascend. What decodes encodes to the same bytes again.
 
+use crate::host_port::HostPort;
 use crate::membership::{Member, Membership, Removed};
 use bytes::{Buf, BufMut};
 use raftkv_api::Hex128;
@@ -47,12 +48,12 @@ pub fn encode(membership: &Membership) -> Vec<u8> {
     out.put_u64(*next_member_id);
     out.put_u64(*conf_index);
     put_count(&mut out, members.len());
-    for (id, Member { name, peer_url, incarnation }) in members {
+    for (id, Member { name, peer, incarnation }) in members {
         out.put_u64(*id);
         out.put_u64(added_at.get(id).copied().unwrap_or_default());
         out.put_slice(&incarnation.0);
         put_text(&mut out, name);
-        put_text(&mut out, peer_url);
+        put_text(&mut out, peer.as_str());
     }
     put_count(&mut out, removed.len());
     for (id, Removed { name, incarnation, index, term }) in removed {
@@ -91,7 +92,8 @@ fn read(input: &mut &[u8]) -> Option<Membership> {
         let id = input.try_get_u64().ok()?;
         read.added_at.insert(id, input.try_get_u64().ok()?);
         let incarnation = hex128(input)?;
-        read.members.insert(id, Member { incarnation, name: text(input)?, peer_url: text(input)? });
+        let (name, peer) = (text(input)?, HostPort::stored(text(input)?));
+        read.members.insert(id, Member { name, peer, incarnation });
     }
     for _ in 0..input.try_get_u32().ok()? {
         let id = input.try_get_u64().ok()?;
@@ -143,7 +145,7 @@ mod tests {
             let add = Change::AddLearner {
                 id,
                 name: "demo-2".into(),
-                peer_url: "http://demo-2.demo-peers:2380".into(),
+                peer: HostPort::stored("demo-2.demo-peers:2380".into()),
                 incarnation: Hex128(u128::from(id).to_be_bytes()),
             };
             let without = now.conf_state();
@@ -171,6 +173,26 @@ mod tests {
             "its own removal, as long as there is a record"
         );
         assert_eq!(thousands.removal(1), None);
+    }
+
+    /// It stands on disks: what was written is read for ever.
+    #[test]
+    fn the_record_stays_what_it_is() {
+        let peer = HostPort::parse("http://n1:2380").expect("an address");
+        let first = Member { name: "one".into(), peer, incarnation: Hex128([7; 16]) };
+        let expected = [
+            &b"\0\0\0\x01\0\0\0\0\0\0\0\x01"[..],    // voters
+            &[0; 12],                                // outgoing, learners, learners_next
+            b"\0\x01\0\0\0\x01",                     // auto_leave, formed, min_voters
+            b"\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01", // next_member_id, conf_index
+            b"\0\0\0\x01",                           // members
+            b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01", // id, added_at
+            &[7; 16],
+            b"\0\0\0\x03one\0\0\0\x07n1:2380",
+            &[0; 4], // removed
+        ]
+        .concat();
+        assert_eq!(encode(&Membership::first(first, 1)), expected);
     }
 
     proptest! {

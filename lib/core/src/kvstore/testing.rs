@@ -3,6 +3,7 @@
 //! The disks keep every write, and fail only when a test tells them to be full.
 
 use super::{Command, Committed, Condition, Store};
+use crate::host_port::HostPort;
 use crate::membership::{Member, Membership};
 use crate::ports::KvDisk;
 use crate::ports::LogDisk;
@@ -171,7 +172,7 @@ impl LogDisk for MemFiles {
 pub fn membership(members: u64) -> Membership {
     let member = |id: u64| Member {
         name: format!("n{id}"),
-        peer_url: format!("http://n{id}:2380"),
+        peer: HostPort::stored(format!("n{id}:2380")),
         incarnation: Hex128([id as u8; 16]),
     };
     let mut all = Membership::first(member(1), 1);

@@ -3,6 +3,7 @@
 use super::wal;
 use crate::archive;
 use raftkv_core::driver::DriverConfig;
+use raftkv_core::host_port::HostPort;
 use raftkv_core::identity::{self, Found, Identity};
 use raftkv_core::log::{self, Log};
 use raftkv_core::membership::Member;
@@ -82,7 +83,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let disk = || -> Arc<SimDisk> { Arc::new(SimDisk::new()) };
     let blank = disk();
     identity::write(&*blank, &Identity::Blank { incarnation: identity.incarnation }).expect("memory");
-    let first = Member { name: "n1".into(), peer_url: "http://n1:2380".into(), incarnation: identity.incarnation };
+    let peer = HostPort::parse("n1:2380").expect("an address");
+    let first = Member { name: "n1".into(), peer, incarnation: identity.incarnation };
     let begun = disk();
     let as_disk: Arc<dyn LogDisk> = begun.clone();
     open::init(&identity, first, 1, &as_disk, wal::CONFIG).expect("memory");

@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 use raft::prelude::{Entry, MessageType, Snapshot};
 use raftkv_api::{Code, Hex128, Problem};
 use raftkv_core::driver::Event;
+use raftkv_core::host_port::HostPort;
 use raftkv_core::kvstore::Command;
 use raftkv_core::limits::FRAME_BYTES_MAX;
 use raftkv_core::membership::{Change, Membership};
@@ -136,7 +137,7 @@ fn goes_on(membership: &Membership, index: u64) {
     let add = Change::AddLearner {
         id: next,
         name: "new".into(),
-        peer_url: "http://new:2380".into(),
+        peer: HostPort::parse("new:2380").expect("an address"),
         incarnation: Hex128([0xaa; 16]),
     };
     if membership.decide(&add).is_ok() {
@@ -245,7 +246,7 @@ pub fn streams() -> Vec<Vec<u8>> {
         &Change::AddLearner {
             id: 4,
             name: "n4".into(),
-            peer_url: "http://n4:2380".into(),
+            peer: HostPort::parse("n4:2380").expect("an address"),
             incarnation: Hex128([4; 16]),
         },
     );

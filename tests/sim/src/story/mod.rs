@@ -12,10 +12,11 @@ use crate::node::{Life, Out, SimNode, Sizes};
 use crate::rng::Rng;
 use crate::tell;
 use crate::threads::DiskTurn;
-use raftkv_api::{AddMember, Hex128};
+use raftkv_api::Hex128;
 use raftkv_core::driver::MembershipCall;
 use raftkv_core::driver::{DriverStatus, Event, Role};
 use raftkv_core::kvstore::{Command, Condition};
+use raftkv_core::membership::Member;
 use raftkv_core::ports::LogDisk;
 use raftkv_core::types::{Index, MemberId, RequestId};
 use raftkv_core::wire::Frame;
@@ -423,8 +424,8 @@ impl Story {
     /// The membership call that adds a node.
     pub fn add_call(&self, slot: Slot) -> MembershipCall {
         let node = &self.nodes[slot];
-        let (name, peer_url, incarnation) = (node.name.clone(), node.peer_url(), node.incarnation);
-        MembershipCall::Add(AddMember { name, peer_url, incarnation })
+        let (name, peer, incarnation) = (node.name.clone(), node.peer(), node.incarnation);
+        MembershipCall::Add(Member { name, peer, incarnation })
     }
 
     /// The member id of a node, or an error when it has none.
