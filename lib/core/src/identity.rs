@@ -128,7 +128,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// Another raftkv wrote it. Nothing is wrong with the data, and the process stops.
-    #[error("{0}")]
+    #[error(transparent)]
     Format(#[from] OtherFormat),
 }
 

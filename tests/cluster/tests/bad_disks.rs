@@ -145,18 +145,66 @@ fn a_corrupt_snapshot_is_named_and_not_used() -> Result<()> {
     comes_back(cluster, node, &written)
 }
 
+/// The names in a directory, and the bytes of what raft relies on.
+fn contents(dir: &Path) -> Result<Vec<(String, Option<Vec<u8>>)>> {
+    let read = |path: &PathBuf| {
+        let name = name_of(path);
+        let relied_on = ["identity", "wal-", "snapshot-", "CURRENT"].iter().any(|begin| name.starts_with(begin));
+        Ok((name, relied_on.then(|| fs::read(path)).transpose()?))
+    };
+    files(dir, "")?.iter().map(read).collect()
+}
+
 #[test]
-fn a_newer_format_is_left_alone() -> Result<()> {
+fn a_directory_of_another_format_is_refused_and_left_as_it_is() -> Result<()> {
     let (mut cluster, written, node) = with_a_stopped_follower()?;
-    let identity = cluster.nodes[node].data_dir.join("identity");
+    let dir = cluster.nodes[node].data_dir.clone();
+    let identity = dir.join("identity");
     let ours = fs::read_to_string(&identity)?;
-    let newer = ours.replacen("\"format\": 1", "\"format\": 999", 1);
-    ensure!(newer != ours, "the identity file has no format: {ours}");
-    fs::write(&identity, &newer)?;
-    refuses_to_start(&mut cluster.nodes[node], &["identity", "999", "newer"])?;
-    ensure!(fs::read_to_string(&identity)? == newer, "a file of a newer format was touched");
+    for (other, words) in [
+        ("\"format\": 1", ["identity has format 1", "reads format 2", "start the earlier raftkv again"]),
+        ("\"format\": 3", ["format 3", "a newer raftkv than", "the data are as they were"]),
+    ] {
+        let theirs = ours.replacen("\"format\": 2", other, 1);
+        ensure!(theirs != ours, "the identity file has no format: {ours}");
+        fs::write(&identity, theirs)?;
+        let before = contents(&dir)?;
+        refuses_to_start(&mut cluster.nodes[node], &words)?;
+        ensure!(contents(&dir)? == before, "something in the directory has changed");
+    }
     fs::write(&identity, ours)?;
+
+    // The oldest batch there is begins with a record of a kind that a later version writes.
+    let segment = files(&dir, "wal-")?.remove(0);
+    let bytes = fs::read(&segment)?;
+    fs::write(&segment, with_first_record_of_kind(7, &segment, bytes.clone())?)?;
+    let before = contents(&dir)?;
+    refuses_to_start(&mut cluster.nodes[node], &[&name_of(&segment), "kind 7", "a newer raftkv than"])?;
+    ensure!(contents(&dir)? == before, "something in the directory has changed");
+    fs::write(&segment, bytes)?;
     comes_back(cluster, node, &written)
+}
+
+/// Gives the record behind a segment's header another kind, under a right checksum.
+fn with_first_record_of_kind(kind: u8, segment: &Path, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    const AT: usize = 176;
+    let seq: u64 = name_of(segment).trim_start_matches("wal-").parse()?;
+    let payload_bytes = u32::from_le_bytes(bytes[AT + 4..AT + 8].try_into()?) as usize;
+    let end = AT + (16 + payload_bytes).next_multiple_of(8);
+    let crc = |bytes: &[u8]| {
+        crc32c_of(&[&seq.to_le_bytes()[..], &(AT as u64).to_le_bytes(), &bytes[AT + 4..end]].concat()).to_le_bytes()
+    };
+    ensure!(bytes[AT..AT + 4] == crc(&bytes), "there is no record at {AT}");
+    bytes[AT + 15] = kind;
+    let crc = crc(&bytes);
+    bytes[AT..AT + 4].copy_from_slice(&crc);
+    Ok(bytes)
+}
+
+/// Computed bit by bit.
+fn crc32c_of(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
 
 #[test]

@@ -176,7 +176,7 @@ pub enum LogError {
         what: String,
     },
     /// Another raftkv wrote it. Nothing is wrong with the data, and the process stops.
-    #[error("{0}")]
+    #[error(transparent)]
     Format(#[from] OtherFormat),
 }
 
