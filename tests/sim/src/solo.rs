@@ -13,6 +13,7 @@ use crate::kv::{Damage, MemHome};
 use crate::rng::Rng;
 use bytes::Bytes;
 use raftkv_api::{Hex128, StateHash};
+use raftkv_core::host_port::HostPort;
 use raftkv_core::kvstore::on_segments::{Config, Done, Job, Start, Store, write_initial};
 use raftkv_core::kvstore::{Command, Committed, Condition, Outcome, RangeQuery, ReadError, StoreError};
 use raftkv_core::membership::{Member, Membership};
@@ -160,7 +161,11 @@ fn identity() -> MemberIdentity {
 }
 
 fn membership(conf_index: Index) -> Membership {
-    let member = Member { name: "n1".into(), peer_url: "http://n1:2380".into(), incarnation: Hex128([3; 16]) };
+    let member = Member {
+        name: "n1".into(),
+        peer: HostPort::parse("n1:2380").expect("it is one"),
+        incarnation: Hex128([3; 16]),
+    };
     Membership { conf_index, ..Membership::first(member, 1) }
 }
 
