@@ -210,6 +210,11 @@ pub const SEGMENT_SYNC_BYTES: usize = 8 * 1024 * 1024;
 pub const SEGMENT_READ_BYTES: usize = 1024 * 1024;
 /// Bytes of each segment's table that are read at once when an index is built.
 pub const TABLE_READ_BYTES: usize = 64 * 1024;
+/// sled is given what it lacks when this is so much, in one batch: with less it writes more than ten bytes for each, since
+/// each batch makes it write its pages again.
+pub const HEAD_SET_BYTES: u64 = 512 * 1024;
+/// Or after so many batches of apply, when they are small.
+pub const HEAD_SET_BATCHES: u64 = 1024;
 /// Largest value in the head: sled puts larger ones into files of their own, which it never removes.
 pub const HEAD_VALUE_BYTES_MAX: usize = 8 * 1024;
 /// State hashes kept, at applied indexes that are multiples of [`HASH_EVERY`].

@@ -82,11 +82,13 @@ pub enum Mutant {
     ChunksFirst,
     /// Of a claim all files count, also those that the newest manifest has replaced (rule D26).
     ClaimByNumber,
+    /// A snapshot that was fetched takes the place of the old one before the log has restarted behind it (rule D13).
+    InstallInPlace,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 38] = [
+    pub const ALL: [Mutant; 39] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
         Mutant::AppliedOutsideBatch,
@@ -125,6 +127,7 @@ impl Mutant {
         Mutant::DamageCopied,
         Mutant::ChunksFirst,
         Mutant::ClaimByNumber,
+        Mutant::InstallInPlace,
     ];
 }
 

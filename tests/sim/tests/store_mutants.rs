@@ -8,7 +8,7 @@ use raftkv_sim::solo::everything;
 use std::panic::catch_unwind;
 
 /// This many seeds are searched for those that find a bug.
-const SEEDS_MAX: u64 = 300;
+const SEEDS_MAX: u64 = 600;
 /// This many seeds are kept for each bug.
 const SEEDS_KEPT: usize = 8;
 

@@ -51,7 +51,7 @@ pub fn write(disk: &dyn LogDisk, n: u64, pieces: &[Bytes], listed: &Listed) -> R
             offset += part.len() as u64;
             unsynced += part.len();
             if unsynced >= SEGMENT_SYNC_BYTES {
-                disk.sync(&name)?;
+                sync(disk, &name)?;
                 unsynced = 0;
             }
         }
@@ -62,9 +62,9 @@ pub fn write(disk: &dyn LogDisk, n: u64, pieces: &[Bytes], listed: &Listed) -> R
     }
     disk.write(&name, offset, &sealed.tail())?;
     if !mutant::is(Mutant::ManifestBeforeSync) {
-        disk.sync(&name)?;
+        sync(disk, &name)?;
     }
-    disk.sync_dir()?;
+    sync_dir(disk)?;
     Ok(sealed.foot)
 }
 
@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
         self.unsynced += self.waiting.len();
         self.waiting.clear();
         if self.unsynced >= SEGMENT_SYNC_BYTES {
-            self.disk.sync(&name)?;
+            sync(self.disk, &name)?;
             self.unsynced = 0;
         }
         Ok(())
@@ -126,10 +126,20 @@ impl<'a> Writer<'a> {
         self.write_waiting()?;
         let sealed = self.sealer.seal().map_err(|why| bad(&name, why))?;
         self.disk.write(&name, self.written, &sealed.tail())?;
-        self.disk.sync(&name)?;
-        self.disk.sync_dir()?;
+        sync(self.disk, &name)?;
+        sync_dir(self.disk)?;
         Ok(Some(sealed.foot))
     }
+}
+
+/// A sync that fails is no call that found no room, whatever it says: it is never tried again (rule N11).
+pub fn sync(disk: &dyn LogDisk, name: &str) -> io::Result<()> {
+    disk.sync(name).map_err(|error| io::Error::other(format!("fdatasync of {name}: {error}")))
+}
+
+/// The same for the directory.
+pub fn sync_dir(disk: &dyn LogDisk) -> io::Result<()> {
+    disk.sync_dir().map_err(|error| io::Error::other(format!("fsync of the directory: {error}")))
 }
 
 /// The foot of a file, which must be that of `listed`. What is damaged behind the records is made again from them.
@@ -182,7 +192,7 @@ pub fn mend(disk: &dyn LogDisk, n: u64, listed: &Listed) -> Result<Sealed, Segme
         disk.write(&name, 0, &records)?;
     }
     disk.write(&name, listed.records_bytes, &tail)?;
-    disk.sync(&name)?;
+    sync(disk, &name)?;
     tracing::warn!(file = name, "the table of this segment was damaged; it was made again from its records");
     Ok(sealed)
 }

@@ -270,5 +270,5 @@ fn unlink(disk: &dyn LogDisk, names: &[String]) -> io::Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
-    disk.sync_dir()
+    file::sync_dir(disk)
 }

@@ -7,6 +7,7 @@
 //!                ├─► next_set ─► a batch for sled: what is in no file yet, small state, the claim
 //!                └─► jobs ─────► Job::run, one after the other ─► Done ─► Store::done
 //!                                seal a window · cut a manifest · write a group of segments anew · unlink
+//! an offered manifest ─► Arriving ─► install ─┐
 //! newest manifest + claim ─► Start ─► index from tables ─► Store
 //! ```
 //!
@@ -16,6 +17,8 @@
 //! threads of their own.
 
 mod apply;
+mod arriving;
+mod hands;
 mod held;
 mod index_of_tables;
 mod job;
@@ -24,6 +27,8 @@ mod pass;
 mod store;
 mod view;
 
+pub use arriving::{Arrived, Arriving, AtHand, Incoming, free_n, install};
+pub use hands::{After, Hands, Hurry, Task};
 pub use held::Held;
 pub use job::{Cut, Done, Job, Rewrite, Rewritten, Seal, Sealed};
 pub use open::{Claimed, Start, write_initial};

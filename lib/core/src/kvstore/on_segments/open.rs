@@ -4,6 +4,7 @@
 //! [`Start`] says from which applied index a member goes on, before anything large is read; [`Start::open`] then reads
 //! what that takes. What no durable manifest lists is read whole, and hashed, before it is believed (rule D4).
 
+use super::arriving::{OFFER, Offers};
 use super::held::{Ends, Held};
 use super::index_of_tables::{From, Indexed, build};
 use super::store::{Config, Segment, Store};
@@ -196,18 +197,19 @@ impl Start {
         let whole = manifest.segments.iter().zip(&own.n).filter(|(listed, _)| !listed.prefix);
         let mut files: Vec<(u64, Listed)> = whole.map(|(listed, n)| (*n, *listed)).collect();
         let prefix_n = own.n.last().copied().filter(|_| Ends::of(&manifest).prefix.is_some());
+        let mut offers = Offers::find(&identity, &*disk, manifest.index())?;
         let mut parts = match claimed {
             Some(proved) => {
                 files.extend(proved.files.iter().map(|file| (file.n, file.listed)));
-                let Proved { claim, small, given, membership, windows, .. } = proved;
-                Parts { moment: claim.moment, small, given, membership, windows }
+                Parts::of_claim(proved)
             }
             None => Parts::of_manifest(&*disk, &manifest, prefix_n)?,
         };
-        let next_n = remove_orphans(&*disk, &manifest, &files, prefix_n)?.max(own.next_n);
+        let ours: BTreeSet<u64> = files.iter().map(|(n, _)| *n).chain(prefix_n).collect();
+        let next_n = remove_orphans(&*disk, &manifest, &ours, &offers)?.max(own.next_n);
+        offers.leave_out(&ours);
         if is_half {
             write_manifest(&*disk, &manifest, &own)?;
-            tracing::warn!(index = manifest.index(), "one half of this snapshot was damaged; it was written again");
         }
         parts.moment.add_pending(&manifest.moment, manifest.swept);
         let mut published = Published {
@@ -223,9 +225,7 @@ impl Start {
         built.expect(&parts.moment)?;
         published.index = built.index;
         let prefix = prefix_n.map(|n| Arc::new(File { n }));
-        let of_manifest = segments.iter().take(manifest.segments.len() - prefix.iter().len());
-        let listed = of_manifest.map(|segment| segment.file.clone()).chain(prefix.clone()).collect();
-        let held = Arc::new(Held::new(Arc::new(manifest), listed));
+        let held = hold(manifest, &segments, prefix.clone());
         // The prefix is read nowhere: it goes with the last manifest that lists it.
         let retired = prefix.into_iter().collect();
         let Parts { small, given, membership, .. } = parts;
@@ -248,6 +248,7 @@ impl Start {
             dead: built.dead,
             pass: None,
             retired,
+            offers,
             next_file_segment,
         };
         full.into_iter().for_each(|segment| store.seal(segment));
@@ -281,13 +282,17 @@ pub fn write_initial(
 
 /// Writes a manifest's file, durably, under its name.
 pub(super) fn write_manifest(disk: &dyn LogDisk, manifest: &Manifest, own: &Own) -> io::Result<()> {
-    let name = snapshot::file_name(manifest.term(), manifest.index());
+    write_manifest_as(disk, &snapshot::file_name(manifest.term(), manifest.index()), manifest, own)
+}
+
+/// The same, under another name.
+pub(super) fn write_manifest_as(disk: &dyn LogDisk, name: &str, manifest: &Manifest, own: &Own) -> io::Result<()> {
     let temporary = format!("{name}{}", snapshot::TEMPORARY);
     disk.create(&temporary, 0)?;
     disk.write(&temporary, 0, &manifest.encode_file(own))?;
-    disk.sync(&temporary)?;
-    disk.rename(&temporary, &name)?;
-    disk.sync_dir()
+    file::sync(disk, &temporary)?;
+    disk.rename(&temporary, name)?;
+    file::sync_dir(disk)
 }
 
 fn no_head(error: file::SegmentError) -> NoHead {
@@ -296,6 +301,13 @@ fn no_head(error: file::SegmentError) -> NoHead {
         file::SegmentError::Damaged(why) => NoHead::Unproved(why),
         file::SegmentError::Newer(what) => NoHead::Newer(what),
     }
+}
+
+/// The manifest with its files: those of the segments that it lists, which come first, and of its prefix.
+fn hold(manifest: Manifest, segments: &[Segment], prefix: Option<Arc<File>>) -> Arc<Held> {
+    let whole = segments.iter().take(manifest.segments.len() - prefix.iter().len());
+    let files = whole.map(|segment| segment.file.clone()).chain(prefix).collect();
+    Arc::new(Held::new(Arc::new(manifest), files))
 }
 
 /// Looks at the foot of each file, and gives the segments their numbers in this run.
@@ -326,6 +338,11 @@ struct Parts {
 }
 
 impl Parts {
+    fn of_claim(proved: Proved) -> Parts {
+        let Proved { claim, small, given, membership, files: _, windows } = proved;
+        Parts { moment: claim.moment, small, given, membership, windows }
+    }
+
     /// Without a claim: the prefix that the manifest lists is the beginning of the window being filled.
     fn of_manifest(disk: &dyn LogDisk, manifest: &Manifest, prefix_n: Option<u64>) -> Result<Parts, StoreError> {
         let mut windows = Vec::new();
@@ -382,6 +399,9 @@ fn newest_manifest(identity: &MemberIdentity, disk: &dyn LogDisk) -> Result<Opti
             Ok((manifest, own, whole))
                 if manifest.is_of(identity) && position == (manifest.term(), manifest.index()) =>
             {
+                if !whole {
+                    tracing::warn!(file = name, "one half of this snapshot is damaged; it is written again");
+                }
                 return Ok(Some((manifest, own, !whole)));
             }
             Ok(_) | Err(BadManifest::Damaged) => {
@@ -397,11 +417,11 @@ fn newest_manifest(identity: &MemberIdentity, disk: &dyn LogDisk) -> Result<Opti
 fn remove_orphans(
     disk: &dyn LogDisk,
     manifest: &Manifest,
-    files: &[(u64, Listed)],
-    prefix_n: Option<u64>,
+    ours: &BTreeSet<u64>,
+    offers: &Offers,
 ) -> Result<u64, StoreError> {
-    let named: BTreeSet<u64> = files.iter().map(|(n, _)| *n).chain(prefix_n).collect();
-    let ours = snapshot::file_name(manifest.term(), manifest.index());
+    let named: BTreeSet<u64> = offers.files().chain(ours.iter().copied()).collect();
+    let in_use = snapshot::file_name(manifest.term(), manifest.index());
     let mut above = 0;
     let mut orphans = Vec::new();
     for name in disk.list()? {
@@ -409,8 +429,9 @@ fn remove_orphans(
         above = above.max(n.map_or(0, |n| n + 1));
         let is_unnamed = n.is_some_and(|n| !named.contains(&n));
         let plain = name.strip_suffix(snapshot::TEMPORARY).unwrap_or(&name);
-        let is_other_manifest = snapshot::parse_name(plain).is_some() && name != ours;
-        if is_unnamed || is_other_manifest {
+        let is_other_manifest = snapshot::parse_name(plain).is_some() && name != in_use;
+        let is_old_offer = name.starts_with(OFFER) && !offers.names.contains(&name);
+        if is_unnamed || is_other_manifest || is_old_offer {
             orphans.push(name);
         }
     }
@@ -418,7 +439,7 @@ fn remove_orphans(
         disk.remove(name)?;
     }
     if !orphans.is_empty() {
-        disk.sync_dir()?;
+        file::sync_dir(disk)?;
     }
     Ok(above)
 }

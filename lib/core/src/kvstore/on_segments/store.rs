@@ -2,6 +2,7 @@
 //! due, and which files go.
 
 use super::apply::Decided;
+use super::arriving::Offers;
 use super::held::Held;
 use super::job::{Cut, Done, Job, Seal, Sealed};
 use super::pass::Pass;
@@ -47,8 +48,8 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             window_bytes: WINDOW_BYTES,
-            set_bytes: limits::WRITE_BEHIND_BYTES as u64,
-            set_batches: limits::WRITE_BEHIND_BATCHES as u64,
+            set_bytes: limits::HEAD_SET_BYTES,
+            set_batches: limits::HEAD_SET_BATCHES,
             small_bytes: limits::SMALL_SEGMENT_BYTES,
         }
     }
@@ -82,6 +83,8 @@ pub struct Store {
     pub(super) pass: Option<Pass>,
     /// Files that are in the list no more; they go when nobody holds them.
     pub(super) retired: Vec<Arc<File>>,
+    /// Snapshots that were fetched and not installed before this run.
+    pub(super) offers: Offers,
     /// The number in this run of the next segment that no window became.
     pub(super) next_file_segment: u32,
 }
@@ -232,6 +235,11 @@ impl Store {
         lacks >= self.config.set_bytes || self.batches_since_set >= self.config.set_batches
     }
 
+    /// Whether sled lacks anything at all.
+    pub fn lacks_set(&self) -> bool {
+        self.batches_since_set > 0 || self.small.changed_bytes() > 0
+    }
+
     /// All that sled lacks, to be written as one batch and flushed before the next is asked for (rules D5, D25). After an
     /// error this sled gets nothing more.
     pub fn next_set(&mut self) -> Writes {
@@ -244,6 +252,7 @@ impl Store {
 
     /// A new, empty sled takes the place of one that was given up: the next set has everything.
     pub fn begin_head(&mut self) {
+        self.batches_since_set += 1;
         self.given = Given::default();
         self.small.all_changed();
     }
@@ -317,6 +326,12 @@ impl Store {
     /// The newest durable manifest: whoever holds it keeps its files.
     pub fn held(&self) -> Arc<Held> {
         self.held.clone()
+    }
+
+    /// A number for a file that is fetched.
+    pub fn take_n(&mut self) -> u64 {
+        self.next_n += 1;
+        self.next_n - 1
     }
 
     /// Leaves a job that removes the files that nobody holds any more, if there are any.

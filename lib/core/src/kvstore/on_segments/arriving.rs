@@ -1,0 +1,271 @@
+//! A snapshot that is offered by another member: what of it is here, what is to be fetched, and how it becomes this
+//! member's own (rules N13, N14).
+//!
+//! ```text
+//! manifest's bytes ─► Arriving ─► lacking: segments, each fetched and proved ─► complete: offer-<term>-<index>, durable
+//!                                                                                    │
+//!                  log restarts behind its index, durably (the mark) ─► install: snapshot-<term>-<index>, opened anew
+//! ```
+//!
+//! Until the log has the mark, the old state is whole, and is what an opening finds (rule D13). With it, an opening
+//! finishes the installation. What was fetched for an offer that was not installed is at hand for the next one.
+
+use super::job::Job;
+use super::open::write_manifest_as;
+use super::store::Store;
+use super::view::File;
+use crate::kvstore::StoreError;
+use crate::limits::SEGMENT_SYNC_BYTES;
+use crate::mutant::{self, Mutant};
+use crate::ports::LogDisk;
+use crate::segment::file::{self, SegmentError, file_name, parse_file_name};
+use crate::segment::{Listed, Sealer};
+use crate::snapshot;
+use crate::snapshot::manifest::{BadManifest, Manifest, Own, hash_of};
+use crate::types::{Index, MemberIdentity, Term};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+pub(super) const OFFER: &str = "offer-";
+
+/// Segments that are here, by the hash of their records.
+#[derive(Default)]
+pub struct AtHand(BTreeMap<u128, (Listed, Arc<File>)>);
+
+impl AtHand {
+    /// Those of a store. While this is held, none of them goes.
+    pub fn of(store: &Store) -> AtHand {
+        let files = store.segments.iter().filter(|segment| segment.is_file);
+        let files = files.map(|segment| (segment.listed.hash, (segment.listed, segment.file.clone())));
+        let offered = store.offers.at_hand.0.iter().map(|(hash, offered)| (*hash, offered.clone()));
+        AtHand(offered.chain(files).collect())
+    }
+
+    /// Adds those that were fetched for an offer.
+    pub fn add(&mut self, arriving: &Arriving) {
+        let fetched = arriving.manifest.segments.iter().zip(&arriving.files);
+        let fetched = fetched.filter_map(|(listed, file)| Some((listed.hash, (*listed, file.clone()?))));
+        self.0.extend(fetched);
+    }
+
+    fn get(&self, wanted: &Listed) -> Option<Arc<File>> {
+        let (listed, file) = self.0.get(&wanted.hash)?;
+        // Which compaction made it, and whether a window goes on behind it, is the list's affair, not the file's.
+        let same = Listed { made: wanted.made, prefix: wanted.prefix, ..*listed } == *wanted;
+        same.then(|| file.clone())
+    }
+}
+
+/// A snapshot that is being fetched.
+#[derive(Debug)]
+pub struct Arriving {
+    manifest: Arc<Manifest>,
+    files: Vec<Option<Arc<File>>>,
+}
+
+impl Arriving {
+    /// Begins with the manifest's bytes, which must be those that were announced, by their number and hash.
+    pub fn begin(
+        identity: &MemberIdentity,
+        bytes: &[u8],
+        announced: (u64, u128),
+        at_hand: &AtHand,
+    ) -> Result<Arriving, StoreError> {
+        let unfit = |why: String| Err(StoreError::Unproved(format!("the snapshot that is offered {why}")));
+        if (bytes.len() as u64, hash_of(bytes)) != announced {
+            return unfit(format!("has {} bytes with another hash than was announced", bytes.len()));
+        }
+        let mut rest = bytes;
+        let manifest = match Manifest::decode(&mut rest) {
+            Ok(manifest) if rest.is_empty() => manifest,
+            Ok(_) | Err(BadManifest::Damaged) => return unfit("is damaged".to_string()),
+            Err(BadManifest::Newer(what)) => return Err(StoreError::Newer(what)),
+        };
+        if !manifest.is_of(identity) {
+            return unfit("is of another cluster".to_string());
+        }
+        let files = manifest.segments.iter().map(|listed| at_hand.get(listed)).collect();
+        Ok(Arriving { manifest: Arc::new(manifest), files })
+    }
+
+    /// The log index.
+    pub fn index(&self) -> Index {
+        self.manifest.index()
+    }
+
+    /// The term of that index.
+    pub fn term(&self) -> Term {
+        self.manifest.term()
+    }
+
+    /// The segments that are still to be fetched, ascending.
+    pub fn lacking(&self) -> Vec<Listed> {
+        let lacking = self.manifest.segments.iter().zip(&self.files).filter(|(_, file)| file.is_none());
+        lacking.map(|(listed, _)| *listed).collect()
+    }
+
+    /// A segment has arrived, and is durable.
+    pub fn arrived(&mut self, segment: Arrived) {
+        let at = self.manifest.segments.iter().position(|listed| *listed == segment.listed);
+        self.files[at.expect("only what is lacking is fetched")] = Some(segment.file);
+    }
+
+    /// All segments are here: makes that durable, without touching what this member has. `next_n` is above the numbers of
+    /// all files.
+    pub fn complete(&self, disk: &dyn LogDisk, next_n: u64) -> io::Result<()> {
+        let n = |file: &Option<Arc<File>>| file.as_ref().expect("nothing is lacking").n;
+        let own = Own { next_n, n: self.files.iter().map(n).collect(), clock: Vec::new() };
+        let name = match mutant::is(Mutant::InstallInPlace) {
+            true => snapshot::file_name(self.term(), self.index()),
+            false => offer_name(self.term(), self.index()),
+        };
+        write_manifest_as(disk, &name, &self.manifest, &own)
+    }
+}
+
+/// A segment that is being fetched.
+pub struct Incoming<'a> {
+    disk: &'a dyn LogDisk,
+    file: Arc<File>,
+    listed: Listed,
+    sealer: Sealer,
+    written: u64,
+    unsynced: usize,
+}
+
+/// A segment that was fetched, proved and is durable.
+#[derive(Debug)]
+pub struct Arrived {
+    listed: Listed,
+    file: Arc<File>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Makes its file, under a number that no file has.
+    pub fn begin(disk: &'a dyn LogDisk, n: u64, listed: Listed) -> io::Result<Incoming<'a>> {
+        disk.create(&file_name(n), 0)?;
+        let file = Arc::new(File { n });
+        Ok(Incoming { disk, file, listed, sealer: Sealer::default(), written: 0, unsynced: 0 })
+    }
+
+    /// Bytes that have arrived.
+    pub fn bytes(&self) -> u64 {
+        self.written
+    }
+
+    /// The next bytes of its records. What is wrong is found here, or at the end.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
+        let name = file_name(self.file.n);
+        if self.written + bytes.len() as u64 > self.listed.records_bytes {
+            return Err(SegmentError::Damaged(format!(
+                "more than the {} bytes of it arrived",
+                self.listed.records_bytes
+            )));
+        }
+        self.sealer.push(bytes).map_err(|why| SegmentError::Damaged(why.to_string()))?;
+        self.disk.write(&name, self.written, bytes)?;
+        self.written += bytes.len() as u64;
+        self.unsynced += bytes.len();
+        if self.unsynced >= SEGMENT_SYNC_BYTES {
+            file::sync(self.disk, &name)?;
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    /// All has arrived: if it is the segment that was wanted, it is made whole and durable.
+    pub fn finish(self) -> Result<Arrived, SegmentError> {
+        let Incoming { disk, file, listed, sealer, written, unsynced: _ } = self;
+        let name = file_name(file.n);
+        let sealed = sealer.seal().map_err(|why| SegmentError::Damaged(why.to_string()))?;
+        if !listed.is(&sealed.foot) {
+            return Err(SegmentError::Damaged(format!("what arrived does not have the hash {:032x}", listed.hash)));
+        }
+        disk.write(&name, written, &sealed.tail())?;
+        file::sync(disk, &name)?;
+        file::sync_dir(disk)?;
+        Ok(Arrived { listed, file })
+    }
+}
+
+fn offer_name(term: Term, index: Index) -> String {
+    format!("{OFFER}{term:020}-{index:020}")
+}
+
+/// The log has durably restarted behind this index: the offer becomes the snapshot. It is no error when it has become
+/// that already, so an opening calls this, too, with the log's base.
+pub fn install(disk: &dyn LogDisk, (term, index): (Term, Index)) -> io::Result<()> {
+    let (offer, name) = (offer_name(term, index), snapshot::file_name(term, index));
+    if !disk.list()?.contains(&offer) {
+        return Ok(());
+    }
+    disk.rename(&offer, &name)?;
+    file::sync_dir(disk)
+}
+
+/// A number above those of all files.
+pub fn free_n(disk: &dyn LogDisk) -> io::Result<u64> {
+    Ok(disk.list()?.iter().filter_map(|name| parse_file_name(name)).max().map_or(0, |n| n + 1))
+}
+
+/// Offers that were completed and not installed: they and what they list stay, at hand for the next offer.
+#[derive(Default)]
+pub(super) struct Offers {
+    /// The names of their manifests.
+    pub(super) names: Vec<String>,
+    pub(super) at_hand: AtHand,
+}
+
+impl Offers {
+    /// Those of an index above this one.
+    pub(super) fn find(identity: &MemberIdentity, disk: &dyn LogDisk, above: Index) -> Result<Offers, StoreError> {
+        let mut offers = Offers::default();
+        for name in disk.list()?.into_iter().filter(|name| name.starts_with(OFFER)) {
+            let mut bytes = vec![0; usize::try_from(disk.len(&name)?).map_err(io::Error::other)?];
+            let read = disk.read(&name, 0, &mut bytes)?;
+            match Manifest::decode_file(&bytes[..read]) {
+                Ok((manifest, own, _)) if manifest.is_of(identity) && manifest.index() > above => {
+                    let files = manifest.segments.iter().zip(&own.n);
+                    let files = files.map(|(listed, n)| (listed.hash, (*listed, Arc::new(File { n: *n }))));
+                    offers.at_hand.0.extend(files);
+                    offers.names.push(name);
+                }
+                Ok(_) | Err(BadManifest::Damaged) => {}
+                Err(BadManifest::Newer(what)) => return Err(StoreError::Newer(format!("{name}: {what}"))),
+            }
+        }
+        Ok(offers)
+    }
+
+    /// Leaves out files of the store that is opened: it decides when they go, and has them at hand itself.
+    pub(super) fn leave_out(&mut self, ours: &BTreeSet<u64>) {
+        self.at_hand.0.retain(|_, (_, file)| !ours.contains(&file.n));
+    }
+
+    /// The numbers of their files.
+    pub(super) fn files(&self) -> impl Iterator<Item = u64> {
+        self.at_hand.0.values().map(|(_, file)| file.n)
+    }
+}
+
+impl AtHand {
+    /// Those of offers that were completed and not installed: all there is while a member has no store.
+    pub fn of_offers(identity: &MemberIdentity, disk: &dyn LogDisk) -> Result<AtHand, StoreError> {
+        Ok(Offers::find(identity, disk, 0)?.at_hand)
+    }
+}
+
+impl Store {
+    /// Forgets offers that were completed and not installed before this store was opened: nobody will ask for them now.
+    pub fn forget_offers(&mut self) {
+        let Offers { names, at_hand } = std::mem::take(&mut self.offers);
+        let listed = self.held.files.iter().chain(self.segments.iter().map(|segment| &segment.file));
+        let ours: BTreeSet<u64> = listed.map(|file| file.n).collect();
+        let files = at_hand.0.into_values().filter(|(_, file)| !ours.contains(&file.n));
+        let names: Vec<String> = names.into_iter().chain(files.map(|(_, file)| file_name(file.n))).collect();
+        if !names.is_empty() {
+            self.jobs.push_back(Job::Unlink { names });
+        }
+    }
+}

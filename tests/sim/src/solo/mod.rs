@@ -1,0 +1,374 @@
+//! One store over simulated disks, without raft: entries of a log that never fails are applied, its jobs and sets are
+//! done when the seed says, and it crashes at any call, and opens again.
+//!
+//! ```text
+//! Log (entries, and what each key was at each revision) ──► Solo: store, SimDisk, MemHome ──► compared at each step
+//! ```
+//!
+//! Whatever was lost with a crash must be made good by the log behind the newest durable manifest, since the log forgets
+//! what is before it.
+
+mod log;
+mod runs;
+
+pub use runs::{STEPS, equal_layouts, everything, flips, run};
+
+use crate::disk::{CrashModel, SimDisk};
+use crate::kv::{Damage, MemHome};
+use crate::rng::Rng;
+use bytes::Bytes;
+use log::{KEYS, Log, membership};
+use raftkv_api::Hex128;
+use raftkv_core::kvstore::on_segments::{
+    Arriving, AtHand, Config, Done, Incoming, Job, Start, Store, install, write_initial,
+};
+use raftkv_core::kvstore::{RangeQuery, ReadError, StoreError};
+use raftkv_core::ports::{KvDisk, KvHome};
+use raftkv_core::segment::file::SegmentError;
+use raftkv_core::types::{Index, MemberIdentity};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+fn identity() -> MemberIdentity {
+    let id = |byte| Hex128([byte; 16]);
+    MemberIdentity { cluster_id: id(1), genesis: id(2), generation: 0, member_id: 1, incarnation: id(3) }
+}
+
+/// A store, and what it stands on.
+pub struct Solo {
+    pub disk: Arc<SimDisk>,
+    home: MemHome,
+    /// The number of the head in use.
+    head: u64,
+    kv: Option<Arc<dyn KvDisk>>,
+    pub store: Option<Store>,
+    config: Config,
+    /// Index and term behind which the log restarted last, for a snapshot of another member.
+    mark: (u64, Index),
+    /// Index of the newest manifest that was said to be durable: the log has forgotten what is before it.
+    forgot: Index,
+    /// The applied index of the last set that sled has.
+    given: Index,
+    /// The highest applied index there ever was.
+    reached: Index,
+    /// Whether sled is as it was when the process ended.
+    is_intact: bool,
+    /// How often what happened.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl Solo {
+    /// A new cluster's first member.
+    pub fn new(config: Config) -> Solo {
+        let disk = Arc::new(SimDisk::new());
+        write_initial(&identity(), &*disk, (1, 1), &membership(1)).expect("the disk is good");
+        let mut solo = Solo {
+            disk,
+            home: MemHome::new(),
+            head: 0,
+            kv: None,
+            store: None,
+            config,
+            mark: (1, 1),
+            forgot: 1,
+            given: 0,
+            reached: 1,
+            is_intact: false,
+            counts: BTreeMap::new(),
+        };
+        solo.open().expect("the disk is good");
+        solo
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn name(&self) -> String {
+        format!("head-{}", self.head)
+    }
+
+    /// Opens what the disks hold. An error is the disk's.
+    pub fn open(&mut self) -> Result<(), StoreError> {
+        install(&*self.disk, self.mark)?;
+        let kv = self.home.open(&self.name()).expect("the simulated home does not fail");
+        let start = Start::find(&identity(), &*self.disk, Some(&*kv))?.expect("a member has a manifest");
+        let claimed = start.claimed();
+        assert!(start.manifest_index() >= self.forgot, "a durable manifest is gone");
+        assert!((self.forgot..=self.reached).contains(&claimed.applied), "from {} on it can't go on", claimed.applied);
+        match start.keeps_head() {
+            Ok(()) => {
+                (self.kv, self.given) = (Some(kv), claimed.applied);
+                self.count("claims believed");
+            }
+            Err(why) => {
+                let is_owed = self.is_intact && self.given >= start.manifest_index();
+                assert!(!is_owed, "the claim at {} does not prove itself: {why}", self.given);
+                self.home.remove(&self.name()).expect("the simulated home does not fail");
+                (self.head, self.given) = (self.head + 1, 0);
+                self.kv = Some(self.home.open(&self.name()).expect("the simulated home does not fail"));
+                self.count("claims not believed");
+            }
+        }
+        let store = start.open(self.disk.clone(), self.config, &mut |_, _| ())?;
+        assert_eq!((store.view().applied(), store.membership()), (claimed.applied, &claimed.membership));
+        self.store = Some(store);
+        Ok(())
+    }
+
+    /// Applies some of the entries that follow, and compares what became of them.
+    pub fn apply(&mut self, log: &mut Log, most: u64) {
+        let store = self.store.as_mut().expect("it is open");
+        if store.must_wait() {
+            return self.count("applies that waited");
+        }
+        let applied = store.view().applied();
+        let from = (applied - 1) as usize;
+        let upto = log.entries.len().min(from + most as usize);
+        if from == upto {
+            return;
+        }
+        let results = store.apply(&log.entries[from..upto]).expect("they are commands");
+        for (result, outcome) in results.iter().zip(&log.outcomes[from..upto]) {
+            assert_eq!(result.outcome, *outcome, "at index {}", result.index);
+        }
+        self.reached = self.reached.max(upto as Index + 1);
+        self.show(log);
+    }
+
+    /// What it shows at an applied index is what every store shows there.
+    fn show(&self, log: &mut Log) {
+        let view = self.store.as_ref().expect("it is open").view();
+        let hash = view.state_hash();
+        let (keys, sum) = view.keys_sum();
+        let shown = (hash, (keys, sum.to_hex()));
+        let seen = log.seen.entry(hash.applied).or_insert(shown);
+        assert_eq!(*seen, shown);
+        assert_eq!(view.keys(), keys);
+        let store = self.store.as_ref().expect("it is open");
+        assert_eq!(*store.membership(), log.membership_at(hash.applied));
+    }
+
+    /// Compares a read of one key, and a range, at a random revision.
+    pub fn read(&mut self, log: &Log, rng: &mut Rng) {
+        let view = self.store.as_ref().expect("it is open").view();
+        let (revision, oldest) = (view.revision(), view.compacted());
+        let at = rng.between(0, revision);
+        let key = Bytes::from(format!("key{}", rng.below(KEYS)));
+        match view.get(&key, at) {
+            Ok((read, found)) => {
+                assert_eq!(read, if at == 0 { revision } else { at });
+                let found = found.map(|record| (record.value, record.create_revision, record.version));
+                assert_eq!(found, log.at(&key, read), "{key:?} at revision {read}");
+            }
+            Err(ReadError::Compacted { .. }) => assert!(at < oldest),
+            Err(error) => panic!("{key:?} at revision {at}: {error}"),
+        }
+        let all = RangeQuery { revision: at, limit: 100, bytes_max: usize::MAX, ..RangeQuery::default() };
+        if let Ok(answer) = view.range(&all) {
+            let model = |key: &Bytes| log.at(key, answer.revision).map(|(value, ..)| (key.clone(), value));
+            let model: Vec<_> = log.keys.keys().filter_map(model).collect();
+            let found: Vec<_> = answer.records.into_iter().map(|record| (record.key, record.value)).collect();
+            assert_eq!(found, model, "all at revision {}", answer.revision);
+        }
+    }
+
+    /// Gives sled what it lacks.
+    pub fn give(&mut self) {
+        let store = self.store.as_mut().expect("it is open");
+        let set = store.next_set();
+        self.given = store.view().applied();
+        let kv = self.kv.as_ref().expect("it is open");
+        kv.apply_batch(set).expect("the simulated kv db does not fail");
+        kv.idle().expect("the simulated kv db does not fail");
+        self.count("sets");
+    }
+
+    /// Does the next job, if there is one. False when the disk failed.
+    pub fn job(&mut self) -> bool {
+        match self.try_job() {
+            Ok(()) => true,
+            Err(SegmentError::Io(_)) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn try_job(&mut self) -> Result<(), SegmentError> {
+        let store = self.store.as_mut().expect("it is open");
+        let Some(job) = store.next_job() else { return Ok(()) };
+        let what = match &job {
+            Job::Prepare { .. } => "files prepared",
+            Job::Seal(_) => "windows sealed",
+            Job::Cut(_) => "manifests",
+            Job::Rewrite(_) => "groups written anew",
+            Job::Unlink { .. } => "files unlinked",
+        };
+        let done = job.run(&*self.disk)?;
+        if let Done::Cut(cut) = &done {
+            self.forgot = cut.index();
+        }
+        store.done(done);
+        self.count(what);
+        Ok(())
+    }
+
+    /// Applies the rest of the log and carries out its compactions, until that meets damage.
+    fn compacts_until_damage(&mut self, log: &mut Log) {
+        for _ in 0..200 {
+            self.apply(log, 50);
+            let store = self.store.as_mut().expect("it is open");
+            if store.wants_cut() {
+                store.cut();
+            }
+            match self.try_job() {
+                Ok(()) => self.step(),
+                Err(SegmentError::Damaged(_)) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Reads all keys at some revisions: what is served must be right. Returns how many reads failed.
+    fn reads_that_fail(&self, log: &Log, rng: &mut Rng) -> u64 {
+        let view = self.store.as_ref().expect("it is open").view();
+        let mut failed = 0;
+        for revision in [0, rng.between(1, view.revision()), rng.between(1, view.revision())] {
+            for key in log.keys.keys() {
+                match view.get(key, revision) {
+                    Ok((read, found)) => {
+                        let found = found.map(|record| (record.value, record.create_revision, record.version));
+                        assert_eq!(found, log.at(key, read), "{key:?} at revision {read}, with a bit flipped");
+                    }
+                    Err(ReadError::Compacted { .. }) => {}
+                    Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => failed += 1,
+                    Err(error) => panic!("{key:?} at revision {revision}: {error}"),
+                }
+            }
+        }
+        failed
+    }
+
+    /// Takes a step of compaction, if there is one to take.
+    pub fn step(&mut self) {
+        let store = self.store.as_mut().expect("it is open");
+        if store.has_steps() {
+            store.step().expect("nothing is damaged");
+            self.count("steps");
+        }
+    }
+
+    /// A store that nothing happens to: it applies a little, and does a little of what is to be done.
+    fn goes_on(&mut self, log: &mut Log, rng: &mut Rng) {
+        self.apply(log, rng.between(1, 3));
+        let store = self.store.as_mut().expect("it is open");
+        if store.wants_cut() || rng.chance(30) {
+            store.cut();
+        }
+        assert!(self.job(), "nothing fails here");
+        self.step();
+    }
+
+    /// Does everything that is left to do, on a disk that does not fail.
+    pub fn settle(&mut self, log: &mut Log) {
+        self.disk.take_trap();
+        loop {
+            self.apply(log, 50);
+            let store = self.store.as_mut().expect("it is open");
+            let before = (store.view().applied(), store.has_steps(), store.wants_cut());
+            if before == (log.last(), false, false) && !store.has_jobs() {
+                break;
+            }
+            if store.wants_cut() {
+                store.cut();
+            }
+            assert!(self.job(), "nothing fails here");
+            self.step();
+        }
+    }
+
+    /// The process dies: of power loss, or alone.
+    pub fn crash(&mut self, rng: &mut Rng) {
+        self.store = None;
+        self.kv = None;
+        self.disk.take_trap();
+        if rng.chance(300) {
+            self.disk.kill();
+            self.home.end_run();
+            self.is_intact = true;
+            self.count("kills");
+            return;
+        }
+        let models = [CrashModel::Nothing, CrashModel::InOrder, CrashModel::Torn, CrashModel::Reordered];
+        self.disk.crash(rng.bits(), models[rng.index(models.len())]);
+        let damage = self.home.crash(rng.bits());
+        self.is_intact = damage.iter().all(|(_, damage)| *damage == Damage::None);
+        for (_, damage) in damage {
+            self.count(match damage {
+                Damage::None => "heads kept",
+                Damage::LostBatches(_) => "heads put back",
+                Damage::Corrupted => "heads damaged",
+                Damage::LostAll => "heads lost",
+            });
+        }
+    }
+
+    /// Fetches the newest manifest of another store, with what it lacks of its segments, and installs it, if it is newer
+    /// than what is applied here. The transfer may break off. False when the disk failed.
+    pub fn install_from(&mut self, other: &Solo, rng: &mut Rng) -> bool {
+        match self.try_install_from(other, rng) {
+            Ok(()) => true,
+            Err(StoreError::Io(_)) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn try_install_from(&mut self, other: &Solo, rng: &mut Rng) -> Result<(), StoreError> {
+        let held = other.store.as_ref().expect("it is open").held();
+        let store = self.store.as_mut().expect("it is open");
+        if held.index() <= store.view().applied() {
+            return Ok(());
+        }
+        let at_hand = AtHand::of(store);
+        let mut arriving = Arriving::begin(&identity(), &held.bytes(), held.size_and_hash(), &at_hand)?;
+        let lacking = arriving.lacking();
+        self.count(if lacking.len() < held.segments().len() { "segments shared" } else { "segments all fetched" });
+        for listed in lacking {
+            let n = self.store.as_mut().expect("it is open").take_n();
+            let disk = self.disk.clone();
+            let mut incoming = Incoming::begin(&*disk, n, listed)?;
+            let mut piece = vec![0; rng.between(1, 1500) as usize];
+            while let Some(read @ 1..) = held.read(&*other.disk, listed.hash, incoming.bytes(), &mut piece)? {
+                incoming.push(&piece[..read])?;
+                if rng.chance(10) {
+                    self.count("transfers broken off");
+                    return Ok(());
+                }
+            }
+            arriving.arrived(incoming.finish()?);
+        }
+        let next_n = self.store.as_mut().expect("it is open").take_n();
+        arriving.complete(&*self.disk, next_n)?;
+        if rng.chance(100) {
+            self.count("offers not installed");
+            return Ok(());
+        }
+        // The log restarts, durably.
+        self.mark = (arriving.term(), arriving.index());
+        (self.forgot, self.reached) = (arriving.index(), self.reached.max(arriving.index()));
+        self.store = None;
+        self.home.remove(&self.name()).expect("the simulated home does not fail");
+        (self.head, self.given) = (self.head + 1, 0);
+        self.count("installations");
+        self.open()
+    }
+
+    /// Every file is one that something names (rule D21).
+    pub fn check_names(&self) {
+        let names = self.disk.names();
+        let manifests = names.iter().filter(|name| name.starts_with("snapshot-")).count();
+        assert_eq!(manifests, 1, "{names:?}");
+        let known = |name: &String| ["snapshot-", "kv-", "offer-"].iter().any(|known| name.starts_with(known));
+        assert!(names.iter().all(known), "{names:?}");
+    }
+}
