@@ -240,6 +240,9 @@ pub const WRITE_BEHIND_BYTES_MAX: usize = 1024 * 1024;
 pub const WRITE_BEHIND_BATCHES: usize = 256;
 /// Default of `--quota`: 8 GiB.
 pub const QUOTA_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
+/// Room on a volume besides the segments and the reserve: the log, sled, files that are taken before they are filled, a
+/// prefix, one segment that is written anew, a manifest.
+pub const BESIDES_QUOTA_BYTES: u64 = 3 * 512 * 1024 * 1024;
 /// Default of `--reserve`, the space that a node keeps: puts are refused when less is left, counting the reserve file.
 /// That file takes half of it; whatever can wait leaves a quarter free besides.
 pub const RESERVE_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;

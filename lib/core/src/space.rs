@@ -13,6 +13,7 @@
 //! The reserve file is given back a piece at a time as the rest runs out. So what may still be written finds room
 //! whoever filled the volume, and so does what was promised already (appends, votes, apply).
 
+use crate::limits::{BESIDES_QUOTA_BYTES, QUOTA_BYTES_DEFAULT, RESERVE_PERCENT};
 use std::io;
 
 /// The least reserve divided by this is the size of the reserve file.
@@ -94,7 +95,7 @@ pub struct Sizes {
 impl Sizes {
     /// The reserve of a volume of that size.
     pub fn reserve(&self, volume_bytes: u64) -> u64 {
-        self.least_bytes.max(volume_bytes / 100 * crate::limits::RESERVE_PERCENT)
+        self.least_bytes.max(volume_bytes / 100 * RESERVE_PERCENT)
     }
 
     /// The whole reserve file.
@@ -116,6 +117,35 @@ impl Sizes {
     }
 }
 
+/// How much room a database is given beyond its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comfort {
+    /// Overwriting everything at once makes puts wait for compactions.
+    Least,
+    /// Segments may be half dead before they are written anew.
+    Recommended,
+}
+
+impl Sizes {
+    /// Bytes of the volume for a database of `quota` bytes of live records. An operator asks for it, and a node that has
+    /// less warns.
+    pub fn volume(&self, quota: u64, comfort: Comfort) -> u64 {
+        let segments = match comfort {
+            Comfort::Least => quota.saturating_add(quota / 4),
+            Comfort::Recommended => quota.saturating_mul(2),
+        };
+        let used = segments.saturating_add(BESIDES_QUOTA_BYTES);
+        let by_percent = (used / (100 - RESERVE_PERCENT)).saturating_mul(100).saturating_add(100 * 100);
+        used.saturating_add(self.least_bytes).max(by_percent)
+    }
+
+    /// The quota of a database whose user names none: that for which the volume is the recommended one.
+    pub fn quota(&self, volume_bytes: u64) -> u64 {
+        let usable = volume_bytes.saturating_sub(self.reserve(volume_bytes)).saturating_sub(BESIDES_QUOTA_BYTES);
+        (usable / 2).min(QUOTA_BYTES_DEFAULT)
+    }
+}
+
 /// Whether the disk, or a quota on it, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -133,6 +163,26 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const SIZES: Sizes = Sizes { least_bytes: 256 * MIB };
+
+    #[test]
+    fn a_volume_of_20_gib_does_for_the_default_quota() {
+        let gib = |bytes: u64| (bytes as f64 / (1u64 << 30) as f64 * 10.0).round() / 10.0;
+        let volume = |comfort| gib(SIZES.volume(QUOTA_BYTES_DEFAULT, comfort));
+        assert_eq!((volume(Comfort::Least), volume(Comfort::Recommended)), (12.1, 18.4));
+        assert_eq!(SIZES.quota(20 << 30), QUOTA_BYTES_DEFAULT);
+        assert_eq!(SIZES.quota(1 << 30), 0, "there is room for what stands besides, and no more");
+    }
+
+    proptest! {
+        #[test]
+        fn a_quota_fits_the_volume_that_it_asks_for(quota in 0..QUOTA_BYTES_DEFAULT) {
+            let volume = SIZES.volume(quota, Comfort::Recommended);
+            prop_assert!(volume - SIZES.reserve(volume) >= 2 * quota + BESIDES_QUOTA_BYTES);
+            prop_assert!(SIZES.quota(volume) >= quota && SIZES.quota(volume) <= quota + MIB);
+            let least = SIZES.volume(quota, Comfort::Least);
+            prop_assert!(least - SIZES.reserve(least) >= quota / 4 * 5 + BESIDES_QUOTA_BYTES && least <= volume);
+        }
+    }
 
     #[test]
     fn puts_need_the_reserve_and_the_rest_half_of_it() {

@@ -37,6 +37,7 @@ fn many_seeds() {
         "heads lost",
         "heads put back",
         "installations",
+        "jobs that found no room",
         "kills",
         "manifests",
         "offers not installed",
@@ -65,12 +66,13 @@ fn members_have_equal_segments_whatever_their_threads_did() {
 }
 
 #[test]
-fn a_flipped_bit_is_mended_or_found_and_nothing_wrong_is_served() {
-    let (mut flipped, mut closed, mut failed) = (0, 0, 0);
+fn a_flipped_bit_is_mended_or_healed_and_nothing_wrong_is_served() {
+    let (mut closed, mut failed, mut healed) = (0, 0, 0);
     for seed in 1..=10 {
         let counts = solo::flips(seed, 300);
-        (flipped, closed, failed) = (flipped + counts.0, closed + counts.1, failed + counts.2);
+        (closed, failed, healed) = (closed + counts.0, failed + counts.1, healed + counts.2);
     }
-    println!("{flipped} bits: {closed} stores did not open, {failed} reads failed");
-    assert!(failed > 20 && closed < flipped / 4, "of {flipped} bits: {closed} did not open, {failed} reads failed");
+    println!("3000 bits: {closed} stores did not open, {failed} reads failed, {healed} segments were healed");
+    assert!(failed > 20 && healed > 500, "{failed} reads failed, {healed} segments were healed");
+    assert!(closed < 100, "{closed} stores did not open");
 }

@@ -11,6 +11,7 @@
 //! written under a temporary name, fsynced and renamed, and the directory is fsynced: under its final name it is whole.
 //! It is written and read in blocks, never held in memory.
 
+mod clock;
 mod format;
 pub(crate) mod manifest;
 mod read;
@@ -18,6 +19,7 @@ mod read;
 mod tests;
 mod write;
 
+pub use clock::RetentionClock;
 pub use read::{install, verify, verify_ours};
 pub use write::{write, write_initial};
 

@@ -20,11 +20,10 @@ use bytes::Bytes;
 use log::{KEYS, Log, membership};
 use raftkv_api::Hex128;
 use raftkv_core::kvstore::on_segments::{
-    Arriving, AtHand, Config, Done, Incoming, Job, Start, Store, install, write_initial,
+    After, Arriving, AtHand, Config, Damaged, Hands, Hurry, Incoming, Job, Start, Store, Task, install, write_initial,
 };
 use raftkv_core::kvstore::{RangeQuery, ReadError, StoreError};
 use raftkv_core::ports::{KvDisk, KvHome};
-use raftkv_core::segment::file::SegmentError;
 use raftkv_core::types::{Index, MemberIdentity};
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +42,7 @@ pub struct Solo {
     head: u64,
     kv: Option<Arc<dyn KvDisk>>,
     pub store: Option<Store>,
+    hands: Hands,
     config: Config,
     /// Index and term behind which the log restarted last, for a snapshot of another member.
     mark: (u64, Index),
@@ -69,6 +69,7 @@ impl Solo {
             head: 0,
             kv: None,
             store: None,
+            hands: Hands::default(),
             config,
             mark: (1, 1),
             forgot: 1,
@@ -113,7 +114,7 @@ impl Solo {
         }
         let store = start.open(self.disk.clone(), self.config, &mut |_, _| ())?;
         assert_eq!((store.view().applied(), store.membership()), (claimed.applied, &claimed.membership));
-        self.store = Some(store);
+        (self.store, self.hands) = (Some(store), Hands::default());
         Ok(())
     }
 
@@ -175,58 +176,108 @@ impl Solo {
     }
 
     /// Gives sled what it lacks.
-    pub fn give(&mut self) {
-        let store = self.store.as_mut().expect("it is open");
-        let set = store.next_set();
-        self.given = store.view().applied();
-        let kv = self.kv.as_ref().expect("it is open");
-        kv.apply_batch(set).expect("the simulated kv db does not fail");
-        kv.idle().expect("the simulated kv db does not fail");
-        self.count("sets");
+    pub fn give(&mut self) -> bool {
+        self.works(Hurry::Now)
     }
 
-    /// Does the next job, if there is one. False when the disk failed.
+    /// Does the next job, if there is one, and gives sled what it lacks if that is due. False when the disk failed.
     pub fn job(&mut self) -> bool {
-        match self.try_job() {
-            Ok(()) => true,
-            Err(SegmentError::Io(_)) => false,
+        self.works(Hurry::WhenDue)
+    }
+
+    fn works(&mut self, hurry: Hurry) -> bool {
+        match self.work(hurry) {
+            Ok(None) => true,
+            Err(StoreError::Io(_)) => false,
+            Ok(Some(damaged)) => panic!("{damaged:?}"),
             Err(error) => panic!("{error}"),
         }
     }
 
-    fn try_job(&mut self) -> Result<(), SegmentError> {
+    /// What the two threads do next. Returns what a job found damaged.
+    fn work(&mut self, hurry: Hurry) -> Result<Option<Damaged>, StoreError> {
+        let mut found = None;
         let store = self.store.as_mut().expect("it is open");
-        let Some(job) = store.next_job() else { return Ok(()) };
+        let again = self.hands.again();
+        for task in again.into_iter().chain(self.hands.next(store, hurry)) {
+            match task {
+                Task::Run(job) => found = self.run(job)?.or(found),
+                Task::Give(set) => {
+                    self.given = self.store.as_ref().expect("it is open").view().applied();
+                    let kv = self.kv.as_ref().expect("it is open");
+                    kv.apply_batch(set).expect("the simulated kv db does not fail");
+                    kv.idle().expect("the simulated kv db does not fail");
+                    self.hands.set_ended();
+                    self.count("sets");
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn run(&mut self, job: Job) -> Result<Option<Damaged>, StoreError> {
         let what = match &job {
             Job::Prepare { .. } => "files prepared",
             Job::Seal(_) => "windows sealed",
             Job::Cut(_) => "manifests",
             Job::Rewrite(_) => "groups written anew",
+            Job::Scrub(_) => "segments read whole",
             Job::Unlink { .. } => "files unlinked",
         };
-        let done = job.run(&*self.disk)?;
-        if let Done::Cut(cut) = &done {
-            self.forgot = cut.index();
+        let result = job.run(&*self.disk);
+        let store = self.store.as_mut().expect("it is open");
+        match self.hands.job_ended(store, job, result)? {
+            After::Nothing => self.count(what),
+            After::Cut(held) => {
+                self.forgot = held.index();
+                self.count(what);
+            }
+            After::CutFailed(_) | After::Waits(_) => self.count("jobs that found no room"),
+            After::Damaged(damaged) => return Ok(Some(damaged)),
         }
-        store.done(done);
-        self.count(what);
-        Ok(())
+        Ok(None)
     }
 
-    /// Applies the rest of the log and carries out its compactions, until that meets damage.
-    fn compacts_until_damage(&mut self, log: &mut Log) {
-        for _ in 0..200 {
+    /// Reads all segments, applies the rest of the log, and carries out its compactions; what is damaged meanwhile is
+    /// fetched from another store. Returns how many segments were healed.
+    fn heals(&mut self, log: &mut Log, other: &Solo) -> u64 {
+        let mut scrubbed = None;
+        let store = self.store.as_mut().expect("it is open");
+        for _ in 0..store.layout().len() {
+            scrubbed = store.scrub(scrubbed);
+        }
+        let mut healed = 0;
+        for _ in 0..400 {
             self.apply(log, 50);
             let store = self.store.as_mut().expect("it is open");
             if store.wants_cut() {
                 store.cut();
             }
-            match self.try_job() {
-                Ok(()) => self.step(),
-                Err(SegmentError::Damaged(_)) => return,
-                Err(error) => panic!("{error}"),
+            let found = self.work(Hurry::WhenDue).expect("the disk does not fail");
+            if let Some(hash) = found.and_then(|damaged| damaged.hash) {
+                self.heal(hash, other);
+                healed += 1;
             }
+            self.step();
         }
+        let store = self.store.as_ref().expect("it is open");
+        assert_eq!((store.damaged(), store.view().applied()), (vec![], log.last()));
+        assert!(!store.in_pass(), "a compaction waits for nothing that is damaged any more");
+        healed
+    }
+
+    fn heal(&mut self, hash: u128, other: &Solo) {
+        let held = other.store.as_ref().expect("it is open").held();
+        let store = self.store.as_mut().expect("it is open");
+        let listed = store.damaged().into_iter().find(|listed| listed.hash == hash).expect("it was found");
+        let mut incoming = Incoming::begin(&*self.disk, store.take_n(), listed).expect("the disk does not fail");
+        let mut piece = [0; 700];
+        while let Some(read @ 1..) =
+            held.read(&*other.disk, hash, incoming.bytes(), &mut piece).expect("the disk does not fail")
+        {
+            incoming.push(&piece[..read]).expect("the other store is whole");
+        }
+        assert!(store.heal(incoming.finish().expect("the other store is whole")));
     }
 
     /// Reads all keys at some revisions: what is served must be right. Returns how many reads failed.
@@ -272,11 +323,12 @@ impl Solo {
     /// Does everything that is left to do, on a disk that does not fail.
     pub fn settle(&mut self, log: &mut Log) {
         self.disk.take_trap();
+        self.disk.set_full(false);
         loop {
             self.apply(log, 50);
             let store = self.store.as_mut().expect("it is open");
             let before = (store.view().applied(), store.has_steps(), store.wants_cut());
-            if before == (log.last(), false, false) && !store.has_jobs() {
+            if before == (log.last(), false, false) && !store.has_jobs() && self.hands.are_free() {
                 break;
             }
             if store.wants_cut() {

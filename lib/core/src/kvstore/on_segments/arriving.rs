@@ -137,8 +137,8 @@ pub struct Incoming<'a> {
 /// A segment that was fetched, proved and is durable.
 #[derive(Debug)]
 pub struct Arrived {
-    listed: Listed,
-    file: Arc<File>,
+    pub(super) listed: Listed,
+    pub(super) file: Arc<File>,
 }
 
 impl<'a> Incoming<'a> {

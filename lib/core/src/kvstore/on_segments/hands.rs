@@ -12,7 +12,7 @@
 //! it fails, it is given up, and nothing waits for it (rule D15).
 
 use super::held::Held;
-use super::job::{Done, Job};
+use super::job::{Done, Job, Scrub};
 use super::store::Store;
 use crate::kvstore::StoreError;
 use crate::kvstore::set::Writes;
@@ -46,8 +46,19 @@ pub enum After {
     Cut(Arc<Held>),
     /// A manifest could not be written; the text says why.
     CutFailed(String),
+    /// A segment is not what its hash says: it is to be fetched from another member. The text names file and place.
+    Damaged(Damaged),
     /// The disk is full: the job is tried again when the pause is over. The text says what was to be written.
     Waits(String),
+}
+
+/// What was found damaged.
+#[derive(Debug)]
+pub struct Damaged {
+    /// The hash by which another member knows the segment; `None` while it is still to be found which one it is.
+    pub hash: Option<u128>,
+    /// Which file, and where.
+    pub what: String,
 }
 
 #[derive(Debug, Default)]
@@ -116,11 +127,15 @@ impl Hands {
         self.segments = Hand::Free;
         let error = match result {
             Ok(done) => {
+                if let Job::Scrub(Scrub { file, .. }) = &job {
+                    store.found_sound(file);
+                }
                 let cut = if let Done::Cut(held) = &done { Some(held.clone()) } else { None };
                 store.done(done);
                 return Ok(cut.map_or(After::Nothing, After::Cut));
             }
             Err(SegmentError::Io(error)) if space::is_full(&error) => error,
+            Err(SegmentError::Damaged(what)) => return met_damage(store, &job, what),
             Err(error) => return Err(error.into()),
         };
         match job {
@@ -130,11 +145,13 @@ impl Hands {
                 store.cut_failed();
                 Ok(After::CutFailed(error.to_string()))
             }
-            job @ (Job::Seal(_) | Job::Rewrite(_) | Job::Unlink { .. }) => {
+            job @ (Job::Seal(_) | Job::Rewrite(_) | Job::Scrub(_) | Job::Unlink { .. }) => {
                 let what = match &job {
                     Job::Seal(_) => "records that were applied, of which a segment is made",
                     Job::Rewrite(_) => "what a compaction leaves of some segments",
-                    Job::Prepare { .. } | Job::Cut(_) | Job::Unlink { .. } => "a change of the directory",
+                    Job::Prepare { .. } | Job::Cut(_) | Job::Scrub(_) | Job::Unlink { .. } => {
+                        "a change of the directory"
+                    }
                 };
                 self.segments = Hand::Holds(job);
                 Ok(After::Waits(format!("{what}: {error}")))
@@ -168,6 +185,21 @@ impl Hands {
     /// Whether nothing is on its way.
     pub fn are_free(&self) -> bool {
         matches!(self.segments, Hand::Free) && self.sled != Sled::Busy
+    }
+}
+
+/// What a job read is not what it must be. In what was just written there can be no damage but a bug.
+fn met_damage(store: &mut Store, job: &Job, what: String) -> Result<After, StoreError> {
+    match job {
+        Job::Scrub(Scrub { listed, .. }) => {
+            store.found_damaged(listed.hash);
+            Ok(After::Damaged(Damaged { hash: Some(listed.hash), what }))
+        }
+        Job::Rewrite(rewrite) => {
+            store.rewriting_met_damage(rewrite);
+            Ok(After::Damaged(Damaged { hash: None, what }))
+        }
+        Job::Prepare { .. } | Job::Seal(_) | Job::Cut(_) | Job::Unlink { .. } => Err(StoreError::Unproved(what)),
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Job {
     Cut(Box<Cut>),
     /// Write what is live of a group of segments as one.
     Rewrite(Box<Rewrite>),
+    /// Read a segment whole, and compare it with its hash.
+    Scrub(Scrub),
     /// Remove files that no durable manifest lists and nobody reads.
     Unlink {
         /// Their names.
@@ -88,6 +90,7 @@ impl Job {
                 return Ok(Done::Sealed(Sealed { segment: seal.segment }));
             }
             Job::Cut(cut) => return Ok(Done::Cut(Arc::new(cut.write(disk)?))),
+            Job::Scrub(Scrub { file, listed }) => _ = file::prove(disk, file.n, listed)?,
             Job::Rewrite(rewrite) => return Ok(Done::Rewritten(Box::new(rewrite.write(disk)?))),
             Job::Unlink { names } => unlink(disk, names)?,
         }
@@ -116,6 +119,13 @@ impl Cut {
         write_manifest(disk, &self.manifest, &self.own)?;
         Ok(held)
     }
+}
+
+/// A segment that is looked at.
+#[derive(Debug)]
+pub struct Scrub {
+    pub(super) file: Arc<File>,
+    pub(super) listed: Listed,
 }
 
 /// A group of segments.

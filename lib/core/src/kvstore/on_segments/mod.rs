@@ -19,6 +19,7 @@
 mod apply;
 mod arriving;
 mod hands;
+mod heal;
 mod held;
 mod index_of_tables;
 mod job;
@@ -28,9 +29,9 @@ mod store;
 mod view;
 
 pub use arriving::{Arrived, Arriving, AtHand, Incoming, free_n, install};
-pub use hands::{After, Hands, Hurry, Task};
+pub use hands::{After, Damaged, Hands, Hurry, Task};
 pub use held::Held;
-pub use job::{Cut, Done, Job, Rewrite, Rewritten, Seal, Sealed};
+pub use job::{Cut, Done, Job, Rewrite, Rewritten, Scrub, Seal, Sealed};
 pub use open::{Claimed, Start, write_initial};
 pub use store::{Config, Store};
 pub use view::View;

@@ -21,6 +21,7 @@ use crate::ports::{KvDisk, LogDisk};
 use crate::segment::file::{self, file_name, parse_file_name};
 use crate::segment::{Listed, Sealed};
 use crate::snapshot;
+use crate::snapshot::RetentionClock;
 use crate::snapshot::manifest::{BadManifest, Manifest, Own};
 use crate::types::{Index, MemberIdentity, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -248,13 +249,12 @@ impl Start {
             dead: built.dead,
             pass: None,
             retired,
+            damaged: BTreeSet::new(),
+            clock: RetentionClock::of(&own.clock),
             offers,
             next_file_segment,
         };
-        full.into_iter().for_each(|segment| store.seal(segment));
-        if store.prepared.is_empty() {
-            store.prepare();
-        }
+        store.begin(&full);
         Ok(store)
     }
 }

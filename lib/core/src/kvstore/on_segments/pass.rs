@@ -10,7 +10,7 @@
 //! that it hides (rule D6). Segments that were written anew are *retired*: they are unlinked when a manifest without them
 //! is durable, and nobody reads them.
 
-use super::job::{Input, Job, Moved, Rewrite, Rewritten};
+use super::job::{Input, Job, Moved, Rewrite, Rewritten, Scrub};
 use super::store::{Segment, Store};
 use super::view::File;
 use crate::kvstore::StoreError;
@@ -65,7 +65,7 @@ impl Store {
         match &self.pass {
             None => self.next_pending().is_some(),
             Some(Pass { stage: Stage::Writing { .. }, .. }) => false,
-            Some(Pass { of, stage: Stage::Rounds { .. } }) => self.lists_all_before(of.upto),
+            Some(Pass { of, stage: Stage::Rounds { .. } }) => self.damaged.is_empty() && self.lists_all_before(of.upto),
             Some(_) => true,
         }
     }
@@ -123,6 +123,10 @@ impl Store {
             self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups: left } });
             return Ok(false);
         }
+        if !self.damaged.is_empty() {
+            self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups: left } });
+            return Ok(false);
+        }
         if left.is_empty() && round < ROUNDS_MAX {
             round += 1;
             let numbers = |group: Range<usize>| self.segments[group].iter().map(|segment| segment.segment).collect();
@@ -170,6 +174,29 @@ impl Store {
         self.next_n += 1;
         let inputs = of_group.iter().map(input).collect();
         Job::Rewrite(Box::new(Rewrite { view: self.view(), inputs, segment, file, made: of.compacted, live }))
+    }
+
+    /// A group could not be written, since something in it is damaged: it is tried again when that is healed. What is
+    /// damaged is still to be found.
+    pub(super) fn rewriting_met_damage(&mut self, rewrite: &Rewrite) {
+        let Some(Pass { of, stage: Stage::Writing { round, mut groups } }) = self.pass.take() else {
+            panic!("a group is written in a pass");
+        };
+        groups.push_front(rewrite.inputs.iter().map(|input| input.segment).collect());
+        self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups } });
+        for Input { segment, file, listed } in &rewrite.inputs {
+            self.damaged.insert(*segment);
+            self.jobs.push_back(Job::Scrub(Scrub { file: file.clone(), listed: *listed }));
+        }
+        self.retired.push(rewrite.file.clone());
+    }
+
+    /// A segment was read whole, and is what its hash says.
+    pub(super) fn found_sound(&mut self, file: &Arc<File>) {
+        let sound = self.segments.iter().find(|segment| Arc::ptr_eq(&segment.file, file));
+        if let Some(sound) = sound.map(|sound| sound.segment) {
+            self.damaged.remove(&sound);
+        }
     }
 
     /// A group is written: its records get their new places, a bounded number in a step, while both files can be read.

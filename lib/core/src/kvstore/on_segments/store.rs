@@ -19,10 +19,10 @@ use crate::mutant::{self, Mutant};
 use crate::segment::Listed;
 use crate::segment::file::file_name;
 use crate::segment::groups::Bounds;
-use crate::snapshot;
 use crate::snapshot::manifest::{Manifest, Own};
+use crate::snapshot::{self, RetentionClock};
 use crate::types::{Index, MemberIdentity};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Sizes; a simulation makes them small.
@@ -83,6 +83,10 @@ pub struct Store {
     pub(super) pass: Option<Pass>,
     /// Files that are in the list no more; they go when nobody holds them.
     pub(super) retired: Vec<Arc<File>>,
+    /// When the store was at which revision; manifests have it.
+    pub(super) clock: RetentionClock,
+    /// Segments whose files are damaged.
+    pub(super) damaged: BTreeSet<u32>,
     /// Snapshots that were fetched and not installed before this run.
     pub(super) offers: Offers,
     /// The number in this run of the next segment that no window became.
@@ -165,6 +169,14 @@ impl Store {
         self.batches_since_set += 1;
         full.into_iter().for_each(|segment| self.seal(segment));
         applied
+    }
+
+    /// Begins to work: windows that were found full become files, and the one that is filled gets one.
+    pub(super) fn begin(&mut self, full: &[u32]) {
+        full.iter().for_each(|segment| self.seal(*segment));
+        if self.prepared.is_empty() {
+            self.prepare();
+        }
     }
 
     /// Takes a file for the window that is filled next.
@@ -257,6 +269,11 @@ impl Store {
         self.small.all_changed();
     }
 
+    /// When the store was at which revision.
+    pub fn clock(&mut self) -> &mut RetentionClock {
+        &mut self.clock
+    }
+
     /// Whether something waits for a manifest.
     pub fn wants_cut(&self) -> bool {
         self.wants_cut && !self.cutting
@@ -297,7 +314,8 @@ impl Store {
         };
         let index = manifest.index();
         // A number that is only in memory must not be used again by a run that begins with this manifest.
-        let own = Own { next_n: self.next_n, n: files.iter().map(|file| file.n).collect(), clock: Vec::new() };
+        let own =
+            Own { next_n: self.next_n, n: files.iter().map(|file| file.n).collect(), clock: self.clock.samples() };
         if mutant::is(Mutant::WindowEndsAtCut) && prefix.is_some() {
             self.pen.window_bytes = self.pen.offset + 1;
         }
