@@ -3,6 +3,8 @@
 //! A varint is LEB128: seven bits a byte, the lowest first, the top bit set in all bytes but the last. A number has one
 //! encoding, so a last byte of zero behind others is refused, and so is what exceeds 64 bits.
 
+use bytes::Buf;
+
 /// Most bytes of a varint.
 const VARINT_BYTES_MAX: usize = 10;
 
@@ -25,34 +27,28 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    fn array<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], Stop> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(Stop::Cut)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
     pub(super) fn u8(&mut self) -> Result<u8, Stop> {
-        self.array().map(u8::from_le_bytes)
+        self.0.try_get_u8().map_err(|_| Stop::Cut)
     }
 
     pub(super) fn u16(&mut self) -> Result<u16, Stop> {
-        self.array().map(u16::from_le_bytes)
+        self.0.try_get_u16_le().map_err(|_| Stop::Cut)
     }
 
     pub(super) fn u32(&mut self) -> Result<u32, Stop> {
-        self.array().map(u32::from_le_bytes)
+        self.0.try_get_u32_le().map_err(|_| Stop::Cut)
     }
 
     pub(super) fn u64(&mut self) -> Result<u64, Stop> {
-        self.array().map(u64::from_le_bytes)
+        self.0.try_get_u64_le().map_err(|_| Stop::Cut)
     }
 
     pub(super) fn u128(&mut self) -> Result<u128, Stop> {
-        self.array().map(u128::from_le_bytes)
+        self.0.try_get_u128_le().map_err(|_| Stop::Cut)
     }
 
     pub(super) fn i64(&mut self) -> Result<i64, Stop> {
-        self.array().map(i64::from_le_bytes)
+        self.0.try_get_i64_le().map_err(|_| Stop::Cut)
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, Stop> {
