@@ -227,6 +227,11 @@ pub const CLIENT_THREADS_MAX: usize = 8;
 pub const RUNTIME_THREADS: usize = 1;
 /// sled must open in this time, or its directory is set aside.
 pub const SLED_OPEN_TIMEOUT_MS: u64 = 60_000;
+/// A head in sled must open in this time, or the node starts without it: the log has what it lacks.
+pub const HEAD_OPEN_TIMEOUT_MS: u64 = 10_000;
+/// Bytes of sled's own segments in a head. A page that is longer than a quarter of one becomes a file of its own, which
+/// sled does not remove; pages of values of [`HEAD_VALUE_BYTES_MAX`] are shorter.
+pub const HEAD_SLED_SEGMENT_BYTES: usize = 2 * 1024 * 1024;
 /// sled's page cache. Other pages are read from the system's page cache, which shrinks when memory is short.
 pub const SLED_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of a scanned record that count as one access to sled's pages: sled counts accesses, not bytes, before it frees
@@ -261,9 +266,12 @@ pub const CLIENT_CONNECTIONS_MAX: usize = 4096;
 pub const CLIENT_CONNECTIONS_MIN: usize = 64;
 /// Largest answer, head and body, that is written as one buffer; a larger one is gathered from its parts.
 pub const SMALL_ANSWER_BYTES: usize = 1024;
-/// Open files that clients cannot take: the connections of [`ADMIN_CONNECTIONS_MAX`] and [`PEER_CONNECTIONS_MAX`], and
-/// 128 for the disk, listeners and what the node dials itself.
-pub const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + 2 * PEER_CONNECTIONS_MAX + 128;
+/// Open files that clients cannot take: the connections of [`ADMIN_CONNECTIONS_MAX`] and [`PEER_CONNECTIONS_MAX`],
+/// [`OPEN_SEGMENT_FILES_MAX`], and 128 for the rest of the disk, listeners and what the node dials itself.
+pub const FILES_RESERVED: usize = ADMIN_CONNECTIONS_MAX + 2 * PEER_CONNECTIONS_MAX + OPEN_SEGMENT_FILES_MAX + 128;
+/// Segments of the kv db that are open at a time; the one that was read longest ago is closed for a new one. Opening
+/// one costs a few microseconds; this many are 4 GiB of live records at least, as [`SMALL_SEGMENT_BYTES`] has it.
+pub const OPEN_SEGMENT_FILES_MAX: usize = 512;
 /// Connections to the admin port at a time.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// A request's head must be complete this long after its first byte, and a new connection's first head after accept.

@@ -154,6 +154,10 @@ impl LogDisk for Disk {
         self.0.create(name, len)
     }
 
+    fn allocate(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.0.allocate(name, bytes)
+    }
+
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         around(Call::Write, name, || self.0.write(name, offset, bytes))
     }

@@ -42,6 +42,11 @@ impl LogDisk for BulkDisk {
         self.disk.create(name, len)
     }
 
+    fn allocate(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.room_for(bytes)?;
+        self.disk.allocate(name, bytes)
+    }
+
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.room_for(bytes.len() as u64)?;
         self.disk.write(name, offset, bytes)
@@ -96,7 +101,13 @@ mod tests {
         with_room.create("snapshot", 0).expect("there is room");
         with_room.write("snapshot", 0, b"bytes").expect("there is room");
         let without = bulk(1 << 62);
-        for refused in [without.write("snapshot", 5, b"more"), without.create("other", 0), without.room_for(1)] {
+        let refused = [
+            without.write("snapshot", 5, b"more"),
+            without.create("other", 0),
+            without.allocate("other", 0),
+            without.room_for(1),
+        ];
+        for refused in refused {
             assert_eq!(refused.expect_err("no room").kind(), io::ErrorKind::StorageFull);
         }
         assert_eq!(without.len("snapshot").expect("reads go on"), 5);

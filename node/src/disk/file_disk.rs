@@ -2,15 +2,16 @@
 //!
 //! Enters: calls of [`LogDisk`]. Leaves: system calls. The directory is 0700 and its files are 0600. An flock on the
 //! file `lock` is taken before anything is read (rule N7) and held until the last clone of the disk is dropped. Open
-//! handles are kept, so that the write path does not open a file per batch.
+//! handles are kept (`handles.rs`), so that neither a batch nor a read has to open a file.
 
+use crate::disk::handles::Handles;
 use crate::disk::reserve::RESERVE_FILE;
 use crate::disk::reserve::space;
 use raftkv_api::Hex128;
 use raftkv_core::identity::{IDENTITY_FILE, LOCK_FILE};
+use raftkv_core::limits::OPEN_SEGMENT_FILES_MAX;
 use raftkv_core::ports::LogDisk;
-use rustix::fs::{FlockOperation, flock};
-use std::collections::BTreeMap;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -29,7 +30,7 @@ pub struct FileDisk {
     directory: Mutex<File>,
     /// The error of the first fsync that failed.
     sync_failed: OnceLock<String>,
-    handles: Mutex<BTreeMap<String, Arc<File>>>,
+    handles: Mutex<Handles>,
     /// Holds the flock.
     _lock: File,
 }
@@ -81,7 +82,7 @@ impl FileDisk {
             path: path.to_path_buf(),
             directory: Mutex::new(directory),
             sync_failed: OnceLock::new(),
-            handles: Mutex::default(),
+            handles: Mutex::new(Handles::new(OPEN_SEGMENT_FILES_MAX)),
             _lock: lock,
         })
     }
@@ -91,7 +92,7 @@ impl FileDisk {
         &self.path
     }
 
-    fn handles(&self) -> MutexGuard<'_, BTreeMap<String, Arc<File>>> {
+    fn handles(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().expect("no holder of the handles panics")
     }
 
@@ -118,13 +119,60 @@ impl FileDisk {
 
     /// The open file of that name; the file must exist.
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
-        let mut handles = self.handles();
+        self.file_in(&mut self.handles(), name)
+    }
+
+    fn file_in(&self, handles: &mut Handles, name: &str) -> io::Result<Arc<File>> {
         if let Some(file) = handles.get(name) {
-            return Ok(file.clone());
+            return Ok(file);
         }
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.path_of(name)?)?);
-        handles.insert(name.to_string(), file.clone());
+        handles.insert(name, file.clone());
         Ok(file)
+    }
+
+    /// An empty file, which no handle knows yet.
+    fn open_empty(&self, name: &str) -> io::Result<File> {
+        let path = self.path_of(name)?;
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
+    }
+
+    /// A file that does not fit would take the space that is left from others, if only for a moment.
+    fn check_room(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let (free, _) = space(self.path())?;
+        if free >= bytes {
+            return Ok(());
+        }
+        let what = format!("{name}: no space left for its {bytes} bytes");
+        Err(io::Error::new(io::ErrorKind::StorageFull, what))
+    }
+
+    /// Unlinks a file. The handle is closed outside the lock: with the last one the file system frees the file's blocks,
+    /// and nobody who reads another file should wait for that.
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        let path = self.path_of(name)?;
+        let result = std::fs::remove_file(path);
+        let is_gone = match &result {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        // Whoever opened it a moment before the unlinking left a handle here, which must not stay: an unlinked file
+        // keeps its blocks as long as somebody has it open.
+        let handle = if is_gone { self.handles().remove(name) } else { None };
+        drop(handle);
+        result
+    }
+}
+
+/// Takes blocks for the first `bytes` of an empty file, which stays empty.
+fn take_room(file: &File, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+        // Where the file system can't, a write may meet a full disk, as anywhere.
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -177,32 +225,48 @@ impl LogDisk for FileDisk {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<()> {
-        let path = self.path_of(name)?;
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-        // A file that does not fit would take the space that is left from others, if only for a moment.
-        let (free, _) = space(self.path())?;
-        if free < len {
-            return Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                format!("{name}: no space left for its {len} bytes"),
-            ));
-        }
+        let file = self.open_empty(name)?;
+        self.check_room(name, len)?;
         if let Err(error) = fill_with_zeros(&file, len) {
             // What was written would take space from others while the disk is full. The first error says more than one
             // of this call.
             let _stays = file.set_len(0);
             return Err(error);
         }
-        self.handles().insert(name.to_string(), Arc::new(file));
+        self.handles().insert(name, Arc::new(file));
+        Ok(())
+    }
+
+    fn allocate(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let file = self.open_empty(name)?;
+        if let Err(error) = self.check_room(name, bytes).and_then(|()| take_room(&file, bytes)) {
+            // Some of the room may have been taken. The first error says more than one of this call.
+            drop(file);
+            let _stays = self.unlink(name);
+            return Err(error);
+        }
+        self.handles().insert(name, Arc::new(file));
         Ok(())
     }
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(name)?.write_all_at(bytes, offset)
+        let file = {
+            let mut handles = self.handles();
+            let file = self.file_in(&mut handles, name)?;
+            handles.written(name);
+            file
+        };
+        file.write_all_at(bytes, offset)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        let file = self.file(name)?;
+        let file = {
+            let mut handles = self.handles();
+            let file = self.file_in(&mut handles, name)?;
+            // Before the sync, so that what is written meanwhile counts as written after it. An error is final.
+            handles.synced(name);
+            file
+        };
         self.sync_once(|| file.sync_data())
     }
 
@@ -210,19 +274,14 @@ impl LogDisk for FileDisk {
         // The handles stay locked meanwhile, so that nobody opens a name between the rename and the change here.
         let mut handles = self.handles();
         std::fs::rename(self.path_of(from)?, self.path_of(to)?)?;
-        let moved = handles.remove(from);
-        match moved {
-            Some(file) => handles.insert(to.to_string(), file),
-            None => handles.remove(to),
-        };
+        let replaced = handles.rename(from, to);
+        drop(handles);
+        drop(replaced);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut handles = self.handles();
-        std::fs::remove_file(self.path_of(name)?)?;
-        handles.remove(name);
-        Ok(())
+        self.unlink(name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -262,6 +321,72 @@ mod tests {
     }
 
     #[test]
+    fn an_allocated_file_is_empty_and_has_its_room() {
+        let (_guard, disk) = disk();
+        disk.allocate("kv-1", 3_000_000).expect("there is room");
+        disk.allocate("kv-2", 0).expect("no room is needed");
+        assert_eq!((disk.len("kv-1").expect("len"), disk.len("kv-2").expect("len")), (0, 0));
+        // Not every file system can take room beforehand; the file must be there all the same.
+        let probe = File::create(disk.path().join("probe")).expect("creates");
+        if fallocate(&probe, FallocateFlags::KEEP_SIZE, 0, 1).is_ok() {
+            assert!(blocks(&disk, "kv-1") * 512 >= 3_000_000, "a hole keeps no room");
+        }
+        disk.write("kv-1", 0, b"record").expect("writes");
+        disk.sync("kv-1").expect("syncs");
+        let mut buf = [0; 9];
+        assert_eq!(disk.read("kv-1", 0, &mut buf).expect("read"), 6);
+        disk.allocate("kv-1", 4096).expect("there is room");
+        assert_eq!(disk.len("kv-1").expect("len"), 0, "it is emptied, as `create` does");
+    }
+
+    #[test]
+    fn room_that_is_not_there_is_not_taken_and_leaves_no_file() {
+        let (_guard, disk) = disk();
+        let free = space(disk.path()).expect("space").0;
+        disk.create("kv-2", 4).expect("create");
+        for (name, bytes) in [("kv-1", u64::MAX / 2), ("kv-1", 2 * free + (1 << 40)), ("kv-2", u64::MAX)] {
+            let error = disk.allocate(name, bytes).expect_err("no volume is so large");
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+            assert!(!disk.path().join(name).exists());
+            assert_eq!(disk.len(name).expect_err("gone").kind(), io::ErrorKind::NotFound);
+        }
+        // What the kernel says when the space went in between.
+        assert_eq!(io::Error::from(rustix::io::Errno::NOSPC).kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn more_segments_than_may_be_open_are_read_and_written_all_the_same() {
+        let (_guard, disk) = disk_with(3);
+        let names: Vec<String> = (0..10).map(|n| format!("kv-{n}")).collect();
+        disk.create("log-1", 4).expect("create");
+        for name in &names {
+            disk.create(name, 0).expect("create");
+            disk.write(name, 0, name.as_bytes()).expect("writes");
+            disk.sync(name).expect("syncs");
+        }
+        for name in names.iter().chain(names.iter().rev()) {
+            let mut buf = [0; 4];
+            assert_eq!(disk.read(name, 0, &mut buf).expect("read"), 4);
+            assert_eq!(&buf, name.as_bytes());
+        }
+        assert_eq!(open_files(&disk), 3 + 1, "three segments, and the log");
+    }
+
+    /// A removed file that stayed open would keep its blocks.
+    #[test]
+    fn a_removed_file_is_open_no_more_whoever_removed_it() {
+        let (_guard, disk) = disk_with(3);
+        for name in ["kv-1", "kv-2"] {
+            disk.create(name, 4).expect("create");
+        }
+        disk.remove("kv-1").expect("removes");
+        assert_eq!(open_files(&disk), 1);
+        std::fs::remove_file(disk.path().join("kv-2")).expect("removes");
+        assert_eq!(disk.remove("kv-2").expect_err("gone").kind(), io::ErrorKind::NotFound);
+        assert_eq!(open_files(&disk), 0);
+    }
+
+    #[test]
     fn a_replaced_or_removed_file_is_not_read_through_an_old_handle() {
         let (_guard, disk) = disk();
         disk.create("old", 4).expect("create");
@@ -282,7 +407,7 @@ mod tests {
         assert!(disk.sync("missing").is_err());
         disk.sync("log").expect("a file that is not there is no failed fsync");
         // fdatasync of a device without storage fails with EINVAL.
-        disk.handles().insert("snapshot".to_string(), Arc::new(File::open("/dev/null").expect("opens")));
+        disk.handles().insert("snapshot", Arc::new(File::open("/dev/null").expect("opens")));
         disk.sync("snapshot").expect_err("fails");
         for later in [disk.sync("log"), disk.sync_dir()] {
             let error = later.expect_err("must not claim success").to_string();
@@ -303,9 +428,27 @@ mod tests {
         FileDisk::open(&path).expect("free again");
     }
 
+    fn blocks(disk: &FileDisk, name: &str) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(disk.path().join(name)).expect("metadata").blocks()
+    }
+
+    /// Files of the directory that this process has open, besides the lock; the kernel knows.
+    fn open_files(disk: &FileDisk) -> usize {
+        let fds = std::fs::read_dir("/proc/self/fd").expect("Linux");
+        let open = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        open.filter(|path| path.starts_with(disk.path()) && path != disk.path() && !path.ends_with(LOCK_FILE)).count()
+    }
+
     fn disk() -> (tempfile::TempDir, FileDisk) {
         let guard = tempfile::tempdir().expect("a temporary directory");
         let disk = FileDisk::open(&guard.path().join("deep/data")).expect("opens");
+        (guard, disk)
+    }
+
+    fn disk_with(segments_max: usize) -> (tempfile::TempDir, FileDisk) {
+        let (guard, mut disk) = disk();
+        disk.handles = Mutex::new(Handles::new(segments_max));
         (guard, disk)
     }
 }

@@ -36,7 +36,7 @@ mod tests {
     fn clients_get_what_the_node_itself_does_not_need() {
         assert_eq!(client_connections_max(None), Some(CLIENT_CONNECTIONS_MAX));
         assert_eq!(client_connections_max(Some(1 << 20)), Some(CLIENT_CONNECTIONS_MAX));
-        assert_eq!(client_connections_max(Some(1024)), Some(1024 - FILES_RESERVED));
+        assert_eq!(client_connections_max(Some(2048)), Some(2048 - FILES_RESERVED));
         let least = (FILES_RESERVED + CLIENT_CONNECTIONS_MIN) as u64;
         assert_eq!(client_connections_max(Some(least)), Some(CLIENT_CONNECTIONS_MIN));
         assert_eq!(client_connections_max(Some(least - 1)), None);

@@ -192,7 +192,7 @@ fn overload(cluster: &mut Cluster, at: &[String], value_bytes: usize, seconds: u
 /// A process that may open only few files keeps them for its log, its store and its peers.
 #[test]
 fn clients_never_take_the_files_that_the_node_needs() -> Result<()> {
-    const FILES: usize = 720;
+    const FILES: usize = 1232;
     let connections_beyond = 2 * FILES;
     let _machine = machine_for(connections_beyond)?;
     let mut cluster = Cluster::empty()?;

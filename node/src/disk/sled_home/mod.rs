@@ -10,7 +10,9 @@
 //! setting the db aside. Catching panics needs `panic = "unwind"`.
 
 use raftkv_core::kvstore::write_behind::{Gathers, WriteBehind};
-use raftkv_core::limits::{SLED_ACCESS_BYTES, SLED_CACHE_BYTES, SLED_OPEN_TIMEOUT_MS};
+use raftkv_core::limits::{
+    HEAD_OPEN_TIMEOUT_MS, HEAD_SLED_SEGMENT_BYTES, SLED_ACCESS_BYTES, SLED_CACHE_BYTES, SLED_OPEN_TIMEOUT_MS,
+};
 use raftkv_core::ports::{KvDisk, KvHome};
 use std::fs::{self, File};
 use std::io;
@@ -47,28 +49,23 @@ impl SledHome {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+
+    /// Opens a head (`head-<number>`), or creates it. Nothing is gathered in front of it: what it is given is a batch of
+    /// its own. It has no file beside sled's own as long as no value is longer than `HEAD_VALUE_BYTES_MAX` (rule D27).
+    pub fn open_head(&self, name: &str) -> io::Result<Arc<dyn KvDisk>> {
+        let path = self.path(name)?;
+        let config = config(&path).segment_size(HEAD_SLED_SEGMENT_BYTES);
+        let db = open_within(Duration::from_millis(HEAD_OPEN_TIMEOUT_MS), name, &path, config)?;
+        Ok(Arc::new(SledDisk { db, dir: path }))
+    }
 }
 
 impl KvHome for SledHome {
     fn open(&self, name: &str) -> io::Result<Arc<dyn KvDisk>> {
         let path = self.path(name)?;
-        let (opened_tx, opened) = sync_channel(1);
-        let thread = thread::Builder::new().name("sled-open".into()).spawn({
-            let path = path.clone();
-            // The receiver is gone only after the time limit; nobody wants the answer then.
-            move || drop(opened_tx.send(open_db(&path)))
-        })?;
-        match opened.recv_timeout(self.open_timeout) {
-            Ok(db) => Ok(Arc::new(WriteBehind::new(SledDisk { db: db?, dir: path }, Gathers::default()))),
-            Err(RecvTimeoutError::Timeout) => {
-                let message = format!("{name} did not open within {} s", self.open_timeout.as_secs());
-                Err(io::Error::new(io::ErrorKind::TimedOut, message))
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                let panic = thread.join().err().map(|panic| panicked(panic.as_ref()));
-                Err(panic.unwrap_or_else(|| io::Error::other("the opening thread ended without an answer")))
-            }
-        }
+        // `segment_size` stays at its default, since it is fixed for a db's life.
+        let db = open_within(self.open_timeout, name, &path, config(&path))?;
+        Ok(Arc::new(WriteBehind::new(SledDisk { db, dir: path }, Gathers::default())))
     }
 
     fn set_aside(&self, name: &str) -> io::Result<()> {
@@ -89,11 +86,33 @@ impl KvHome for SledHome {
     }
 }
 
-fn open_db(path: &Path) -> io::Result<sled::Db> {
+/// `mode` stays at its default: sled reads it nowhere.
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new().path(path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None)
+}
+
+fn open_within(limit: Duration, name: &str, path: &Path, config: sled::Config) -> io::Result<sled::Db> {
+    let (opened_tx, opened) = sync_channel(1);
+    let thread = thread::Builder::new().name("sled-open".into()).spawn({
+        let path = path.to_path_buf();
+        // The receiver is gone only after the time limit; nobody wants the answer then.
+        move || drop(opened_tx.send(open_db(&path, &config)))
+    })?;
+    match opened.recv_timeout(limit) {
+        Ok(db) => db,
+        Err(RecvTimeoutError::Timeout) => {
+            let message = format!("{name} did not open within {} s", limit.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            let panic = thread.join().err().map(|panic| panicked(panic.as_ref()));
+            Err(panic.unwrap_or_else(|| io::Error::other("the opening thread ended without an answer")))
+        }
+    }
+}
+
+fn open_db(path: &Path, config: &sled::Config) -> io::Result<sled::Db> {
     remove_half_written_snapshots(path)?;
-    // `mode` and `segment_size` stay at their defaults: sled reads the first nowhere, and the second is fixed for a
-    // db's life.
-    let config = sled::Config::new().path(path).cache_capacity(SLED_CACHE_BYTES).flush_every_ms(None);
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match config.open() {

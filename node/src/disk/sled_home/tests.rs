@@ -7,6 +7,7 @@ use crate::disk::file_disk::FileDisk;
 use raftkv_core::driver::DriverConfig;
 use raftkv_core::kvstore::testing::{MemFiles, delete, entry, identity, membership, put};
 use raftkv_core::kvstore::{Committed, RangeAnswer, RangeQuery, Store, StoreError, claim};
+use raftkv_core::limits::{BODY_BYTES_MAX, HEAD_VALUE_BYTES_MAX};
 use raftkv_core::open::{self, CURRENT, KvPlan, OpenConfig, OpenError, open_kv, set_kv_aside};
 use raftkv_core::snapshot;
 use raftkv_core::types::Index;
@@ -230,6 +231,54 @@ fn a_db_that_does_not_open_in_time_is_set_aside_by_a_new_process() {
     let (config, logger) = (OpenConfig { log, driver }, slog::Logger::root(slog::Discard, slog::o!()));
     let opened = open::open_member(&identity(), disk, &Stuck, &config, &logger, &mut |_, _, _| ());
     assert!(matches!(opened, Err(OpenError::KvStuck(_))));
+}
+
+/// Writes values of 1.5 MiB, cut into parts as a head has them, many times, and removes each after the next one. Returns
+/// the most files that were beside sled's own, and how many are left.
+fn files_beside(disk: &dyn KvDisk, dir: &Path) -> (usize, usize) {
+    let parts = BODY_BYTES_MAX / HEAD_VALUE_BYTES_MAX;
+    let key = |window: u64, part: usize| [&window.to_be_bytes()[..], &(part as u32).to_be_bytes()].concat();
+    let beside = || fs::read_dir(dir.join("blobs")).unwrap().count();
+    let mut most = 0;
+    for window in 1..=30 {
+        let written = (0..parts).map(|part| (key(window, part), Some(vec![window as u8; HEAD_VALUE_BYTES_MAX])));
+        let removed = (0..parts).map(|part| (key(window - 1, part), None));
+        disk.apply_batch(written.chain(removed).collect()).unwrap();
+        disk.idle().unwrap();
+        most = most.max(beside());
+    }
+    disk.apply_batch((0..parts).map(|part| (key(30, part), None)).collect()).unwrap();
+    disk.idle().unwrap();
+    (most, beside())
+}
+
+/// Rule D27.
+#[test]
+fn a_head_has_no_file_beside_sleds_own() {
+    let dir = TempDir::new().unwrap();
+    let home = SledHome::new(dir.path());
+    let head = home.open_head("head-1").unwrap();
+    assert_eq!(files_beside(head.as_ref(), &dir.path().join("head-1")), (0, 0));
+    drop(head);
+    let head = home.open_head("head-1").unwrap();
+    assert!(head.get(&[0; 12]).unwrap().is_none());
+    head.scan(b"", None, &mut |key, _| panic!("{key:?} was removed")).unwrap();
+    let (most, _) = files_beside(home.open(NAME).unwrap().as_ref(), &dir.path().join(NAME));
+    assert!(most > 0, "with sled's own settings there are such files, or this test shows nothing");
+    assert!(home.open_head("../elsewhere").is_err());
+}
+
+#[test]
+fn what_a_head_was_given_is_a_batch_of_its_own() {
+    let dir = TempDir::new().unwrap();
+    let home = SledHome::new(dir.path());
+    let head = home.open_head("head-1").unwrap();
+    head.apply_batch(vec![(b"k".to_vec(), Some(b"v".to_vec()))]).unwrap();
+    head.flush().unwrap();
+    let copy = TempDir::new().unwrap();
+    copy_dir(&dir.path().join("head-1"), &copy.path().join("head-1"));
+    let copied = SledHome::new(copy.path()).open_head("head-1").unwrap();
+    assert_eq!(copied.get(b"k").unwrap(), Some(b"v".to_vec()), "nothing was held back");
 }
 
 #[test]
