@@ -35,10 +35,11 @@ pub struct Removed {
     pub term: Term,
 }
 
-/// A membership change; it is the context of its conf-change entry, after the request id.
+/// A membership change; it is the context of its conf-change entry, after the request id. A field that is not known here
+/// makes it another version's change, which nobody may carry out without that field.
 #[allow(missing_docs, reason = "the sentence of each variant names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Change {
     /// A Blank node becomes a learner under `id`, which the leader took from `next_member_id`.
     AddLearner { id: MemberId, name: String, peer: HostPort, incarnation: Hex128 },
@@ -75,7 +76,7 @@ pub enum Refused {
     /// The cluster would have no voter.
     #[error("{0} is the last voter")]
     LastVoter(MemberId),
-    /// A conf-change entry that holds no [`Change`], outside a joint configuration.
+    /// An entry that leaves a joint configuration, when none is in force.
     #[error("the entry carries no change")]
     NoChange,
 }

@@ -8,6 +8,7 @@ use super::proposals::Waiting;
 use super::{Answer, Driver, Effect};
 use crate::driver::{ChangeDone, MembershipCall};
 use crate::identity::Finding;
+use crate::kvstore::StoreError;
 use crate::membership::{Change, Membership, Refused};
 use crate::mutant::{self, Mutant};
 use crate::refusal::Refusal;
@@ -167,6 +168,10 @@ impl Driver {
         let data = to_raft.write_to_bytes().expect("a conf change of ours encodes");
         let mut entry = Entry { context: context.into(), data: data.into(), ..Entry::default() };
         entry.set_entry_type(EntryType::EntryConfChangeV2);
+        // What a client wrote is in it, and each member would stop at an entry that it cannot read, at every start anew.
+        if read_change(&entry).as_ref() != Ok(&Some(change.clone())) {
+            return Err(Refusal::ChangeRefused("it cannot be written so that every member reads it".to_string()));
+        }
         self.step_proposal(vec![entry]).map_err(Refusal::Dropped)?;
         let raft = &self.node.raft;
         let index = raft.raft_log.last_index();
@@ -187,11 +192,21 @@ impl Driver {
 
     /// Takes a committed entry that is handed out: a conf change is decided from the membership state alone and applied
     /// to raft.
+    ///
+    /// One that this build cannot read ends the process, as a command does that is none: its checksum is right, so
+    /// another version wrote it, and whoever passed over it would have another membership than the rest.
     pub(super) fn change_handed_out(&mut self, entry: &Entry) {
         let result = match entry.get_entry_type() {
             EntryType::EntryNormal => Ok(()),
             EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                let result = self.apply_change(entry);
+                let asked = match read_change(entry) {
+                    Ok(asked) => asked,
+                    Err(what) => {
+                        let newer = StoreError::Newer(format!("the entry at index {}: {what}", entry.index));
+                        return self.halt(Effect::Fatal { why: newer.to_string() });
+                    }
+                };
+                let result = self.apply_change(entry, asked);
                 self.apply.membership(entry.index, self.membership.clone());
                 result
             }
@@ -199,8 +214,8 @@ impl Driver {
         self.settle_change(entry, result);
     }
 
-    fn apply_change(&mut self, entry: &Entry) -> Result<(), Refused> {
-        let (change, to_raft) = self.decode_change(entry)?;
+    fn apply_change(&mut self, entry: &Entry, asked: Option<Change>) -> Result<(), Refused> {
+        let to_raft = self.decide_change(asked.as_ref())?;
         let conf_state = match self.node.apply_conf_change(&to_raft) {
             Ok(conf_state) => conf_state,
             Err(e) => {
@@ -211,23 +226,18 @@ impl Driver {
                 return Err(Refused::NoChange);
             }
         };
-        let next = self.membership.applied(change.as_ref(), &conf_state, entry.index, entry.term);
+        let next = self.membership.applied(asked.as_ref(), &conf_state, entry.index, entry.term);
         self.switch_membership(next);
         Ok(())
     }
 
-    /// What the entry asks for, if the membership state allows it; every member decides the same.
-    fn decode_change(&self, entry: &Entry) -> Result<(Option<Change>, ConfChangeV2), Refused> {
-        let to_raft = ConfChangeV2::parse_from_bytes(&entry.data).map_err(|_| Refused::NoChange)?;
-        if entry.context.is_empty() {
-            // raft's own entry that leaves a joint configuration has no context.
-            let leaves = to_raft.changes.is_empty() && self.membership.is_joint();
-            return if leaves { Ok((None, to_raft)) } else { Err(Refused::NoChange) };
+    /// What raft is told, if the membership state allows it; every member decides the same.
+    fn decide_change(&self, asked: Option<&Change>) -> Result<ConfChangeV2, Refused> {
+        match asked {
+            Some(change) => self.membership.decide(change),
+            None if self.membership.is_joint() => Ok(ConfChangeV2::default()),
+            None => Err(Refused::NoChange),
         }
-        let json = entry.context.get(RequestId::BYTES..).ok_or(Refused::NoChange)?;
-        let change: Change = serde_json::from_slice(json).map_err(|_| Refused::NoChange)?;
-        let decided = self.membership.decide(&change)?;
-        Ok((Some(change), decided))
     }
 
     fn switch_membership(&mut self, next: Membership) {
@@ -305,6 +315,25 @@ impl Driver {
     }
 }
 
+/// What a conf-change entry asks for; `None` is raft's own entry that leaves a joint configuration, and has no context.
+/// Or why this build cannot read it.
+fn read_change(entry: &Entry) -> Result<Option<Change>, String> {
+    if entry.get_entry_type() != EntryType::EntryConfChangeV2 {
+        return Err("a membership change in raft's first form".to_string());
+    }
+    let to_raft = ConfChangeV2::parse_from_bytes(&entry.data).map_err(|e| format!("no membership change: {e}"))?;
+    if entry.context.is_empty() {
+        let leaves = to_raft.changes.is_empty();
+        return if leaves {
+            Ok(None)
+        } else {
+            Err("a membership change that does not say whom it is about".to_string())
+        };
+    }
+    let json = entry.context.get(RequestId::BYTES..).ok_or_else(|| "a membership change cut short".to_string())?;
+    serde_json::from_slice(json).map(Some).map_err(|e| format!("no membership change that is known here: {e}"))
+}
+
 fn refusal_of(refused: Refused) -> Refusal {
     match refused {
         Refused::Joint => Refusal::ChangePending,
@@ -324,16 +353,67 @@ mod tests {
     use super::*;
     use crate::host_port::HostPort;
     use bytes::Bytes;
+    use proptest::prelude::*;
     use raftkv_api::Hex128;
 
+    fn entry(context: &[u8], to_raft: &ConfChangeV2) -> Entry {
+        let data = to_raft.write_to_bytes().expect("it encodes");
+        let context = Bytes::copy_from_slice(context);
+        let mut entry = Entry { index: 7, term: 1, context, data: data.into(), ..Entry::default() };
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        entry
+    }
+
+    fn context(json: &[u8]) -> Vec<u8> {
+        [&RequestId { origin: 1, nonce: 2, seq: 3 }.encode()[..], json].concat()
+    }
+
+    proptest! {
+        /// Nothing that a client may say makes an entry that members cannot read.
+        #[test]
+        fn a_change_travels_as_json_behind_the_request_id(
+            kind in 0..3, id: u64, name in "(?s).*", port in 1..=u16::MAX, replaces: Option<u64>, bytes: [u8; 16],
+        ) {
+            let peer = HostPort::parse(&format!("n:{port}")).expect("an address");
+            let change = match kind {
+                0 => Change::AddLearner { id, name, peer, incarnation: Hex128(bytes) },
+                1 => Change::Promote { id, replaces },
+                _ => Change::Remove { id },
+            };
+            let json = serde_json::to_vec(&change).expect("plain data");
+            let read = read_change(&entry(&context(&json), &ConfChangeV2::default()));
+            prop_assert_eq!(read, Ok(Some(change)));
+        }
+    }
+
     #[test]
-    fn a_change_travels_as_json_behind_the_request_id() {
-        let change = Change::Promote { id: 4, replaces: Some(2) };
-        let mut context = RequestId { origin: 1, nonce: 2, seq: 3 }.encode().to_vec();
-        serde_json::to_writer(&mut context, &change).expect("plain data");
-        let bytes = Bytes::from(context);
-        let back: Change = serde_json::from_slice(&bytes[RequestId::BYTES..]).expect("what was written");
-        assert_eq!(back, change);
+    fn an_entry_without_a_context_leaves_the_joint_configuration() {
+        assert_eq!(read_change(&entry(b"", &ConfChangeV2::default())), Ok(None));
+    }
+
+    #[test]
+    fn what_no_build_like_this_one_wrote_is_not_read() {
+        let mut first_form = entry(b"", &ConfChangeV2::default());
+        first_form.set_entry_type(EntryType::EntryConfChange);
+        let no_data = Entry { data: Bytes::from_static(b"\xff"), ..entry(b"", &ConfChangeV2::default()) };
+        let mut someone = ConfChangeV2::default();
+        someone.mut_changes().push(Default::default());
+        let of = |json: &str| entry(&context(json.as_bytes()), &ConfChangeV2::default());
+        for (entry, why) in [
+            (first_form, "first form"),
+            (no_data, "no membership change"),
+            (entry(b"", &someone), "whom it is about"),
+            (entry(b"short", &ConfChangeV2::default()), "cut short"),
+            (of(""), "EOF"),
+            (of("null"), "known here"),
+            (of(r#"{"demote":{"id":2}}"#), "unknown variant `demote`"),
+            (of(r#"{"remove":{"id":2,"keeps_data":true}}"#), "unknown field `keeps_data`"),
+            (of(r#"{"remove":{}}"#), "missing field `id`"),
+            (of(r#"{"remove":{"id":2}} "more""#), "trailing characters"),
+        ] {
+            let read = read_change(&entry).expect_err(why);
+            assert!(read.contains(why), "{read}");
+        }
     }
 
     /// It stands in logs: what was written is read for ever.

@@ -260,6 +260,11 @@ impl Driver {
                 self.refuse(request, Refusal::Dropped("another leader's entry took its place".to_string()));
             }
             self.change_handed_out(entry);
+            if self.halted {
+                // Nobody may apply what could not be taken here, nor anything behind it: after a restart it would count
+                // as applied.
+                return;
+            }
         }
         let last = committed.last().map(|entry| entry.index);
         if let Some(items) = self.apply.hand_out(committed) {
@@ -268,7 +273,6 @@ impl Driver {
         // 6. For raft they are applied: it may campaign, and appends the entry that leaves a joint configuration. Every
         // conf change among them has been applied to raft by now.
         if let Some(last) = last
-            && !self.halted
             && !mutant::is(Mutant::AppliedIsTheStores)
         {
             self.node.advance_apply_to(last);

@@ -11,7 +11,7 @@ use crate::membership::Removed;
 use crate::wire::{Forward, ForwardReply, HELLO_FORMAT, Hello, HelloVerdict, LEVEL_MAX};
 use bytes::Bytes;
 use raft::ProgressState;
-use raft::prelude::{Entry, MessageType};
+use raft::prelude::{Entry, EntryType, MessageType};
 use raftkv_api::Hex128;
 
 mod hang;
@@ -388,6 +388,37 @@ fn a_change_that_only_the_kv_db_knows_is_made_durable_before_it_is_reported() {
     let effects = bench.settle();
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Persist { .. })));
     assert_eq!((bench.driver.status().durable_conf_index, bench.driver.log().hard_state().commit), (2, 2));
+}
+
+/// A leader of a newer version wrote it. Who passes over it has another membership than the rest, and says nothing.
+#[test]
+fn a_membership_change_of_a_newer_version_ends_the_process_and_nothing_of_it_is_applied() {
+    let request = RequestId { origin: 2, nonce: 1, seq: 1 };
+    let add = format!(r#"{{"add_learner":{{"id":4,"name":"n","peer":"n:1","incarnation":"{}"}}}}"#, "04".repeat(16));
+    for (json, is_known) in [(add.as_str(), true), (r#"{"demote":{"id":3}}"#, false)] {
+        let mut bench = Bench::new(3, 3);
+        let mut change = Entry { index: 3, term: 2, ..Entry::default() };
+        change.set_entry_type(EntryType::EntryConfChangeV2);
+        change.context = [&request.encode()[..], json.as_bytes()].concat().into();
+        let other = |index| Entry { index, term: 2, ..Entry::default() };
+        let entries = vec![other(2), change, other(4)];
+        bench.message(2, MessageType::MsgAppend, 2, |m| {
+            (m.index, m.log_term, m.commit) = (1, 1, 4);
+            m.set_entries(entries.clone().into());
+        });
+        let effects = bench.settle();
+        let fatal = effects.iter().find_map(|effect| if let Effect::Fatal { why } = effect { Some(why) } else { None });
+        let applied = effects.iter().any(|effect| matches!(effect, Effect::Apply { .. }));
+        assert_eq!((fatal.is_none(), applied), (is_known, is_known), "{fatal:?}");
+        assert_eq!(bench.driver.membership.members.contains_key(&4), is_known);
+        if let Some(why) = fatal {
+            let words = ["the entry at index 3", "unknown variant `demote`", "start that one again"];
+            assert!(words.iter().all(|words| why.contains(words)), "{why}");
+            assert!(
+                !effects.iter().any(|effect| matches!(effect, Effect::Quarantine { .. } | Effect::DistrustKv { .. }))
+            );
+        }
+    }
 }
 
 /// By default raft-rs 0.7 would send one entry a message, without bounds, pre-vote or a check of the quorum.

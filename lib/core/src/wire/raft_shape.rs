@@ -147,7 +147,7 @@ mod tests {
         entries.mut_entries()[1].data = vec![1].into();
         assert_eq!(check(&entries), Err(Misshapen::Command(5, BadCommand::Short)));
         entries.mut_entries()[1].set_entry_type(EntryType::EntryConfChangeV2);
-        assert_eq!(check(&entries), Ok(()), "what a change is, the membership decides");
+        assert_eq!(check(&entries), Ok(()), "what a change is, the driver says when it is committed");
         entries.mut_entries()[1].set_entry_type(EntryType::EntryNormal);
         entries.mut_entries()[1].data = vec![9].into();
         assert_eq!(check(&entries), Ok(()), "a newer leader may know more commands, and apply says so");
