@@ -37,7 +37,7 @@ const FRAME_HEAD_BYTES: usize = 9;
 /// A frame of segments or state is written when it has grown to this.
 const FRAME_BYTES: usize = 1024 * 1024;
 /// Samples of the retention clock that are kept.
-pub(crate) const SAMPLES_MAX: usize = 64;
+pub const SAMPLES_MAX: usize = 64;
 
 /// What a frame holds. The numbers are on disk: never change or reuse one.
 #[repr(u8)]
@@ -51,11 +51,11 @@ enum Kind {
 }
 
 /// An entry of the small state. Kinds are not looked at here.
-pub(crate) type Entry = (u8, Vec<u8>, Vec<u8>);
+pub type Entry = (u8, Vec<u8>, Vec<u8>);
 
 /// The store at one log index, besides the records in its segments.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Manifest {
+pub struct Manifest {
     pub(crate) cluster_id: Hex128,
     pub(crate) genesis: Hex128,
     pub(crate) generation: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Manifest {
 
 /// What only the member that wrote a manifest needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Own {
+pub struct Own {
     /// The number in the name of the next file.
     pub(crate) next_n: u64,
     /// The number in the name of each segment's file.
@@ -85,7 +85,7 @@ pub(crate) struct Own {
 
 /// Why bytes are no manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadManifest {
+pub enum BadManifest {
     /// They are damaged, or say what can't be.
     #[error("no manifest, or a damaged one")]
     Damaged,
@@ -114,22 +114,22 @@ impl From<BadListed> for BadManifest {
 
 impl Manifest {
     /// The log index.
-    pub(crate) fn index(&self) -> Index {
+    pub fn index(&self) -> Index {
         self.moment.applied
     }
 
     /// Its term.
-    pub(crate) fn term(&self) -> Term {
+    pub fn term(&self) -> Term {
         self.moment.term
     }
 
     /// Whether it is of this member's cluster, since a foreign one may be whole, too.
-    pub(crate) fn is_of(&self, identity: &MemberIdentity) -> bool {
+    pub fn is_of(&self, identity: &MemberIdentity) -> bool {
         (self.cluster_id, self.genesis, self.generation) == (identity.cluster_id, identity.genesis, identity.generation)
     }
 
     /// What is announced and sent: all members that wrote it from equal segments wrote the same.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         put_frame(&mut out, Kind::Header, &self.header());
         let mut segments = Vec::with_capacity(self.segments.len() * Listed::BYTES);
@@ -175,7 +175,7 @@ impl Manifest {
     }
 
     /// Reverses [`Manifest::encode`]; what stands behind it is left in `input`.
-    pub(crate) fn decode(input: &mut &[u8]) -> Result<Manifest, BadManifest> {
+    pub fn decode(input: &mut &[u8]) -> Result<Manifest, BadManifest> {
         let whole = *input;
         let mut frames = Frames::begin(whole)?;
         let header = frames.take(Kind::Header)?;
@@ -210,7 +210,7 @@ impl Manifest {
     }
 
     /// The file of the member that has these segments under these numbers.
-    pub(crate) fn encode_file(&self, own: &Own) -> Vec<u8> {
+    pub fn encode_file(&self, own: &Own) -> Vec<u8> {
         assert_eq!(own.n.len(), self.segments.len(), "each segment is in a file");
         let mut half = self.encode();
         let mut payload = Vec::new();
@@ -225,13 +225,14 @@ impl Manifest {
         [&half[..], &half].concat()
     }
 
-    /// Reverses [`Manifest::encode_file`]. The second value says whether both halves are whole: else the file is to be
+    /// Reverses [`Manifest::encode_file`]. The last value says whether both halves are whole and alike: else the file is to be
     /// written again.
-    pub(crate) fn decode_file(file: &[u8]) -> Result<(Manifest, Own, bool), BadManifest> {
+    pub fn decode_file(file: &[u8]) -> Result<(Manifest, Own, bool), BadManifest> {
         let (first, second) = file.split_at(file.len() / 2);
         match (decode_half(first), decode_half(second)) {
-            (Ok((manifest, own)), second) => {
-                let whole = second.is_ok();
+            (Ok(first), second) => {
+                let whole = second.as_ref() == Ok(&first);
+                let (manifest, own) = first;
                 Ok((manifest, own, whole))
             }
             (Err(_), Ok((manifest, own))) => Ok((manifest, own, false)),
@@ -307,7 +308,7 @@ fn hex128(input: &mut &[u8]) -> Option<Hex128> {
 }
 
 /// XXH3-128, by which a manifest is announced.
-pub(crate) fn hash_of(bytes: &[u8]) -> u128 {
+pub fn hash_of(bytes: &[u8]) -> u128 {
     let mut hasher = Hasher::new();
     hasher.write(bytes);
     hasher.finish_128()

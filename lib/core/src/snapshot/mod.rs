@@ -13,7 +13,7 @@
 
 mod clock;
 mod format;
-pub(crate) mod manifest;
+pub mod manifest;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,10 @@
 
 mod dir;
 mod frame;
+mod head;
 mod http;
 mod kv;
+mod manifest;
 mod peer;
 mod segment;
 mod snapshot;
@@ -95,6 +97,22 @@ pub const DECODERS: &[Decoder] = &[
         repair: Some(sums::sealed),
         words: &[b"rkvseg03"],
         inputs: 200_000,
+    },
+    Decoder {
+        name: "manifest",
+        run: manifest::manifest,
+        seeds: manifest::seeds,
+        repair: Some(sums::manifest),
+        words: &[b"rkvsnap3"],
+        inputs: 100_000,
+    },
+    Decoder {
+        name: "head",
+        run: head::head,
+        seeds: head::seeds,
+        repair: Some(sums::head),
+        words: &[b"m/claim\0\0", b"s/\x01\0\0", b"s/\x02\0\0"],
+        inputs: 20_000,
     },
     Decoder {
         name: "identity",

@@ -5,6 +5,7 @@ use crate::archive;
 use raftkv_api::Hex128;
 use raftkv_core::kvstore::hash::{self, Sum};
 use raftkv_core::segment::{self, FOOT_BYTES, MARK_BYTES, RECORD_FIXED_BYTES};
+use raftkv_core::snapshot::manifest::hash_of;
 use serde_json::Value;
 
 const FRAME_HEAD_BYTES: usize = 9;
@@ -125,6 +126,40 @@ pub fn snapshot(bytes: &mut Vec<u8>) {
         bytes.push(*kind);
         bytes.extend_from_slice(payload);
     }
+}
+
+/// Repairs a manifest's file: it becomes the same half twice, with the sum of every frame and of all that is shared.
+pub fn manifest(bytes: &mut Vec<u8>) {
+    const MAGIC_BYTES: usize = 8;
+    const END: u8 = 4;
+    const HASH_AT: usize = 12;
+    bytes.truncate(bytes.len() / 2);
+    let mut at = MAGIC_BYTES;
+    while let Some(head) = bytes.get(at..at + FRAME_HEAD_BYTES) {
+        let most = bytes.len() - at - FRAME_HEAD_BYTES;
+        let len = (u32::from_le_bytes(head[..4].try_into().expect("4 bytes")) as usize).min(most);
+        let (kind, end) = (head[8], at + FRAME_HEAD_BYTES + len);
+        bytes[at..at + 4].copy_from_slice(&u32::try_from(len).expect("inputs are small").to_le_bytes());
+        if kind == END && len >= HASH_AT + 16 {
+            let hash = hash_of(&bytes[..at]).to_le_bytes();
+            bytes[at + FRAME_HEAD_BYTES + HASH_AT..][..16].copy_from_slice(&hash);
+        }
+        let place = crc32c::crc32c(&(at as u64).to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c_append(place, &[kind]), &bytes[at + FRAME_HEAD_BYTES..end]);
+        bytes[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        at = end;
+    }
+    bytes.extend_from_within(..);
+}
+
+/// Repairs a head: the claim's sum.
+pub fn head(bytes: &mut Vec<u8>) {
+    let mut records = archive::unpack(bytes);
+    for (_, claim) in records.iter_mut().filter(|(key, claim)| key.starts_with(b"m/claim") && claim.len() >= 4) {
+        let crc = crc32c::crc32c(&claim[4..]);
+        claim[..4].copy_from_slice(&crc.to_le_bytes());
+    }
+    *bytes = archive::pack(&records);
 }
 
 fn record(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
