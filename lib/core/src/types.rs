@@ -47,6 +47,13 @@ impl RequestId {
     }
 }
 
+/// Takes 16 bytes off the front.
+pub(crate) fn hex128(input: &mut &[u8]) -> Option<Hex128> {
+    let (bytes, rest) = input.split_first_chunk()?;
+    *input = rest;
+    Some(Hex128(*bytes))
+}
+
 /// A member's identity; durable in the identity file and in every segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberIdentity {

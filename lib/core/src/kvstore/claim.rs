@@ -16,9 +16,8 @@ use super::small::StateSum;
 use super::window::Window;
 use crate::limits::NUMBER_MAX;
 use crate::segment::{BadListed, Listed, Position, ascends};
-use crate::types::MemberIdentity;
+use crate::types::{MemberIdentity, hex128};
 use bytes::{Buf, BufMut};
-use raftkv_api::Hex128;
 
 /// The format that this build writes, and the only one it reads.
 const FORMAT: u16 = 2;
@@ -180,11 +179,6 @@ fn read_identity(input: &mut &[u8]) -> Option<MemberIdentity> {
     Some(MemberIdentity { cluster_id, genesis, generation, member_id, incarnation: hex128(input)? })
 }
 
-fn hex128(input: &mut &[u8]) -> Option<Hex128> {
-    let bytes = input.split_off(..16)?;
-    Some(Hex128(bytes.try_into().expect("as many as were asked for")))
-}
-
 fn read_state(input: &mut &[u8]) -> Option<StateSum> {
     let count = input.try_get_u64_le().ok()?;
     Some(StateSum { count, sum: Sum::from_hex(hex128(input)?) })
@@ -206,6 +200,7 @@ mod tests {
     use super::super::moment::tests::any_moment;
     use super::*;
     use proptest::prelude::*;
+    use raftkv_api::Hex128;
 
     fn identity() -> MemberIdentity {
         MemberIdentity {

@@ -12,8 +12,8 @@
 
 use crate::host_port::HostPort;
 use crate::membership::{Member, Membership, Removed};
+use crate::types::hex128;
 use bytes::{Buf, BufMut};
-use raftkv_api::Hex128;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// crc32c of an encoded record, which the meta record holds.
@@ -117,12 +117,6 @@ fn ids(input: &mut &[u8]) -> Option<BTreeSet<u64>> {
     (0..count).map(|_| input.try_get_u64().ok()).collect()
 }
 
-fn hex128(input: &mut &[u8]) -> Option<Hex128> {
-    let (bytes, rest) = input.split_first_chunk()?;
-    *input = rest;
-    Some(Hex128(*bytes))
-}
-
 fn text(input: &mut &[u8]) -> Option<String> {
     let length = input.try_get_u32().ok()?;
     let (bytes, rest) = input.split_at_checked(length as usize)?;
@@ -136,6 +130,7 @@ mod tests {
     use crate::kvstore::testing::membership;
     use crate::membership::Change;
     use proptest::prelude::*;
+    use raftkv_api::Hex128;
 
     /// `count` learners came and went; two members stay.
     fn after_replacements(count: u64) -> Membership {

@@ -79,10 +79,7 @@ impl Moment {
         for number in [self.applied, self.term, self.revision] {
             out.put_u64_le(number);
         }
-        out.put_i64_le(match self.compacted {
-            0 => -1,
-            compacted => i64::try_from(compacted).expect("revisions have 62 bits"),
-        });
+        put_compacted(out, self.compacted);
         out.put_u8(u8::try_from(self.pending.len()).expect("few compactions wait"));
         for Pending { compacted, upto } in &self.pending {
             out.put_u64_le(*compacted);
@@ -107,11 +104,7 @@ impl Moment {
     fn read(input: &mut &[u8]) -> Option<Moment> {
         let mut number = || input.try_get_u64_le().ok();
         let (applied, term, revision) = (number()?, number()?, number()?);
-        let compacted = match input.try_get_i64_le().ok()? {
-            -1 => 0,
-            0 => return None,
-            compacted => Revision::try_from(compacted).ok()?,
-        };
+        let compacted = take_compacted(input)?;
         let mut pending = Vec::new();
         for _ in 0..input.try_get_u8().ok()? {
             let (compacted, upto) = (input.try_get_u64_le().ok()?, input.try_get_u64_le().ok()?);
@@ -132,6 +125,23 @@ impl Moment {
                 .iter()
                 .all(|pending| (1..=self.compacted).contains(&pending.compacted) && pending.upto <= self.revision + 1);
         numbers && (1..).contains(&self.revision) && self.compacted <= self.revision && waits
+    }
+}
+
+/// Appends a compacted revision: -1 stands for none.
+pub(crate) fn put_compacted(out: &mut Vec<u8>, compacted: Revision) {
+    out.put_i64_le(match compacted {
+        0 => -1,
+        compacted => i64::try_from(compacted).expect("revisions have 62 bits"),
+    });
+}
+
+/// Takes one off the front.
+pub(crate) fn take_compacted(input: &mut &[u8]) -> Option<Revision> {
+    match input.try_get_i64_le().ok()? {
+        -1 => Some(0),
+        0 => None,
+        compacted => Revision::try_from(compacted).ok(),
     }
 }
 

@@ -18,12 +18,12 @@
 //! A frame's crc covers its offset in its half, too. Integers are little-endian.
 
 use super::{Index, Term};
-use crate::kvstore::moment::{BadMoment, Moment};
+use crate::kvstore::moment::{BadMoment, Moment, put_compacted, take_compacted};
 use crate::kvstore::{decode_members, encode_members};
 use crate::limits::{FRAME_BYTES_MAX, HASHES_KEPT, NUMBER_MAX};
 use crate::membership::Membership;
 use crate::segment::{BadListed, Listed, ascends};
-use crate::types::{MemberIdentity, Revision};
+use crate::types::{MemberIdentity, Revision, hex128};
 use bytes::{Buf, BufMut};
 use raftkv_api::{Hex128, StateHash};
 use twox_hash::xxhash3_128::Hasher;
@@ -159,10 +159,7 @@ impl Manifest {
         out.put_slice(&self.genesis.0);
         out.put_u64_le(self.generation);
         self.moment.encode(&mut out);
-        out.put_i64_le(match self.swept {
-            0 => -1,
-            swept => i64::try_from(swept).expect("revisions have 62 bits"),
-        });
+        put_compacted(&mut out, self.swept);
         out.put_u8(u8::try_from(self.hashes.len()).expect("few hashes are kept"));
         for StateHash { applied, log_hash } in &self.hashes {
             out.put_u64_le(*applied);
@@ -262,11 +259,7 @@ fn read_header(payload: &[u8]) -> Result<Manifest, BadManifest> {
 }
 
 fn read_rest(input: &mut &[u8]) -> Option<(Revision, Vec<StateHash>, Membership)> {
-    let swept = match input.try_get_i64_le().ok()? {
-        -1 => 0,
-        0 => return None,
-        swept => Revision::try_from(swept).ok()?,
-    };
+    let swept = take_compacted(input)?;
     let mut hashes = Vec::new();
     for _ in 0..input.try_get_u8().ok()? {
         hashes.push(StateHash { applied: input.try_get_u64_le().ok()?, log_hash: hex128(input)? });
@@ -300,11 +293,6 @@ fn read_own(payload: &[u8], segments: usize) -> Option<Own> {
     }
     let sound = next_n <= NUMBER_MAX && clock.len() <= SAMPLES_MAX && input.is_empty();
     sound.then_some(Own { next_n, n, clock })
-}
-
-fn hex128(input: &mut &[u8]) -> Option<Hex128> {
-    let bytes = input.split_off(..16)?;
-    Some(Hex128(bytes.try_into().expect("as many as were asked for")))
 }
 
 /// XXH3-128, by which a manifest is announced.

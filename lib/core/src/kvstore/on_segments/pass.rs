@@ -27,46 +27,52 @@ use std::sync::Arc;
 /// A compaction that is being carried out.
 pub(super) struct Pass {
     of: Pending,
+    /// Rounds over the segments that were begun.
+    round: u32,
+    /// The groups that are still to be written anew in this round, by the numbers of their segments.
+    groups: VecDeque<Vec<u32>>,
     stage: Stage,
 }
 
 enum Stage {
     /// The index is swept from this key on.
     Sweep(Box<[u8]>),
-    /// Groups, by the numbers of their segments, that are still to be written anew in this round.
-    Rounds { round: u32, groups: VecDeque<Vec<u32>> },
-    /// One of them is being written.
-    Writing { round: u32, groups: VecDeque<Vec<u32>> },
-    /// It is written, and its records get their new places.
-    Moving { round: u32, groups: VecDeque<Vec<u32>>, rewritten: Box<Rewritten>, moved: usize },
+    /// The next group is to be chosen.
+    Choose,
+    /// One is being written.
+    Write,
+    /// It is written, and so many of its records have their new places.
+    Move { rewritten: Box<Rewritten>, moved: usize },
     /// The list has changed, and the values that were left behind, so many of each of these keys, are still counted as
     /// garbage.
-    Forgetting { round: u32, groups: VecDeque<Vec<u32>>, left: Vec<(Bytes, u32)> },
+    Forget(Vec<(Bytes, u32)>),
 }
 
 impl Store {
     /// Does one bounded step of what compaction leaves to do; true when the next one can follow at once.
     pub fn step(&mut self) -> Result<bool, StoreError> {
-        let Some(pass) = self.pass.take() else { return Ok(self.begin_pass()) };
-        let Pass { of, stage } = pass;
-        let (stage, goes_on) = match stage {
-            Stage::Sweep(from) => (self.sweep(of, &from), true),
-            Stage::Rounds { round, groups } => return self.next_group(of, round, groups),
-            writing @ Stage::Writing { .. } => (writing, false),
-            Stage::Moving { round, groups, rewritten, moved } => (self.moves(round, groups, rewritten, moved)?, true),
-            Stage::Forgetting { round, groups, left } => (self.forgets(of, round, groups, left), true),
+        let Some(mut pass) = self.pass.take() else { return Ok(self.begin_pass()) };
+        pass.stage = match pass.stage {
+            Stage::Sweep(from) => self.sweep(pass.of, &from),
+            Stage::Choose => match self.choose(&mut pass) {
+                Some(stage) => stage,
+                None => return Ok(true),
+            },
+            Stage::Write => Stage::Write,
+            Stage::Move { rewritten, moved } => self.moves(rewritten, moved)?,
+            Stage::Forget(left) => self.forgets(pass.of, left),
         };
-        self.pass = Some(Pass { of, stage });
-        Ok(goes_on)
+        self.pass = Some(pass);
+        Ok(self.has_steps())
     }
 
     /// Whether a step would do something.
     pub fn has_steps(&self) -> bool {
         match &self.pass {
             None => self.next_pending().is_some(),
-            Some(Pass { stage: Stage::Writing { .. }, .. }) => false,
-            Some(Pass { of, stage: Stage::Rounds { .. } }) => self.damaged.is_empty() && self.lists_all_before(of.upto),
-            Some(_) => true,
+            Some(Pass { of, stage: Stage::Choose, .. }) => self.may_choose(*of),
+            Some(Pass { stage: Stage::Write, .. }) => false,
+            Some(Pass { stage: Stage::Sweep(_) | Stage::Move { .. } | Stage::Forget(_), .. }) => true,
         }
     }
 
@@ -76,7 +82,7 @@ impl Store {
 
     fn begin_pass(&mut self) -> bool {
         let Some(of) = self.next_pending() else { return false };
-        self.pass = Some(Pass { of, stage: Stage::Sweep(Box::default()) });
+        self.pass = Some(Pass { of, round: 0, groups: VecDeque::new(), stage: Stage::Sweep(Box::default()) });
         true
     }
 
@@ -103,9 +109,15 @@ impl Store {
                         published.moment.pending.retain(|pending| pending.compacted > of.compacted);
                     });
                 }
-                Stage::Rounds { round: 0, groups: VecDeque::new() }
+                Stage::Choose
             }
         }
+    }
+
+    /// Whether a group may be written now: nothing is damaged, and the durable manifest has every segment before the
+    /// window of this compaction.
+    fn may_choose(&self, of: Pending) -> bool {
+        self.damaged.is_empty() && self.lists_all_before(of.upto)
     }
 
     /// Whether the durable manifest has every segment that lies before the window of this compaction: a claim names files
@@ -116,30 +128,25 @@ impl Store {
         before.all(|segment| segment.is_file && !ends.lacks(segment.listed.first, segment.listed.last))
     }
 
-    /// Begins with the next group, or with the next round, or ends the pass.
-    fn next_group(&mut self, of: Pending, mut round: u32, mut left: VecDeque<Vec<u32>>) -> Result<bool, StoreError> {
-        if !self.lists_all_before(of.upto) {
-            self.wants_cut = true;
-            self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups: left } });
-            return Ok(false);
+    /// Begins with the next group, or with the next round; `None` at the end of the pass.
+    fn choose(&mut self, pass: &mut Pass) -> Option<Stage> {
+        let of = pass.of;
+        if !self.may_choose(of) {
+            self.wants_cut |= !self.lists_all_before(of.upto);
+            return Some(Stage::Choose);
         }
-        if !self.damaged.is_empty() {
-            self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups: left } });
-            return Ok(false);
-        }
-        if left.is_empty() && round < ROUNDS_MAX {
-            round += 1;
+        if pass.groups.is_empty() && pass.round < ROUNDS_MAX {
+            pass.round += 1;
             let numbers = |group: Range<usize>| self.segments[group].iter().map(|segment| segment.segment).collect();
-            left = groups(&self.candidates(of), self.config.bounds()).into_iter().map(numbers).collect();
+            pass.groups = groups(&self.candidates(of), self.config.bounds()).into_iter().map(numbers).collect();
         }
-        let Some(group) = left.pop_front() else {
+        let Some(group) = pass.groups.pop_front() else {
             self.end_pass(of);
-            return Ok(true);
+            return None;
         };
         let job = self.rewrite(of, &group);
         self.jobs.push_back(job);
-        self.pass = Some(Pass { of, stage: Stage::Writing { round, groups: left } });
-        Ok(false)
+        Some(Stage::Write)
     }
 
     fn end_pass(&mut self, of: Pending) {
@@ -179,11 +186,9 @@ impl Store {
     /// A group could not be written, since something in it is damaged: it is tried again when that is healed. What is
     /// damaged is still to be found.
     pub(super) fn rewriting_met_damage(&mut self, rewrite: &Rewrite) {
-        let Some(Pass { of, stage: Stage::Writing { round, mut groups } }) = self.pass.take() else {
-            panic!("a group is written in a pass");
-        };
-        groups.push_front(rewrite.inputs.iter().map(|input| input.segment).collect());
-        self.pass = Some(Pass { of, stage: Stage::Rounds { round, groups } });
+        let pass = self.pass.as_mut().expect("a group is written in a pass");
+        pass.groups.push_front(rewrite.inputs.iter().map(|input| input.segment).collect());
+        pass.stage = Stage::Choose;
         for Input { segment, file, listed } in &rewrite.inputs {
             self.damaged.insert(*segment);
             self.jobs.push_back(Job::Scrub(Scrub { file: file.clone(), listed: *listed }));
@@ -201,22 +206,14 @@ impl Store {
 
     /// A group is written: its records get their new places, a bounded number in a step, while both files can be read.
     pub(super) fn rewritten(&mut self, rewritten: Box<Rewritten>) {
-        let Some(Pass { of, stage: Stage::Writing { round, groups } }) = self.pass.take() else {
-            panic!("a group is written in a pass");
-        };
         if let Some((file, _)) = rewritten.made.clone() {
             self.view.publish(|published| _ = published.files.insert(rewritten.segment, file));
         }
-        self.pass = Some(Pass { of, stage: Stage::Moving { round, groups, rewritten, moved: 0 } });
+        let pass = self.pass.as_mut().expect("a group is written in a pass");
+        pass.stage = Stage::Move { rewritten, moved: 0 };
     }
 
-    fn moves(
-        &mut self,
-        round: u32,
-        groups: VecDeque<Vec<u32>>,
-        rewritten: Box<Rewritten>,
-        moved: usize,
-    ) -> Result<Stage, StoreError> {
+    fn moves(&mut self, rewritten: Box<Rewritten>, moved: usize) -> Result<Stage, StoreError> {
         let upto = rewritten.moved.len().min(moved + MOVE_STEP);
         let mut missing = None;
         self.view.publish(|published| {
@@ -233,17 +230,17 @@ impl Store {
             )));
         }
         if upto < rewritten.moved.len() {
-            return Ok(Stage::Moving { round, groups, rewritten, moved: upto });
+            return Ok(Stage::Move { rewritten, moved: upto });
         }
         self.replace(&rewritten);
         let mut left: BTreeMap<Bytes, u32> = BTreeMap::new();
         rewritten.left.into_iter().for_each(|key| *left.entry(key).or_default() += 1);
-        Ok(Stage::Forgetting { round, groups, left: left.into_iter().collect() })
+        Ok(Stage::Forget(left.into_iter().collect()))
     }
 
     /// Values that were left behind are garbage no more, a bounded number in a step. With the last of a key its tombstone
     /// dies.
-    fn forgets(&mut self, of: Pending, round: u32, groups: VecDeque<Vec<u32>>, mut left: Vec<(Bytes, u32)>) -> Stage {
+    fn forgets(&mut self, of: Pending, mut left: Vec<(Bytes, u32)>) -> Stage {
         let now = left.split_off(left.len().saturating_sub(MOVE_STEP));
         let dead = &mut self.dead;
         self.view.publish(|published| {
@@ -253,10 +250,7 @@ impl Store {
                 });
             }
         });
-        match left.is_empty() {
-            true => Stage::Rounds { round, groups },
-            false => Stage::Forgetting { round, groups, left },
-        }
+        if left.is_empty() { Stage::Choose } else { Stage::Forget(left) }
     }
 
     /// The list changes at once: the new segment stands where the old ones stood.
