@@ -116,15 +116,18 @@ impl Moment {
         Some(Moment { applied, term, revision, compacted, pending, keys, keys_sum, log_hash })
     }
 
-    fn is_sound(&self) -> bool {
-        let numbers = [self.applied, self.term, self.revision].iter().all(|number| *number <= NUMBER_MAX);
+    /// Whether a store can be there.
+    pub(crate) fn is_sound(&self) -> bool {
+        if [self.applied, self.term, self.revision].iter().any(|number| *number > NUMBER_MAX) {
+            return false;
+        }
         let waits = self.pending.len() <= PENDING_MAX
             && self.pending.is_sorted_by(|a, b| a.compacted < b.compacted && a.upto <= b.upto)
             && self
                 .pending
                 .iter()
                 .all(|pending| (1..=self.compacted).contains(&pending.compacted) && pending.upto <= self.revision + 1);
-        numbers && (1..).contains(&self.revision) && self.compacted <= self.revision && waits
+        self.revision >= 1 && self.compacted <= self.revision && waits
     }
 }
 

@@ -135,6 +135,11 @@ impl Start {
         if applied < index {
             return unproved(format!("its applied index {applied} is behind the snapshot at {index}"));
         }
+        let mut moment = claim.moment.clone();
+        moment.add_pending(&self.manifest.moment, self.manifest.swept);
+        if !moment.is_sound() {
+            return unproved("its compactions do not follow those of the snapshot".to_string());
+        }
         let membership = small.get(Kind::Membership, b"").and_then(decode_members);
         let Some(membership) = membership else { return unproved("it holds no membership".to_string()) };
         let ends = Ends::of(&self.manifest);
