@@ -40,38 +40,15 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
 
 /// Writes a segment, durably, its name included. The pieces must be the records of `listed`.
 pub fn write(disk: &dyn LogDisk, n: u64, pieces: &[Bytes], listed: &Listed) -> Result<Foot, SegmentError> {
-    let name = file_name(n);
-    let mut sealer = Sealer::default();
-    let (mut offset, mut unsynced) = (0, 0);
-    for piece in pieces {
-        sealer.push(piece).map_err(|why| bad(&name, why))?;
-        // Not all at once: what others sync meanwhile would wait for it.
-        for part in piece.chunks(SEGMENT_SYNC_BYTES) {
-            disk.write(&name, offset, part)?;
-            offset += part.len() as u64;
-            unsynced += part.len();
-            if unsynced >= SEGMENT_SYNC_BYTES {
-                sync(disk, &name)?;
-                unsynced = 0;
-            }
-        }
-    }
-    let sealed = sealer.seal().map_err(|why| bad(&name, why))?;
-    if !listed.is(&sealed.foot) {
-        return Err(SegmentError::Damaged(format!("{name}: the records are not those that were to be written")));
-    }
-    disk.write(&name, offset, &sealed.tail())?;
-    if !mutant::is(Mutant::ManifestBeforeSync) {
-        sync(disk, &name)?;
-    }
-    sync_dir(disk)?;
-    Ok(sealed.foot)
+    let mut writer = Writer::on(disk, n);
+    pieces.iter().try_for_each(|piece| writer.push(piece))?;
+    writer.finish_as(listed)
 }
 
-/// A segment that is written record by record.
+/// Writes the file of a segment, in pieces or record by record.
 pub struct Writer<'a> {
     disk: &'a dyn LogDisk,
-    n: u64,
+    name: String,
     sealer: Sealer,
     /// Bytes of the records that were written so far, and of those that wait.
     written: u64,
@@ -83,7 +60,12 @@ impl<'a> Writer<'a> {
     /// Makes the file.
     pub fn create(disk: &'a dyn LogDisk, n: u64) -> Result<Writer<'a>, SegmentError> {
         disk.create(&file_name(n), 0)?;
-        Ok(Writer { disk, n, sealer: Sealer::default(), written: 0, unsynced: 0, waiting: Vec::new() })
+        Ok(Writer::on(disk, n))
+    }
+
+    /// Writes a file that is there, from its beginning.
+    fn on(disk: &'a dyn LogDisk, n: u64) -> Writer<'a> {
+        Writer { disk, name: file_name(n), sealer: Sealer::default(), written: 0, unsynced: 0, waiting: Vec::new() }
     }
 
     /// Bytes of all records.
@@ -94,7 +76,7 @@ impl<'a> Writer<'a> {
     /// Writes a record behind all others; returns where it begins.
     pub fn record(&mut self, record: &Record<'_>) -> Result<u32, SegmentError> {
         let offset = u32::try_from(self.records_bytes());
-        let offset = offset.map_err(|_| SegmentError::Damaged(format!("{}: it grows too long", file_name(self.n))))?;
+        let offset = offset.map_err(|_| SegmentError::Damaged(format!("{}: it grows too long", self.name)))?;
         record.encode(offset, &mut self.waiting);
         if self.waiting.len() >= SEGMENT_READ_BYTES {
             self.write_waiting()?;
@@ -103,32 +85,53 @@ impl<'a> Writer<'a> {
     }
 
     fn write_waiting(&mut self) -> Result<(), SegmentError> {
-        let name = file_name(self.n);
-        self.sealer.push(&self.waiting).map_err(|why| bad(&name, why))?;
-        self.disk.write(&name, self.written, &self.waiting)?;
-        self.written += self.waiting.len() as u64;
-        self.unsynced += self.waiting.len();
-        self.waiting.clear();
-        if self.unsynced >= SEGMENT_SYNC_BYTES {
-            sync(self.disk, &name)?;
-            self.unsynced = 0;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.push(&waiting)
+    }
+
+    /// Writes the next bytes of records.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
+        self.sealer.push(bytes).map_err(|why| bad(&self.name, why))?;
+        // Not all at once: what others sync meanwhile would wait for it.
+        for part in bytes.chunks(SEGMENT_SYNC_BYTES) {
+            self.disk.write(&self.name, self.written, part)?;
+            self.written += part.len() as u64;
+            self.unsynced += part.len();
+            if self.unsynced >= SEGMENT_SYNC_BYTES {
+                sync(self.disk, &self.name)?;
+                self.unsynced = 0;
+            }
         }
         Ok(())
     }
 
     /// Makes the file durable, its name included. Without a record there is no file, and no foot.
-    pub fn finish(mut self) -> Result<Option<Foot>, SegmentError> {
-        let name = file_name(self.n);
+    pub fn finish(self) -> Result<Option<Foot>, SegmentError> {
         if self.records_bytes() == 0 {
-            self.disk.remove(&name)?;
+            self.disk.remove(&self.name)?;
             return Ok(None);
         }
+        self.end(|_| true).map(Some)
+    }
+
+    /// The same, if the records are those of `listed`.
+    pub fn finish_as(self, listed: &Listed) -> Result<Foot, SegmentError> {
+        self.end(|foot| listed.is(foot))
+    }
+
+    fn end(mut self, is_wanted: impl FnOnce(&Foot) -> bool) -> Result<Foot, SegmentError> {
         self.write_waiting()?;
-        let sealed = self.sealer.seal().map_err(|why| bad(&name, why))?;
-        self.disk.write(&name, self.written, &sealed.tail())?;
-        sync(self.disk, &name)?;
-        sync_dir(self.disk)?;
-        Ok(Some(sealed.foot))
+        let Writer { disk, name, sealer, written, .. } = self;
+        let sealed = sealer.seal().map_err(|why| bad(&name, why))?;
+        if !is_wanted(&sealed.foot) {
+            return Err(SegmentError::Damaged(format!("{name}: the records are not those that were to be written")));
+        }
+        disk.write(&name, written, &sealed.tail())?;
+        if !mutant::is(Mutant::ManifestBeforeSync) {
+            sync(disk, &name)?;
+        }
+        sync_dir(disk)?;
+        Ok(sealed.foot)
     }
 }
 

@@ -15,11 +15,10 @@ use super::open::write_manifest_as;
 use super::store::Store;
 use super::view::File;
 use crate::kvstore::StoreError;
-use crate::limits::SEGMENT_SYNC_BYTES;
 use crate::mutant::{self, Mutant};
 use crate::ports::LogDisk;
+use crate::segment::Listed;
 use crate::segment::file::{self, SegmentError, file_name, parse_file_name};
-use crate::segment::{Listed, Sealer};
 use crate::snapshot;
 use crate::snapshot::manifest::{BadManifest, Manifest, Own, hash_of};
 use crate::types::{Index, MemberIdentity, Term};
@@ -126,12 +125,9 @@ impl Arriving {
 
 /// A segment that is being fetched.
 pub struct Incoming<'a> {
-    disk: &'a dyn LogDisk,
+    writer: file::Writer<'a>,
     file: Arc<File>,
     listed: Listed,
-    sealer: Sealer,
-    written: u64,
-    unsynced: usize,
 }
 
 /// A segment that was fetched, proved and is durable.
@@ -143,48 +139,34 @@ pub struct Arrived {
 
 impl<'a> Incoming<'a> {
     /// Makes its file, under a number that no file has.
-    pub fn begin(disk: &'a dyn LogDisk, n: u64, listed: Listed) -> io::Result<Incoming<'a>> {
-        disk.create(&file_name(n), 0)?;
-        let file = Arc::new(File { n });
-        Ok(Incoming { disk, file, listed, sealer: Sealer::default(), written: 0, unsynced: 0 })
+    pub fn begin(disk: &'a dyn LogDisk, n: u64, listed: Listed) -> Result<Incoming<'a>, SegmentError> {
+        Ok(Incoming { writer: file::Writer::create(disk, n)?, file: Arc::new(File { n }), listed })
     }
 
     /// Bytes that have arrived.
     pub fn bytes(&self) -> u64 {
-        self.written
+        self.writer.records_bytes()
     }
 
     /// The next bytes of its records. What is wrong is found here, or at the end.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
-        let name = file_name(self.file.n);
-        if self.written + bytes.len() as u64 > self.listed.records_bytes {
+        if self.bytes() + bytes.len() as u64 > self.listed.records_bytes {
             return Err(SegmentError::Damaged(format!(
                 "more than the {} bytes of it arrived",
                 self.listed.records_bytes
             )));
         }
-        self.sealer.push(bytes).map_err(|why| SegmentError::Damaged(why.to_string()))?;
-        self.disk.write(&name, self.written, bytes)?;
-        self.written += bytes.len() as u64;
-        self.unsynced += bytes.len();
-        if self.unsynced >= SEGMENT_SYNC_BYTES {
-            file::sync(self.disk, &name)?;
-            self.unsynced = 0;
-        }
-        Ok(())
+        // No process stops on the word of another one.
+        self.writer.push(bytes).map_err(|error| match error {
+            SegmentError::Newer(what) => SegmentError::Damaged(what),
+            error @ (SegmentError::Io(_) | SegmentError::Damaged(_)) => error,
+        })
     }
 
     /// All has arrived: if it is the segment that was wanted, it is made whole and durable.
     pub fn finish(self) -> Result<Arrived, SegmentError> {
-        let Incoming { disk, file, listed, sealer, written, unsynced: _ } = self;
-        let name = file_name(file.n);
-        let sealed = sealer.seal().map_err(|why| SegmentError::Damaged(why.to_string()))?;
-        if !listed.is(&sealed.foot) {
-            return Err(SegmentError::Damaged(format!("what arrived does not have the hash {:032x}", listed.hash)));
-        }
-        disk.write(&name, written, &sealed.tail())?;
-        file::sync(disk, &name)?;
-        file::sync_dir(disk)?;
+        let Incoming { writer, file, listed } = self;
+        writer.finish_as(&listed)?;
         Ok(Arrived { listed, file })
     }
 }

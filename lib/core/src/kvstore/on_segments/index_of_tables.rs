@@ -1,6 +1,7 @@
 //! The index of an opening: built from the tables of all segments, without reading a record (rules D7, D28).
 
 use super::open::progress_every;
+use super::store::Store;
 use crate::kvstore::StoreError;
 use crate::kvstore::hash::{self, Sum};
 use crate::kvstore::index::KeyIndex;
@@ -40,8 +41,7 @@ pub(super) struct Built {
 
 impl Built {
     fn dies(&mut self, version: &KeyVersion) {
-        let Place { segment, len, .. } = version.at.place;
-        *self.dead.entry(segment).or_default() += u64::from(len);
+        Store::dies(&mut self.dead, version.at);
     }
 
     /// An index that is not what the start says serves nothing (rule D7).

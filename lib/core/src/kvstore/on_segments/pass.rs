@@ -95,9 +95,8 @@ impl Store {
         let dead = &mut self.dead;
         let mut next = None;
         self.view.publish(|published| {
-            next = published.index.sweep(from, of.compacted, SWEEP_STEP, &mut |version| {
-                *dead.entry(version.at().place.segment).or_default() += u64::from(version.at().place.len);
-            });
+            next =
+                published.index.sweep(from, of.compacted, SWEEP_STEP, &mut |version| Store::dies(dead, version.at()));
         });
         match next {
             Some(from) => Stage::Sweep(from),
@@ -176,9 +175,8 @@ impl Store {
             self.segments.iter().filter(|segment| group.contains(&segment.segment)).cloned().collect();
         let live = of_group.iter().map(|one| one.listed.records_bytes - self.dead_in(one.segment)).sum();
         let input = |one: &Segment| Input { segment: one.segment, file: one.file.clone(), listed: one.listed };
-        let (segment, file) = (self.next_file_segment, Arc::new(File { n: self.next_n }));
+        let (segment, file) = (self.next_file_segment, Arc::new(File { n: self.take_n() }));
         self.next_file_segment += 1;
-        self.next_n += 1;
         let inputs = of_group.iter().map(input).collect();
         Job::Rewrite(Box::new(Rewrite { view: self.view(), inputs, segment, file, made: of.compacted, live }))
     }
@@ -245,9 +243,9 @@ impl Store {
         let dead = &mut self.dead;
         self.view.publish(|published| {
             for (key, count) in &now {
-                published.index.remove_garbage(key, *count, of.compacted, &mut |version| {
-                    *dead.entry(version.at().place.segment).or_default() += u64::from(version.at().place.len);
-                });
+                published
+                    .index
+                    .remove_garbage(key, *count, of.compacted, &mut |version| Store::dies(dead, version.at()));
             }
         });
         if left.is_empty() { Stage::Choose } else { Stage::Forget(left) }

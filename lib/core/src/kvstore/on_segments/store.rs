@@ -10,6 +10,7 @@ use super::view::{File, Published, View};
 use crate::kvstore::Applied;
 use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
 use crate::kvstore::encode_members;
+use crate::kvstore::place::{Place, RecordAt};
 use crate::kvstore::set::{Given, Writes};
 use crate::kvstore::small::{Kind, Small};
 use crate::kvstore::window::{Pen, Window};
@@ -140,6 +141,12 @@ impl Store {
         self.segments.iter().rev().take_while(|segment| !segment.is_file).count() > FULL_WINDOWS_MAX
     }
 
+    /// Notes that nobody needs a record any more.
+    pub(super) fn dies(dead: &mut BTreeMap<u32, u64>, record: RecordAt) {
+        let Place { segment, len, .. } = record.place;
+        *dead.entry(segment).or_default() += u64::from(len);
+    }
+
     /// The next job for the segment thread; it must be done before the one after it.
     pub fn next_job(&mut self) -> Option<Job> {
         self.jobs.pop_front()
@@ -181,8 +188,7 @@ impl Store {
 
     /// Takes a file for the window that is filled next.
     pub(super) fn prepare(&mut self) {
-        let (n, bytes) = (self.next_n, u64::from(self.config.window_bytes) + limits::SEGMENT_BEHIND_BYTES);
-        self.next_n += 1;
+        let (n, bytes) = (self.take_n(), u64::from(self.config.window_bytes) + limits::SEGMENT_BEHIND_BYTES);
         self.prepared.insert(self.pen.segment, n);
         self.jobs.push_back(Job::Prepare { n, bytes });
     }
@@ -192,10 +198,7 @@ impl Store {
         let view = self.view();
         let published = view.published();
         let window = published.head.window(segment).expect("a window that was filled is in the head");
-        let n = self.prepared.remove(&segment).unwrap_or_else(|| {
-            self.next_n += 1;
-            self.next_n - 1
-        });
+        let n = self.prepared.remove(&segment).unwrap_or_else(|| self.take_n());
         let listed = listed(window, false);
         let file = Arc::new(File { n });
         self.segments.push(Segment { segment, file: file.clone(), listed, is_file: false });
@@ -292,8 +295,7 @@ impl Store {
         let mut files: Vec<Arc<File>> = self.segments.iter().map(|segment| segment.file.clone()).collect();
         let prefix = published.head.window(self.pen.segment).map(|window| {
             let listed = listed(window, true);
-            let file = Arc::new(File { n: self.next_n });
-            self.next_n += 1;
+            let file = Arc::new(File { n: self.take_n() });
             segments.push(listed);
             files.push(file.clone());
             // Nobody reads it here: it goes with the last manifest that lists it.
@@ -346,7 +348,7 @@ impl Store {
         self.held.clone()
     }
 
-    /// A number for a file that is fetched.
+    /// A number that no file has.
     pub fn take_n(&mut self) -> u64 {
         self.next_n += 1;
         self.next_n - 1
