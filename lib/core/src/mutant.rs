@@ -84,11 +84,16 @@ pub enum Mutant {
     ClaimByNumber,
     /// A snapshot that was fetched takes the place of the old one before the log has restarted behind it (rule D13).
     InstallInPlace,
+    /// An installation removes what neither the old store nor the new one names, also what another snapshot that is arriving
+    /// has fetched (rule D2).
+    OrphansAtInstall,
+    /// After an installation a file is held apart by each who holds it, so it goes while another one needs it (rule D2).
+    FileHeldApart,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 39] = [
+    pub const ALL: [Mutant; 41] = [
         Mutant::NoSync,
         Mutant::AckBeforeCommit,
         Mutant::AppliedOutsideBatch,
@@ -128,6 +133,8 @@ impl Mutant {
         Mutant::ChunksFirst,
         Mutant::ClaimByNumber,
         Mutant::InstallInPlace,
+        Mutant::OrphansAtInstall,
+        Mutant::FileHeldApart,
     ];
 }
 

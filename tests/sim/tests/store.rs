@@ -37,6 +37,7 @@ fn many_seeds() {
         "heads lost",
         "heads put back",
         "installations",
+        "installations in a run",
         "jobs that found no room",
         "kills",
         "manifests",
@@ -63,6 +64,12 @@ fn one_seed() {
 fn members_have_equal_segments_whatever_their_threads_did() {
     let segments: usize = (1..=40).map(solo::equal_layouts).sum();
     assert!(segments > 400, "{segments} segments in all are too few to compare");
+}
+
+#[test]
+fn a_snapshot_arrives_whole_while_an_older_one_is_installed() {
+    let at_hand: usize = (1..=40).map(solo::overtaken).sum();
+    assert!(at_hand > 60, "{at_hand} segments at hand in all are too few");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::manifest::{filled, work};
 use super::wal;
 use crate::archive;
-use raftkv_core::kvstore::on_segments::{Config, Start};
+use raftkv_core::kvstore::on_segments::{Config, Files, Start};
 use raftkv_core::kvstore::{Command, Committed, Condition, RangeQuery};
 use raftkv_core::limits::NUMBER_MAX;
 use raftkv_core::ports::KvHome;
@@ -21,7 +21,8 @@ pub fn head(bytes: &[u8]) -> bool {
     let Ok(Some(start)) = Start::find(&wal::identity(), &*disk, Some(&*kv)) else { return false };
     let (is_believed, claimed) = (start.keeps_head().is_ok(), start.claimed());
     let config = Config { window_bytes: 400, ..Config::default() };
-    let Ok(mut store) = start.open(disk.clone(), config, &mut |_, _| ()) else { return false };
+    let files = Files::of(&*disk).expect("memory");
+    let Ok(mut store) = start.open(disk.clone(), config, &files, &mut |_, _| ()) else { return false };
     assert_eq!(store.view().applied(), claimed.applied);
     // Sums do not cover what records mean: reads may fail, and do not panic.
     let all = RangeQuery { limit: 100, bytes_max: usize::MAX, ..RangeQuery::default() };

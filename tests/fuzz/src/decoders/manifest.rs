@@ -1,7 +1,7 @@
 //! Manifests: as files of a directory, and as another member offers them.
 
 use super::wal;
-use raftkv_core::kvstore::on_segments::{Arriving, AtHand, Config, Job, Start, Store, write_initial};
+use raftkv_core::kvstore::on_segments::{Arriving, AtHand, Config, Files, Job, Start, Store, write_initial};
 use raftkv_core::kvstore::{Command, Committed, Condition};
 use raftkv_core::snapshot::manifest::{Manifest, hash_of};
 use raftkv_sim::disk::SimDisk;
@@ -29,7 +29,8 @@ pub fn filled() -> (Store, Arc<SimDisk>) {
     write_initial(&wal::identity(), &*disk, (1, 1), &voters(&[1, 2, 3])).expect("memory");
     let start = Start::find(&wal::identity(), &*disk, None).expect("memory").expect("it was written");
     let config = Config { window_bytes: 400, ..Config::default() };
-    let mut store = start.open(disk.clone(), config, &mut |_, _| ()).expect("memory");
+    let files = Files::of(&*disk).expect("memory");
+    let mut store = start.open(disk.clone(), config, &files, &mut |_, _| ()).expect("memory");
     for index in 2..20 {
         let key = format!("key{}", index % 5).into();
         let command = match index {

@@ -11,7 +11,7 @@
 mod log;
 mod runs;
 
-pub use runs::{STEPS, equal_layouts, everything, flips, run};
+pub use runs::{STEPS, equal_layouts, everything, flips, overtaken, run};
 
 use crate::disk::{CrashModel, SimDisk};
 use crate::kv::{Damage, MemHome};
@@ -20,18 +20,39 @@ use bytes::Bytes;
 use log::{KEYS, Log, membership};
 use raftkv_api::Hex128;
 use raftkv_core::kvstore::on_segments::{
-    After, Arriving, AtHand, Config, Damaged, Hands, Hurry, Incoming, Job, Start, Store, Task, install, write_initial,
+    After, Arrived, Arriving, AtHand, Config, Damaged, Files, Hands, Held, Hurry, Incoming, Job, Start, Store, Task,
+    install, write_initial,
 };
 use raftkv_core::kvstore::{RangeQuery, ReadError, StoreError};
-use raftkv_core::ports::{KvDisk, KvHome};
+use raftkv_core::ports::{KvDisk, KvHome, LogDisk};
+use raftkv_core::segment::Listed;
 use raftkv_core::types::{Index, MemberIdentity};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 fn identity() -> MemberIdentity {
     let id = |byte| Hex128([byte; 16]);
     MemberIdentity { cluster_id: id(1), genesis: id(2), generation: 0, member_id: 1, incarnation: id(3) }
+}
+
+/// Fetches a segment from the files that somebody holds, some bytes at a time; `None` when that broke off.
+fn fetch(
+    (disk, files): (&dyn LogDisk, &Files),
+    (from, held): (&dyn LogDisk, &Held),
+    listed: Listed,
+    piece: usize,
+    mut breaks_off: impl FnMut() -> bool,
+) -> Result<Option<Arrived>, StoreError> {
+    let mut incoming = Incoming::begin(disk, files, listed)?;
+    let mut piece = vec![0; piece];
+    while let Some(read @ 1..) = held.read(from, listed.hash, incoming.bytes(), &mut piece)? {
+        incoming.push(&piece[..read])?;
+        if breaks_off() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(incoming.finish()?))
 }
 
 /// A store, and what it stands on.
@@ -43,6 +64,9 @@ pub struct Solo {
     kv: Option<Arc<dyn KvDisk>>,
     pub store: Option<Store>,
     hands: Hands,
+    files: Arc<Files>,
+    /// Snapshots that were fetched, oldest first; each is installed a while later, if at all.
+    waiting: VecDeque<Arriving>,
     config: Config,
     /// Index and term behind which the log restarted last, for a snapshot of another member.
     mark: (u64, Index),
@@ -70,6 +94,8 @@ impl Solo {
             kv: None,
             store: None,
             hands: Hands::default(),
+            files: Files::of(&SimDisk::new()).expect("the disk is good"),
+            waiting: VecDeque::new(),
             config,
             mark: (1, 1),
             forgot: 1,
@@ -112,7 +138,8 @@ impl Solo {
                 self.count("claims not believed");
             }
         }
-        let store = start.open(self.disk.clone(), self.config, &mut |_, _| ())?;
+        self.files = Files::of(&*self.disk)?;
+        let store = start.open(self.disk.clone(), self.config, &self.files, &mut |_, _| ())?;
         assert_eq!((store.view().applied(), store.membership()), (claimed.applied, &claimed.membership));
         (self.store, self.hands) = (Some(store), Hands::default());
         Ok(())
@@ -173,6 +200,11 @@ impl Solo {
             let found: Vec<_> = answer.records.into_iter().map(|record| (record.key, record.value)).collect();
             assert_eq!(found, model, "all at revision {}", answer.revision);
         }
+    }
+
+    /// Whether nothing is on its way, and there is nothing to do but to go on.
+    fn is_at_rest(&self) -> bool {
+        self.hands.are_free() && !self.store.as_ref().expect("it is open").has_jobs()
     }
 
     /// Gives sled what it lacks.
@@ -270,14 +302,8 @@ impl Solo {
         let held = other.store.as_ref().expect("it is open").held();
         let store = self.store.as_mut().expect("it is open");
         let listed = store.damaged().into_iter().find(|listed| listed.hash == hash).expect("it was found");
-        let mut incoming = Incoming::begin(&*self.disk, store.take_n(), listed).expect("the disk does not fail");
-        let mut piece = [0; 700];
-        while let Some(read @ 1..) =
-            held.read(&*other.disk, hash, incoming.bytes(), &mut piece).expect("the disk does not fail")
-        {
-            incoming.push(&piece[..read]).expect("the other store is whole");
-        }
-        assert!(store.heal(incoming.finish().expect("the other store is whole")));
+        let arrived = fetch((&*self.disk, &self.files), (&*other.disk, &held), listed, 700, || false);
+        assert!(store.heal(arrived.expect("the other store is whole").expect("nothing breaks off")));
     }
 
     /// Reads all keys at some revisions: what is served must be right. Returns how many reads failed.
@@ -343,6 +369,7 @@ impl Solo {
     pub fn crash(&mut self, rng: &mut Rng) {
         self.store = None;
         self.kv = None;
+        self.waiting.clear();
         self.disk.take_trap();
         if rng.chance(300) {
             self.disk.kill();
@@ -370,12 +397,18 @@ impl Solo {
     pub fn install_from(&mut self, other: &Solo, rng: &mut Rng) -> bool {
         match self.try_install_from(other, rng) {
             Ok(()) => true,
+            Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => panic!("{error}"),
             Err(StoreError::Io(_)) => false,
             Err(error) => panic!("{error}"),
         }
     }
 
     fn try_install_from(&mut self, other: &Solo, rng: &mut Rng) -> Result<(), StoreError> {
+        if rng.chance(500)
+            && let Some(arriving) = self.waiting.pop_front()
+        {
+            return self.install_in_run(&arriving);
+        }
         let held = other.store.as_ref().expect("it is open").held();
         let store = self.store.as_mut().expect("it is open");
         if held.index() <= store.view().applied() {
@@ -383,36 +416,88 @@ impl Solo {
         }
         let at_hand = AtHand::of(store);
         let mut arriving = Arriving::begin(&identity(), &held.bytes(), held.size_and_hash(), &at_hand)?;
+        drop(at_hand);
         let lacking = arriving.lacking();
         self.count(if lacking.len() < held.segments().len() { "segments shared" } else { "segments all fetched" });
         for listed in lacking {
-            let n = self.store.as_mut().expect("it is open").take_n();
-            let disk = self.disk.clone();
-            let mut incoming = Incoming::begin(&*disk, n, listed)?;
-            let mut piece = vec![0; rng.between(1, 1500) as usize];
-            while let Some(read @ 1..) = held.read(&*other.disk, listed.hash, incoming.bytes(), &mut piece)? {
-                incoming.push(&piece[..read])?;
-                if rng.chance(10) {
+            let piece = rng.between(1, 1500) as usize;
+            let (to, from) = ((&*self.disk as &dyn LogDisk, &*self.files), (&*other.disk as &dyn LogDisk, &*held));
+            match fetch(to, from, listed, piece, || rng.chance(10))? {
+                Some(arrived) => arriving.arrived(arrived),
+                None => {
+                    self.store.as_mut().expect("it is open").keep_fetched(&arriving);
                     self.count("transfers broken off");
                     return Ok(());
                 }
             }
-            arriving.arrived(incoming.finish()?);
         }
-        let next_n = self.store.as_mut().expect("it is open").take_n();
-        arriving.complete(&*self.disk, next_n)?;
+        if rng.chance(300) {
+            self.waiting.push_back(arriving);
+            return Ok(());
+        }
+        if rng.chance(500) {
+            return self.install_in_run(&arriving);
+        }
+        arriving.complete(&*self.disk, &self.files)?;
         if rng.chance(100) {
+            self.store.as_mut().expect("it is open").keep_fetched(&arriving);
             self.count("offers not installed");
             return Ok(());
         }
-        // The log restarts, durably.
-        self.mark = (arriving.term(), arriving.index());
-        (self.forgot, self.reached) = (arriving.index(), self.reached.max(arriving.index()));
+        self.log_restarts(&arriving);
         self.store = None;
-        self.home.remove(&self.name()).expect("the simulated home does not fail");
-        (self.head, self.given) = (self.head + 1, 0);
+        self.waiting.clear();
+        self.new_head();
         self.count("installations");
         self.open()
+    }
+
+    /// Fetches at most so many segments of what another store holds.
+    fn fetch_some(&self, arriving: &mut Arriving, (other, held): (&Solo, &Held), most: usize) {
+        for listed in arriving.lacking().into_iter().take(most) {
+            let arrived = fetch((&*self.disk, &self.files), (&*other.disk, held), listed, 900, || false);
+            arriving.arrived(arrived.expect("the disk does not fail").expect("nothing breaks off"));
+        }
+    }
+
+    /// Begins to fetch what another store holds, with what is at hand here or was fetched for another snapshot.
+    fn begin_fetch(&self, held: &Held, before: Option<&Arriving>) -> Arriving {
+        let mut at_hand = AtHand::of(self.store.as_ref().expect("it is open"));
+        before.into_iter().for_each(|before| at_hand.add(before));
+        Arriving::begin(&identity(), &held.bytes(), held.size_and_hash(), &at_hand).expect("it is whole")
+    }
+
+    /// The log restarts behind a snapshot, durably.
+    fn log_restarts(&mut self, arriving: &Arriving) {
+        self.mark = (arriving.term(), arriving.index());
+        (self.forgot, self.reached) = (arriving.index(), self.reached.max(arriving.index()));
+    }
+
+    fn new_head(&mut self) {
+        self.home.remove(&self.name()).expect("the simulated home does not fail");
+        (self.head, self.given) = (self.head + 1, 0);
+    }
+
+    /// Installs a snapshot that was fetched while the store went on, in the run that fetched it. If the store has come
+    /// further meanwhile, what was fetched stays at hand.
+    fn install_in_run(&mut self, arriving: &Arriving) -> Result<(), StoreError> {
+        let store = self.store.as_mut().expect("it is open");
+        if arriving.index() <= store.view().applied() || !self.hands.are_free() {
+            store.keep_fetched(arriving);
+            return Ok(());
+        }
+        arriving.complete(&*self.disk, &self.files)?;
+        self.log_restarts(arriving);
+        install(&*self.disk, self.mark)?;
+        let before = self.store.take();
+        self.new_head();
+        self.kv = Some(self.home.open(&self.name()).expect("the simulated home does not fail"));
+        let start = Start::find(&identity(), &*self.disk, None)?.expect("it was installed");
+        assert_eq!(start.claimed().applied, arriving.index());
+        let store = start.succeed(self.disk.clone(), self.config, &self.files, before, &mut |_, _| ())?;
+        (self.store, self.hands) = (Some(store), Hands::default());
+        self.count("installations in a run");
+        Ok(())
     }
 
     /// Every file is one that something names (rule D21).

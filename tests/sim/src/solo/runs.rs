@@ -195,9 +195,62 @@ pub fn equal_layouts(seed: u64) -> usize {
     layouts[0].len()
 }
 
+/// A member installs a snapshot while a newer one is arriving, and goes on with it; then it installs the newer one, of
+/// which no file may have gone meanwhile. Returns how many segments the newer one had at hand when it began.
+pub fn overtaken(seed: u64) -> usize {
+    let (mut rng, mut log) = (Rng::new(seed), Log::default());
+    let mut peer = quiet(&mut rng, &mut log);
+    let mut solo = Solo::new(peer.config);
+    (0..rng.below(40)).for_each(|_| solo.goes_on(&mut log, &mut rng));
+    let held = peer.store.as_ref().expect("it is open").held();
+    let mut first = solo.begin_fetch(&held, None);
+    solo.fetch_some(&mut first, (&peer, &held), usize::MAX);
+    for _ in 0..rng.between(20, 100) {
+        log.grow(&mut rng);
+        peer.goes_on(&mut log, &mut rng);
+    }
+    peer.settle(&mut log);
+    // A compaction that the newer one has not begun, and the member carries out meanwhile.
+    log.compact_all();
+    (0..9).for_each(|_| log.grow(&mut rng));
+    (0..3).for_each(|_| peer.apply(&mut log, 50));
+    peer.store.as_mut().expect("it is open").cut();
+    while !peer.is_at_rest() {
+        assert!(peer.job(), "nothing fails here");
+    }
+    let held = peer.store.as_ref().expect("it is open").held();
+    let mut second = solo.begin_fetch(&held, Some(&first));
+    let at_hand = held.segments().len() - second.lacking().len();
+    solo.fetch_some(&mut second, (&peer, &held), rng.below(9) as usize);
+    for arriving in [first, second] {
+        let mut arriving = arriving;
+        solo.fetch_some(&mut arriving, (&peer, &held), usize::MAX);
+        while !solo.is_at_rest() {
+            assert!(solo.job(), "nothing fails here");
+        }
+        solo.install_in_run(&arriving).expect("nothing fails here");
+        drop(arriving);
+        // Compactions go on as far as the log goes that is here.
+        for _ in 0..60 {
+            let applied = solo.store.as_ref().expect("it is open").view().applied();
+            if applied + 2 < held.index() {
+                solo.apply(&mut log, 1);
+            }
+            solo.store.as_mut().expect("it is open").cut();
+            assert!(solo.job(), "nothing fails here");
+            solo.step();
+        }
+    }
+    assert_eq!(solo.reads_that_fail(&log, &mut rng), 0);
+    solo.settle(&mut log);
+    assert_eq!(solo.counts.get("installations in a run"), Some(&2), "seed {seed}");
+    at_hand
+}
+
 /// All that a seed can find.
 pub fn everything(seed: u64) {
     run(seed, STEPS);
     equal_layouts(seed);
     flips(seed, 60);
+    overtaken(seed);
 }

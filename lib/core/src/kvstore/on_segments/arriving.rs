@@ -10,15 +10,15 @@
 //! Until the log has the mark, the old state is whole, and is what an opening finds (rule D13). With it, an opening
 //! finishes the installation. What was fetched for an offer that was not installed is at hand for the next one.
 
+use super::files::{File, Files};
 use super::job::Job;
 use super::open::write_manifest_as;
 use super::store::Store;
-use super::view::File;
 use crate::kvstore::StoreError;
 use crate::mutant::{self, Mutant};
 use crate::ports::LogDisk;
 use crate::segment::Listed;
-use crate::segment::file::{self, SegmentError, file_name, parse_file_name};
+use crate::segment::file::{self, SegmentError};
 use crate::snapshot;
 use crate::snapshot::manifest::{BadManifest, Manifest, Own, hash_of};
 use crate::types::{Index, MemberIdentity, Term};
@@ -110,11 +110,10 @@ impl Arriving {
         self.files[at.expect("only what is lacking is fetched")] = Some(segment.file);
     }
 
-    /// All segments are here: makes that durable, without touching what this member has. `next_n` is above the numbers of
-    /// all files.
-    pub fn complete(&self, disk: &dyn LogDisk, next_n: u64) -> io::Result<()> {
+    /// All segments are here: makes that durable, without touching what this member has.
+    pub fn complete(&self, disk: &dyn LogDisk, files: &Files) -> io::Result<()> {
         let n = |file: &Option<Arc<File>>| file.as_ref().expect("nothing is lacking").n;
-        let own = Own { next_n, n: self.files.iter().map(n).collect(), clock: Vec::new() };
+        let own = Own { next_n: files.next(), n: self.files.iter().map(n).collect(), clock: Vec::new() };
         let name = match mutant::is(Mutant::InstallInPlace) {
             true => snapshot::file_name(self.term(), self.index()),
             false => offer_name(self.term(), self.index()),
@@ -139,8 +138,9 @@ pub struct Arrived {
 
 impl<'a> Incoming<'a> {
     /// Makes its file, under a number that no file has.
-    pub fn begin(disk: &'a dyn LogDisk, n: u64, listed: Listed) -> Result<Incoming<'a>, SegmentError> {
-        Ok(Incoming { writer: file::Writer::create(disk, n)?, file: Arc::new(File { n }), listed })
+    pub fn begin(disk: &'a dyn LogDisk, files: &Files, listed: Listed) -> Result<Incoming<'a>, SegmentError> {
+        let file = files.make();
+        Ok(Incoming { writer: file::Writer::create(disk, file.n)?, file, listed })
     }
 
     /// Bytes that have arrived.
@@ -186,11 +186,6 @@ pub fn install(disk: &dyn LogDisk, (term, index): (Term, Index)) -> io::Result<(
     file::sync_dir(disk)
 }
 
-/// A number above those of all files.
-pub fn free_n(disk: &dyn LogDisk) -> io::Result<u64> {
-    Ok(disk.list()?.iter().filter_map(|name| parse_file_name(name)).max().map_or(0, |n| n + 1))
-}
-
 /// Offers that were completed and not installed: they and what they list stay, at hand for the next offer.
 #[derive(Default)]
 pub(super) struct Offers {
@@ -201,7 +196,12 @@ pub(super) struct Offers {
 
 impl Offers {
     /// Those of an index above this one.
-    pub(super) fn find(identity: &MemberIdentity, disk: &dyn LogDisk, above: Index) -> Result<Offers, StoreError> {
+    pub(super) fn find(
+        identity: &MemberIdentity,
+        disk: &dyn LogDisk,
+        known: &Files,
+        above: Index,
+    ) -> Result<Offers, StoreError> {
         let mut offers = Offers::default();
         for name in disk.list()?.into_iter().filter(|name| name.starts_with(OFFER)) {
             let mut bytes = vec![0; usize::try_from(disk.len(&name)?).map_err(io::Error::other)?];
@@ -209,7 +209,7 @@ impl Offers {
             match Manifest::decode_file(&bytes[..read]) {
                 Ok((manifest, own, _)) if manifest.is_of(identity) && manifest.index() > above => {
                     let files = manifest.segments.iter().zip(&own.n);
-                    let files = files.map(|(listed, n)| (listed.hash, (*listed, Arc::new(File { n: *n }))));
+                    let files = files.map(|(listed, n)| (listed.hash, (*listed, known.get(*n))));
                     offers.at_hand.0.extend(files);
                     offers.names.push(name);
                 }
@@ -233,21 +233,58 @@ impl Offers {
 
 impl AtHand {
     /// Those of offers that were completed and not installed: all there is while a member has no store.
-    pub fn of_offers(identity: &MemberIdentity, disk: &dyn LogDisk) -> Result<AtHand, StoreError> {
-        Ok(Offers::find(identity, disk, 0)?.at_hand)
+    pub fn of_offers(identity: &MemberIdentity, disk: &dyn LogDisk, files: &Files) -> Result<AtHand, StoreError> {
+        Ok(Offers::find(identity, disk, files, 0)?.at_hand)
     }
 }
 
 impl Store {
-    /// Forgets offers that were completed and not installed before this store was opened: nobody will ask for them now.
+    /// What was fetched for an offer that broke off, or that the log did not take, stays at hand for the next one, until
+    /// [`Store::forget_offers`].
+    pub fn keep_fetched(&mut self, arriving: &Arriving) {
+        self.offers.at_hand.add(arriving);
+        self.offers.names.push(offer_name(arriving.term(), arriving.index()));
+    }
+
+    /// Forgets what was fetched and not installed: nobody will ask for it now. Not while an offer is complete and the log
+    /// has not restarted behind it.
     pub fn forget_offers(&mut self) {
         let Offers { names, at_hand } = std::mem::take(&mut self.offers);
-        let listed = self.held.files.iter().chain(self.segments.iter().map(|segment| &segment.file));
-        let ours: BTreeSet<u64> = listed.map(|file| file.n).collect();
-        let files = at_hand.0.into_values().filter(|(_, file)| !ours.contains(&file.n));
-        let names: Vec<String> = names.into_iter().chain(files.map(|(_, file)| file_name(file.n))).collect();
         if !names.is_empty() {
             self.jobs.push_back(Job::Unlink { names });
         }
+        self.retire(at_hand.0.into_values().map(|(_, file)| file).collect());
+        self.unlink();
+    }
+
+    /// Takes the place of another store of this run: its files go when nobody holds them, and what it left to be removed
+    /// is removed.
+    pub(super) fn succeeds(&mut self, before: Store) {
+        let view = before.view();
+        let Store { segments, held, prepared, retired, offers, jobs, .. } = before;
+        self.offers.names.extend(offers.names);
+        self.offers.at_hand.0.extend(offers.at_hand.0);
+        self.jobs.extend(jobs.into_iter().filter(|job| matches!(job, Job::Unlink { .. })));
+        let read = view.published().files.values().cloned().collect::<Vec<_>>();
+        let files = segments.into_iter().map(|segment| segment.file);
+        let files = files.chain(held.files.iter().cloned()).chain(prepared.into_values()).chain(retired).chain(read);
+        self.retire(files.collect());
+        let manifest = snapshot::file_name(held.term(), held.index());
+        if held.index() != self.held.index() {
+            self.jobs.push_back(Job::Unlink { names: vec![manifest] });
+        }
+        // Nothing holds them for the old store any more.
+        drop((view, held));
+        self.unlink();
+    }
+
+    /// Notes files that go when nobody holds them. What the list or the manifest names is held; so is the rest of what
+    /// was fetched.
+    fn retire(&mut self, files: Vec<Arc<File>>) {
+        let listed = self.held.files.iter().chain(self.segments.iter().map(|segment| &segment.file));
+        let mut known: BTreeSet<u64> = listed.chain(&self.retired).map(|file| file.n).collect();
+        known.extend(self.offers.files());
+        known.extend(self.prepared.values().map(|file| file.n));
+        self.retired.extend(files.into_iter().filter(|file| known.insert(file.n)));
     }
 }

@@ -206,7 +206,7 @@ fn met_damage(store: &mut Store, job: &Job, what: String) -> Result<After, Store
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::{Config, Start, write_initial};
+    use super::super::{Config, Files, Start, write_initial};
     use super::*;
     use crate::kvstore::testing::{MemFiles, entry, identity, membership, put};
     use std::sync::atomic::Ordering;
@@ -223,7 +223,8 @@ mod tests {
             write_initial(&identity(), &*disk, (1, 1), &membership(1)).unwrap();
             let start = Start::find(&identity(), &*disk, None).unwrap().unwrap();
             let config = Config { window_bytes: 500, set_bytes: 300, ..Config::default() };
-            let store = start.open(disk.clone(), config, &mut |_, _| ()).unwrap();
+            let files = Files::of(&*disk).unwrap();
+            let store = start.open(disk.clone(), config, &files, &mut |_, _| ()).unwrap();
             Bench { disk, store, hands: Hands::default() }
         }
 

@@ -1,7 +1,7 @@
 //! The newest durable manifest, and the files that it lists: nobody removes them while somebody holds it. So what is sent
 //! to a member, or backed up, stays whole as long as that takes (rule D2).
 
-use super::view::File;
+use super::files::File;
 use crate::ports::LogDisk;
 use crate::segment::file::file_name;
 use crate::segment::{Listed, Position};

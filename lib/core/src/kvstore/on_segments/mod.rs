@@ -18,6 +18,7 @@
 
 mod apply;
 mod arriving;
+mod files;
 mod hands;
 mod heal;
 mod held;
@@ -28,7 +29,8 @@ mod pass;
 mod store;
 mod view;
 
-pub use arriving::{Arrived, Arriving, AtHand, Incoming, free_n, install};
+pub use arriving::{Arrived, Arriving, AtHand, Incoming, install};
+pub use files::Files;
 pub use hands::{After, Damaged, Hands, Hurry, Task};
 pub use held::Held;
 pub use job::{Cut, Done, Job, Rewrite, Rewritten, Scrub, Seal, Sealed};

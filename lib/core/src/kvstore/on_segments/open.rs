@@ -5,10 +5,11 @@
 //! what that takes. What no durable manifest lists is read whole, and hashed, before it is believed (rule D4).
 
 use super::arriving::{OFFER, Offers};
+use super::files::{File, Files};
 use super::held::{Ends, Held};
 use super::index_of_tables::{From, Indexed, build};
 use super::store::{Config, Segment, Store};
-use super::view::{File, Published, View};
+use super::view::{Published, View};
 use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
 use crate::kvstore::moment::Moment;
 use crate::kvstore::set::{self, Found, Given, NoHead};
@@ -23,6 +24,7 @@ use crate::segment::{Listed, Sealed};
 use crate::snapshot;
 use crate::snapshot::RetentionClock;
 use crate::snapshot::manifest::{BadManifest, Manifest, Own};
+use crate::space;
 use crate::types::{Index, MemberIdentity, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -192,18 +194,69 @@ impl Start {
     }
 
     /// Reads the tables of all segments into an index, which must be what the start says (rule D7); with it, the store.
-    /// Files that nothing names go. `progress` gets records done so far and in all.
+    /// Files that nothing names go, so nobody may be making any. `progress` gets records done so far and in all.
     pub fn open(
         self,
         disk: Arc<dyn LogDisk>,
         config: Config,
+        files: &Arc<Files>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Store, StoreError> {
-        let Start { identity, manifest, own, is_half, claimed, no_claim: _ } = self;
+        let offers = Offers::find(&self.identity, &*disk, files, self.manifest.index())?;
+        let above = remove_orphans(&*disk, &self.manifest, &self.files(), &offers)?;
+        files.at_least(above.max(self.own.next_n));
+        if self.is_half {
+            match write_manifest(&*disk, &self.manifest, &self.own) {
+                Err(error) if space::is_full(&error) => {
+                    tracing::warn!(%error, "the damaged half of the snapshot is not written again: the next one has both");
+                }
+                written => written?,
+            }
+        }
+        self.build(disk, config, files, offers, progress)
+    }
+
+    /// The same within a run, after the installation of a snapshot: the store takes the place of the one before it, whose
+    /// files go when nobody holds them. Nothing else is removed, since another snapshot may be arriving meanwhile. No job
+    /// of the old store may be under way.
+    pub fn succeed(
+        self,
+        disk: Arc<dyn LogDisk>,
+        config: Config,
+        files: &Arc<Files>,
+        before: Option<Store>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Store, StoreError> {
+        files.at_least(self.own.next_n);
+        if mutant::is(Mutant::OrphansAtInstall) {
+            remove_orphans(&*disk, &self.manifest, &self.files(), &Offers::default())?;
+        }
+        let mut store = self.build(disk, config, files, Offers::default(), progress)?;
+        if let Some(before) = before {
+            store.succeeds(before);
+        }
+        Ok(store)
+    }
+
+    /// The numbers of all files that it names.
+    fn files(&self) -> BTreeSet<u64> {
+        let claimed = self.claimed.iter().flat_map(|proved| &proved.files).map(|file| file.n);
+        self.own.n.iter().copied().chain(claimed).collect()
+    }
+
+    fn build(
+        self,
+        disk: Arc<dyn LogDisk>,
+        config: Config,
+        known: &Arc<Files>,
+        mut offers: Offers,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Store, StoreError> {
+        offers.leave_out(&self.files());
+        let Start { identity, manifest, own, is_half: _, claimed, no_claim: _ } = self;
         let whole = manifest.segments.iter().zip(&own.n).filter(|(listed, _)| !listed.prefix);
         let mut files: Vec<(u64, Listed)> = whole.map(|(listed, n)| (*n, *listed)).collect();
         let prefix_n = own.n.last().copied().filter(|_| Ends::of(&manifest).prefix.is_some());
-        let mut offers = Offers::find(&identity, &*disk, manifest.index())?;
         let mut parts = match claimed {
             Some(proved) => {
                 files.extend(proved.files.iter().map(|file| (file.n, file.listed)));
@@ -211,12 +264,6 @@ impl Start {
             }
             None => Parts::of_manifest(&*disk, &manifest, prefix_n)?,
         };
-        let ours: BTreeSet<u64> = files.iter().map(|(n, _)| *n).chain(prefix_n).collect();
-        let next_n = remove_orphans(&*disk, &manifest, &ours, &offers)?.max(own.next_n);
-        offers.leave_out(&ours);
-        if is_half {
-            write_manifest(&*disk, &manifest, &own)?;
-        }
         parts.moment.add_pending(&manifest.moment, manifest.swept);
         let mut published = Published {
             moment: parts.moment.clone(),
@@ -224,13 +271,13 @@ impl Start {
             hashes: manifest.hashes.clone(),
             ..Published::default()
         };
-        let (segments, mut indexed) = take_files(&*disk, files, &mut published)?;
+        let (segments, mut indexed) = take_files(&*disk, known, files, &mut published)?;
         let next_file_segment = FILES_FROM + u32::try_from(segments.len()).expect("segments are MiB large");
         let (pen, full) = parts.fill_head(config, &mut published.head, &mut indexed);
         let built = build(&*disk, &mut indexed, manifest.swept, progress)?;
         built.expect(&parts.moment)?;
         published.index = built.index;
-        let prefix = prefix_n.map(|n| Arc::new(File { n }));
+        let prefix = prefix_n.map(|n| known.get(n));
         let held = hold(manifest, &segments, prefix.clone());
         // The prefix is read nowhere: it goes with the last manifest that lists it.
         let retired = prefix.into_iter().collect();
@@ -247,7 +294,7 @@ impl Start {
             segments,
             held,
             prepared: BTreeMap::new(),
-            next_n,
+            files: known.clone(),
             cutting: false,
             wants_cut: false,
             jobs: VecDeque::new(),
@@ -318,6 +365,7 @@ fn hold(manifest: Manifest, segments: &[Segment], prefix: Option<Arc<File>>) -> 
 /// Looks at the foot of each file, and gives the segments their numbers in this run.
 fn take_files(
     disk: &dyn LogDisk,
+    known: &Files,
     files: Vec<(u64, Listed)>,
     published: &mut Published,
 ) -> Result<(Vec<Segment>, Vec<Indexed>), StoreError> {
@@ -326,7 +374,7 @@ fn take_files(
         let segment = FILES_FROM + u32::try_from(nth).expect("segments are MiB large");
         let foot = file::foot(disk, n, &listed)?;
         indexed.push(Indexed { segment, from: From::File { n, listed, foot } });
-        let file = Arc::new(File { n });
+        let file = known.get(n);
         published.files.insert(segment, file.clone());
         segments.push(Segment { segment, file, listed, is_file: true });
     }

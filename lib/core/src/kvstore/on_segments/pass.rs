@@ -10,9 +10,9 @@
 //! that it hides (rule D6). Segments that were written anew are *retired*: they are unlinked when a manifest without them
 //! is durable, and nobody reads them.
 
+use super::files::File;
 use super::job::{Input, Job, Moved, Rewrite, Rewritten, Scrub};
 use super::store::{Segment, Store};
-use super::view::File;
 use crate::kvstore::StoreError;
 use crate::kvstore::moment::Pending;
 use crate::kvstore::place::Place;
@@ -175,7 +175,7 @@ impl Store {
             self.segments.iter().filter(|segment| group.contains(&segment.segment)).cloned().collect();
         let live = of_group.iter().map(|one| one.listed.records_bytes - self.dead_in(one.segment)).sum();
         let input = |one: &Segment| Input { segment: one.segment, file: one.file.clone(), listed: one.listed };
-        let (segment, file) = (self.next_file_segment, Arc::new(File { n: self.take_n() }));
+        let (segment, file) = (self.next_file_segment, self.files.make());
         self.next_file_segment += 1;
         let inputs = of_group.iter().map(input).collect();
         Job::Rewrite(Box::new(Rewrite { view: self.view(), inputs, segment, file, made: of.compacted, live }))

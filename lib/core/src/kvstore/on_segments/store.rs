@@ -3,10 +3,11 @@
 
 use super::apply::Decided;
 use super::arriving::Offers;
+use super::files::{File, Files};
 use super::held::Held;
 use super::job::{Cut, Done, Job, Seal, Sealed};
 use super::pass::Pass;
-use super::view::{File, Published, View};
+use super::view::{Published, View};
 use crate::kvstore::Applied;
 use crate::kvstore::claim::{Claim, ClaimedFile, ClaimedWindow};
 use crate::kvstore::encode_members;
@@ -74,8 +75,8 @@ pub struct Store {
     pub(super) segments: Vec<Segment>,
     pub(super) held: Arc<Held>,
     /// The numbers of the files that windows will become.
-    pub(super) prepared: BTreeMap<u32, u64>,
-    pub(super) next_n: u64,
+    pub(super) prepared: BTreeMap<u32, Arc<File>>,
+    pub(super) files: Arc<Files>,
     pub(super) cutting: bool,
     pub(super) wants_cut: bool,
     pub(super) jobs: VecDeque<Job>,
@@ -188,9 +189,9 @@ impl Store {
 
     /// Takes a file for the window that is filled next.
     pub(super) fn prepare(&mut self) {
-        let (n, bytes) = (self.take_n(), u64::from(self.config.window_bytes) + limits::SEGMENT_BEHIND_BYTES);
-        self.prepared.insert(self.pen.segment, n);
-        self.jobs.push_back(Job::Prepare { n, bytes });
+        let (file, bytes) = (self.files.make(), u64::from(self.config.window_bytes) + limits::SEGMENT_BEHIND_BYTES);
+        self.jobs.push_back(Job::Prepare { n: file.n, bytes });
+        self.prepared.insert(self.pen.segment, file);
     }
 
     /// A window is full: it becomes a file, and the next one gets one.
@@ -198,9 +199,8 @@ impl Store {
         let view = self.view();
         let published = view.published();
         let window = published.head.window(segment).expect("a window that was filled is in the head");
-        let n = self.prepared.remove(&segment).unwrap_or_else(|| self.take_n());
+        let file = self.prepared.remove(&segment).unwrap_or_else(|| self.files.make());
         let listed = listed(window, false);
-        let file = Arc::new(File { n });
         self.segments.push(Segment { segment, file: file.clone(), listed, is_file: false });
         self.jobs.push_back(Job::Seal(Seal { segment, file, pieces: window.pieces(), listed }));
         drop(published);
@@ -295,7 +295,7 @@ impl Store {
         let mut files: Vec<Arc<File>> = self.segments.iter().map(|segment| segment.file.clone()).collect();
         let prefix = published.head.window(self.pen.segment).map(|window| {
             let listed = listed(window, true);
-            let file = Arc::new(File { n: self.take_n() });
+            let file = self.files.make();
             segments.push(listed);
             files.push(file.clone());
             // Nobody reads it here: it goes with the last manifest that lists it.
@@ -316,8 +316,11 @@ impl Store {
         };
         let index = manifest.index();
         // A number that is only in memory must not be used again by a run that begins with this manifest.
-        let own =
-            Own { next_n: self.next_n, n: files.iter().map(|file| file.n).collect(), clock: self.clock.samples() };
+        let own = Own {
+            next_n: self.files.next(),
+            n: files.iter().map(|file| file.n).collect(),
+            clock: self.clock.samples(),
+        };
         if mutant::is(Mutant::WindowEndsAtCut) && prefix.is_some() {
             self.pen.window_bytes = self.pen.offset + 1;
         }
@@ -346,12 +349,6 @@ impl Store {
     /// The newest durable manifest: whoever holds it keeps its files.
     pub fn held(&self) -> Arc<Held> {
         self.held.clone()
-    }
-
-    /// A number that no file has.
-    pub fn take_n(&mut self) -> u64 {
-        self.next_n += 1;
-        self.next_n - 1
     }
 
     /// Leaves a job that removes the files that nobody holds any more, if there are any.

@@ -4,6 +4,7 @@
 //! that has it, which then stays until the read is done. What was read is compared: a record of another key or revision,
 //! or with a wrong crc, is never served (rule D11).
 
+use super::files::File;
 use crate::kvstore::hash::Sum;
 use crate::kvstore::index::KeyIndex;
 use crate::kvstore::moment::Moment;
@@ -23,13 +24,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
-
-/// A segment's file. Whoever holds it keeps the file from being removed.
-#[derive(Debug)]
-pub(super) struct File {
-    /// The number in its name.
-    pub(super) n: u64,
-}
 
 /// What readers see; each change publishes a whole batch.
 #[derive(Default)]
