@@ -168,11 +168,7 @@ type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), NoHead> + 'a;
 /// Reads a head. The sum of the small state is compared; windows are as long as the claim says, and their hashes are
 /// still to be compared.
 pub(crate) fn find(disk: &dyn KvDisk) -> Result<Found, NoHead> {
-    let (bytes, parts) = read_parts(disk, CLAIM)?;
-    let claim = Claim::decode(&bytes).map_err(|bad| match bad {
-        BadClaim::Damaged => NoHead::Unproved("it holds no claim".to_string()),
-        BadClaim::Newer(what) => NoHead::Newer(what),
-    })?;
+    let (claim, parts) = read_claim(disk)?;
     let mut given = Given::default();
     given.parts.insert(CLAIM.to_vec(), parts);
     let small = read_state(disk, &mut given)?;
@@ -208,6 +204,16 @@ pub(crate) fn find(disk: &dyn KvDisk) -> Result<Found, NoHead> {
         windows.push(found);
     }
     Ok(Found { claim, small, windows, given })
+}
+
+/// The claim of a head, which has a checksum of its own, and the number of its parts.
+pub(crate) fn read_claim(disk: &dyn KvDisk) -> Result<(Claim, usize), NoHead> {
+    let (bytes, parts) = read_parts(disk, CLAIM)?;
+    match Claim::decode(&bytes) {
+        Ok(claim) => Ok((claim, parts)),
+        Err(BadClaim::Damaged) => Err(NoHead::Unproved("it holds no claim".to_string())),
+        Err(BadClaim::Newer(what)) => Err(NoHead::Newer(what)),
+    }
 }
 
 fn parse_chunk_key(key: &[u8]) -> Option<(u64, u32)> {

@@ -20,6 +20,7 @@ pub fn head(bytes: &[u8]) -> bool {
     kv.apply_batch(writes).expect("memory");
     let Ok(Some(start)) = Start::find(&wal::identity(), &*disk, Some(&*kv)) else { return false };
     let (is_believed, claimed) = (start.keeps_head().is_ok(), start.claimed());
+    assert!(!is_believed || start.witness() == Some((claimed.applied, claimed.term)));
     let config = Config { window_bytes: 400, ..Config::default() };
     let files = Files::of(&*disk).expect("memory");
     let Ok(mut store) = start.open(disk.clone(), config, &files, &mut |_, _| ()) else { return false };

@@ -10,9 +10,9 @@
 //! Until the log has the mark, the old state is whole, and is what an opening finds (rule D13). With it, an opening
 //! finishes the installation. What was fetched for an offer that was not installed is at hand for the next one.
 
+use super::directory::write_manifest_as;
 use super::files::{File, Files};
 use super::job::Job;
-use super::open::write_manifest_as;
 use super::store::Store;
 use crate::kvstore::StoreError;
 use crate::mutant::{self, Mutant};

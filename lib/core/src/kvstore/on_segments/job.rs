@@ -1,8 +1,8 @@
 //! The work of the segment thread: each job is a plain value, is done whole or fails, and says what it came to.
 
+use super::directory::write_manifest;
 use super::files::File;
 use super::held::Held;
-use super::open::write_manifest;
 use super::view::View;
 use crate::kvstore::place::{Place, RecordAt};
 use crate::mutant::{self, Mutant};

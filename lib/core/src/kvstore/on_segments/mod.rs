@@ -18,6 +18,7 @@
 
 mod apply;
 mod arriving;
+mod directory;
 mod files;
 mod hands;
 mod heal;
@@ -27,14 +28,17 @@ mod job;
 mod open;
 mod pass;
 mod store;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use arriving::{Arrived, Arriving, AtHand, Incoming, install};
+pub use directory::write_initial;
 pub use files::Files;
 pub use hands::{After, Damaged, Hands, Hurry, Task};
 pub use held::Held;
 pub use job::{Cut, Done, Job, Rewrite, Rewritten, Scrub, Seal, Sealed};
-pub use open::{Claimed, Start, write_initial};
+pub use open::{Claimed, Start};
 pub use store::{Config, Store};
 pub use view::View;
 

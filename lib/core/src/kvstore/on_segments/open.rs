@@ -4,7 +4,8 @@
 //! [`Start`] says from which applied index a member goes on, before anything large is read; [`Start::open`] then reads
 //! what that takes. What no durable manifest lists is read whole, and hashed, before it is believed (rule D4).
 
-use super::arriving::{OFFER, Offers};
+use super::arriving::Offers;
+use super::directory::{newest_manifest, remove_orphans, write_manifest};
 use super::files::{File, Files};
 use super::held::{Ends, Held};
 use super::index_of_tables::{From, Indexed, build};
@@ -19,15 +20,13 @@ use crate::kvstore::{StoreError, decode_members, encode_members};
 use crate::membership::Membership;
 use crate::mutant::{self, Mutant};
 use crate::ports::{KvDisk, LogDisk};
-use crate::segment::file::{self, file_name, parse_file_name};
+use crate::segment::file::{self, file_name};
 use crate::segment::{Listed, Sealed};
-use crate::snapshot;
 use crate::snapshot::RetentionClock;
-use crate::snapshot::manifest::{BadManifest, Manifest, Own};
+use crate::snapshot::manifest::{Manifest, Own};
 use crate::space;
 use crate::types::{Index, MemberIdentity, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::sync::Arc;
 
 /// Numbers of files in this run begin here, and those of windows below.
@@ -53,6 +52,8 @@ pub struct Start {
     claimed: Option<Proved>,
     /// Why it is not believed.
     no_claim: Option<String>,
+    /// Applied index and term of the claim, whether or not the rest of sled proves it.
+    witness: Option<(Index, Term)>,
 }
 
 /// What sled has, proved.
@@ -87,8 +88,10 @@ impl Start {
         kv: Option<&dyn KvDisk>,
     ) -> Result<Option<Start>, StoreError> {
         let Some((manifest, own, is_half)) = newest_manifest(identity, disk)? else { return Ok(None) };
-        let mut start = Start { identity: *identity, manifest, own, is_half, claimed: None, no_claim: None };
+        let mut start =
+            Start { identity: *identity, manifest, own, is_half, claimed: None, no_claim: None, witness: None };
         if let Some(kv) = kv {
+            start.witness = set::read_claim(kv).ok().and_then(|(claim, _)| start.witness_of(&claim));
             match start.prove(disk, kv) {
                 Ok(proved) => start.claimed = Some(proved),
                 Err(NoHead::Newer(what)) => return Err(StoreError::Newer(what)),
@@ -125,6 +128,18 @@ impl Start {
             (None, Some(why)) => Err(why),
             (None, None) => Err("there was none"),
         }
+    }
+
+    /// The applied index and its term that sled's claim speaks of, if it is of this member and not behind the manifest:
+    /// its checksum is right, even if the rest of sled does not prove it. A log that does not hold this index with this
+    /// term has lost what it once had (rules N2, N8).
+    pub fn witness(&self) -> Option<(Index, Term)> {
+        self.witness
+    }
+
+    fn witness_of(&self, claim: &Claim) -> Option<(Index, Term)> {
+        let at = (claim.moment.applied, claim.moment.term);
+        (claim.identity == self.identity && at.0 >= self.manifest.index()).then_some(at)
     }
 
     fn prove(&self, disk: &dyn LogDisk, kv: &dyn KvDisk) -> Result<Proved, NoHead> {
@@ -253,7 +268,7 @@ impl Start {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Store, StoreError> {
         offers.leave_out(&self.files());
-        let Start { identity, manifest, own, is_half: _, claimed, no_claim: _ } = self;
+        let Start { identity, manifest, own, is_half: _, claimed, no_claim: _, witness: _ } = self;
         let whole = manifest.segments.iter().zip(&own.n).filter(|(listed, _)| !listed.prefix);
         let mut files: Vec<(u64, Listed)> = whole.map(|(listed, n)| (*n, *listed)).collect();
         let prefix_n = own.n.last().copied().filter(|_| Ends::of(&manifest).prefix.is_some());
@@ -309,42 +324,6 @@ impl Start {
         store.begin(&full);
         Ok(store)
     }
-}
-
-/// Writes the first manifest of a cluster, durably: an index, and no keys (rule N12).
-pub fn write_initial(
-    identity: &MemberIdentity,
-    disk: &dyn LogDisk,
-    (index, term): (Index, Term),
-    membership: &Membership,
-) -> Result<(), StoreError> {
-    let manifest = Manifest {
-        cluster_id: identity.cluster_id,
-        genesis: identity.genesis,
-        generation: identity.generation,
-        moment: Moment { applied: index, term, revision: 1, ..Moment::default() },
-        swept: 0,
-        hashes: Vec::new(),
-        membership: membership.clone(),
-        segments: Vec::new(),
-        state: Vec::new(),
-    };
-    Ok(write_manifest(disk, &manifest, &Own::default())?)
-}
-
-/// Writes a manifest's file, durably, under its name.
-pub(super) fn write_manifest(disk: &dyn LogDisk, manifest: &Manifest, own: &Own) -> io::Result<()> {
-    write_manifest_as(disk, &snapshot::file_name(manifest.term(), manifest.index()), manifest, own)
-}
-
-/// The same, under another name.
-pub(super) fn write_manifest_as(disk: &dyn LogDisk, name: &str, manifest: &Manifest, own: &Own) -> io::Result<()> {
-    let temporary = format!("{name}{}", snapshot::TEMPORARY);
-    disk.create(&temporary, 0)?;
-    disk.write(&temporary, 0, &manifest.encode_file(own))?;
-    file::sync(disk, &temporary)?;
-    disk.rename(&temporary, name)?;
-    file::sync_dir(disk)
 }
 
 fn no_head(error: file::SegmentError) -> NoHead {
@@ -435,64 +414,4 @@ impl Parts {
         }
         (pen, full)
     }
-}
-
-/// The newest manifest that is whole and of this member's cluster, and whether one half of its file is damaged.
-fn newest_manifest(identity: &MemberIdentity, disk: &dyn LogDisk) -> Result<Option<(Manifest, Own, bool)>, StoreError> {
-    let mut names: Vec<((Term, Index), String)> = Vec::new();
-    for name in disk.list()? {
-        names.extend(snapshot::parse_name(&name).map(|(term, index)| ((term, index), name)));
-    }
-    names.sort_by_key(|((term, index), _)| std::cmp::Reverse((*index, *term)));
-    for (position, name) in names {
-        let len = usize::try_from(disk.len(&name)?).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        let read = disk.read(&name, 0, &mut bytes)?;
-        match Manifest::decode_file(&bytes[..read]) {
-            Ok((manifest, own, whole))
-                if manifest.is_of(identity) && position == (manifest.term(), manifest.index()) =>
-            {
-                if !whole {
-                    tracing::warn!(file = name, "one half of this snapshot is damaged; it is written again");
-                }
-                return Ok(Some((manifest, own, !whole)));
-            }
-            Ok(_) | Err(BadManifest::Damaged) => {
-                tracing::error!(file = name, "this snapshot is damaged, or is another member's, and is not used");
-            }
-            Err(BadManifest::Newer(what)) => return Err(StoreError::Newer(format!("{name}: {what}"))),
-        }
-    }
-    Ok(None)
-}
-
-/// Removes the files of segments and manifests that nothing names, and returns a number above all that were found.
-fn remove_orphans(
-    disk: &dyn LogDisk,
-    manifest: &Manifest,
-    ours: &BTreeSet<u64>,
-    offers: &Offers,
-) -> Result<u64, StoreError> {
-    let named: BTreeSet<u64> = offers.files().chain(ours.iter().copied()).collect();
-    let in_use = snapshot::file_name(manifest.term(), manifest.index());
-    let mut above = 0;
-    let mut orphans = Vec::new();
-    for name in disk.list()? {
-        let n = parse_file_name(&name);
-        above = above.max(n.map_or(0, |n| n + 1));
-        let is_unnamed = n.is_some_and(|n| !named.contains(&n));
-        let plain = name.strip_suffix(snapshot::TEMPORARY).unwrap_or(&name);
-        let is_other_manifest = snapshot::parse_name(plain).is_some() && name != in_use;
-        let is_old_offer = name.starts_with(OFFER) && !offers.names.contains(&name);
-        if is_unnamed || is_other_manifest || is_old_offer {
-            orphans.push(name);
-        }
-    }
-    for name in &orphans {
-        disk.remove(name)?;
-    }
-    if !orphans.is_empty() {
-        file::sync_dir(disk)?;
-    }
-    Ok(above)
 }
