@@ -410,13 +410,11 @@ impl Solo {
             return self.install_in_run(&arriving);
         }
         let held = other.store.as_ref().expect("it is open").held();
-        let store = self.store.as_mut().expect("it is open");
+        let store = self.store.as_ref().expect("it is open");
         if held.index() <= store.view().applied() {
             return Ok(());
         }
-        let at_hand = AtHand::of(store);
-        let mut arriving = Arriving::begin(&identity(), &held.bytes(), held.size_and_hash(), &at_hand)?;
-        drop(at_hand);
+        let mut arriving = self.begin_fetch(&held, None);
         let lacking = arriving.lacking();
         self.count(if lacking.len() < held.segments().len() { "segments shared" } else { "segments all fetched" });
         for listed in lacking {

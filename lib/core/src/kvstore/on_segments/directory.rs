@@ -80,21 +80,18 @@ pub(super) fn newest_manifest(
     Ok(None)
 }
 
-/// Removes the files of segments and manifests that nothing names, and returns a number above all that were found.
+/// Removes the files of segments and manifests that nothing names.
 pub(super) fn remove_orphans(
     disk: &dyn LogDisk,
     manifest: &Manifest,
     ours: &BTreeSet<u64>,
     offers: &Offers,
-) -> Result<u64, StoreError> {
+) -> Result<(), StoreError> {
     let named: BTreeSet<u64> = offers.files().chain(ours.iter().copied()).collect();
     let in_use = snapshot::file_name(manifest.term(), manifest.index());
-    let mut above = 0;
     let mut orphans = Vec::new();
     for name in disk.list()? {
-        let n = parse_file_name(&name);
-        above = above.max(n.map_or(0, |n| n + 1));
-        let is_unnamed = n.is_some_and(|n| !named.contains(&n));
+        let is_unnamed = parse_file_name(&name).is_some_and(|n| !named.contains(&n));
         let plain = name.strip_suffix(snapshot::TEMPORARY).unwrap_or(&name);
         let is_other_manifest = snapshot::parse_name(plain).is_some() && name != in_use;
         let is_old_offer = name.starts_with(OFFER) && !offers.names.contains(&name);
@@ -108,5 +105,5 @@ pub(super) fn remove_orphans(
     if !orphans.is_empty() {
         file::sync_dir(disk)?;
     }
-    Ok(above)
+    Ok(())
 }

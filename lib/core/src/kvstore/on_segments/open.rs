@@ -218,8 +218,7 @@ impl Start {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Store, StoreError> {
         let offers = Offers::find(&self.identity, &*disk, files, self.manifest.index())?;
-        let above = remove_orphans(&*disk, &self.manifest, &self.files(), &offers)?;
-        files.at_least(above.max(self.own.next_n));
+        remove_orphans(&*disk, &self.manifest, &self.files(), &offers)?;
         if self.is_half {
             match write_manifest(&*disk, &self.manifest, &self.own) {
                 Err(error) if space::is_full(&error) => {
@@ -242,7 +241,6 @@ impl Start {
         before: Option<Store>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Store, StoreError> {
-        files.at_least(self.own.next_n);
         if mutant::is(Mutant::OrphansAtInstall) {
             remove_orphans(&*disk, &self.manifest, &self.files(), &Offers::default())?;
         }
@@ -267,6 +265,7 @@ impl Start {
         mut offers: Offers,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Store, StoreError> {
+        known.at_least(self.own.next_n);
         offers.leave_out(&self.files());
         let Start { identity, manifest, own, is_half: _, claimed, no_claim: _, witness: _ } = self;
         let whole = manifest.segments.iter().zip(&own.n).filter(|(listed, _)| !listed.prefix);
